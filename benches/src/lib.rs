@@ -1,0 +1,1 @@
+//! Criterion benchmarks beside named peers, and the bars that they must meet.

@@ -1,0 +1,1 @@
+//! The production world of a node: tokio, sockets, files, configuration; the lockstep binary.

@@ -1,0 +1,2 @@
+//! Every decision of a node, as plain values.
+#![forbid(unsafe_code)]

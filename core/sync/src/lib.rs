@@ -1,0 +1,1 @@
+//! Lock-free memory: lanes, mailboxes, snapshots, generic over one port of atomics.

@@ -1,0 +1,1 @@
+//! Functions of bytes over every decoder and machine, their corpora, and libFuzzer targets.

@@ -1,0 +1,1 @@
+//! Exhaustive models: loom and shuttle over sync, stateright over machines.

@@ -1,0 +1,1 @@
+//! Stories, seeds and fences: scenario files, golden vectors, regressions and the tidy tests.

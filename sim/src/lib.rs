@@ -1,0 +1,1 @@
+//! The testbed: whole clusters of production nodes from seeds and faults, replayed and shrunk.
