@@ -1,0 +1,99 @@
+use super::*;
+
+#[test]
+fn an_extra_question_moves_no_other_answer() {
+    // T13: the second source asks two questions more, elsewhere.
+    let mut plain = Choices::new(7);
+    let mut extra = Choices::new(7);
+    for step in 0..1_000 {
+        extra.choose("test.unused", [step, 0], 10);
+        extra.choose("test.used", [99, 0], 10);
+        let expected = plain.choose("test.used", [step % 5, 0], 1 << 40);
+        assert_eq!(extra.choose("test.used", [step % 5, 0], 1 << 40), expected);
+    }
+}
+
+#[test]
+fn answers_spread_evenly_over_the_bound() {
+    let mut choices = Choices::new(1);
+    let mut hits = [0_u32; 10];
+    for _ in 0..10_000 {
+        hits[usize::try_from(choices.choose("test", [0, 0], 10)).unwrap()] += 1;
+    }
+    assert!(hits.iter().all(|&n| (850..1_150).contains(&n)), "{hits:?}");
+}
+
+#[test]
+fn scopes_and_seeds_are_independent() {
+    let draw = |mut c: Choices| {
+        (0..8)
+            .map(|_| c.choose("t", [1, 2], 1 << 60))
+            .collect::<Vec<_>>()
+    };
+    assert_ne!(draw(Choices::new(1)), draw(Choices::new(2)));
+    assert_ne!(draw(Choices::new(1)), draw(Choices::new(1).scoped(1)));
+    assert_eq!(
+        draw(Choices::new(1).scoped(3)),
+        draw(Choices::new(1).scoped(3))
+    );
+}
+
+#[test]
+fn the_most_particular_override_wins() {
+    let entry = |who, nth, answer| Override {
+        site: "t".into(),
+        who,
+        nth,
+        answer,
+    };
+    let who = [0, 1, 0];
+    let overrides: Overrides = [
+        entry(None, None, 3),
+        entry(Some(who), None, 4),
+        entry(Some(who), Some(1), 99),
+    ]
+    .into_iter()
+    .collect();
+    let mut choices = Choices::new(1).with_overrides(Arc::new(overrides.clone()));
+    assert_eq!(choices.choose("t", [2, 0], 10), 3);
+    assert_eq!(choices.choose("t", [1, 0], 10), 4);
+    assert_eq!(
+        choices.choose("t", [1, 0], 10),
+        9,
+        "an answer is cut to the bound"
+    );
+    assert_eq!(
+        overrides.list().into_iter().collect::<Overrides>(),
+        overrides
+    );
+}
+
+#[test]
+fn a_replayed_record_gives_the_same_answers() {
+    let mut recorded = Choices::new(5).recording();
+    let first: Vec<u64> = (0..100)
+        .map(|n| recorded.choose("t", [n % 3, 0], 4))
+        .collect();
+    let answers = recorded.take_recorded();
+    let zero = Override {
+        site: "t".into(),
+        who: None,
+        nth: None,
+        answer: 0,
+    };
+    let overrides = answers
+        .into_iter()
+        .map(|a| Override {
+            site: a.site.into(),
+            who: Some(a.who),
+            nth: Some(a.nth),
+            answer: a.answer,
+        })
+        .chain([zero])
+        .collect();
+    let mut replayed = Choices::new(6).with_overrides(Arc::new(overrides));
+    let second: Vec<u64> = (0..100)
+        .map(|n| replayed.choose("t", [n % 3, 0], 4))
+        .collect();
+    assert_eq!(first, second);
+}

@@ -1,0 +1,489 @@
+//! Every limit and interval of the cluster's machines, with the legal ranges (C62, C107, C108).
+
+use std::time::Duration;
+
+/// A named set of the values of C62.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// One machine or one rack.
+    Local,
+    /// One site; the default.
+    Lan,
+}
+
+/// Parameters of membership (C62).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SwimConfig {
+    /// T: the time between probe rounds.
+    pub period: Duration,
+    /// When a probe without answer asks helpers.
+    pub probe_timeout: Duration,
+    /// How much longer until the round has failed.
+    pub indirect_timeout: Duration,
+    /// K: helpers asked.
+    pub helpers: u32,
+    /// G: the gossip tick.
+    pub gossip_tick: Duration,
+    /// F: members told at each tick.
+    pub gossip_fanout: u32,
+    /// λ: sends of a fact are λ·⌈log₂(N+1)⌉.
+    pub retransmit: u32,
+    /// α: the least suspicion is α·S(N)·T.
+    pub suspicion_min: u32,
+    /// β: the longest suspicion is β times the least.
+    pub suspicion_max: u32,
+    /// The worst health score.
+    pub health_max: u32,
+    /// X: the time between syncs, for up to 32 members.
+    pub sync: Duration,
+    /// Q: the time between re-probes of the dead, and between tries to join.
+    pub reprobe: Duration,
+    /// How long the dead are remembered.
+    pub forget_after: Duration,
+    /// How long those that left are remembered (C60).
+    pub forget_left_after: Duration,
+    /// The most relays for others at a time (C47).
+    pub relays_max: u32,
+    /// The most rows (C107).
+    pub members_max: u32,
+    /// The most remembered sessions of forgotten nodes (C60).
+    pub sessions_max: u32,
+    /// How long `leave` lasts at the most (C56).
+    pub leave_timeout: Duration,
+    /// Events kept for a watcher that is behind (C45).
+    pub watch_buffer: u32,
+}
+
+/// Parameters of links and handshakes (C107).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LinksConfig {
+    /// The least version spoken.
+    pub version_min: u16,
+    /// The greatest version spoken.
+    pub version_max: u16,
+    /// Features offered.
+    pub features: u32,
+    /// Features required; a subset of those offered.
+    pub required: u32,
+    /// How long a dial may take to connect.
+    pub connect_timeout: Duration,
+    /// How long one step of a handshake may take.
+    pub step_timeout: Duration,
+    /// How long a handshake may take in all.
+    pub handshake_timeout: Duration,
+    /// Accepted connections a second, per source and in all, and the burst per source.
+    pub accept_rate_source: u32,
+    /// The most connections of one source at once, after a rest.
+    pub accept_burst_source: u32,
+    /// Accepted connections a second from all sources.
+    pub accept_rate_total: u32,
+    /// The most handshakes not yet up, in all.
+    pub half_open_max: u32,
+    /// The most handshakes not yet up, of one source.
+    pub half_open_source_max: u32,
+    /// The first redial delay.
+    pub backoff_base: Duration,
+    /// The longest redial delay.
+    pub backoff_cap: Duration,
+    /// The delay after a refusal that time does not mend.
+    pub backoff_long: Duration,
+    /// A stream that sent nothing for so long sends a Keepalive.
+    pub keepalive: Duration,
+    /// A link without traffic for so long closes.
+    pub link_idle: Duration,
+    /// The most links.
+    pub links_max: u32,
+    /// The age of an epoch at which it is renewed.
+    pub rekey_after: Duration,
+    /// The age of an epoch at which its link closes.
+    pub reject_after: Duration,
+    /// How long old receive keys live.
+    pub rekey_grace: Duration,
+    /// The longest message body, in bytes.
+    pub message_bytes_max: u32,
+    /// The most queued user bytes of a link.
+    pub link_queue_bytes_max: u32,
+    /// The most user bytes that wait for a dial.
+    pub dial_queue_bytes_max: u32,
+    /// The most user messages that wait for a dial.
+    pub dial_queue_items_max: u32,
+    /// The most unsent bytes in a socket.
+    pub unsent_bytes_max: u32,
+}
+
+/// Parameters of the registry (C107).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RegistryConfig {
+    /// The most names of one owner.
+    pub names_per_node_max: u32,
+    /// The most names in all.
+    pub names_max: u32,
+    /// How long a look-up may take.
+    pub lookup_timeout: Duration,
+    /// The ttl of a registration that names none.
+    pub default_ttl: Duration,
+    /// How long hints are kept (C75).
+    pub hint_keep: Duration,
+    /// Events kept for a watcher that is behind (C79).
+    pub watch_buffer: u32,
+    /// The most look-ups in flight.
+    pub lookups_max: u32,
+}
+
+/// Parameters of routing (C82–C87).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouterConfig {
+    /// Accepted messages after which a Confirm goes back (C84).
+    pub confirm_items: u32,
+    /// The time after which a Confirm goes back (C84).
+    pub confirm_after: Duration,
+    /// The longest message, in bytes.
+    pub message_bytes_max: u32,
+    /// The most sends to one peer whose outcome is not known.
+    pub unconfirmed_max: u32,
+    /// The most asks in flight.
+    pub asks_max: u32,
+}
+
+/// Parameters of all machines of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClusterConfig {
+    /// The cluster's name; its hash is in every handshake.
+    pub cluster: String,
+    /// Membership.
+    pub swim: SwimConfig,
+    /// Links.
+    pub links: LinksConfig,
+    /// Registry.
+    pub registry: RegistryConfig,
+    /// Routing.
+    pub router: RouterConfig,
+}
+
+/// A configuration that cannot be: which key, and why (C108).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigInvalid {
+    /// The key as the configuration file spells it.
+    pub key: &'static str,
+    /// What would be right.
+    pub why: String,
+}
+
+impl std::fmt::Display for ConfigInvalid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.key, self.why)
+    }
+}
+
+impl std::error::Error for ConfigInvalid {}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+impl SwimConfig {
+    /// Returns the values of C62 for `profile`.
+    #[must_use]
+    pub const fn of(profile: Profile) -> Self {
+        let lan = Self {
+            period: ms(1_000),
+            probe_timeout: ms(200),
+            indirect_timeout: ms(300),
+            helpers: 3,
+            gossip_tick: ms(200),
+            gossip_fanout: 3,
+            retransmit: 3,
+            suspicion_min: 4,
+            suspicion_max: 6,
+            health_max: 8,
+            sync: ms(30_000),
+            reprobe: ms(10_000),
+            forget_after: Duration::from_secs(24 * 3_600),
+            forget_left_after: Duration::from_secs(3_600),
+            relays_max: 64,
+            members_max: 10_000,
+            sessions_max: 65_536,
+            leave_timeout: ms(5_000),
+            watch_buffer: 1_024,
+        };
+        match profile {
+            Profile::Lan => lan,
+            Profile::Local => Self {
+                period: ms(500),
+                probe_timeout: ms(100),
+                indirect_timeout: ms(150),
+                gossip_tick: ms(100),
+                sync: ms(15_000),
+                reprobe: ms(5_000),
+                forget_after: Duration::from_secs(3_600),
+                ..lan
+            },
+        }
+    }
+
+    /// Checks the relations and ranges of C62.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`] names the first key that is wrong.
+    pub fn check(&self) -> Result<(), ConfigInvalid> {
+        let waited = self.probe_timeout + self.indirect_timeout;
+        check(!self.period.is_zero(), "period", "must be above 0")?;
+        check(
+            !self.probe_timeout.is_zero(),
+            "probe_timeout",
+            "must be above 0",
+        )?;
+        check(
+            !self.indirect_timeout.is_zero(),
+            "indirect_timeout",
+            "must be above 0",
+        )?;
+        let fits = waited.as_nanos() * 100 <= self.period.as_nanos() * 55;
+        check(
+            fits,
+            "probe_timeout",
+            "probe_timeout + indirect_timeout must be <= 0.55 period",
+        )?;
+        check(
+            !self.gossip_tick.is_zero(),
+            "gossip_tick",
+            "must be above 0",
+        )?;
+        check(!self.sync.is_zero(), "sync", "must be above 0")?;
+        check(!self.reprobe.is_zero(), "reprobe", "must be above 0")?;
+        check(
+            self.gossip_fanout >= 1,
+            "gossip_fanout",
+            "must be at least 1",
+        )?;
+        check(self.retransmit >= 1, "retransmit", "must be at least 1")?;
+        check(
+            self.suspicion_min >= 1,
+            "suspicion_min",
+            "must be at least 1",
+        )?;
+        check(
+            self.suspicion_max >= 1,
+            "suspicion_max",
+            "must be at least 1",
+        )?;
+        check(self.members_max >= 1, "members_max", "must be at least 1")?;
+        check(self.relays_max >= 1, "relays_max", "must be at least 1")?;
+        check(self.watch_buffer >= 1, "watch_buffer", "must be at least 1")
+    }
+}
+
+impl LinksConfig {
+    /// Returns the defaults of C107.
+    #[must_use]
+    pub const fn standard() -> Self {
+        Self {
+            version_min: 1,
+            version_max: 1,
+            features: 0,
+            required: 0,
+            connect_timeout: ms(3_000),
+            step_timeout: ms(2_000),
+            handshake_timeout: ms(6_000),
+            accept_rate_source: 50,
+            accept_burst_source: 100,
+            accept_rate_total: 500,
+            half_open_max: 128,
+            half_open_source_max: 16,
+            backoff_base: ms(100),
+            backoff_cap: ms(10_000),
+            backoff_long: ms(60_000),
+            keepalive: ms(10_000),
+            link_idle: ms(300_000),
+            links_max: 1_024,
+            rekey_after: ms(120_000),
+            reject_after: ms(180_000),
+            rekey_grace: ms(10_000),
+            message_bytes_max: 16 << 20,
+            link_queue_bytes_max: 4 << 20,
+            dial_queue_bytes_max: 1 << 20,
+            dial_queue_items_max: 1_024,
+            unsent_bytes_max: 64 << 10,
+        }
+    }
+
+    /// Checks the relations and ranges of C107.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`] names the first key that is wrong.
+    pub fn check(&self) -> Result<(), ConfigInvalid> {
+        let step = |span: Duration| (ms(10)..=ms(60_000)).contains(&span);
+        check(self.version_min >= 1, "version_min", "must be at least 1")?;
+        check(
+            self.version_min <= self.version_max,
+            "version_max",
+            "must be >= version_min",
+        )?;
+        check(
+            self.required & !self.features == 0,
+            "required",
+            "must be among the features",
+        )?;
+        check(
+            step(self.connect_timeout),
+            "connect_timeout",
+            "must be 10 ms to 60 s",
+        )?;
+        check(
+            step(self.step_timeout),
+            "step_timeout",
+            "must be 10 ms to 60 s",
+        )?;
+        check(
+            step(self.handshake_timeout),
+            "handshake_timeout",
+            "must be 10 ms to 60 s",
+        )?;
+        check(
+            self.accept_rate_source >= 1,
+            "accept_rate_source",
+            "must be at least 1",
+        )?;
+        check(
+            self.accept_burst_source >= 1,
+            "accept_burst_source",
+            "must be at least 1",
+        )?;
+        check(
+            self.accept_rate_total >= 1,
+            "accept_rate_total",
+            "must be at least 1",
+        )?;
+        check(
+            self.half_open_max >= 1,
+            "half_open_max",
+            "must be at least 1",
+        )?;
+        check(
+            self.half_open_source_max >= 1,
+            "half_open_source_max",
+            "must be at least 1",
+        )?;
+        check(
+            !self.backoff_base.is_zero(),
+            "backoff_base",
+            "must be above 0",
+        )?;
+        check(
+            self.backoff_base <= self.backoff_cap,
+            "backoff_cap",
+            "must be >= backoff_base",
+        )?;
+        check(
+            self.backoff_cap <= self.backoff_long,
+            "backoff_long",
+            "must be >= backoff_cap",
+        )?;
+        check(!self.keepalive.is_zero(), "keepalive", "must be above 0")?;
+        check(
+            self.link_idle >= self.keepalive * 2,
+            "link_idle",
+            "must be >= 2 keepalive",
+        )?;
+        check(self.links_max >= 1, "max_links", "must be at least 1")?;
+        let renewed = self.rekey_after + ms(20_000) <= self.reject_after;
+        check(renewed, "reject_after", "must be >= rekey_after + 20 s")?;
+        let message = (1..=64 << 20).contains(&self.message_bytes_max);
+        check(message, "max_message", "must be 1 byte to 64 MiB")?;
+        check(
+            self.unsent_bytes_max >= 1,
+            "unsent_max",
+            "must be at least 1 byte",
+        )
+    }
+}
+
+impl RegistryConfig {
+    /// Returns the defaults of C107.
+    #[must_use]
+    pub const fn standard() -> Self {
+        Self {
+            names_per_node_max: 4_096,
+            names_max: 65_536,
+            lookup_timeout: ms(1_000),
+            default_ttl: ms(60_000),
+            hint_keep: Duration::from_secs(3_600),
+            watch_buffer: 1_024,
+            lookups_max: 4_096,
+        }
+    }
+
+    /// Checks the ranges of C72 and C107.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`] names the first key that is wrong.
+    pub fn check(&self) -> Result<(), ConfigInvalid> {
+        check(
+            self.names_per_node_max >= 1,
+            "names_per_node",
+            "must be at least 1",
+        )?;
+        let room = self.names_max >= self.names_per_node_max;
+        check(room, "names_max", "must be >= names_per_node")?;
+        check(
+            !self.lookup_timeout.is_zero(),
+            "lookup_timeout",
+            "must be above 0",
+        )?;
+        let ttl = (ms(1_000)..=ms(3_600_000)).contains(&self.default_ttl);
+        check(ttl, "default_ttl", "must be 1 s to 1 h")
+    }
+}
+
+impl RouterConfig {
+    /// Returns the defaults of C84 and C107.
+    #[must_use]
+    pub const fn standard() -> Self {
+        Self {
+            confirm_items: 64,
+            confirm_after: ms(50),
+            message_bytes_max: 16 << 20,
+            unconfirmed_max: 65_536,
+            asks_max: 65_536,
+        }
+    }
+}
+
+impl ClusterConfig {
+    /// Returns the defaults for `profile`, in the cluster `cluster`.
+    #[must_use]
+    pub fn of(profile: Profile, cluster: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            swim: SwimConfig::of(profile),
+            links: LinksConfig::standard(),
+            registry: RegistryConfig::standard(),
+            router: RouterConfig::standard(),
+        }
+    }
+
+    /// Checks everything (C108).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`] names the first key that is wrong.
+    pub fn check(&self) -> Result<(), ConfigInvalid> {
+        check(!self.cluster.is_empty(), "cluster", "must be given")?;
+        self.swim.check()?;
+        self.links.check()?;
+        self.registry.check()
+    }
+}
+
+fn check(holds: bool, key: &'static str, why: &str) -> Result<(), ConfigInvalid> {
+    match holds {
+        true => Ok(()),
+        false => Err(ConfigInvalid {
+            key,
+            why: why.to_owned(),
+        }),
+    }
+}

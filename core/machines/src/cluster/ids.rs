@@ -1,0 +1,188 @@
+//! Who and where: the small values that every part of the cluster speaks in (C6–C12).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// A node, for ever: the first 16 bytes of BLAKE3 of its X25519 static public key (C6).
+///
+/// Held big-endian, so that the order of the numbers is the order of the bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u128);
+
+impl NodeId {
+    /// Derives the id of the node that holds `public_key`.
+    #[must_use]
+    pub fn of_key(public_key: &[u8; 32]) -> Self {
+        let hash = blake3::hash(public_key);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.as_bytes()[..16]);
+        Self::from_bytes(bytes)
+    }
+
+    /// Makes an id of its bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    /// Returns its bytes.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// Returns the first 8 bytes as a number, as an entity of [`Choices`](crate::Choices).
+    #[must_use]
+    pub const fn entity(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    /// Parses 32 lower-case hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() != 32 || !text.bytes().all(lower) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    /// The first 8 digits: enough for a person to tell nodes apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0 >> 96)
+    }
+}
+
+/// The durable count of a node's starts, 1 … 2³²−2 (C7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Session(pub u32);
+
+impl Session {
+    /// The first session of a node.
+    pub const FIRST: Self = Self(1);
+    /// The greatest session.
+    pub const MAX: Self = Self(u32::MAX - 1);
+}
+
+/// Refutations and changes within a session (C8). [`Incarnation::LEFT`] is reserved for "left".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u32);
+
+impl Incarnation {
+    /// What a member that left has for ever in its session.
+    pub const LEFT: Self = Self(u32::MAX);
+    /// The greatest that a living member can have.
+    pub const MAX: Self = Self(u32::MAX - 1);
+}
+
+/// How new what is said about a node is: session first, then incarnation (C8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Life {
+    /// The session.
+    pub session: Session,
+    /// The incarnation in it.
+    pub incarnation: Incarnation,
+}
+
+/// Random, drawn at each start; tells two processes with one key and one session apart (C9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instance(pub u64);
+
+/// An actor of one session of one node, ≥ 1; 0 is the node itself (C10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActorId(pub u64);
+
+impl ActorId {
+    /// The node itself.
+    pub const NODE: Self = Self(0);
+}
+
+/// A location: an actor of one session of one node. It carries no authority (C11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ref {
+    /// The node.
+    pub node: NodeId,
+    /// The session of the node that the reference is bound to.
+    pub session: Session,
+    /// The actor.
+    pub actor: ActorId,
+}
+
+/// Where a node listens: one address with a TCP and a UDP port (C12).
+///
+/// Always well-formed: no port is 0, and the address is neither unspecified nor multicast.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Addr {
+    ip: Ipv6Addr,
+    tcp: u16,
+    udp: u16,
+}
+
+impl Addr {
+    /// Makes an address, or `None` if it could not be reached by anyone.
+    #[must_use]
+    pub fn new(ip: IpAddr, tcp: u16, udp: u16) -> Option<Self> {
+        let ip = match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let plain = ip.to_canonical();
+        let reachable = !plain.is_unspecified() && !plain.is_multicast();
+        (reachable && tcp != 0 && udp != 0).then_some(Self { ip, tcp, udp })
+    }
+
+    /// Returns the IPv6 or IPv4-mapped address.
+    #[must_use]
+    pub const fn ip(&self) -> Ipv6Addr {
+        self.ip
+    }
+
+    /// Returns where streams are accepted.
+    #[must_use]
+    pub fn tcp(&self) -> SocketAddr {
+        SocketAddr::new(self.ip.to_canonical(), self.tcp)
+    }
+
+    /// Returns where datagrams are received.
+    #[must_use]
+    pub fn udp(&self) -> SocketAddr {
+        SocketAddr::new(self.ip.to_canonical(), self.udp)
+    }
+}
+
+impl fmt::Debug for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.tcp())?;
+        if self.udp != self.tcp {
+            write!(f, "/udp {}", self.udp)?;
+        }
+        Ok(())
+    }
+}
+
+/// A TCP connection of one node, named by whoever opened it: dials by `Links`, with an even
+/// number, accepted ones by the driver, with an odd number. Never used twice in one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Conn(pub u64);
+
+/// One call of the node's user, named by the driver; its answer carries it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// Fresh random bytes for one handshake: an ephemeral key and a link index.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Entropy(pub [u8; 64]);
+
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}

@@ -1,0 +1,3 @@
+//! The registry of names.
+
+pub mod io;

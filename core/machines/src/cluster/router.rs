@@ -1,0 +1,3 @@
+//! Routing of messages to actors.
+
+pub mod io;

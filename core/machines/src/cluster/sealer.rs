@@ -1,0 +1,1 @@
+//! Sealing of records and datagrams.

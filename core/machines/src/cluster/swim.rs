@@ -1,0 +1,3 @@
+//! Membership.
+
+pub mod io;

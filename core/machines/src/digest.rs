@@ -1,0 +1,114 @@
+//! A fast, fixed 64-bit digest of a machine's state and of the events of a run.
+//!
+//! `std`'s hashers may change between releases; this one may not, since the hash of a run must be
+//! equal on every platform and after every rebuild (T4). It is no defence against an adversary.
+//!
+//! # Source
+//!
+//! The folded 128-bit multiply is the mixing step of wyhash (Wang Yi, 2019).
+
+use std::hash::{Hash, Hasher};
+
+const SEED: u64 = 0xa076_1d64_78bd_642f;
+const STEP: u64 = 0xe703_7ed1_a0b4_28db;
+
+/// Multiplies `a` and `b` to 128 bits and folds the halves.
+#[must_use]
+#[inline]
+pub const fn mix(a: u64, b: u64) -> u64 {
+    let product = (a as u128).wrapping_mul(b as u128);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves are what is wanted"
+    )]
+    let (low, high) = (product as u64, (product >> 64) as u64);
+    low ^ high
+}
+
+/// A [`Hasher`] whose answer never changes between platforms or releases.
+///
+/// Integers are hashed as their little-endian value, `usize` as 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Starts an empty digest.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(SEED)
+    }
+
+    /// Returns the digest of `value`.
+    #[must_use]
+    pub fn of<T: Hash + ?Sized>(value: &T) -> u64 {
+        let mut digest = Self::new();
+        value.hash(&mut digest);
+        digest.finish()
+    }
+
+    #[inline]
+    fn word(&mut self, word: u64) {
+        self.0 = mix(self.0 ^ word, STEP).wrapping_add(SEED);
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hasher for Digest {
+    fn finish(&self) -> u64 {
+        mix(self.0 ^ SEED, STEP)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut chunks = bytes.chunks_exact(8);
+        for chunk in &mut chunks {
+            let mut word = [0; 8];
+            word.copy_from_slice(chunk);
+            self.word(u64::from_le_bytes(word));
+        }
+        let mut last = [0; 8];
+        let rest = chunks.remainder();
+        last[..rest.len()].copy_from_slice(rest);
+        self.word(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 56));
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.word(u64::from(value));
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.word(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.word(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.word(value);
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.write(&value.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.word(value as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_known_values_never_changes() {
+        assert_eq!(Digest::of(&7_u64), Digest::of(&7_usize));
+        assert_ne!(Digest::of(&[1_u8, 0]), Digest::of(&[1_u8]));
+        assert_ne!(Digest::of(&1_u64), Digest::of(&2_u64));
+    }
+}

@@ -1,0 +1,3 @@
+//! The machine of one node: what production and every simulator drive.
+
+pub mod io;
