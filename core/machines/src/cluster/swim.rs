@@ -122,6 +122,10 @@ pub struct Snapshot {
 }
 
 /// The membership machine.
+#[expect(
+    clippy::derived_hash_with_manual_eq,
+    reason = "equality is equality of all that is hashed"
+)]
 #[derive(Clone, Debug, Hash)]
 pub struct Swim {
     timers: Timers,
