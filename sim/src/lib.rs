@@ -16,3 +16,5 @@ pub mod plan;
 pub mod ring;
 pub mod streams;
 pub mod world;
+
+pub mod swim_only;
