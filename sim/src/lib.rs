@@ -29,3 +29,5 @@ pub mod shrink;
 pub mod streams;
 pub mod subject;
 pub mod world;
+
+pub mod swim_only;
