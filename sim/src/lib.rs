@@ -29,6 +29,5 @@ pub mod scenario;
 pub mod shrink;
 pub mod streams;
 pub mod subject;
-pub mod world;
-
 pub mod swim_only;
+pub mod world;
