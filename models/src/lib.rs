@@ -1,1 +1,3 @@
 //! Exhaustive models: loom and shuttle over sync, stateright over machines.
+
+pub mod reference;
