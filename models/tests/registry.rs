@@ -77,7 +77,7 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn id(node: usize) -> NodeId {
-    NodeId::from_bytes([u8::try_from(node).unwrap() + 1; 16])
+    NodeId::from_bytes([u8::try_from(node).expect("few nodes") + 1; 16])
 }
 
 fn text(name: u8) -> String {
