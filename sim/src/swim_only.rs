@@ -117,6 +117,13 @@ pub struct Verdicts {
     pub false_deaths: u64,
 }
 
+/// How one member fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// How often someone's suspicion of it ran out while it was up.
+    pub false_deaths: u64,
+}
+
 struct Node {
     swim: Swim,
     wake: u64,
@@ -128,6 +135,7 @@ struct Node {
     group: u32,
     up: bool,
     departed: bool,
+    fate: Fate,
 }
 
 struct Parcel {
@@ -271,6 +279,7 @@ impl SwimOnly {
             group: 0,
             up: true,
             departed: false,
+            fate: Fate::default(),
         });
         self.plan(n);
     }
@@ -297,6 +306,12 @@ impl SwimOnly {
     #[must_use]
     pub const fn verdicts(&self) -> Verdicts {
         self.verdicts
+    }
+
+    /// Returns how member `n` fared so far.
+    #[must_use]
+    pub fn fate(&self, n: u32) -> Fate {
+        self.nodes[n as usize].fate
     }
 
     /// Returns the member events so far, if they are recorded.
@@ -563,8 +578,9 @@ impl SwimOnly {
         match event.kind {
             MemberEventKind::Suspect => self.verdicts.suspected += 1,
             MemberEventKind::Dead(DeadCause::Timeout) => {
-                let up = self.nodes.get(subject as usize).is_some_and(|node| node.up);
-                self.verdicts.false_deaths += u64::from(up);
+                let node = &mut self.nodes[subject as usize];
+                node.fate.false_deaths += u64::from(node.up);
+                self.verdicts.false_deaths += u64::from(node.up);
             }
             MemberEventKind::Dead(DeadCause::Told | DeadCause::Restarted | DeadCause::Revoked)
             | MemberEventKind::Join

@@ -45,13 +45,17 @@ impl Rows {
     }
 }
 
-/// C143: the index has no gap.
+/// C143: the index has no gap, and goes up to the snapshot.
 fn gapless(world: &SwimOnly) -> bool {
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
-    world.seen().iter().all(|seen| {
+    let follows = world.seen().iter().all(|seen| {
         let due = next.insert(seen.observer, seen.index + 1);
         due.is_none_or(|due| due == seen.index)
-    })
+    });
+    follows
+        && next
+            .iter()
+            .all(|(n, next)| world.swim(*n).snapshot().index == *next)
 }
 
 fn setup(seed: u64, members: u32, sabotage: Sabotage) -> Setup {
