@@ -24,8 +24,8 @@ use machines::digest::mix;
 use machines::{Choices, Instant};
 
 pub use measure::{
-    Fractions, Rates, bench, crash_known, first_suspicion, gossip_bench, heal_time, rates, report,
-    slow_members, spread, without_lifeguard,
+    Fractions, Rates, accuracy, bench, crash_known, first_suspicion, gossip_bench, heal_time,
+    rates, report, slow_members, spread, without_lifeguard,
 };
 pub use sabotage::Sabotage;
 

@@ -229,6 +229,44 @@ pub fn slow_members(setup: &Setup, slow: u32, runs: u32, span: Duration) -> u64 
     (0..u64::from(runs)).map(run).sum()
 }
 
+/// Counts members wrongly declared dead under C139's faults: 10 % loss, delays up to 50 ms, and
+/// every member handling messages up to 2·T late once in 20 s; `runs` runs of `span`.
+#[must_use]
+pub fn accuracy(setup: &Setup, runs: u32, span: Duration) -> u64 {
+    let run = |seed: u64| {
+        let members = setup.members;
+        let period = nanos(setup.config.period);
+        let setup = Setup {
+            seed: setup.seed.wrapping_add(seed),
+            loss_permille: 100,
+            delay_min: 100_000,
+            delay_spread: 49_900_000,
+            record: false,
+            ..setup.clone()
+        };
+        let mut choices = machines::Choices::new(setup.seed).scoped(u64::MAX);
+        let mut world = SwimOnly::settled(setup);
+        let mut slots: Vec<(u64, u32)> = Vec::new();
+        let end = nanos(span);
+        while world.now().as_nanos() < end {
+            let now = world.now().as_nanos();
+            if slots.is_empty() {
+                slots.extend((0..members).map(|n| {
+                    let who = [u64::from(n), 0];
+                    (now + choices.choose("measure.when", who, 20 * SECOND), n)
+                }));
+                slots.sort_unstable_by(|a, b| b.cmp(a));
+            }
+            let (at, n) = slots.pop().unwrap_or((end, 0));
+            world.run(at.min(end).saturating_sub(now));
+            let late = choices.choose("measure.late", [u64::from(n), 0], 2 * period);
+            world.deafen(n, world.now().plus_nanos(late));
+        }
+        world.verdicts().false_deaths
+    };
+    (0..u64::from(runs)).map(run).sum()
+}
+
 /// Parameters with health, Nack and decay switched off, as far as configuration goes (C164).
 /// [`Sabotage::NoBuddy`] does the rest. Without a health score a Nack has no effect.
 #[must_use]
@@ -323,6 +361,7 @@ pub fn report(scale: u32) -> String {
     let mut out = String::from("# Membership, measured\n\nVirtual time, default parameters.\n");
     suspicion_rows(&mut out, scale);
     spread_rows(&mut out, scale);
+    accuracy_row(&mut out, scale);
     rate_rows(&mut out);
     slow_rows(&mut out, scale);
     heal_rows(&mut out, scale);
@@ -384,6 +423,22 @@ fn spread_rows(out: &mut String, scale: u32) {
             );
         }
     }
+}
+
+fn accuracy_row(out: &mut String, scale: u32) {
+    let (members, runs, minutes) = (16, 25 * scale, 36);
+    let got = accuracy(
+        &Setup::new(1, members),
+        runs,
+        Duration::from_secs(minutes * 60),
+    );
+    let hours = u64::from(members * runs) * minutes / 60;
+    let _ = writeln!(
+        out,
+        "\n## Accuracy (C139)\n\n{got} false deaths in {hours} member-hours over {runs} seeds, \
+         N = {members}, 10 % loss, delays to 50 ms, each member up to 2 T late once in 20 s: {}",
+        verdict(got == 0),
+    );
 }
 
 fn rate_rows(out: &mut String) {
