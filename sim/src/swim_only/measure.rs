@@ -381,7 +381,7 @@ fn suspicion_rows(out: &mut String, scale: u32) {
          | N | loss | runs | mean first suspicion (bar 1.6 T) | known to all, 99 % | B99(N) |\n\
          | --- | --- | --- | --- | --- | --- |\n",
     );
-    for (members, runs) in [(10, 40), (32, 40), (100, 20), (300, 4)] {
+    for (members, runs) in [(10, 100), (32, 100), (100, 60), (300, 20)] {
         for loss in [0, 100] {
             let setup = lossy(members, loss);
             let first = first_suspicion(&setup, runs * scale);
@@ -447,7 +447,7 @@ fn rate_rows(out: &mut String) {
          | N | loss | datagrams (bar) | gossip ticks | bytes (bar) | turned Suspect | false deaths | \
          bytes of a sync |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for (members, span) in [(3, 600), (10, 600), (32, 600), (100, 300), (1_000, 20)] {
+    for (members, span) in [(3, 600), (10, 600), (32, 6_000), (100, 300), (1_000, 20)] {
         for loss in [0, 10, 100] {
             let got = rates(&lossy(members, loss), Duration::from_secs(span));
             let kept = u64::from(1_000 - loss);
