@@ -136,6 +136,16 @@ impl Row {
         }
     }
 
+    /// Says whether a synced row says just what is held: Alive in that life, with those words.
+    /// Most rows of most syncs do.
+    pub(super) fn says(&self, row: &MemberRow) -> bool {
+        self.state == State::Alive
+            && row.state == State::Alive
+            && self.life == row.life
+            && self.addr == row.addr
+            && self.meta == row.meta
+    }
+
     /// Says whether the node is a member: Alive or Suspect.
     pub(super) const fn is_member(&self) -> bool {
         match self.state {
@@ -208,7 +218,39 @@ impl Table {
     }
 
     pub(super) fn find(&self, node: NodeId) -> Option<u32> {
+        let (low, high) = self.bracket(node);
+        let at = self.nodes[low..high].binary_search(&node).ok()?;
+        Some(self.slots[low + at])
+    }
+
+    /// Narrows the place of `node` down. Ids are hashes, so the place can be guessed from the
+    /// first bits; steps of doubling length from there find both ends for any ids.
+    fn bracket(&self, node: NodeId) -> (usize, usize) {
+        let len = self.nodes.len();
+        let guess = (u128::from(node.entity()) * len as u128) >> 64;
+        let guess = usize::try_from(guess).expect("a guess is below the length");
+        let (mut low, mut high, mut step) = (guess, guess, 4);
+        while low > 0 && self.nodes[low] > node {
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        while high < len && self.nodes[high] < node {
+            high = (high + step).min(len);
+            step *= 2;
+        }
+        (low, (high + 1).min(len))
+    }
+
+    /// [`Table::find`] for one of many ascending nodes: `place` is where the last one was found.
+    pub(super) fn find_after(&self, node: NodeId, place: &mut usize) -> Option<u32> {
+        let next = (0..3).map(|step| *place + step);
+        let near = next.take_while(|at| *at < self.nodes.len());
+        if let Some(at) = near.into_iter().find(|at| self.nodes[*at] == node) {
+            *place = at;
+            return Some(self.slots[at]);
+        }
         let at = self.nodes.binary_search(&node).ok()?;
+        *place = at;
         Some(self.slots[at])
     }
 
