@@ -58,6 +58,13 @@ impl<T> Calm<T> {
     pub fn new(value: T) -> Self {
         Self(ManuallyDrop::new(value))
     }
+
+    /// Takes the value out.
+    pub fn into_inner(self) -> T {
+        let mut calm = ManuallyDrop::new(self);
+        // SAFETY: the value is taken once: the wrapper is neither used nor dropped afterwards.
+        unsafe { ManuallyDrop::take(&mut calm.0) }
+    }
 }
 
 impl<T: Clone> Clone for Calm<T> {
@@ -163,7 +170,11 @@ impl Checker for LoomAtomics {
 
     fn spawn(body: impl FnOnce() + 'static) -> impl FnOnce() {
         let handle = loom::thread::spawn(body);
-        || handle.join().expect("loom reports a panic before it can be joined")
+        || {
+            handle
+                .join()
+                .expect("loom reports a panic before it can be joined")
+        }
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
@@ -211,7 +222,11 @@ impl Checker for ShuttleAtomics {
     fn spawn(body: impl FnOnce() + 'static) -> impl FnOnce() {
         let body = Alone(body);
         let handle = shuttle::thread::spawn(move || body.call());
-        || handle.join().expect("shuttle reports a panic before it can be joined")
+        || {
+            handle
+                .join()
+                .expect("shuttle reports a panic before it can be joined")
+        }
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {

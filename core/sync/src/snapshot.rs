@@ -87,7 +87,7 @@ pub fn snapshot<T: Send + Sync>(value: T) -> (Publisher<T>, Snapshot<T>) {
 }
 
 /// [`snapshot`], in a chosen family of shared memory. Only models name the family.
-pub fn snapshot_in<T: Send + Sync, A: Atomics, const N: usize>(
+pub fn snapshot_in<T, A: Atomics, const N: usize>(
     value: T,
 ) -> (Publisher<T, A, N>, Snapshot<T, A, N>) {
     const { assert!(N >= 2, "publishing needs a slot that is not current") };
