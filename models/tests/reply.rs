@@ -6,6 +6,9 @@ use models::{Bound, Calm, Checker, LoomAtomics as Loom, Weak, orderings, twin};
 use sync::Atomics;
 use sync::reply::{Answer, Late, Reply, Unanswered, reply_in};
 
+/// Why no model misses E2.
+const LAST: &str = "an asker that goes early has never touched the cell";
+
 /// An answer whose loss a checker notices.
 struct Letter<C: Atomics>(u32, C::LeakMark);
 

@@ -15,6 +15,19 @@ use sync::ring::{Refused, Ring};
 use sync::waker::WakerSlot;
 use sync::{Atomics, Pop};
 
+/// The exchange of `head`.
+const HEAD: &str = ".compare_exchange_weak(head, self.after(head), AcqRel, Acquire)";
+/// The exchange that parks.
+const PARK: &str = ".compare_exchange(head, head | PARKED, AcqRel, Acquire)";
+/// Why no model misses what a claimer of `tail` learns from those before it.
+const HOLDER: &str = "for credit holders beside two others; without, a stale stamp is only Full";
+/// Why no model misses what poppers tell each other by `head`.
+const STAMP: &str = "the stamps hand the slots over; `head` only says whose turn it is";
+/// Why no model misses a half that says when a receiver sleeps.
+const ORDERED: &str = "loom runs exchanges of two words in one order; elsewhere the waker needs it";
+/// Why no model misses a half that publishes nothing.
+const NOTHING: &str = "decides Empty, InFlight or Closed only; nothing is read through it";
+
 /// A message that says whose it is, and which; a checker notices if it is not dropped.
 struct Letter<C: Atomics> {
     sender: usize,
@@ -49,7 +62,10 @@ fn drain<C: Checker>(ring: &Ring<Letter<C>, C>, alone: bool, mut each: impl FnMu
 
 /// Senders that give up when the ring is full: what was accepted comes out, once, in order.
 fn order<C: Checker>(capacity: u32, senders: usize, messages: u32, alone: bool) {
-    let shared = Calm::new(C::Arc::from((Ring::new(capacity), C::U32::new(0))));
+    let shared = Calm::new(C::Arc::from((
+        Ring::<Letter<C>, C>::new(capacity),
+        C::U32::new(0),
+    )));
     let mut joins = Vec::new();
     for sender in 0..senders {
         let shared = shared.clone();
@@ -99,7 +115,10 @@ fn order<C: Checker>(capacity: u32, senders: usize, messages: u32, alone: bool) 
 
 /// Senders that make room by popping the oldest: each message is received or evicted, once.
 fn evicts<C: Checker>(capacity: u32, senders: usize) {
-    let shared = Calm::new(C::Arc::from((Ring::new(capacity), C::U32::new(0))));
+    let shared = Calm::new(C::Arc::from((
+        Ring::<Letter<C>, C>::new(capacity),
+        C::U32::new(0),
+    )));
     let mut joins = Vec::new();
     for sender in 0..senders {
         let shared = shared.clone();
@@ -137,7 +156,10 @@ fn evicts<C: Checker>(capacity: u32, senders: usize) {
 
 /// Pushes against a close: each is refused, or popped before `Closed` is (G403, G111).
 fn closes<C: Checker>(capacity: u32, senders: usize) {
-    let shared = Calm::new(C::Arc::from((Ring::new(capacity), C::U32::new(0))));
+    let shared = Calm::new(C::Arc::from((
+        Ring::<Letter<C>, C>::new(capacity),
+        C::U32::new(0),
+    )));
     let mut joins = Vec::new();
     for sender in 0..senders {
         let shared = shared.clone();
@@ -169,7 +191,10 @@ fn closes<C: Checker>(capacity: u32, senders: usize) {
 
 /// A receiver that sleeps gets every message.
 fn wakes<C: Checker>(capacity: u32, senders: usize) {
-    let shared = Calm::new(C::Arc::from((Ring::new(capacity), WakerSlot::<C>::new())));
+    let shared = Calm::new(C::Arc::from((
+        Ring::<Letter<C>, C>::new(capacity),
+        WakerSlot::<C>::new(),
+    )));
     let mut joins = Vec::new();
     for sender in 0..senders {
         let shared = shared.clone();
@@ -213,17 +238,20 @@ fn wakes<C: Checker>(capacity: u32, senders: usize) {
 
 #[test]
 fn keeps_what_it_accepted() {
-    Loom::check("ring fail 2x1 capacity=1", Bound::Full, || {
+    Loom::check("ring fail 1x2 capacity=1", Bound::Full, || {
+        order::<Loom>(1, 1, 2, true)
+    });
+    Loom::check("ring 2x1 capacity=1", Bound::Preemptions(3), || {
         order::<Loom>(1, 2, 1, true)
     });
-    Loom::check("ring 2x2 capacity=1", Bound::Preemptions(3), || {
+    Loom::check("ring 2x2 capacity=1", Bound::Preemptions(2), || {
         order::<Loom>(1, 2, 2, true)
     });
-    Loom::check("ring 2x2 capacity=2", Bound::Preemptions(3), || {
+    Loom::check("ring 2x2 capacity=2", Bound::Preemptions(2), || {
         order::<Loom>(2, 2, 2, true)
     });
-    Loom::check("ring shared pop", Bound::Preemptions(3), || {
-        order::<Loom>(1, 2, 2, false)
+    Loom::check("ring shared pop", Bound::Preemptions(2), || {
+        order::<Loom>(1, 2, 1, false)
     });
 }
 
@@ -253,7 +281,7 @@ fn closes_exactly() {
 
 #[test]
 fn wakes_a_sleeping_receiver() {
-    Loom::check("ring wakes 2x1", Bound::Preemptions(3), || {
+    Loom::check("ring wakes 2x1", Bound::Preemptions(2), || {
         wakes::<Loom>(2, 2)
     });
 }
@@ -326,7 +354,7 @@ fn notices_each_lost_ordering() {
         &[
             (Bound::Preemptions(2), || order::<Weak>(1, 1, 2, true)),
             (Bound::Preemptions(2), || order::<Weak>(1, 1, 2, false)),
-            (Bound::Preemptions(2), || evicts::<Weak>(1, 2)),
+            (Bound::Preemptions(1), || evicts::<Weak>(1, 2)),
             (Bound::Preemptions(2), || closes::<Weak>(1, 1)),
             (Bound::Preemptions(2), || wakes::<Weak>(1, 1)),
         ],

@@ -34,7 +34,7 @@ fn keeps_the_order_of_two_senders() {
     Loom::check("segmented 2x2 B=1", Bound::Preemptions(2), || {
         order::<Loom, One<_>>(2, 2)
     });
-    Loom::check("segmented 2x2 B=2", Bound::Preemptions(2), || {
+    Loom::check("segmented 2x2 B=2", Bound::Preemptions(3), || {
         order::<Loom, Two<_>>(2, 2)
     });
 }
@@ -58,7 +58,7 @@ fn wakes_a_sleeping_receiver() {
 
 #[test]
 fn closes_exactly() {
-    Loom::check("segmented closes B=1", Bound::Full, || {
+    Loom::check("segmented closes B=1", Bound::Preemptions(3), || {
         closes::<Loom, One<_>>(2)
     });
     Loom::check("segmented closes B=2", Bound::Full, || {

@@ -106,13 +106,13 @@ impl<C: Atomics> Slot for Looking<C> {
 #[test]
 fn no_wake_is_lost() {
     Loom::check("waker 1 waker", Bound::Full, || {
-        sees_every_flag::<Loom, WakerSlot<_>>(1);
+        sees_every_flag::<Loom, WakerSlot<Loom>>(1);
     });
     Loom::check("waker 2 wakers", Bound::Preemptions(3), || {
-        sees_every_flag::<Loom, WakerSlot<_>>(2);
+        sees_every_flag::<Loom, WakerSlot<Loom>>(2);
     });
     Shuttle::check("waker shuttle", Bound::Full, || {
-        sees_every_flag::<Shuttle, WakerSlot<_>>(8);
+        sees_every_flag::<Shuttle, WakerSlot<Shuttle>>(8);
     });
 }
 
@@ -126,7 +126,7 @@ fn notices_wrong_steps() {
         "",
         bound,
         || {
-            sees_every_flag::<Weak, WakerSlot<_>>(1);
+            sees_every_flag::<Weak, WakerSlot<Weak>>(1);
         },
     );
     twin(
@@ -135,7 +135,7 @@ fn notices_wrong_steps() {
         "deadlock",
         bound,
         || {
-            sees_every_flag::<Weak, Looking<_>>(1);
+            sees_every_flag::<Weak, Looking<Weak>>(1);
         },
     );
 }
@@ -148,10 +148,10 @@ fn notices_each_lost_ordering() {
         &[],
         &[
             (Bound::Preemptions(3), || {
-                sees_every_flag::<Weak, WakerSlot<_>>(1)
+                sees_every_flag::<Weak, WakerSlot<Weak>>(1)
             }),
             (Bound::Preemptions(2), || {
-                sees_every_flag::<Weak, WakerSlot<_>>(2)
+                sees_every_flag::<Weak, WakerSlot<Weak>>(2)
             }),
         ],
     );
