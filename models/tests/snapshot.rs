@@ -12,6 +12,9 @@ use sync::Atomics;
 use sync::atomics::{AtomicBits, AtomicCount, AtomicOf, RaceCell};
 use sync::snapshot::{Busy, snapshot_in};
 
+/// Why no model misses one of E1 and E2.
+const EITHER: &str = "E1 and E2 both show the value; a reader that lost one has the other";
+
 /// A value that knows its version; a checker notices if it is not dropped.
 struct Value<C: Atomics>(u64, C::LeakMark);
 
