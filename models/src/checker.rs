@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -159,6 +159,8 @@ fn loom_block_on<F: Future>(future: F) -> F::Output {
             return output;
         }
         task.0.wait();
+        // A task that woke itself, since a message is in flight, waits for the sender (G54).
+        loom::thread::yield_now();
     }
 }
 
@@ -230,6 +232,15 @@ impl Checker for ShuttleAtomics {
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        shuttle::future::block_on(future)
+        let mut future = pin!(future);
+        shuttle::future::block_on(poll_fn(move |cx| {
+            let polled = future.as_mut().poll(cx);
+            if polled.is_pending() {
+                // A task that woke itself, since a message is in flight, waits for the sender; PCT
+                // lets others run only if it is told (G54).
+                shuttle::thread::yield_now();
+            }
+            polled
+        }))
     }
 }

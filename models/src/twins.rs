@@ -41,7 +41,7 @@ pub fn twin(
     report("twin", name, &format!("caught: {}", first_line(&message)));
 }
 
-/// Removes each half of each ordering that `model` asks for in `file`, one after the other, and
+/// Removes each half of each ordering that the models ask for in `file`, one after the other, and
 /// checks that the removals which nobody notices are those of `unneeded`: the source line's text,
 /// the half, and why no model misses it.
 ///
@@ -54,6 +54,7 @@ pub fn orderings(
     unneeded: &[(&str, Half, &str)],
     models: &[(Bound, fn())],
 ) {
+    let path = format!("core/sync/src/{file}");
     let mut sites = BTreeSet::new();
     for &(bound, model) in models {
         weaken(Weakening::Nothing);
