@@ -86,7 +86,7 @@ fn weakened(order: Ordering, caller: &Location<'static>) -> Ordering {
         Ordering::Release => &[Half::Release],
         Ordering::AcqRel => &[Half::Acquire, Half::Release],
         Ordering::Relaxed => &[],
-        _ => panic!("an access may not ask for {order:?} (G52)"),
+        Ordering::SeqCst | _ => panic!("an access may not ask for {order:?} (G52)"),
     };
     TWIN.with_borrow_mut(|twin| match twin.weakening {
         Weakening::Nothing => {

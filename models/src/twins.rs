@@ -62,7 +62,7 @@ pub fn orderings(
         sites.extend(
             met()
                 .into_iter()
-                .filter(|(site, _)| site.file.ends_with(file)),
+                .filter(|(site, _)| site.file.ends_with(&path)),
         );
     }
     assert!(!sites.is_empty(), "{file} asks for no ordering at all");
