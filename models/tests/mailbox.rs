@@ -7,9 +7,12 @@ use models::{Bound, Calm, Checker, LoomAtomics as Loom, ShuttleAtomics as Shuttl
 use sync::mailbox::channel_in;
 use sync::{Channel, Inbox, LaneKind, MailboxOptions, Policy, Received, Sent};
 
-fn ends<C: Checker>(
-    options: MailboxOptions,
-) -> (Calm<Channel<(usize, u32), C>>, Calm<Inbox<(usize, u32), C>>) {
+/// Whose message, and which.
+type Item = (usize, u32);
+/// The two ends.
+type Ends<C> = (Calm<Channel<Item, C>>, Calm<Inbox<Item, C>>);
+
+fn ends<C: Checker>(options: MailboxOptions) -> Ends<C> {
     let (channel, inbox) = channel_in(options);
     (Calm::new(channel), Calm::new(inbox))
 }
@@ -33,7 +36,7 @@ fn both_lanes<C: Checker>(options: MailboxOptions) {
 
 /// Senders wait for credit; the receiver gets all, in the order of each sender, and then the end.
 fn blocks<C: Checker>(capacity: u32, senders: usize, messages: u32) {
-    let options = MailboxOptions::bounded(capacity, Policy::Block).unwrap();
+    let options = MailboxOptions::bounded(capacity, Policy::Block).expect("a sound capacity");
     let (channel, mut inbox) = ends::<C>(options);
     let mut joins = Vec::new();
     for sender in 0..senders {
@@ -63,7 +66,7 @@ fn blocks<C: Checker>(capacity: u32, senders: usize, messages: u32) {
 /// Senders evict; each message is received or counted as evicted or dropped.
 fn evicts<C: Checker>(capacity: u32, senders: usize, messages: u32) {
     let options = MailboxOptions::bounded(capacity, Policy::DropOld)
-        .unwrap()
+        .expect("a sound capacity")
         .evict_tries(2);
     let (channel, mut inbox) = ends::<C>(options);
     let mut joins = Vec::new();
@@ -84,7 +87,7 @@ fn evicts<C: Checker>(capacity: u32, senders: usize, messages: u32) {
         join();
     }
     let discarded = inbox.discarded();
-    let total = u64::try_from(senders).unwrap() * u64::from(messages);
+    let total = u64::try_from(senders).expect("a few senders") * u64::from(messages);
     assert_eq!(
         received + discarded.evicted + discarded.dropped,
         total,
@@ -94,7 +97,7 @@ fn evicts<C: Checker>(capacity: u32, senders: usize, messages: u32) {
 
 /// A waiting sender against an inbox that goes: it is told, and does not sleep on.
 fn inbox_goes<C: Checker>() {
-    let options = MailboxOptions::bounded(1, Policy::Block).unwrap();
+    let options = MailboxOptions::bounded(1, Policy::Block).expect("a sound capacity");
     let (channel, inbox) = ends::<C>(options);
     assert_eq!(channel.send((0, 0)), Ok(Sent::Delivered));
     let join = C::spawn(move || {
@@ -135,7 +138,7 @@ fn both_lanes_wake_one_receiver() {
         );
     }
     Loom::check("mailbox both lanes ring", Bound::Preemptions(1), || {
-        both_lanes::<Loom>(MailboxOptions::bounded(1, Policy::Fail).unwrap());
+        both_lanes::<Loom>(MailboxOptions::bounded(1, Policy::Fail).expect("a sound capacity"));
     });
     Shuttle::check("mailbox both lanes shuttle", Bound::Full, || {
         both_lanes::<Shuttle>(MailboxOptions::unbounded());

@@ -142,10 +142,27 @@ fn notices_wrong_steps() {
 
 #[test]
 fn notices_each_lost_ordering() {
+    let unneeded = [
+        (
+            ".compare_exchange(WAITING, REGISTERING, AcqRel, Acquire)",
+            Half::Release,
+            "nothing is written before it that another thread reads",
+        ),
+        (
+            ".compare_exchange(REGISTERING, WAITING, AcqRel, Acquire)",
+            Half::Acquire,
+            "the swap, or the next registration, acquires the same",
+        ),
+        (
+            "self.state.swap(WAITING, AcqRel);",
+            Half::Acquire,
+            "the failed exchange, or the next registration, acquires the same",
+        ),
+    ];
     orderings(
         "waker",
         "waker.rs",
-        &[],
+        &unneeded,
         &[
             (Bound::Preemptions(3), || {
                 sees_every_flag::<Weak, WakerSlot<Weak>>(1)

@@ -219,10 +219,8 @@ where
         "what was accepted came out before Closed"
     );
     // SAFETY: as above.
-    assert!(
-        matches!(unsafe { shared.0.pop() }, Pop::Closed),
-        "closed for ever"
-    );
+    let last = unsafe { shared.0.pop() };
+    assert!(matches!(last, Pop::Closed), "closed for ever");
 }
 
 /// A sender against a receiver that takes one message and goes: whoever is last frees all (G404).
@@ -272,7 +270,7 @@ impl<M, C: Atomics, L: Lane<M, C>> Lane<M, C> for FlagClosed<L, C> {
         // SAFETY: the caller is the receiver, here and below.
         match unsafe { self.lane.pop() } {
             Pop::Empty if self.closed.load(Acquire) => Pop::Closed,
-            popped => popped,
+            popped @ (Pop::Some(_) | Pop::Empty | Pop::InFlight | Pop::Closed) => popped,
         }
     }
 
@@ -342,7 +340,9 @@ impl<M, C: Atomics, L: Lane<M, C>> Lane<M, C> for Unreversed<L, M, C> {
             loop {
                 match self.lane.pop() {
                     Pop::Some(message) => (*taken).push(message),
-                    other => return (*taken).pop().map_or(other, Pop::Some),
+                    other @ (Pop::Empty | Pop::InFlight | Pop::Closed) => {
+                        return (*taken).pop().map_or(other, Pop::Some);
+                    }
                 }
             }
         })
