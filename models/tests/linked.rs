@@ -101,7 +101,7 @@ fn notices_wrong_steps() {
 /// read its `next`. Letting go is an access by `with_mut`, so that the twin corrupts nothing.
 fn too_early() {
     use loom::sync::atomic::AtomicUsize;
-    use std::sync::Arc;
+    use loom::sync::Arc;
     use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
     struct Node {

@@ -48,8 +48,8 @@ fn letter<C: Atomics>(sender: usize, number: u32) -> Letter<C> {
 /// Takes what is there, after the senders were joined.
 fn drain<C: Checker>(ring: &Ring<Letter<C>, C>, alone: bool, mut each: impl FnMut(Letter<C>)) {
     loop {
-        // SAFETY: the caller is the only one to pop when it says `alone`.
         match if alone {
+            // SAFETY: the caller is the only one to pop when it says `alone`.
             unsafe { ring.pop_alone() }
         } else {
             ring.pop()
@@ -94,8 +94,8 @@ fn order<C: Checker>(capacity: u32, senders: usize, messages: u32, alone: bool) 
         received += 1;
     };
     for _ in 0..messages {
-        // SAFETY: this thread is the only one to pop.
         let popped = if alone {
+            // SAFETY: this thread is the only one to pop.
             unsafe { shared.0.pop_alone() }
         } else {
             shared.0.pop()
@@ -214,7 +214,7 @@ fn wakes<C: Checker>(capacity: u32, senders: usize) {
             let mut registered = false;
             loop {
                 match ring.pop() {
-                    Pop::Some(letter) => return Poll::Ready(drop(letter)),
+                    Pop::Some(_) => return Poll::Ready(()),
                     Pop::InFlight => {
                         cx.waker().wake_by_ref();
                         C::yield_now();

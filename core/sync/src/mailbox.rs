@@ -23,9 +23,9 @@
 //!
 //! # Orderings
 //!
-//! | edge | release                        | acquire                     | makes visible           |
-//! |------|--------------------------------|-----------------------------|-------------------------|
-//! | E1   | the last `Channel` counts down | the receiver loads the count | all that was ever sent |
+//! | edge | release | acquire | makes visible |
+//! |---|---|---|---|
+//! | E1 | the last `Channel` counts down | the receiver loads the count | all that was ever sent |
 //!
 //! The lanes, the waker slot and the credit have their own. That the receiver's second look, after
 //! registering, does not miss what a wake was about, is E3 of the waker slot.
