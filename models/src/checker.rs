@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 
 use sync::Atomics;
@@ -140,27 +140,42 @@ pub(crate) fn explore(bound: Bound, model: impl Fn() + Send + Sync + 'static) ->
 }
 
 /// A waker that notifies a loom thread.
-struct LoomTask(loom::sync::Notify);
+struct LoomTask {
+    notify: loom::sync::Notify,
+    owner: loom::thread::ThreadId,
+    /// Whether the task has woken itself. Not part of the model.
+    by_itself: AtomicBool,
+}
 
 impl Wake for LoomTask {
     fn wake(self: Arc<Self>) {
-        self.0.notify();
+        if loom::thread::current().id() == self.owner {
+            self.by_itself.store(true, Relaxed);
+        }
+        self.notify.notify();
     }
 }
 
 /// [`Checker::block_on`] for loom.
 fn loom_block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let task = Arc::new(LoomTask(loom::sync::Notify::new()));
+    let task = Arc::new(LoomTask {
+        notify: loom::sync::Notify::new(),
+        owner: loom::thread::current().id(),
+        by_itself: AtomicBool::new(false),
+    });
     let waker = Waker::from(task.clone());
     let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        task.0.wait();
-        // A task that woke itself, since a message is in flight, waits for the sender (G54).
-        loom::thread::yield_now();
+        task.notify.wait();
+        if task.by_itself.swap(false, Relaxed) {
+            // A message is in flight: this is waiting for its sender (G54). Not otherwise, since
+            // loom gives a thread that has yielded no value again that it has seen before.
+            loom::thread::yield_now();
+        }
     }
 }
 

@@ -100,8 +100,8 @@ fn notices_wrong_steps() {
 /// The step of G62 done wrong: the receiver lets a node go when it is the newest, without having
 /// read its `next`. Letting go is an access by `with_mut`, so that the twin corrupts nothing.
 fn too_early() {
-    use loom::sync::atomic::AtomicUsize;
     use loom::sync::Arc;
+    use loom::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
     struct Node {
