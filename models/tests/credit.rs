@@ -19,8 +19,6 @@ use sync::waker::WakerSlot;
 const CHAIN: &str = "publishes nothing; the exchange goes on with the release sequence before it";
 /// Why no model misses an acquire.
 const AGAIN: &str = "another exchange of the word, or of the stack, acquires the same";
-/// Why no model misses E3.
-const WAKER: &str = "the wake that follows a grant orders the same";
 
 /// A mailbox of `()`: credit, a count of what has come, and a waker.
 struct Small<C: Atomics> {
@@ -276,12 +274,6 @@ fn notices_each_lost_ordering() {
         (again, Half::Release, CHAIN),
         (later, Half::Acquire, AGAIN),
         (grant, Half::Acquire, CHAIN),
-        (grant, Half::Release, WAKER),
-        (
-            "if waiter.0.state.load(Acquire) != GRANTED {",
-            Half::Acquire,
-            WAKER,
-        ),
         (begin, Half::Acquire, AGAIN),
         (cancel, Half::Acquire, AGAIN),
         (cancel, Half::Release, CHAIN),
