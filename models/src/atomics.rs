@@ -76,13 +76,17 @@ pub fn met() -> Vec<(Site, Half)> {
 
 /// What is left of `order` at `caller`.
 fn weakened(order: Ordering, caller: &Location<'static>) -> Ordering {
-    let site = Site { file: caller.file(), line: caller.line(), column: caller.column() };
+    let site = Site {
+        file: caller.file(),
+        line: caller.line(),
+        column: caller.column(),
+    };
     let halves: &[Half] = match order {
         Ordering::Acquire => &[Half::Acquire],
         Ordering::Release => &[Half::Release],
         Ordering::AcqRel => &[Half::Acquire, Half::Release],
         Ordering::Relaxed => &[],
-        _ => panic!("an access may not ask for {order:?} (G52)"),
+        Ordering::SeqCst | _ => panic!("an access may not ask for {order:?} (G52)"),
     };
     TWIN.with_borrow_mut(|twin| match twin.weakening {
         Weakening::Nothing => {
@@ -106,6 +110,20 @@ fn weakened(order: Ordering, caller: &Location<'static>) -> Ordering {
 /// An atomic of a checker: a name of our own, so that our traits can be implemented for it.
 #[derive(Debug)]
 pub struct Of<X>(X);
+
+/// An atomic of loom whose loads depend on each other.
+///
+/// loom remembers one last access of an object. When a thread loads a word and then exchanges it,
+/// as every exchange loop does, its own load hides the loads that others made before; and loom
+/// does not try the exchange before those. (A lane whose push begins with a load was explored in
+/// one execution, and a lost ordering passed.) A store to a shadow before each load makes the
+/// loads themselves depend on each other, so that loom tries them in every order, and with them
+/// what follows. The shadow is `Relaxed` and never read, so it orders nothing.
+#[derive(Debug)]
+pub struct Shadowed<X> {
+    atomic: X,
+    shadow: loom_atomic::AtomicU8,
+}
 
 /// An atomic that asks the twin which ordering is left.
 #[derive(Debug)]
@@ -260,6 +278,78 @@ macro_rules! of {
 of!(loom_atomic);
 of!(shuttle_atomic);
 
+impl<T: Copy, X: AtomicOf<T>> AtomicOf<T> for Shadowed<X> {
+    #[track_caller]
+    fn new(value: T) -> Self {
+        Self {
+            atomic: X::new(value),
+            shadow: loom_atomic::AtomicU8::new(0),
+        }
+    }
+
+    #[track_caller]
+    fn load(&self, order: Ordering) -> T {
+        self.shadow.store(0, Ordering::Relaxed);
+        self.atomic.load(order)
+    }
+
+    #[track_caller]
+    fn store(&self, value: T, order: Ordering) {
+        self.atomic.store(value, order);
+    }
+
+    #[track_caller]
+    fn swap(&self, value: T, order: Ordering) -> T {
+        self.atomic.swap(value, order)
+    }
+
+    #[track_caller]
+    fn compare_exchange(
+        &self,
+        old: T,
+        new: T,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<T, T> {
+        self.atomic.compare_exchange(old, new, success, failure)
+    }
+
+    #[track_caller]
+    fn compare_exchange_weak(
+        &self,
+        old: T,
+        new: T,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<T, T> {
+        self.atomic.compare_exchange(old, new, success, failure)
+    }
+}
+
+impl<T: Copy, X: AtomicBits<T>> AtomicBits<T> for Shadowed<X> {
+    #[track_caller]
+    fn fetch_or(&self, bits: T, order: Ordering) -> T {
+        self.atomic.fetch_or(bits, order)
+    }
+
+    #[track_caller]
+    fn fetch_and(&self, bits: T, order: Ordering) -> T {
+        self.atomic.fetch_and(bits, order)
+    }
+}
+
+impl<T: Copy, X: AtomicCount<T>> AtomicCount<T> for Shadowed<X> {
+    #[track_caller]
+    fn fetch_add(&self, amount: T, order: Ordering) -> T {
+        self.atomic.fetch_add(amount, order)
+    }
+
+    #[track_caller]
+    fn fetch_sub(&self, amount: T, order: Ordering) -> T {
+        self.atomic.fetch_sub(amount, order)
+    }
+}
+
 impl<T: Copy, X: AtomicOf<T>> AtomicOf<T> for Weakened<X> {
     #[track_caller]
     fn new(value: T) -> Self {
@@ -290,7 +380,12 @@ impl<T: Copy, X: AtomicOf<T>> AtomicOf<T> for Weakened<X> {
         failure: Ordering,
     ) -> Result<T, T> {
         let caller = Location::caller();
-        self.0.compare_exchange(old, new, weakened(success, caller), weakened(failure, caller))
+        self.0.compare_exchange(
+            old,
+            new,
+            weakened(success, caller),
+            weakened(failure, caller),
+        )
     }
 
     #[track_caller]
@@ -302,7 +397,12 @@ impl<T: Copy, X: AtomicOf<T>> AtomicOf<T> for Weakened<X> {
         failure: Ordering,
     ) -> Result<T, T> {
         let caller = Location::caller();
-        self.0.compare_exchange(old, new, weakened(success, caller), weakened(failure, caller))
+        self.0.compare_exchange(
+            old,
+            new,
+            weakened(success, caller),
+            weakened(failure, caller),
+        )
     }
 }
 
@@ -321,22 +421,24 @@ impl<T: Copy, X: AtomicBits<T>> AtomicBits<T> for Weakened<X> {
 impl<T: Copy, X: AtomicCount<T>> AtomicCount<T> for Weakened<X> {
     #[track_caller]
     fn fetch_add(&self, amount: T, order: Ordering) -> T {
-        self.0.fetch_add(amount, weakened(order, Location::caller()))
+        self.0
+            .fetch_add(amount, weakened(order, Location::caller()))
     }
 
     #[track_caller]
     fn fetch_sub(&self, amount: T, order: Ordering) -> T {
-        self.0.fetch_sub(amount, weakened(order, Location::caller()))
+        self.0
+            .fetch_sub(amount, weakened(order, Location::caller()))
     }
 }
 
 impl Atomics for LoomAtomics {
-    type Bool = Of<loom_atomic::AtomicBool>;
-    type U8 = Of<loom_atomic::AtomicU8>;
-    type U32 = Of<loom_atomic::AtomicU32>;
-    type U64 = Of<loom_atomic::AtomicU64>;
-    type Usize = Of<loom_atomic::AtomicUsize>;
-    type Ptr<T> = Of<loom_atomic::AtomicPtr<T>>;
+    type Bool = Shadowed<Of<loom_atomic::AtomicBool>>;
+    type U8 = Shadowed<Of<loom_atomic::AtomicU8>>;
+    type U32 = Shadowed<Of<loom_atomic::AtomicU32>>;
+    type U64 = Shadowed<Of<loom_atomic::AtomicU64>>;
+    type Usize = Shadowed<Of<loom_atomic::AtomicUsize>>;
+    type Ptr<T> = Shadowed<Of<loom_atomic::AtomicPtr<T>>>;
     type Cell<T> = LoomCell<T>;
     type Arc<T> = loom::sync::Arc<T>;
     type LeakMark = Mark;
@@ -355,12 +457,12 @@ impl Atomics for LoomAtomics {
 }
 
 impl Atomics for Weak {
-    type Bool = Weakened<Of<loom_atomic::AtomicBool>>;
-    type U8 = Weakened<Of<loom_atomic::AtomicU8>>;
-    type U32 = Weakened<Of<loom_atomic::AtomicU32>>;
-    type U64 = Weakened<Of<loom_atomic::AtomicU64>>;
-    type Usize = Weakened<Of<loom_atomic::AtomicUsize>>;
-    type Ptr<T> = Weakened<Of<loom_atomic::AtomicPtr<T>>>;
+    type Bool = Weakened<Shadowed<Of<loom_atomic::AtomicBool>>>;
+    type U8 = Weakened<Shadowed<Of<loom_atomic::AtomicU8>>>;
+    type U32 = Weakened<Shadowed<Of<loom_atomic::AtomicU32>>>;
+    type U64 = Weakened<Shadowed<Of<loom_atomic::AtomicU64>>>;
+    type Usize = Weakened<Shadowed<Of<loom_atomic::AtomicUsize>>>;
+    type Ptr<T> = Weakened<Shadowed<Of<loom_atomic::AtomicPtr<T>>>>;
     type Cell<T> = LoomCell<T>;
     type Arc<T> = loom::sync::Arc<T>;
     type LeakMark = Mark;

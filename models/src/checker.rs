@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::fs;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 
 use sync::Atomics;
@@ -57,6 +57,13 @@ impl<T> Calm<T> {
     /// Wraps a value.
     pub fn new(value: T) -> Self {
         Self(ManuallyDrop::new(value))
+    }
+
+    /// Takes the value out.
+    pub fn into_inner(self) -> T {
+        let mut calm = ManuallyDrop::new(self);
+        // SAFETY: the value is taken once: the wrapper is neither used nor dropped afterwards.
+        unsafe { ManuallyDrop::take(&mut calm.0) }
     }
 }
 
@@ -133,25 +140,42 @@ pub(crate) fn explore(bound: Bound, model: impl Fn() + Send + Sync + 'static) ->
 }
 
 /// A waker that notifies a loom thread.
-struct LoomTask(loom::sync::Notify);
+struct LoomTask {
+    notify: loom::sync::Notify,
+    owner: loom::thread::ThreadId,
+    /// Whether the task has woken itself. Not part of the model.
+    by_itself: AtomicBool,
+}
 
 impl Wake for LoomTask {
     fn wake(self: Arc<Self>) {
-        self.0.notify();
+        if loom::thread::current().id() == self.owner {
+            self.by_itself.store(true, Relaxed);
+        }
+        self.notify.notify();
     }
 }
 
 /// [`Checker::block_on`] for loom.
 fn loom_block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let task = Arc::new(LoomTask(loom::sync::Notify::new()));
+    let task = Arc::new(LoomTask {
+        notify: loom::sync::Notify::new(),
+        owner: loom::thread::current().id(),
+        by_itself: AtomicBool::new(false),
+    });
     let waker = Waker::from(task.clone());
     let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        task.0.wait();
+        task.notify.wait();
+        if task.by_itself.swap(false, Relaxed) {
+            // A message is in flight: this is waiting for its sender (G54). Not otherwise, since
+            // loom gives a thread that has yielded no value again that it has seen before.
+            loom::thread::yield_now();
+        }
     }
 }
 
@@ -163,7 +187,11 @@ impl Checker for LoomAtomics {
 
     fn spawn(body: impl FnOnce() + 'static) -> impl FnOnce() {
         let handle = loom::thread::spawn(body);
-        || handle.join().expect("loom reports a panic before it can be joined")
+        || {
+            handle
+                .join()
+                .expect("loom reports a panic before it can be joined")
+        }
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
@@ -211,10 +239,23 @@ impl Checker for ShuttleAtomics {
     fn spawn(body: impl FnOnce() + 'static) -> impl FnOnce() {
         let body = Alone(body);
         let handle = shuttle::thread::spawn(move || body.call());
-        || handle.join().expect("shuttle reports a panic before it can be joined")
+        || {
+            handle
+                .join()
+                .expect("shuttle reports a panic before it can be joined")
+        }
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        shuttle::future::block_on(future)
+        let mut future = pin!(future);
+        shuttle::future::block_on(poll_fn(move |cx| {
+            let polled = future.as_mut().poll(cx);
+            if polled.is_pending() {
+                // A task that woke itself, since a message is in flight, waits for the sender; PCT
+                // lets others run only if it is told (G54).
+                shuttle::thread::yield_now();
+            }
+            polled
+        }))
     }
 }

@@ -1,12 +1,21 @@
 //! Twins: models that must fail, and the search for orderings that nobody would miss.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use crate::atomics::{Half, Site, Weakening, met, weaken};
 use crate::checker::{Bound, explore, report};
+
+/// Installs, once, the hook that says nothing about panics that are looked for.
+static QUIET: Once = Once::new();
+
+thread_local! {
+    static IN_TWIN: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Runs a model that must fail, in the family [`Weak`](crate::Weak) with every ordering lost, or
 /// with the step wrong that the model itself does wrong.
@@ -25,13 +34,16 @@ pub fn twin(
     let Some(message) = failure else {
         panic!("twin {name} passed: the model cannot see what it is there for");
     };
-    assert!(message.contains(expected), "twin {name} failed otherwise: {message}");
+    assert!(
+        message.contains(expected),
+        "twin {name} failed otherwise: {message}"
+    );
     report("twin", name, &format!("caught: {}", first_line(&message)));
 }
 
-/// Removes each half of each ordering that `model` asks for in `file`, one after the other, and
-/// checks that the removals which nobody notices are those of `unneeded`: pairs of the source
-/// line's text and the half.
+/// Removes each half of each ordering that the models ask for in `file`, one after the other, and
+/// checks that the removals which nobody notices are those of `unneeded`: the source line's text,
+/// the half, and why no model misses it.
 ///
 /// # Panics
 ///
@@ -39,35 +51,56 @@ pub fn twin(
 pub fn orderings(
     name: &str,
     file: &str,
-    unneeded: &[(&str, Half)],
+    unneeded: &[(&str, Half, &str)],
     models: &[(Bound, fn())],
 ) {
+    let path = format!("core/sync/src/{file}");
     let mut sites = BTreeSet::new();
     for &(bound, model) in models {
         weaken(Weakening::Nothing);
         explore(bound, model);
-        sites.extend(met().into_iter().filter(|(site, _)| site.file.ends_with(file)));
+        sites.extend(
+            met()
+                .into_iter()
+                .filter(|(site, _)| site.file.ends_with(&path)),
+        );
     }
     assert!(!sites.is_empty(), "{file} asks for no ordering at all");
 
-    let mut table = String::new();
+    let mut table =
+        String::from("| place | line | lost | what the models saw |\n|---|---|---|---|\n");
     let mut unnoticed = BTreeSet::new();
     for (site, half) in sites {
         let text = source_line(site);
         let message = models
             .iter()
             .find_map(|&(bound, model)| failure(Weakening::At(site, half), bound, model));
-        let seen = message.as_deref().map_or("not noticed", first_line);
-        writeln!(table, "| {}:{} | `{text}` | {half:?} | {seen} |", file, site.line)
-            .expect("writing to a string does not fail");
+        let why = unneeded
+            .iter()
+            .find(|(line, of, _)| *line == text && *of == half);
+        let why = why.map_or("not noticed".to_owned(), |(_, _, why)| {
+            format!("not noticed: {why}")
+        });
+        let seen = message.as_deref().map_or(why.as_str(), first_line);
+        writeln!(
+            table,
+            "| {}:{} | `{text}` | {half:?} | {seen} |",
+            file, site.line
+        )
+        .expect("writing to a string does not fail");
         if message.is_none() {
             unnoticed.insert((text, half));
         }
     }
-    let unneeded: BTreeSet<(String, Half)> =
-        unneeded.iter().map(|&(text, half)| (text.to_owned(), half)).collect();
+    let unneeded: BTreeSet<(String, Half)> = unneeded
+        .iter()
+        .map(|&(text, half, _)| (text.to_owned(), half))
+        .collect();
     report("orderings", name, &format!("\n{table}"));
-    assert_eq!(unnoticed, unneeded, "removals that {name} did not notice:\n{table}");
+    assert_eq!(
+        unnoticed, unneeded,
+        "removals that {name} did not notice:\n{table}"
+    );
 }
 
 /// The message of the panic that `model` ends with; `None` if it passes.
@@ -76,8 +109,18 @@ fn failure(
     bound: Bound,
     model: impl Fn() + Send + Sync + 'static,
 ) -> Option<String> {
+    QUIET.call_once(|| {
+        let loud = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !IN_TWIN.get() {
+                loud(panic);
+            }
+        }));
+    });
     weaken(weakening);
+    IN_TWIN.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| explore(bound, model)));
+    IN_TWIN.set(false);
     weaken(Weakening::Nothing);
     outcome.err().map(text_of)
 }
@@ -86,15 +129,19 @@ fn failure(
 fn text_of(panic: Box<dyn Any + Send>) -> String {
     match panic.downcast::<String>() {
         Ok(text) => *text,
-        Err(panic) => panic
-            .downcast_ref::<&str>()
-            .map_or_else(|| "a panic without text".to_owned(), |text| (*text).to_owned()),
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(
+            || "a panic without text".to_owned(),
+            |text| (*text).to_owned(),
+        ),
     }
 }
 
 /// The first line that says something.
 fn first_line(text: &str) -> &str {
-    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("")
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or("")
 }
 
 /// The text of a line of the source.

@@ -28,9 +28,9 @@
 //! | edge | release                 | acquire                        | makes visible           |
 //! |------|-------------------------|--------------------------------|-------------------------|
 //! | E1   | push stores `prev.next` | pop loads `next`               | the message, the node   |
-//! | E2   | push swaps `newest`     | the next push swaps `newest`   | the initialised node, before `next` is written |
-//! | E3   | push swaps `newest`     | pop loads `newest`             | nothing: tells Empty from InFlight |
-//! | E4   | close stores `closed`   | push loads `closed`            | nothing: later sends are refused |
+//! | E2 | push swaps `newest` | the next push swaps `newest` | the initialised node |
+//! | E3 | push swaps `newest` | pop loads `newest` | nothing: tells Empty from InFlight |
+//! | E4 | close stores `closed` | push loads `closed` | nothing: later sends are refused |
 //!
 //! Close is eventual (G113): a push that read the flag too early is accepted after it.
 //!

@@ -23,9 +23,9 @@
 //!
 //! # Orderings
 //!
-//! | edge | release                        | acquire                     | makes visible           |
-//! |------|--------------------------------|-----------------------------|-------------------------|
-//! | E1   | the last `Channel` counts down | the receiver loads the count | all that was ever sent |
+//! | edge | release | acquire | makes visible |
+//! |---|---|---|---|
+//! | E1 | the last `Channel` counts down | the receiver loads the count | all that was ever sent |
 //!
 //! The lanes, the waker slot and the credit have their own. That the receiver's second look, after
 //! registering, does not miss what a wake was about, is E3 of the waker slot.
@@ -276,12 +276,12 @@ pub fn channel_waking<T: Send>(options: MailboxOptions, waker: Waker) -> (Channe
 }
 
 /// [`channel`], in a chosen family of shared memory. Only models name the family.
-pub fn channel_in<T: Send, A: Atomics>(options: MailboxOptions) -> (Channel<T, A>, Inbox<T, A>) {
+pub fn channel_in<T, A: Atomics>(options: MailboxOptions) -> (Channel<T, A>, Inbox<T, A>) {
     Mailbox::ends(options, Target::Slot(WakerSlot::new()))
 }
 
 /// [`channel_waking`], in a chosen family of shared memory. Only models name the family.
-pub fn channel_waking_in<T: Send, A: Atomics>(
+pub fn channel_waking_in<T, A: Atomics>(
     options: MailboxOptions,
     waker: Waker,
 ) -> (Channel<T, A>, Inbox<T, A>) {

@@ -98,7 +98,7 @@ pub fn reply<T: Send>() -> (Reply<T>, Answer<T>) {
 }
 
 /// [`reply`], in a chosen family of shared memory. Only models name the family.
-pub fn reply_in<T: Send, A: Atomics>() -> (Reply<T, A>, Answer<T, A>) {
+pub fn reply_in<T, A: Atomics>() -> (Reply<T, A>, Answer<T, A>) {
     let port = A::Arc::from(Port {
         state: A::U8::new(OPEN),
         answer: A::Cell::new(None),

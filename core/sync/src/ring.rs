@@ -22,14 +22,14 @@
 //!
 //! # Orderings
 //!
-//! | edge | release                 | acquire                       | makes visible                |
-//! |------|-------------------------|-------------------------------|------------------------------|
-//! | E1   | push stores the stamp   | pop loads the stamp           | the message                  |
-//! | E2   | pop stores the stamp    | push loads the stamp          | that the slot was read out   |
-//! | E3   | push exchanges `tail`   | push loads `tail`             | what earlier claimers knew of free slots, so that a credit holder finds its slot free |
-//! | E4   | park exchanges `tail`   | the push that replaces PARKED | what the receiver registered |
-//! | E5   | push exchanges `tail`   | pop, park, close read `tail`  | that a slot is claimed       |
-//! | E6   | pop moves `head`        | pop loads `head`              | the same for poppers         |
+//! | edge | release | acquire | makes visible |
+//! |---|---|---|---|
+//! | E1 | push stores the stamp | pop loads the stamp | the message |
+//! | E2 | pop stores the stamp | push loads the stamp | that the slot was read out |
+//! | E3 | push exchanges `tail` | push loads `tail` | which slots earlier claimers knew free |
+//! | E4 | park exchanges `tail` | the push that replaces PARKED | what the receiver registered |
+//! | E5 | push exchanges `tail` | pop, park, close read `tail` | that a slot is claimed |
+//! | E6 | pop moves `head` | pop loads `head` | the same for poppers |
 //!
 //! The specification has Relaxed for a failed exchange of `tail`; here it is Acquire (E3), because
 //! under `Block` a stamp that is only stale must not look like a full ring to a credit holder.

@@ -34,15 +34,15 @@
 //!
 //! # Orderings
 //!
-//! | edge | release                        | acquire                       | makes visible           |
-//! |------|--------------------------------|-------------------------------|-------------------------|
-//! | E1   | push stores `ready`            | pop loads `ready`             | the message             |
-//! | E2   | append stores `next`           | pop loads `next`              | the new block           |
-//! | E3   | append exchanges `tail`        | push, append exchange `tail`  | the new block           |
-//! | E4   | push, append exchange `tail`   | pop loads `tail`              | nothing: tells Empty from InFlight |
-//! | E5   | park exchanges `tail`          | the push that replaces PARKED | what the receiver registered |
-//! | E6   | push exchanges `tail`          | park fails, close swaps       | the block at the end    |
-//! | E7   | pop stores `spare`             | append swaps `spare`          | that all is read out    |
+//! | edge | release | acquire | makes visible |
+//! |---|---|---|---|
+//! | E1 | push stores `ready` | pop loads `ready` | the message |
+//! | E2 | append stores `next` | pop loads `next` | the new block |
+//! | E3 | append exchanges `tail` | push, append exchange `tail` | the new block |
+//! | E4 | push, append exchange `tail` | pop loads `tail` | nothing: tells Empty from InFlight |
+//! | E5 | park exchanges `tail` | the push that replaces PARKED | what the receiver registered |
+//! | E6 | push exchanges `tail` | park fails, close swaps | the block at the end |
+//! | E7 | pop stores `spare` | append swaps `spare` | that all is read out |
 //!
 //! `ready` stands beside its message, not in an array of its own: a receiver that lags by a line
 //! then reads lines that no sender writes any more.

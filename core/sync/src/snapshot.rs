@@ -16,12 +16,12 @@
 //!
 //! # Orderings
 //!
-//! | edge | release                     | acquire                      | makes visible             |
-//! |------|-----------------------------|------------------------------|---------------------------|
-//! | E1   | publish stores `current`    | read loads `current`         | the version and its slot  |
-//! | E2   | publish clears WRITER       | a reader counts itself in    | the value; and, with `current` stored in program order before, that an old version is old |
-//! | E3   | a reader counts itself out  | publish sets WRITER          | that the value was cloned |
-//! | E4   | publish sets WRITER         | a reader counts itself in    | that `current` has moved on |
+//! | edge | release | acquire | makes visible |
+//! |---|---|---|---|
+//! | E1 | publish stores `current` | read loads `current` | the version and its slot |
+//! | E2 | publish clears WRITER | a reader counts itself in | the value; that old is old |
+//! | E3 | a reader counts itself out | publish sets WRITER | that the value was cloned |
+//! | E4 | publish sets WRITER | a reader counts itself in | that `current` has moved on |
 //!
 //! A reader never waits: each retry means that a publication happened. The writer never waits
 //! either: if readers are at all other slots, `publish` hands the value back (G259).
@@ -87,7 +87,7 @@ pub fn snapshot<T: Send + Sync>(value: T) -> (Publisher<T>, Snapshot<T>) {
 }
 
 /// [`snapshot`], in a chosen family of shared memory. Only models name the family.
-pub fn snapshot_in<T: Send + Sync, A: Atomics, const N: usize>(
+pub fn snapshot_in<T, A: Atomics, const N: usize>(
     value: T,
 ) -> (Publisher<T, A, N>, Snapshot<T, A, N>) {
     const { assert!(N >= 2, "publishing needs a slot that is not current") };

@@ -25,7 +25,7 @@
 //!
 //! | edge | release               | acquire                       | makes visible                |
 //! |------|-----------------------|-------------------------------|------------------------------|
-//! | E1   | push exchanges `head` | pop, close swap `head`        | messages and links: all pushes in the list are one release sequence |
+//! | E1 | push exchanges `head` | pop, close swap `head` | the whole list: one release sequence |
 //! | E2   | park exchanges `head` | the push that replaces PARKED | what the receiver registered |
 //! | E3   | push exchanges `head` | park fails                    | that there is a message      |
 //!

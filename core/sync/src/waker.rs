@@ -25,11 +25,11 @@
 //!
 //! # Orderings
 //!
-//! | edge | release                        | acquire                   | makes visible               |
-//! |------|--------------------------------|---------------------------|-----------------------------|
-//! | E1   | register ends its registration | wake's `fetch_or`         | the waker in the cell; what the task read before it sleeps |
-//! | E2   | wake clears WAKING             | register's first exchange | the empty cell              |
-//! | E3   | wake's `fetch_or`              | register's exchanges      | what the waking thread wrote before |
+//! | edge | release | acquire | makes visible |
+//! |---|---|---|---|
+//! | E1 | register ends its registration | wake's `fetch_or` | the waker in the cell |
+//! | E2 | wake clears WAKING | register's first exchange | the empty cell |
+//! | E3 | wake's `fetch_or` | register's exchanges | what the waking thread wrote before |
 //!
 //! Every access is a read-modify-write of one byte, so one of two holds: the `wake` is later and
 //! finds the waker, or the registration is later and, through E3, what it reads next shows what
