@@ -52,9 +52,9 @@ use std::sync::Arc;
 use super::config::LinksConfig;
 use super::counters::{Counter, Counters, Labelled};
 use super::handshake::{
-    AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Greeted, Static, Terms,
+    AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Greeted, Terms,
 };
-use super::identity::Allowed;
+use super::identity::{Allowed, StaticKey};
 use super::ids::{Addr, Conn, Instance, Life, NodeId};
 use super::sealer::Suite;
 use super::swim::io::Lane;
@@ -80,7 +80,7 @@ pub struct LinksParams {
     /// The schema hash of each version of `version_min … version_max`.
     pub schemas: BTreeMap<u16, [u8; 16]>,
     /// The own static key.
-    pub key: Static,
+    pub key: StaticKey,
     /// The own process.
     pub instance: Instance,
     /// The own life.
@@ -213,7 +213,7 @@ impl Links {
         Self {
             terms: Terms {
                 suite,
-                node: NodeId::of_key(&key.public),
+                node: key.node(),
                 key,
                 version_min: config.version_min,
                 version_max: config.version_max,
@@ -544,5 +544,5 @@ fn mark(code: Code) {
     crate::sometimes!("hs.revoked", code == Code::Revoked);
 }
 
-//CFG #[cfg(test)]
-//TESTS mod tests;
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use super::dial::Told;
 use super::gate::{Entry, Source};
 use super::io::Output;
-use super::outbox::seal_control;
 use super::stream::Raised;
 use super::{Farewell, Half, Links, Role, Stage, Target, Timer};
 use crate::cluster::handshake::{
@@ -121,11 +120,8 @@ impl Links {
         if let Some(clear) = clear {
             HandshakeKind::Reject.put_record(&clear.to_bytes(), &mut bytes);
         } else if let Some(mut sealer) = sealer {
-            seal_control(
-                &mut sealer,
-                &Control::Reject(Reject { code, detail }),
-                &mut bytes,
-            );
+            let reject = Control::Reject(Reject { code, detail });
+            sealer.seal_control(&reject, &mut bytes);
         }
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Write { conn, bytes });
