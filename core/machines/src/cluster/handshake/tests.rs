@@ -190,7 +190,16 @@ fn each_mismatch_of_the_preface_ends_with_its_code() {
         ..a.clone()
     };
     assert_eq!(code(&needs, &b), Code::FeatureMissing);
-    assert_eq!(code(&a, &Terms { node: b.node, ..needs }), Code::FeatureMissing);
+    assert_eq!(
+        code(
+            &a,
+            &Terms {
+                node: b.node,
+                ..needs
+            }
+        ),
+        Code::FeatureMissing
+    );
     let offers = Terms {
         features: Features(3),
         ..a.clone()
@@ -216,7 +225,9 @@ fn a_changed_preface_breaks_message_two() {
         let (preface, record) = out.split_first_chunk::<40>().unwrap();
         let mut answer = Vec::new();
         let state = AwaitPreface::new(Key::new([4; 32]));
-        state.answer(&b, preface, &record[3..], &mut answer).unwrap();
+        state
+            .answer(&b, preface, &record[3..], &mut answer)
+            .unwrap();
         let failed = dialler.offer(&a, &Allowed::Any, None, &answer[3..]);
         assert_eq!(failed.unwrap_err().code, Code::BadCrypto);
     }
@@ -237,7 +248,9 @@ fn a_version_below_the_common_greatest_is_a_downgrade() {
     let (preface, record) = out.split_first_chunk::<40>().unwrap();
     let mut answer = Vec::new();
     let state = AwaitPreface::new(Key::new([4; 32]));
-    let acceptor = state.answer(&b, preface, &record[3..], &mut answer).unwrap();
+    let acceptor = state
+        .answer(&b, preface, &record[3..], &mut answer)
+        .unwrap();
     let failed = dialler.clone().offer(&a, &Allowed::Any, None, &answer[3..]);
     assert_eq!(failed.unwrap_err().code, Code::Downgraded);
 
@@ -246,7 +259,9 @@ fn a_version_below_the_common_greatest_is_a_downgrade() {
         version_max: 1,
         ..a.clone()
     };
-    let offered = dialler.offer(&blind, &Allowed::Any, None, &answer[3..]).unwrap();
+    let offered = dialler
+        .offer(&blind, &Allowed::Any, None, &answer[3..])
+        .unwrap();
     let honest = Hello {
         version_max: 2,
         ..hello()
@@ -270,7 +285,9 @@ fn the_first_check_that_fails_decides() {
         let state = AwaitPreface::new(Key::new([4; 32]));
         let _ = state.answer(b, preface, &record[3..], &mut answer).unwrap();
         let offered = dialler.offer(a, allowed, expected, &answer[3..]);
-        offered.map(|offered| offered.peer).map_err(|failed| failed.code)
+        offered
+            .map(|offered| offered.peer)
+            .map_err(|failed| failed.code)
     };
     let nobody = Allowed::only([]);
     assert_eq!(offer(&a, &b, &Allowed::Any, Some(b.node)), Ok(b.node));
@@ -289,8 +306,12 @@ fn an_acceptor_refuses_strangers_and_itself_under_keys() {
     let (preface, record) = out.split_first_chunk::<40>().unwrap();
     let mut answer = Vec::new();
     let state = AwaitPreface::new(Key::new([4; 32]));
-    let acceptor = state.answer(&b, preface, &record[3..], &mut answer).unwrap();
-    let offered = dialler.offer(&a, &Allowed::Any, None, &answer[3..]).unwrap();
+    let acceptor = state
+        .answer(&b, preface, &record[3..], &mut answer)
+        .unwrap();
+    let offered = dialler
+        .offer(&a, &Allowed::Any, None, &answer[3..])
+        .unwrap();
     let mut third = Vec::new();
     let mut dialler = offered.greet(&a, &hello(), &mut third);
 

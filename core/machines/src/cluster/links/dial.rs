@@ -54,7 +54,9 @@ impl Links {
     /// A seed is to be reached (C55).
     pub(super) fn seed_asked(&mut self, now: Instant, seed: u32, target: Seed) {
         let Some(node) = target.node else {
-            self.start_dial(now, None, target.addr, Some(seed));
+            if !self.seed_runs(seed) {
+                self.start_dial(now, None, target.addr, Some(seed));
+            }
             return;
         };
         if self.terms.node == node || !self.allowed.has(node) {
@@ -67,6 +69,12 @@ impl Links {
         }
         self.peer(now, node).addr.get_or_insert(target.addr);
         self.attach_seed(now, node, seed);
+    }
+
+    /// Says whether a dial for `seed` runs, to whomever it leads.
+    fn seed_runs(&self, seed: u32) -> bool {
+        let of_seed = |conn: &Conn| self.target(*conn).is_some_and(|t| t.seed == Some(seed));
+        self.conns.keys().any(of_seed)
     }
 
     /// `seed` is `node`: answered by its link, or by the dial that runs or starts.
@@ -393,7 +401,8 @@ impl Links {
             self.learn(&target, code, told);
         }
         if let (Some(node), Some(code), true) = (told.peer, code, told.sealed) {
-            self.outputs.push_back(Output::Rejected { peer: node, code });
+            self.outputs
+                .push_back(Output::Rejected { peer: node, code });
         }
         if let Some(above) = told.above {
             self.outputs.push_back(Output::SessionBehind { above });
@@ -509,9 +518,7 @@ impl Links {
         let base = nanos(self.config.backoff_base);
         let doubled = base.saturating_mul(1 << failures.min(32));
         let most = doubled.min(nanos(self.config.backoff_cap));
-        let jitter = self
-            .choices
-            .choose("link.backoff", [node.entity(), 0], 512);
+        let jitter = self.choices.choose("link.backoff", [node.entity(), 0], 512);
         most / 1_024 * (512 + jitter)
     }
 

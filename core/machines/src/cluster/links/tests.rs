@@ -69,7 +69,11 @@ fn a_want_brings_a_link_up_that_carries_both_lanes_both_ways() {
         assert!(net.linked(0, 1));
         let told = net.take(1);
         assert_eq!(ups(&told), 1);
-        assert_eq!(seqs(&told, Lane::Datagram), [ping(2)], "the latest one (C31)");
+        assert_eq!(
+            seqs(&told, Lane::Datagram),
+            [ping(2)],
+            "the latest one (C31)"
+        );
         assert_eq!(frames(&told), [send(1, b"first".to_vec())]);
 
         net.message(1, 0, Lane::Datagram, 3);
@@ -260,10 +264,13 @@ fn a_restarted_peer_replaces_its_link() {
 fn frames_for_an_old_session_are_dropped_by_a_link_with_a_new_one() {
     let mut net = Net::new(2, Suite::Null);
     let (peer, mut fresh) = (net.id(1), params(1, Suite::Null));
-    net.input(0, Input::SessionKnown {
-        peer,
-        session: Session(1),
-    });
+    net.input(
+        0,
+        Input::SessionKnown {
+            peer,
+            session: Session(1),
+        },
+    );
     fresh.life = life(2);
     net.nodes[1] = super::Links::new(fresh);
     net.frame(0, 1, send(1, vec![1]));
@@ -331,10 +338,13 @@ fn a_stale_session_is_told_which_one_is_known() {
 fn a_dialler_refuses_a_stale_acceptor() {
     let mut net = Net::new(2, Suite::Null);
     let peer = net.id(1);
-    net.input(0, Input::SessionKnown {
-        peer,
-        session: Session(5),
-    });
+    net.input(
+        0,
+        Input::SessionKnown {
+            peer,
+            session: Session(5),
+        },
+    );
     net.dial(0, 1);
     net.run_ms(50);
     assert!(!net.linked(0, 1));
@@ -486,10 +496,13 @@ fn disconnect_ends_the_link_and_forgets_what_waits() {
         net.frame(0, 1, send(number, vec![0; 20_000]));
     }
     let peer = net.id(1);
-    net.input(0, Input::Disconnect {
-        peer,
-        reason: CloseReason::MemberDead,
-    });
+    net.input(
+        0,
+        Input::Disconnect {
+            peer,
+            reason: CloseReason::MemberDead,
+        },
+    );
     net.run_ms(5_000);
     assert_eq!(downs(&net.take(0)), [CloseReason::MemberDead]);
     assert_eq!(downs(&net.take(1)), [CloseReason::Reset]);

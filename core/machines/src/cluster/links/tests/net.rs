@@ -216,11 +216,14 @@ impl Net {
                 match to {
                     Some(to) if self.hung.contains(&(node, to)) => {}
                     Some(to) if !self.refused.contains(&(node, to)) => {
-                        self.at(at, Event::Arrive {
-                            from: node,
-                            conn,
-                            to,
-                        });
+                        self.at(
+                            at,
+                            Event::Arrive {
+                                from: node,
+                                conn,
+                                to,
+                            },
+                        );
                     }
                     _ => self.at(at, Event::Input(node, Input::DialFailed { conn })),
                 }
@@ -283,10 +286,7 @@ impl Net {
     fn step(&mut self, end: Instant) -> bool {
         let event = self.events.first_key_value().map(|((at, _), _)| *at);
         let timer = self.nodes.iter().map(Links::deadline).min();
-        let (event, timer) = (
-            event.unwrap_or(Instant::FAR),
-            timer.unwrap_or(Instant::FAR),
-        );
+        let (event, timer) = (event.unwrap_or(Instant::FAR), timer.unwrap_or(Instant::FAR));
         let next = event.min(timer);
         if next > end {
             return false;
@@ -314,16 +314,20 @@ impl Net {
                 let other = Conn(2 * self.counter + 1);
                 self.pipes.insert((from, conn), (to, other));
                 self.pipes.insert((to, other), (from, conn));
+                // Before anything that the acceptor writes.
+                let at = self.in_order(to, other);
+                let entropy = self.entropy();
+                self.at(at, Event::Input(from, Input::Connected { conn, entropy }));
                 let entropy = self.entropy();
                 let source = IpAddr::from(addr(from).ip());
-                self.input(to, Input::Accepted {
-                    conn: other,
-                    source,
-                    entropy,
-                });
-                let entropy = self.entropy();
-                let at = self.now + self.delay(to);
-                self.at(at, Event::Input(from, Input::Connected { conn, entropy }));
+                self.input(
+                    to,
+                    Input::Accepted {
+                        conn: other,
+                        source,
+                        entropy,
+                    },
+                );
             }
         }
     }
@@ -347,7 +351,11 @@ impl Net {
 
     /// Ends streams as a broken network does.
     pub(crate) fn cut(&mut self, which: impl Fn(usize, Conn) -> bool) {
-        let ends: Vec<_> = self.pipes.iter().map(|(end, other)| (*end, *other)).collect();
+        let ends: Vec<_> = self
+            .pipes
+            .iter()
+            .map(|(end, other)| (*end, *other))
+            .collect();
         for (end, other) in ends {
             if which(end.0, end.1) && self.pipes.remove(&end).is_some() {
                 self.pipes.remove(&other);
