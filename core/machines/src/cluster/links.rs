@@ -543,4 +543,6 @@ fn mark(code: Code) {
 }
 
 #[cfg(test)]
+mod props;
+#[cfg(test)]
 mod tests;

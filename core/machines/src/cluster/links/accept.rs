@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::dial::Told;
+use super::dial::{Over, Told};
 use super::gate::{Entry, Source};
 use super::io::Output;
 use super::stream::Raised;
@@ -171,7 +171,7 @@ impl Links {
                 self.refuse(conn, source, failed, 0);
                 return Step::Gone;
             }
-            Stage::Connecting(target) => Err((target, Code::Malformed, Told::default())),
+            Stage::Connecting(target) => Err(Over::new(target, Code::Malformed, Told::default())),
             Stage::AwaitOffer(target, state, wish) => match record(&half.inbox) {
                 Ok(None) => {
                     half.stage = Stage::AwaitOffer(target, state, wish);
@@ -186,7 +186,7 @@ impl Links {
                     Err(Self::clear_reject(target, &body))
                 }
                 Ok(Some(HandshakeKind::Message1 | HandshakeKind::Message3)) | Err(()) => {
-                    Err((target, Code::Malformed, Told::default()))
+                    Err(Over::new(target, Code::Malformed, Told::default()))
                 }
             },
             Stage::AwaitWelcome(target, state, index) => match sealed_record(&half.inbox) {
@@ -211,7 +211,7 @@ impl Links {
                         peer: Some(state.agreed.peer),
                         ..Told::default()
                     };
-                    Err((target, Code::Malformed, told))
+                    Err(Over::new(target, Code::Malformed, told))
                 }
             },
             Stage::Taken => return Step::Gone,
@@ -222,7 +222,8 @@ impl Links {
                 Step::Again
             }
             Ok(None) => Step::Gone,
-            Err((target, code, told)) => {
+            Err(over) => {
+                let Over { target, code, told } = *over;
                 self.outputs.push_back(Output::Close { conn });
                 self.dial_over(now, conn, target, Some(code), told);
                 Step::Gone

@@ -30,6 +30,20 @@ pub(super) struct Told {
     pub(super) peer: Option<NodeId>,
 }
 
+/// A dial that a check ended.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) target: Target,
+    pub(super) code: Code,
+    pub(super) told: Told,
+}
+
+impl Over {
+    pub(super) fn new(target: Target, code: Code, told: Told) -> Box<Self> {
+        Box::new(Self { target, code, told })
+    }
+}
+
 impl Links {
     /// Someone wants a link now, whatever the redial delay says (C32).
     pub(super) fn dial_asked(&mut self, now: Instant, node: NodeId, addr: Addr) {
@@ -273,10 +287,10 @@ impl Links {
         half: &mut Half,
         (mut target, state, wish): (Target, AwaitOffer, u32),
         message: &[u8],
-    ) -> Result<Option<Stage>, (Target, Code, Told)> {
+    ) -> Result<Option<Stage>, Box<Over>> {
         let offered = state
             .offer(&self.terms, &self.allowed, target.peer, message)
-            .map_err(|failed| (target, failed.code, Told::by(&failed)))?;
+            .map_err(|failed| Over::new(target, failed.code, Told::by(&failed)))?;
         let node = offered.peer;
         let peer = self.peer(now, node);
         // An older dial, or a link that came up meanwhile.
@@ -288,7 +302,7 @@ impl Links {
                 peer: Some(node),
                 ..Told::default()
             };
-            return Err((target, Code::DuplicateLink, told));
+            return Err(Over::new(target, Code::DuplicateLink, told));
         }
         if peer.dial.is_none() {
             peer.ordinal = peer.ordinal.saturating_add(1);
@@ -310,16 +324,16 @@ impl Links {
     }
 
     /// D1: a refusal in clear.
-    pub(super) fn clear_reject(target: Target, body: &[u8]) -> (Target, Code, Told) {
+    pub(super) fn clear_reject(target: Target, body: &[u8]) -> Box<Over> {
         match ClearReject::from_bytes(body) {
             Ok(clear) => {
                 let told = Told {
                     clear: Some(clear),
                     ..Told::default()
                 };
-                (target, clear.code, told)
+                Over::new(target, clear.code, told)
             }
-            Err(_) => (target, Code::Malformed, Told::default()),
+            Err(_) => Over::new(target, Code::Malformed, Told::default()),
         }
     }
 
@@ -332,7 +346,7 @@ impl Links {
         (target, mut state, index): (Target, AwaitWelcome, u32),
         record: &mut [u8],
         rest: Vec<u8>,
-    ) -> Result<Option<Stage>, (Target, Code, Told)> {
+    ) -> Result<Option<Stage>, Box<Over>> {
         let node = state.agreed.peer;
         let mut told = Told {
             peer: Some(node),
@@ -343,12 +357,12 @@ impl Links {
             Ok(Answer::Reject(reject)) => {
                 told.sealed = true;
                 told.above = (reject.code == Code::StaleSession).then_some(Session(reject.detail));
-                return Err((target, reject.code, told));
+                return Err(Over::new(target, reject.code, told));
             }
-            Err(code) => return Err((target, code, told)),
+            Err(code) => return Err(Over::new(target, code, told)),
         };
         if self.stale(node, &hello).is_some() {
-            return Err((target, Code::StaleSession, told));
+            return Err(Over::new(target, Code::StaleSession, told));
         }
         self.counters.count_labelled(Labelled::Dials, 0);
         let parked = match self.peers.get_mut(&node) {

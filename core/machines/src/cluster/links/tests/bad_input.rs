@@ -135,7 +135,8 @@ fn fragment(kind: FrameKind, first: bool, last: bool, total: u32, body: &[u8]) -
 fn bad_records_close_that_link_alone() {
     let send = FrameKind::Send;
     let unknown = Labelled::FrameMalformed;
-    let cases: Vec<(Vec<Vec<u8>>, Result<Counter, u8>)> = vec![
+    type Case = (Vec<Vec<u8>>, Result<Counter, u8>);
+    let cases: Vec<Case> = vec![
         (vec![vec![0x0A, 3, 0, 0, 0, 0, 0, 0]], Err(0x0A)),
         (vec![vec![4, 3 | 4, 0, 0, 0, 0, 0, 0]], Err(4)),
         (vec![vec![4, 3 | 16, 0, 0, 0, 0, 0, 0]], Err(4)),
@@ -342,21 +343,21 @@ impl Orders {
     fn input(&mut self, node: usize, input: Input) {
         self.nodes[node].handle(Instant::from_millis(1), input);
         while let Some(output) = self.nodes[node].poll() {
-            match output {
-                // The dialled end first; the dialler hears of it after.
-                Output::Dial { conn, .. } => self.push(1 - node, conn, Step::Arrive(conn)),
-                Output::Write { conn, bytes } => {
-                    if let Some((to, conn)) = self.other((node, conn)) {
-                        self.push(to, conn, Step::Input(Input::Bytes { conn, bytes }));
-                    }
-                }
-                Output::Close { conn } => {
-                    if let Some((to, conn)) = self.other((node, conn)) {
-                        self.push(to, conn, Step::Input(Input::Closed { conn }));
-                    }
-                }
-                _ => {}
+            self.carry(node, output);
+        }
+    }
+
+    fn carry(&mut self, node: usize, output: Output) {
+        if let Output::Dial { conn, .. } = output {
+            self.push(1 - node, conn, Step::Arrive(conn));
+        } else if let Output::Write { conn, bytes } = output {
+            if let Some((to, conn)) = self.other((node, conn)) {
+                self.push(to, conn, Step::Input(Input::Bytes { conn, bytes }));
             }
+        } else if let Output::Close { conn } = output
+            && let Some((to, conn)) = self.other((node, conn))
+        {
+            self.push(to, conn, Step::Input(Input::Closed { conn }));
         }
     }
 

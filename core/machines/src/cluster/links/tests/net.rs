@@ -261,7 +261,16 @@ impl Net {
                     self.at(at, Event::Input(to, Input::Datagram(bytes)));
                 }
             }
-            other => self.told[node].push(other),
+            other @ (Output::LinkUp { .. }
+            | Output::LinkDown { .. }
+            | Output::Unreachable { .. }
+            | Output::Rejected { .. }
+            | Output::SessionBehind { .. }
+            | Output::Message { .. }
+            | Output::Frame { .. }
+            | Output::Written { .. }
+            | Output::NotTaken { .. }
+            | Output::Refused { .. }) => self.told[node].push(other),
         }
     }
 

@@ -28,7 +28,8 @@ fn mismatch(change: impl Fn(&mut LinksParams)) -> Net {
 /// C23: told in clear; the dialler waits `backoff_long`.
 #[test]
 fn each_mismatch_is_refused_with_its_code_at_both_ends() {
-    let cases: [(Code, fn(&mut LinksParams)); 4] = [
+    type Case = (Code, fn(&mut LinksParams));
+    let cases: [Case; 4] = [
         (Code::WrongCluster, |p| p.cluster = "other".to_owned()),
         (Code::SchemaMismatch, |p| {
             p.schemas.insert(1, [9; 16]);

@@ -108,9 +108,11 @@ fn a_full_queue_refuses_frames_by_number() {
     let refused: Vec<u64> = net
         .take(0)
         .iter()
-        .filter_map(|output| match output {
-            Output::NotTaken { number, .. } => Some(*number),
-            _ => None,
+        .filter_map(|output| {
+            let Output::NotTaken { number, .. } = output else {
+                return None;
+            };
+            Some(*number)
         })
         .collect();
     assert_eq!(refused.last(), Some(&10));
