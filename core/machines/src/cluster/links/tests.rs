@@ -4,6 +4,7 @@
 //! compared.
 
 mod bad_input;
+mod faults;
 mod net;
 mod refusals;
 mod streams;
