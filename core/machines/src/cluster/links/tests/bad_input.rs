@@ -428,6 +428,8 @@ fn in_every_order_of_a_simultaneous_dial_one_link_is_left() {
     while let Some(state) = todo.pop() {
         for node in &state.nodes {
             assert!(node.up() <= 1);
+            let peers = || node.peers.values();
+            assert!(!peers().any(|peer| peer.link().is_some() && peer.is_dialling()));
         }
         if state.settled() {
             ends += 1;

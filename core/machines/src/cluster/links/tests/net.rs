@@ -274,7 +274,7 @@ impl Net {
         }
     }
 
-    /// What holds after every step (C130, C134, C135, C150).
+    /// What holds after every step (C26, C130, C134, C135, C150).
     fn check(&self, node: usize) {
         let links = &self.nodes[node];
         for link in links.links() {
@@ -284,6 +284,13 @@ impl Net {
             assert_eq!(link.version(), own.min(link.hello().version_max));
         }
         assert_eq!(links.up() as usize, links.links().count());
+        for peer in links.peers.values() {
+            let dials = peer.is_dialling() || peer.is_parked();
+            assert!(
+                peer.link().is_none() || !dials,
+                "a dial beside a link (C26)"
+            );
+        }
         let sizes = links.sizes();
         assert!(sizes.half_open <= links.config().half_open_max as usize);
         assert!(sizes.indexes <= 4 * sizes.conns.max(1));
