@@ -18,6 +18,7 @@
 //! target over a machine reads a sequence of inputs off its bytes and asserts the properties.
 
 pub mod files;
+pub mod links;
 pub mod wire;
 
 /// Takes any bytes; returns whether they meant something.
@@ -30,6 +31,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", wire::frame),
     ("handshake", wire::handshake),
     ("key_file", files::key_file),
+    ("links_handshake", links::links_handshake),
+    ("links_stream", links::links_stream),
     ("message", wire::message),
     ("payload", wire::payload),
     ("session_file", files::session_file),

@@ -23,7 +23,7 @@ mod noise;
 
 use std::collections::BTreeMap;
 
-use super::identity::Allowed;
+use super::identity::{Allowed, StaticKey};
 use super::ids::{Entropy, NodeId};
 use super::sealer::{BadTag, Key, Sealer, Suite};
 use super::wire::{
@@ -31,7 +31,7 @@ use super::wire::{
     Preface, Reject, prologue,
 };
 use crate::codec::{Reader, Wire};
-pub use noise::{Keys, Noise, Role, Static};
+pub use noise::{Keys, Noise, Role};
 
 /// What this node brings to every handshake.
 #[derive(Clone, Debug, Hash)]
@@ -39,7 +39,7 @@ pub struct Terms {
     /// How links are sealed.
     pub suite: Suite,
     /// The own static key.
-    pub key: Static,
+    pub key: StaticKey,
     /// The own id.
     pub node: NodeId,
     /// The least version spoken.
@@ -447,5 +447,5 @@ pub fn part_entropy(entropy: &Entropy) -> (Key, u32) {
     (Key::new(ephemeral), index)
 }
 
-//CFG #[cfg(test)]
-//TESTS mod tests;
+#[cfg(test)]
+mod tests;

@@ -51,10 +51,8 @@ use std::sync::Arc;
 
 use super::config::LinksConfig;
 use super::counters::{Counter, Counters, Labelled};
-use super::handshake::{
-    AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Greeted, Static, Terms,
-};
-use super::identity::Allowed;
+use super::handshake::{AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Greeted, Terms};
+use super::identity::{Allowed, StaticKey};
 use super::ids::{Addr, Conn, Instance, Life, NodeId};
 use super::sealer::Suite;
 use super::swim::io::Lane;
@@ -80,7 +78,7 @@ pub struct LinksParams {
     /// The schema hash of each version of `version_min … version_max`.
     pub schemas: BTreeMap<u16, [u8; 16]>,
     /// The own static key.
-    pub key: Static,
+    pub key: StaticKey,
     /// The own process.
     pub instance: Instance,
     /// The own life.
@@ -207,13 +205,15 @@ impl Links {
         assert_eq!(config.check(), Ok(()), "limits are checked at start (C108)");
         let versions = config.version_min..=config.version_max;
         assert!(
-            versions.clone().all(|version| schemas.contains_key(&version)),
+            versions
+                .clone()
+                .all(|version| schemas.contains_key(&version)),
             "every version has a schema"
         );
         Self {
             terms: Terms {
                 suite,
-                node: NodeId::of_key(&key.public),
+                node: key.node(),
                 key,
                 version_min: config.version_min,
                 version_max: config.version_max,
@@ -493,9 +493,7 @@ impl Links {
             | Code::DuplicateLink
             | Code::Downgraded
             | Code::Draining
-            | Code::Revoked => self
-                .counters
-                .count_labelled(Labelled::HsReject, code as u8),
+            | Code::Revoked => self.counters.count_labelled(Labelled::HsReject, code as u8),
         }
     }
 }
@@ -550,5 +548,7 @@ fn mark(code: Code) {
     crate::sometimes!("hs.revoked", code == Code::Revoked);
 }
 
-//CFG #[cfg(test)]
-//TESTS mod tests;
+#[cfg(test)]
+mod props;
+#[cfg(test)]
+mod tests;

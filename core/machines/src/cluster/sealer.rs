@@ -23,7 +23,7 @@ use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
 use zeroize::Zeroize;
 
-use super::wire::{DATAGRAM_MAX, DatagramHeader};
+use super::wire::{Control, DATAGRAM_MAX, DatagramHeader, FrameHeader};
 pub(crate) use null::Mixer;
 pub use window::{Stale, Window};
 
@@ -200,7 +200,10 @@ impl Sealer {
     pub fn seal_record(&mut self, out: &mut Vec<u8>, start: usize) {
         let len = out.len() - start - 2 + TAG;
         assert!((RECORD_MIN..=RECORD_MAX).contains(&len), "a record's size");
-        assert!(self.stream_tx < DatagramHeader::LANE_BIT, "an epoch ends before 2⁶³");
+        assert!(
+            self.stream_tx < DatagramHeader::LANE_BIT,
+            "an epoch ends before 2⁶³"
+        );
         let tag = self
             .suite
             .seal(&self.tx, self.stream_tx, &mut out[start + 2..]);
@@ -208,6 +211,22 @@ impl Sealer {
         out.extend_from_slice(&tag);
         let len = u16::try_from(len).expect("a record is at most 16,400 bytes");
         out[start..start + 2].copy_from_slice(&len.to_le_bytes());
+    }
+
+    /// Seals `control` as one record at the end of `out`.
+    pub fn seal_control(&mut self, control: &Control, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; 2 + FrameHeader::LEN]);
+        control.encode_body(out);
+        let body = out.len() - start - 2 - FrameHeader::LEN;
+        let header = FrameHeader {
+            kind: control.kind(),
+            first: true,
+            last: true,
+            total: u32::try_from(body).expect("a control frame is short"),
+        };
+        out[start + 2..start + 2 + FrameHeader::LEN].copy_from_slice(&header.to_array());
+        self.seal_record(out, start);
     }
 
     /// Opens a record's ciphertext in place and returns its plaintext.
@@ -267,7 +286,7 @@ impl Sealer {
     }
 }
 
-//CFG #[cfg(test)]
-//PROPS mod props;
-//CFG #[cfg(test)]
-//TESTS mod tests;
+#[cfg(test)]
+mod props;
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use snow::types::{Cipher, Dh, Hash as NoiseHash, Random};
 use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
 
+use crate::cluster::identity::StaticKey;
 use crate::cluster::sealer::{BadTag, Key, Mixer, Suite, TAG};
 
 /// The pattern, as Noise spells it (C20).
@@ -25,15 +26,6 @@ const PATTERN: &str = "Noise_XX_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE_MAX: usize = 56;
 /// Longer than any message of ours, with room for the tag that `snow` asks for.
 const SCRATCH: usize = 256;
-
-/// The static key of the node that runs a handshake.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Static {
-    /// The X25519 private key.
-    pub secret: Key,
-    /// The public key of it.
-    pub public: [u8; 32],
-}
 
 /// Which side of the pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +58,7 @@ enum Step {
 pub struct Noise {
     suite: Suite,
     role: Role,
-    own: Static,
+    own: StaticKey,
     ephemeral: Key,
     prologue: Vec<u8>,
     steps: Vec<Step>,
@@ -83,7 +75,7 @@ enum Live {
 impl Noise {
     /// Starts a handshake. `ephemeral` must be fresh random bytes.
     #[must_use]
-    pub fn new(suite: Suite, role: Role, own: &Static, ephemeral: Key, prologue: &[u8]) -> Self {
+    pub fn new(suite: Suite, role: Role, own: &StaticKey, ephemeral: Key, prologue: &[u8]) -> Self {
         assert!(prologue.len() <= PROLOGUE_MAX, "one of the two prologues");
         let mut noise = Self {
             suite,
@@ -158,7 +150,7 @@ impl Noise {
         let params: NoiseParams = PATTERN.parse().expect("the pattern is one that snow knows");
         let resolver = Box::new(Drawn(self.ephemeral.clone()));
         let builder = Builder::with_resolver(params, resolver)
-            .local_private_key(self.own.secret.expose())
+            .local_private_key(self.own.expose())
             .and_then(|builder| builder.prologue(&self.prologue))
             .expect("each is given once");
         let built = match self.role {
@@ -222,7 +214,7 @@ impl Hash for Noise {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.suite.hash(state);
         self.role.hash(state);
-        self.own.public.hash(state);
+        self.own.public().hash(state);
         self.ephemeral.hash(state);
         self.prologue.hash(state);
         self.steps.hash(state);
@@ -329,7 +321,7 @@ impl Transcript {
         mixer.bytes(&noise.prologue);
         Self {
             mixer,
-            public: noise.own.public,
+            public: noise.own.public(),
             ephemeral: *noise.ephemeral.expose(),
             turn: 0,
             remote: None,

@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::dial::Told;
+use super::dial::{Over, Told};
 use super::gate::{Entry, Source};
 use super::io::Output;
-use super::outbox::seal_control;
 use super::stream::Raised;
 use super::{Farewell, Half, Links, Role, Stage, Target, Timer};
 use crate::cluster::handshake::{
@@ -13,9 +12,7 @@ use crate::cluster::handshake::{
 };
 use crate::cluster::ids::{Conn, Entropy, NodeId, Session};
 use crate::cluster::sealer::{RECORD_MAX, RECORD_MIN};
-use crate::cluster::wire::{
-    CloseReason, Code, Control, HandshakeKind, Hello, Preface, Reject,
-};
+use crate::cluster::wire::{CloseReason, Code, Control, HandshakeKind, Hello, Preface, Reject};
 use crate::codec::{Reader, Wire};
 use crate::time::Instant;
 
@@ -64,13 +61,7 @@ impl Half {
 
 impl Links {
     /// Someone connected: the checks of C21 that need no byte of theirs.
-    pub(super) fn accepted(
-        &mut self,
-        now: Instant,
-        conn: Conn,
-        source: IpAddr,
-        entropy: &Entropy,
-    ) {
+    pub(super) fn accepted(&mut self, now: Instant, conn: Conn, source: IpAddr, entropy: &Entropy) {
         if self.draining {
             let clear = self.terms.clear_reject(Code::Draining);
             let failed = Failed {
@@ -121,11 +112,8 @@ impl Links {
         if let Some(clear) = clear {
             HandshakeKind::Reject.put_record(&clear.to_bytes(), &mut bytes);
         } else if let Some(mut sealer) = sealer {
-            seal_control(
-                &mut sealer,
-                &Control::Reject(Reject { code, detail }),
-                &mut bytes,
-            );
+            let reject = Control::Reject(Reject { code, detail });
+            sealer.seal_control(&reject, &mut bytes);
         }
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Write { conn, bytes });
@@ -183,7 +171,7 @@ impl Links {
                 self.refuse(conn, source, failed, 0);
                 return Step::Gone;
             }
-            Stage::Connecting(target) => Err((target, Code::Malformed, Told::default())),
+            Stage::Connecting(target) => Err(Over::new(target, Code::Malformed, Told::default())),
             Stage::AwaitOffer(target, state, wish) => match record(&half.inbox) {
                 Ok(None) => {
                     half.stage = Stage::AwaitOffer(target, state, wish);
@@ -198,7 +186,7 @@ impl Links {
                     Err(Self::clear_reject(target, &body))
                 }
                 Ok(Some(HandshakeKind::Message1 | HandshakeKind::Message3)) | Err(()) => {
-                    Err((target, Code::Malformed, Told::default()))
+                    Err(Over::new(target, Code::Malformed, Told::default()))
                 }
             },
             Stage::AwaitWelcome(target, state, index) => match sealed_record(&half.inbox) {
@@ -223,7 +211,7 @@ impl Links {
                         peer: Some(state.agreed.peer),
                         ..Told::default()
                     };
-                    Err((target, Code::Malformed, told))
+                    Err(Over::new(target, Code::Malformed, told))
                 }
             },
             Stage::Taken => return Step::Gone,
@@ -234,7 +222,8 @@ impl Links {
                 Step::Again
             }
             Ok(None) => Step::Gone,
-            Err((target, code, told)) => {
+            Err(over) => {
+                let Over { target, code, told } = *over;
                 self.outputs.push_back(Output::Close { conn });
                 self.dial_over(now, conn, target, Some(code), told);
                 Step::Gone

@@ -30,6 +30,20 @@ pub(super) struct Told {
     pub(super) peer: Option<NodeId>,
 }
 
+/// A dial that a check ended.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) target: Target,
+    pub(super) code: Code,
+    pub(super) told: Told,
+}
+
+impl Over {
+    pub(super) fn new(target: Target, code: Code, told: Told) -> Box<Self> {
+        Box::new(Self { target, code, told })
+    }
+}
+
 impl Links {
     /// Someone wants a link now, whatever the redial delay says (C32).
     pub(super) fn dial_asked(&mut self, now: Instant, node: NodeId, addr: Addr) {
@@ -54,7 +68,9 @@ impl Links {
     /// A seed is to be reached (C55).
     pub(super) fn seed_asked(&mut self, now: Instant, seed: u32, target: Seed) {
         let Some(node) = target.node else {
-            self.start_dial(now, None, target.addr, Some(seed));
+            if !self.seed_runs(seed) {
+                self.start_dial(now, None, target.addr, Some(seed));
+            }
             return;
         };
         if self.terms.node == node || !self.allowed.has(node) {
@@ -67,6 +83,12 @@ impl Links {
         }
         self.peer(now, node).addr.get_or_insert(target.addr);
         self.attach_seed(now, node, seed);
+    }
+
+    /// Says whether a dial for `seed` runs, to whomever it leads.
+    fn seed_runs(&self, seed: u32) -> bool {
+        let of_seed = |conn: &Conn| self.target(*conn).is_some_and(|t| t.seed == Some(seed));
+        self.conns.keys().any(of_seed)
     }
 
     /// `seed` is `node`: answered by its link, or by the dial that runs or starts.
@@ -265,10 +287,10 @@ impl Links {
         half: &mut Half,
         (mut target, state, wish): (Target, AwaitOffer, u32),
         message: &[u8],
-    ) -> Result<Option<Stage>, (Target, Code, Told)> {
+    ) -> Result<Option<Stage>, Box<Over>> {
         let offered = state
             .offer(&self.terms, &self.allowed, target.peer, message)
-            .map_err(|failed| (target, failed.code, Told::by(&failed)))?;
+            .map_err(|failed| Over::new(target, failed.code, Told::by(&failed)))?;
         let node = offered.peer;
         let peer = self.peer(now, node);
         // An older dial, or a link that came up meanwhile.
@@ -280,7 +302,7 @@ impl Links {
                 peer: Some(node),
                 ..Told::default()
             };
-            return Err((target, Code::DuplicateLink, told));
+            return Err(Over::new(target, Code::DuplicateLink, told));
         }
         if peer.dial.is_none() {
             peer.ordinal = peer.ordinal.saturating_add(1);
@@ -302,16 +324,16 @@ impl Links {
     }
 
     /// D1: a refusal in clear.
-    pub(super) fn clear_reject(target: Target, body: &[u8]) -> (Target, Code, Told) {
+    pub(super) fn clear_reject(target: Target, body: &[u8]) -> Box<Over> {
         match ClearReject::from_bytes(body) {
             Ok(clear) => {
                 let told = Told {
                     clear: Some(clear),
                     ..Told::default()
                 };
-                (target, clear.code, told)
+                Over::new(target, clear.code, told)
             }
-            Err(_) => (target, Code::Malformed, Told::default()),
+            Err(_) => Over::new(target, Code::Malformed, Told::default()),
         }
     }
 
@@ -324,7 +346,7 @@ impl Links {
         (target, mut state, index): (Target, AwaitWelcome, u32),
         record: &mut [u8],
         rest: Vec<u8>,
-    ) -> Result<Option<Stage>, (Target, Code, Told)> {
+    ) -> Result<Option<Stage>, Box<Over>> {
         let node = state.agreed.peer;
         let mut told = Told {
             peer: Some(node),
@@ -335,12 +357,12 @@ impl Links {
             Ok(Answer::Reject(reject)) => {
                 told.sealed = true;
                 told.above = (reject.code == Code::StaleSession).then_some(Session(reject.detail));
-                return Err((target, reject.code, told));
+                return Err(Over::new(target, reject.code, told));
             }
-            Err(code) => return Err((target, code, told)),
+            Err(code) => return Err(Over::new(target, code, told)),
         };
         if self.stale(node, &hello).is_some() {
-            return Err((target, Code::StaleSession, told));
+            return Err(Over::new(target, Code::StaleSession, told));
         }
         self.counters.count_labelled(Labelled::Dials, 0);
         let parked = match self.peers.get_mut(&node) {
@@ -393,7 +415,8 @@ impl Links {
             self.learn(&target, code, told);
         }
         if let (Some(node), Some(code), true) = (told.peer, code, told.sealed) {
-            self.outputs.push_back(Output::Rejected { peer: node, code });
+            self.outputs
+                .push_back(Output::Rejected { peer: node, code });
         }
         if let Some(above) = told.above {
             self.outputs.push_back(Output::SessionBehind { above });
@@ -509,9 +532,7 @@ impl Links {
         let base = nanos(self.config.backoff_base);
         let doubled = base.saturating_mul(1 << failures.min(32));
         let most = doubled.min(nanos(self.config.backoff_cap));
-        let jitter = self
-            .choices
-            .choose("link.backoff", [node.entity(), 0], 512);
+        let jitter = self.choices.choose("link.backoff", [node.entity(), 0], 512);
         most / 1_024 * (512 + jitter)
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::assembly::Assembly;
 use super::fault::Fault;
 use super::io::Output;
-use super::outbox::{Outbox, Queued, seal_control};
+use super::outbox::{Outbox, Queued};
 use super::rekey::{Rekey, SLOW};
 use crate::cluster::config::LinksConfig;
 use crate::cluster::counters::{Counter, Counters};
@@ -294,7 +294,7 @@ impl Link {
         let sealer = &mut self.epochs.tx().sealer;
         (sealer.stream_tx < COUNTER_MAX).then(|| {
             let mut bytes = Vec::new();
-            seal_control(sealer, &Control::Close(reason), &mut bytes);
+            sealer.seal_control(&Control::Close(reason), &mut bytes);
             bytes
         })
     }

@@ -6,9 +6,8 @@
 use std::collections::VecDeque;
 
 use crate::cluster::ids::Session;
-use crate::cluster::sealer::Sealer;
 use crate::cluster::wire::{
-    AnyFrame, Class, Control, FRAGMENT_MAX, Frame, FrameHeader, FrameKind, UserFrame,
+    AnyFrame, Class, FRAGMENT_MAX, Frame, FrameHeader, FrameKind, UserFrame,
 };
 
 /// Records of class 1 in a row after which one of class 2 goes (C37).
@@ -62,23 +61,6 @@ pub(crate) const fn number(user: &UserFrame) -> Option<u64> {
         | UserFrame::Reply { number, .. } => Some(*number),
         UserFrame::Confirm { .. } | UserFrame::Bounce { .. } => None,
     }
-}
-
-/// Seals `control` as one record at the end of `out`.
-pub(crate) fn seal_control(sealer: &mut Sealer, control: &Control, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(&[0; 2]);
-    let mut body = Vec::new();
-    control.encode_body(&mut body);
-    let header = FrameHeader {
-        kind: control.kind(),
-        first: true,
-        last: true,
-        total: u32::try_from(body.len()).expect("a control frame is short"),
-    };
-    out.extend_from_slice(&header.to_array());
-    out.extend_from_slice(&body);
-    sealer.seal_record(out, start);
 }
 
 /// What a fragment completed.

@@ -1,0 +1,6 @@
+//! `fuzz::links::links_handshake` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _meant = fuzz::links::links_handshake(bytes);
+});
