@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Entropy`], and what a simulator may do |
 //! | [`run`](mod@run) | the loop: one future per node, on any executor |
+//! | [`start`] | a new durable session, before the first socket |
 //! | [`handle`](mod@handle) | what users of a node hold: calls, endpoints, watches |
 //! | [`machine`] | what the loop needs of a node |
 //! | [`race`](mod@race) | two futures, one winner, ties go left |
@@ -18,6 +19,7 @@ pub mod machine;
 pub mod ports;
 pub mod race;
 pub mod run;
+pub mod start;
 mod users;
 pub mod watch;
 
@@ -26,5 +28,6 @@ pub use machine::{Machine, Member, Members, Names};
 pub use ports::{Clock, Disk, Entropy, Env, Happened, Network, World};
 pub use race::{Won, race};
 pub use run::{Commands, Ended, RunError, run};
+pub use start::{NoSession, burn_session};
 pub use users::Letter;
 pub use watch::{Watch, Watched};
