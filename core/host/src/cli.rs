@@ -220,10 +220,6 @@ impl Signals {
 
 impl Serve {
     fn sources(&self) -> Result<Sources, ConfigError> {
-        let named = |value: impl ValueEnum| {
-            let value = value.to_possible_value();
-            value.map(|value| value.get_name().to_owned())
-        };
         let seeds = (!self.seeds.is_empty()).then(|| self.seeds.join(","));
         let flags = [
             ("data", self.from.data.clone()),
@@ -234,8 +230,8 @@ impl Serve {
             ("allow", self.allow.clone()),
             ("seeds", seeds),
             ("profile", self.profile.clone()),
-            ("log", self.log.and_then(named)),
-            ("log_format", self.log_format.and_then(named)),
+            ("log", self.log.and_then(spelled)),
+            ("log_format", self.log_format.and_then(spelled)),
         ];
         let given = flags
             .into_iter()
@@ -292,6 +288,12 @@ fn say(text: &str) {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns a value as the command line spells it.
+fn spelled(value: impl ValueEnum) -> Option<String> {
+    let value = value.to_possible_value();
+    value.map(|value| value.get_name().to_owned())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

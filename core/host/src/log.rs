@@ -192,7 +192,7 @@ impl Listener {
 
     fn publish(&mut self) {
         // Busy: the next event publishes what this one would have.
-        let Ok(()) | Err(Busy(_)) = self.publisher.publish(self.diary.clone());
+        let (Ok(()) | Err(Busy(_))) = self.publisher.publish(self.diary.clone());
     }
 }
 

@@ -136,7 +136,7 @@ impl Node {
             disk,
             entropy,
         };
-        info!(node = %key.node(), %addr, session = session.0, cluster = config.cluster, "started");
+        info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
         let running = tokio::spawn(async move {
             let hear = move |now, event: &_| listener.hear(now, event);
             let ended = run(world, kernel, commands, watch_buffer, hear).await;

@@ -78,7 +78,7 @@ pub(crate) async fn allowlist(
             }
         };
         // Busy: readers hold all other versions, for a moment; the next change is published.
-        let Ok(()) | Err(Busy(_)) = errors.publish(problem);
+        let (Ok(()) | Err(Busy(_))) = errors.publish(problem);
     }
 }
 
