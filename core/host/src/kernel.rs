@@ -10,7 +10,8 @@ use machines::cluster::swim::io::Seed;
 use machines::cluster::wire::Meta;
 use machines::node::io::{Call, Input, Output, Reply};
 use machines::{Choices, Instant};
-use runtime::{Machine, Members, Names};
+use machines::cluster::swim::Snapshot;
+use runtime::{Machine, Names};
 
 use crate::log::Diary;
 use crate::node::Facts;
@@ -62,10 +63,10 @@ impl Machine for Kernel {
         Instant::FAR
     }
 
-    fn members(&self) -> Members {
-        Members {
-            next: 0,
-            rows: Vec::new(),
+    fn members(&self) -> Snapshot {
+        Snapshot {
+            index: 0,
+            members: Vec::new(),
         }
     }
 

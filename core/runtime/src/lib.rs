@@ -24,7 +24,7 @@ mod users;
 pub mod watch;
 
 pub use handle::{Endpoint, Gone, Handle, Tracked, handle};
-pub use machine::{Machine, Member, Members, Names};
+pub use machine::{Machine, Names};
 pub use ports::{Clock, Disk, Entropy, Env, Happened, Network, World};
 pub use race::{Won, race};
 pub use run::{Commands, Ended, RunError, run};
