@@ -8,6 +8,7 @@ pub mod boot;
 pub mod checker;
 pub mod clients;
 pub mod clock;
+pub mod decorators;
 pub mod disk;
 pub mod guest;
 pub mod host;

@@ -1,4 +1,8 @@
 //! What a node tells about itself and its cluster, as JSON and as text (C120, C121).
+//!
+//! # Known limits
+//!
+//! Round trips are not shown: membership does not keep them by member.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -27,8 +31,6 @@ pub struct MemberStatus {
     pub own: bool,
     /// `up`, `dialling`, or `none`.
     pub link: String,
-    /// The last probe's round trip, if there was one.
-    pub rtt_us: Option<u64>,
 }
 
 /// One link.
@@ -165,15 +167,11 @@ pub fn members_table(members: &[MemberStatus]) -> String {
             span(member.since_ms),
             format!("{}.{}", member.session, member.incarnation),
             member.link.clone(),
-            match member.rtt_us {
-                Some(rtt) => format!("{rtt} us"),
-                None => "-".to_owned(),
-            },
             member.meta.clone(),
         ]
     });
     let heads = [
-        "NODE", "ADDRESS", "STATE", "FOR", "LIFE", "LINK", "RTT", "META",
+        "NODE", "ADDRESS", "STATE", "FOR", "LIFE", "LINK", "META",
     ];
     table(&heads, rows)
 }
@@ -265,7 +263,6 @@ mod tests {
             meta: String::new(),
             own: true,
             link: "none".to_owned(),
-            rtt_us: None,
         }
     }
 

@@ -29,7 +29,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 
 /// Why the list in use is older than the file (C24).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllowError(pub String);
+pub(crate) struct AllowError(pub(crate) String);
 
 impl fmt::Display for AllowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
