@@ -86,8 +86,9 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
     let mut line = Vec::new();
     let mut read = BufReader::new(read.take(REQUEST_MAX));
     timeout(PATIENCE, read.read_until(b'\n', &mut line)).await??;
-    let answer = match serde_json::from_slice(&line) {
-        Ok(request) => obey(request, view).await,
+    let request = serde_json::from_slice::<Request>(&line);
+    let answer = match &request {
+        Ok(request) => obey(*request, view).await,
         Err(error) => Err(format!("no such request: {error}")),
     };
     let answer = match answer {
@@ -96,13 +97,15 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
-    write.write_all(&text).await?;
-    write.shutdown().await?;
-    if serde_json::from_slice(&line).is_ok_and(|request: Request| request == Request::Leave) {
+    let mut written = write.write_all(&text).await;
+    if written.is_ok() {
+        written = write.shutdown().await;
+    }
+    if let Ok(Request::Leave) = request {
         // Only now: a node that has stopped may end its process before the answer is written.
         let _ = view.stop();
     }
-    Ok(())
+    written
 }
 
 async fn obey(request: Request, view: &View) -> Result<Value, String> {

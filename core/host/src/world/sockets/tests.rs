@@ -26,7 +26,7 @@ fn bound() -> Sockets {
 /// Connects `a` to `b`, and returns the names of the stream at both ends.
 async fn linked(a: &mut Sockets, b: &mut Sockets) -> (Conn, Conn) {
     a.dial(Conn(2), b.addr().unwrap());
-    let (here, there) = tokio::join!(a.next(), b.next());
+    let (here, there) = futures_util::future::join(a.next(), b.next()).await;
     assert_eq!(here.unwrap(), Happened::Connected { conn: Conn(2) });
     let Happened::Accepted { conn, source } = there.unwrap() else {
         panic!("nobody was accepted");
@@ -99,7 +99,7 @@ fn every_byte_arrives_in_order_and_is_told_as_written() {
             }
             read
         };
-        let (told, read) = tokio::join!(send, receive);
+        let (told, read) = futures_util::future::join(send, receive).await;
         assert_eq!(told, TOTAL);
         assert!(read == bytes, "the bytes differ");
     });
@@ -114,7 +114,7 @@ fn what_was_written_before_a_close_arrives_although_the_peer_keeps_talking() {
         a.write(here, vec![1; 1_000]);
         b.write(there, b"goodbye".to_vec());
         b.close(there);
-        tokio::join!(b.finish(), async {
+        futures_util::future::join(b.finish(), async {
             let mut read = Vec::new();
             loop {
                 match a.next().await.unwrap() {
@@ -128,7 +128,8 @@ fn what_was_written_before_a_close_arrives_although_the_peer_keeps_talking() {
                 }
             }
             assert_eq!(read, b"goodbye");
-        });
+        })
+        .await;
         assert!(b.closing.is_empty());
     });
 }
