@@ -17,3 +17,5 @@ pub mod plan;
 pub mod ring;
 pub mod streams;
 pub mod world;
+
+pub mod swim_only;
