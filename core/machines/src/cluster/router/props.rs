@@ -229,7 +229,7 @@ impl World {
     ) {
         let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
         let (call, session) = (word(0), word(8));
-        assert_eq!(session, self.ends[side].session.into(), "C145");
+        assert_eq!(session, u64::from(self.ends[side].session), "C145");
         assert!(self.arrivals.delivered.insert(call), "C146: once");
         if !self.taken {
             self.arrivals.refused.insert(call);
