@@ -419,10 +419,11 @@ impl Sources {
         }
         let file = file.unwrap_or(Path::new(FILE));
         let environment = Env::prefixed(PREFIX).ignore(&["config"]);
-        let figment = Figment::new()
-            .merge(Toml::file_exact(file))
-            .merge(environment)
-            .merge(Flags(flags));
+        let base = match file.exists() {
+            true => Figment::from(Toml::file_exact(file)),
+            false => Figment::new(),
+        };
+        let figment = base.merge(environment).merge(Flags(flags));
         Ok(Self { figment })
     }
 
@@ -535,7 +536,8 @@ fn distance(a: &str, b: &str) -> usize {
 
 fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    lines.join(" ").trim().to_owned()
+    // Figment quotes a list of quoted names once more.
+    lines.join(" ").trim().replace("``", "`")
 }
 
 /// Keys and values of the command line, as text.

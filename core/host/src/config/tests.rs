@@ -82,7 +82,7 @@ fn each_mistake_is_one_line_with_key_and_source() {
         ),
         (
             "cluster = 'demo'\nperiod = 200",
-            "period: invalid type: found unsigned int `200`, expected a duration with its unit, \
+            "period: invalid type: found signed int `200`, expected a duration with its unit, \
              like \"200ms\" or \"1h\" (in FILE)",
         ),
         (
@@ -96,7 +96,7 @@ fn each_mistake_is_one_line_with_key_and_source() {
         ),
         (
             "cluster = 'demo'\nprofile = 'wan'",
-            "profile: unknown variant: found `wan`, expected ``local` or `lan`` (in FILE)",
+            "profile: unknown variant: found `wan`, expected `local` or `lan` (in FILE)",
         ),
         (
             "cluster = 'demo'\nallow = 'everyone'",
