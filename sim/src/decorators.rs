@@ -84,7 +84,11 @@ impl<N: Network> Network for Flaky<N> {
         if happens(&mut self.choices, "flaky.corruption", self.flaws.corruption) {
             self.flip("flaky.bit", &mut bytes);
         }
-        if happens(&mut self.choices, "flaky.duplication", self.flaws.duplication) {
+        if happens(
+            &mut self.choices,
+            "flaky.duplication",
+            self.flaws.duplication,
+        ) {
             self.network.datagram(to, bytes.clone());
         }
         let waits = happens(&mut self.choices, "flaky.reordering", self.flaws.reordering);
@@ -215,11 +219,7 @@ impl<C: Clock> Skewed<C> {
     pub fn new(clock: C, pace: u64, mut jumps: Vec<(Instant, Duration)>) -> Self {
         assert!(pace > 0, "a clock that stands still reaches no deadline");
         jumps.sort_unstable();
-        Self {
-            clock,
-            pace,
-            jumps,
-        }
+        Self { clock, pace, jumps }
     }
 
     /// Returns what this clock shows when the right one shows `right`.
@@ -253,7 +253,11 @@ impl<C: Clock> Clock for Skewed<C> {
             if self.shown(now) >= at {
                 return;
             }
-            let next_jump = self.jumps.iter().map(|(jump, _)| *jump).find(|jump| *jump > now);
+            let next_jump = self
+                .jumps
+                .iter()
+                .map(|(jump, _)| *jump)
+                .find(|jump| *jump > now);
             let wake = self.right(now, at).min(next_jump.unwrap_or(Instant::FAR));
             self.clock.sleep_until(wake).await;
         }

@@ -204,9 +204,8 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::Control(format!("no signals: {error}")))
-        };
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::Control(format!("no signals: {error}")));
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

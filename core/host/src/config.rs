@@ -380,7 +380,10 @@ fn seeds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SeedSpec>, D:
         }
 
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
             parts.map(|part| part.parse().map_err(E::custom)).collect()
         }
 
@@ -454,7 +457,8 @@ impl Sources {
         }
         // A file with a mistake would else look like one without the key.
         let all: Result<Dict, _> = self.figment.extract();
-        all.map(|_| default_data()).map_err(|error| self.error(error))
+        all.map(|_| default_data())
+            .map_err(|error| self.error(error))
     }
 
     fn error(&self, error: figment::Error) -> ConfigError {

@@ -152,7 +152,9 @@ pub async fn ask(data: &Path, request: Request) -> Result<Value, Failure> {
         serde_json::from_slice(&text).map_err(|_| Failure::Control("it has stopped".to_owned()))?;
     match answer.get_mut("ok") {
         Some(value) => Ok(value.take()),
-        None => Err(Failure::Control(answer["error"].as_str().unwrap_or("?").to_owned())),
+        None => Err(Failure::Control(
+            answer["error"].as_str().unwrap_or("?").to_owned(),
+        )),
     }
 }
 

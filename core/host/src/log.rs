@@ -113,7 +113,10 @@ impl Listener {
                 }
             }
             Event::SessionRenewed(session) => {
-                warn!(session = session.0, "others knew a later session; went on in a new one");
+                warn!(
+                    session = session.0,
+                    "others knew a later session; went on in a new one"
+                );
             }
         }
     }

@@ -138,9 +138,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let addr = |port: u16| {
-            Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), port, port).unwrap()
-        };
+        let addr = |port: u16| Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), port, port).unwrap();
         let specs: Vec<SeedSpec> = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2"]
             .map(|text| text.parse().unwrap())
             .into();

@@ -149,7 +149,11 @@ impl fmt::Display for Status {
         section(f, "refused handshakes", &refusals_table(&self.rejects))?;
         let counters = self.counters.iter().filter(|(_, count)| **count > 0);
         let counters = counters.map(|(name, count)| vec![name.clone(), count.to_string()]);
-        section(f, "counters above 0", &table(&["COUNTER", "COUNT"], counters))
+        section(
+            f,
+            "counters above 0",
+            &table(&["COUNTER", "COUNT"], counters),
+        )
     }
 }
 
@@ -173,9 +177,7 @@ pub fn members_table(members: &[MemberStatus]) -> String {
             member.meta.clone(),
         ]
     });
-    let heads = [
-        "NODE", "ADDRESS", "STATE", "FOR", "LIFE", "LINK", "META",
-    ];
+    let heads = ["NODE", "ADDRESS", "STATE", "FOR", "LIFE", "LINK", "META"];
     table(&heads, rows)
 }
 

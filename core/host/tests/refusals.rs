@@ -72,7 +72,10 @@ fn a_key_file_that_holds_no_key() {
     let (code, line) = serve(folder.path(), &[]);
     assert_eq!(code, 4);
     assert!(line.starts_with("error: key file ./node.key: "), "{line}");
-    assert!(!line.contains("secret"), "a key must not be printed: {line}");
+    assert!(
+        !line.contains("secret"),
+        "a key must not be printed: {line}"
+    );
 }
 
 #[test]
@@ -124,7 +127,10 @@ fn a_corrupt_session_file() {
     fs::write(folder.path().join("node.session"), [7; 32]).unwrap();
     let (code, line) = serve(folder.path(), &[]);
     assert_eq!(code, 5);
-    assert!(line.starts_with("error: SessionCorrupt: ./node.session "), "{line}");
+    assert!(
+        line.starts_with("error: SessionCorrupt: ./node.session "),
+        "{line}"
+    );
     assert_eq!(
         fs::read(folder.path().join("node.session")).unwrap(),
         [7; 32],
@@ -167,9 +173,7 @@ fn seeds_none_of_which_is_allowed() {
         folder.path(),
         &["--seed", seed],
         2,
-        &format!(
-            "error: seeds: {seed} is not on the allowlist, so this node could never join"
-        ),
+        &format!("error: seeds: {seed} is not on the allowlist, so this node could never join"),
     );
 }
 

@@ -97,16 +97,13 @@ fn a_key_taken_off_the_list_loses_its_links_at_once() {
     first.wait(REVOKED, "the link to be closed as Revoked", |node| {
         let status = node.status();
         let links = status["links"].as_array().expect("a list");
-        let to_third = links.iter().find(|link| link["peer"] == Value::from(ids[2].as_str()));
-        to_third.is_some_and(|link| {
-            link["direction"] == "none" && link["last_close"] == "Revoked"
-        })
+        let to_third = links
+            .iter()
+            .find(|link| link["peer"] == Value::from(ids[2].as_str()));
+        to_third.is_some_and(|link| link["direction"] == "none" && link["last_close"] == "Revoked")
     });
     // The second still trusts it.
-    assert_eq!(
-        cluster.nodes[1].state_of(&ids[2]).as_deref(),
-        Some("alive")
-    );
+    assert_eq!(cluster.nodes[1].state_of(&ids[2]).as_deref(), Some("alive"));
 
     // A list with a mistake changes nothing, and says so.
     fs::write(first.folder().join("allowlist"), "not a key\n").unwrap();
@@ -128,7 +125,10 @@ fn a_node_that_leaves_is_left_and_not_dead() {
     }
 
     let leaver = cluster.nodes.pop().unwrap();
-    assert_eq!(leaver.run(&["leave", "--json"]), (0, "{\"left\":true}".to_owned()));
+    assert_eq!(
+        leaver.run(&["leave", "--json"]),
+        (0, "{\"left\":true}".to_owned())
+    );
     assert_eq!(leaver.ended(), Some(0));
     cluster.nodes[0].wait(JOINED, "the node to have left", |node| {
         node.state_of(&ids[1]).as_deref() == Some("left")

@@ -191,7 +191,11 @@ fn a_skewed_clock_drifts_and_jumps_and_keeps_deadlines() {
         right.0.store(millis, Relaxed);
         assert_eq!(clock.now(), Instant::from_millis(shown));
         if millis <= 1_000 {
-            assert_eq!(deadline.as_mut().poll(&mut cx).is_ready(), first, "{millis}");
+            assert_eq!(
+                deadline.as_mut().poll(&mut cx).is_ready(),
+                first,
+                "{millis}"
+            );
             assert_eq!(later.as_mut().poll(&mut cx).is_ready(), second, "{millis}");
         }
     }

@@ -15,7 +15,9 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn read(text: &str, flags: &[(&str, &str)]) -> Result<Config, String> {
     let (_folder, path) = file(text);
-    let flags = flags.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+    let flags = flags
+        .iter()
+        .map(|(key, value)| ((*key).into(), (*value).into()));
     let sources = Sources::new(Some(&path), flags.collect()).unwrap();
     let shown = path.display().to_string();
     sources
@@ -68,10 +70,7 @@ fn each_mistake_is_one_line_with_key_and_source() {
             "",
             "cluster: is required: the name that all nodes of one cluster share",
         ),
-        (
-            "cluster = ''",
-            "cluster: must be given (in FILE)",
-        ),
+        ("cluster = ''", "cluster: must be given (in FILE)"),
         (
             "cluster = 'demo'\nperoid = '1s'",
             "peroid: there is no such key; did you mean period? (in FILE)",

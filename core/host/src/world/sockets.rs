@@ -394,7 +394,10 @@ impl Network for Sockets {
     fn ready(&mut self) -> Option<Vec<u8>> {
         // Not through tokio: a process that slept has not yet been told that it can read.
         for _ in 0..DATAGRAMS_IN_A_ROW {
-            match self.udp_now.recv_from(&mut self.buffer[..DATAGRAM_READ_MAX]) {
+            match self
+                .udp_now
+                .recv_from(&mut self.buffer[..DATAGRAM_READ_MAX])
+            {
                 Ok((count, _)) => return Some(self.buffer[..count].to_vec()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(_) => {}

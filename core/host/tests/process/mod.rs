@@ -219,7 +219,9 @@ impl Process {
     pub fn wait_for_log(&self, patience: Duration, is_it: impl Fn(&Value) -> bool) -> Value {
         let find = || {
             let log = self.log();
-            let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
             lines.into_iter().find(&is_it)
         };
         self.wait(patience, "a log line", |_| find().is_some());

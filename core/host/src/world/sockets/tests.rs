@@ -193,7 +193,10 @@ fn a_flood_of_datagrams_does_not_keep_streams_waiting_for_ever() {
         while matches!(b.next().await.unwrap(), Happened::Datagram(_)) {
             before += 1;
         }
-        assert!(before <= 2 * DATAGRAMS_IN_A_ROW, "{before} datagrams came first");
+        assert!(
+            before <= 2 * DATAGRAMS_IN_A_ROW,
+            "{before} datagrams came first"
+        );
         b.close(there);
     });
 }
