@@ -12,6 +12,7 @@ pub mod checkers;
 pub mod cli;
 pub mod clients;
 pub mod clock;
+pub mod decorators;
 pub mod disk;
 pub mod failure;
 pub mod guest;
