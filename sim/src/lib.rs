@@ -16,6 +16,7 @@ pub mod failure;
 pub mod guest;
 pub mod host;
 pub mod lab;
+pub mod member;
 pub mod net;
 pub mod plan;
 mod progress;
