@@ -8,6 +8,7 @@ pub mod agenda;
 pub mod bench;
 pub mod boot;
 pub mod checker;
+pub mod checkers;
 pub mod cli;
 pub mod clients;
 pub mod clock;

@@ -2,6 +2,8 @@
 //!
 //! Rows live in slots that do not move, so that lists can name them; a sorted index finds them.
 
+use std::hash::{Hash, Hasher};
+
 use crate::cluster::ids::{Addr, Life, NodeId};
 use crate::cluster::wire::{Fact, MemberRow, Meta, State};
 use crate::time::Instant;
@@ -165,6 +167,24 @@ pub(super) struct Table {
     nodes: Vec<NodeId>,
     slots: Vec<u32>,
     free: Vec<u32>,
+    revision: Revision,
+}
+
+/// Counts what may have changed rows: whoever watches need look again only when it has moved. No
+/// part of the state.
+#[derive(Clone, Copy, Debug, Default)]
+struct Revision(u64);
+
+impl PartialEq for Revision {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Revision {}
+
+impl Hash for Revision {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// The slot of the node itself.
@@ -178,6 +198,7 @@ impl Table {
             slots: vec![ME],
             rows: vec![me],
             free: Vec::new(),
+            revision: Revision::default(),
         }
     }
 
@@ -195,12 +216,19 @@ impl Table {
         &self.rows[slot as usize]
     }
 
+    /// Counts the changes of rows.
+    pub(super) const fn revision(&self) -> u64 {
+        self.revision.0
+    }
+
     pub(super) fn row_mut(&mut self, slot: u32) -> &mut Row {
+        self.revision.0 += 1;
         &mut self.rows[slot as usize]
     }
 
     /// Stores a row of a node that has none, and returns its slot.
     pub(super) fn insert(&mut self, row: Row) -> u32 {
+        self.revision.0 += 1;
         let at = match self.nodes.binary_search(&row.node) {
             Err(at) => at,
             Ok(_) => unreachable!("a node has one row"),
@@ -222,6 +250,7 @@ impl Table {
 
     /// Forgets a row. The caller has taken its slot off every list.
     pub(super) fn remove(&mut self, slot: u32) {
+        self.revision.0 += 1;
         let node = self.row(slot).node;
         let at = self
             .nodes
