@@ -2,18 +2,24 @@
 
 use machines::node::Node;
 
-use crate::checker::Known;
+use crate::checkers::{self, HasNode};
 use crate::lab::Lab;
 use crate::saboteur::{Sabotaged, Turned};
 
 /// The machine under test: the production node, behind a place for a saboteur.
 pub type Subject = Sabotaged<Node>;
 
+impl HasNode for Subject {
+    fn node(&self) -> &Node {
+        self
+    }
+}
+
 /// Makes the laboratory of this program.
 #[must_use]
 pub fn lab() -> Lab<Subject> {
     Lab {
-        known: Known::default(),
+        known: checkers::all(),
         kind: Turned {
             inner: (),
             turn: None,
