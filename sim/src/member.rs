@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use machines::Instant;
-use machines::cluster::handshake::Static;
-use machines::cluster::sealer::{Key, Suite};
+use machines::cluster::identity::StaticKey;
+use machines::cluster::sealer::Suite;
 use machines::cluster::wire::Meta;
 use machines::digest::Digest;
 use machines::node::io::{Input, Output};
@@ -14,21 +14,23 @@ use machines::node::{Node, NodeParams};
 use crate::guest::{Birth, Cipher, Guest};
 
 thread_local! {
-    /// Public halves of the keys that this thread has met: they cost more than a small run.
-    static PUBLIC: RefCell<BTreeMap<[u8; 32], [u8; 32]>> = const { RefCell::new(BTreeMap::new()) };
+    /// Key pairs that this thread has met: to make one costs more than a small run.
+    static KEYS: RefCell<BTreeMap<[u8; 32], StaticKey>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn key_of(secret: &[u8; 32]) -> StaticKey {
+    KEYS.with_borrow_mut(|known| {
+        known.entry(*secret).or_insert_with(|| StaticKey::from_secret(*secret)).clone()
+    })
 }
 
 impl Guest for Node {
     type Kind = ();
 
     fn new((): &(), now: Instant, birth: Birth) -> Self {
-        let public = Self::public_key(&birth.secret);
         let params = NodeParams {
             config: birth.config.as_ref().clone(),
-            key: Static {
-                secret: Key::new(birth.secret),
-                public,
-            },
+            key: key_of(&birth.secret),
             session: birth.session,
             instance: birth.instance,
             addr: birth.addr,
@@ -64,10 +66,6 @@ impl Guest for Node {
     }
 
     fn public_key(secret: &[u8; 32]) -> [u8; 32] {
-        PUBLIC.with_borrow_mut(|known| {
-            *known.entry(*secret).or_insert_with(|| {
-                machines::cluster::identity::StaticKey::from_secret(*secret).public()
-            })
-        })
+        key_of(secret).public()
     }
 }

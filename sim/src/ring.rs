@@ -104,7 +104,7 @@ impl Ring {
 
     fn lost(&mut self, conn: Conn) {
         self.stream_ends += 1;
-        if conn.0 % 2 == 0 {
+        if conn.0.is_multiple_of(2) {
             self.up = None;
             self.dial();
         }

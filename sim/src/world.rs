@@ -438,9 +438,10 @@ impl<G: Guest> World<G> {
         let local = host.clock.read(self.now);
         self.hash.write_u64(self.now);
         self.hash.write_u32(node);
-        match &input {
-            Input::Datagram(bytes) => self.hash.write(bytes),
-            _ => input.hash(&mut self.hash),
+        if let Input::Datagram(bytes) = &input {
+            self.hash.write(bytes);
+        } else {
+            input.hash(&mut self.hash);
         }
         self.events += 1;
         if let Some(hashes) = &mut self.hashes {

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machines::Choices;
-use machines::cluster::handshake::Static;
 use machines::cluster::identity::{Allowed, SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
-use machines::cluster::sealer::{Key, Suite};
+use machines::cluster::sealer::Suite;
 use machines::cluster::wire::Meta;
 use machines::node::NodeParams;
 use machines::node::io::StopReason;
@@ -112,10 +111,7 @@ impl Node {
             clock.now(),
             NodeParams {
                 config: cluster,
-                key: Static {
-                    secret: Key::new(*key.expose()),
-                    public: key.public(),
-                },
+                key,
                 session,
                 instance,
                 addr,

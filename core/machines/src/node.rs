@@ -33,8 +33,8 @@ use std::sync::Arc;
 use crate::choices::Choices;
 use crate::cluster::config::ClusterConfig;
 use crate::cluster::counters::Counters;
-use crate::cluster::identity::{Allowed, Identity, session_slot};
-use crate::cluster::handshake::Static;
+use crate::cluster::identity::{Allowed, Identity, StaticKey, session_slot};
+
 use crate::cluster::ids::{ActorId, Addr, CallId, Incarnation, Instance, Life, NodeId, Ref, Session};
 use crate::cluster::links::{Links, LinksParams};
 use crate::cluster::registry::Registry;
@@ -61,7 +61,7 @@ pub struct NodeParams {
     /// Every limit and interval. Must have passed [`ClusterConfig::check`].
     pub config: ClusterConfig,
     /// The static key; the node's id is derived from it.
-    pub key: Static,
+    pub key: StaticKey,
     /// The session of this start, already durable (C7).
     pub session: Session,
     /// Drawn at this start (C9).
@@ -149,7 +149,7 @@ impl Node {
             suite,
         } = params;
         assert_eq!(config.check(), Ok(()), "the configuration was checked before");
-        let node = NodeId::of_key(&key.public);
+        let node = key.node();
         let links = Links::new(LinksParams {
             config: config.links.clone(),
             cluster: config.cluster.clone(),

@@ -18,10 +18,16 @@ macro_rules! knobs {
         /// Configuration values; what is absent keeps its default.
         #[derive(Clone, Debug, Default, Deserialize, Serialize)]
         #[serde(deny_unknown_fields)]
-        #[allow(missing_docs, reason = "the names are those of the configuration, documented there")]
+        #[allow(missing_docs, reason = "the names are the configuration's own")]
         pub struct Knobs {
-            $(#[serde(skip_serializing_if = "Option::is_none")] pub $time: Option<Spanned<String>>,)*
-            $(#[serde(skip_serializing_if = "Option::is_none")] pub $count: Option<Spanned<u32>>,)*
+            $(
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $time: Option<Spanned<String>>,
+            )*
+            $(
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $count: Option<Spanned<u32>>,
+            )*
         }
 
         impl Knobs {

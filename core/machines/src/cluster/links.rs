@@ -286,8 +286,8 @@ impl Links {
 
     /// Returns the own public key.
     #[must_use]
-    pub const fn public_key(&self) -> &[u8; 32] {
-        &self.terms.key.public
+    pub fn public_key(&self) -> [u8; 32] {
+        self.terms.key.public()
     }
 
     /// Returns the limits.

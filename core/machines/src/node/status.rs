@@ -123,7 +123,7 @@ impl Node {
         let names = holders.into_iter().map(|(name, holder)| NameStatus { name, holder }).collect();
         Status {
             node: self.id(),
-            public_key: *self.links.public_key(),
+            public_key: self.links.public_key(),
             session: self.session(),
             life: self.swim.life(),
             instance: self.instance(),

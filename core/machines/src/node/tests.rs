@@ -5,10 +5,8 @@ use std::time::Duration;
 use super::io::{Call, Reply};
 use super::*;
 use crate::cluster::config::Profile;
-use crate::cluster::handshake::Static;
 use crate::cluster::identity::StaticKey;
 use crate::cluster::ids::{Conn, Entropy};
-use crate::cluster::sealer::Key;
 use crate::cluster::wire::{Name, State};
 
 /// Nodes on a network without delay or loss.
@@ -31,10 +29,8 @@ fn addr(node: usize) -> Addr {
     Addr::new(IpAddr::from([10, 0, 0, last]), 7_400, 7_400).unwrap()
 }
 
-fn key(node: usize) -> Static {
-    let secret = [u8::try_from(node).unwrap() + 1; 32];
-    let public = StaticKey::from_secret(secret).public();
-    Static { secret: Key::new(secret), public }
+fn key(node: usize) -> StaticKey {
+    StaticKey::from_secret([u8::try_from(node).unwrap() + 1; 32])
 }
 
 fn params(node: usize, nodes: usize, session: u32) -> NodeParams {
@@ -46,7 +42,7 @@ fn params(node: usize, nodes: usize, session: u32) -> NodeParams {
         instance: Instance(u64::from(session) * 100 + node as u64),
         addr: addr(node),
         meta: Meta::EMPTY,
-        allowed: Arc::new(Allowed::only((0..nodes).map(|node| key(node).public))),
+        allowed: Arc::new(Allowed::only((0..nodes).map(|node| key(node).public()))),
         seeds: seeds.map(|other| Seed { addr: addr(other), node: None }).collect(),
         choices: Choices::new(7).scoped(node as u64),
         suite: Suite::Noise,

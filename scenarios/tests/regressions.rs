@@ -1,0 +1,62 @@
+//! Goal: what was mended stays mended, and every scenario is right (T43, T50).
+//! Method: replay each failure file of `regressions/`: its property must hold now; and read every
+//! scenario, then run one seed of the lightest.
+
+use std::path::{Path, PathBuf};
+
+use sim::failure::Failure;
+use sim::lab::Keep;
+use sim::scenario::Scenario;
+use sim::subject::lab;
+use sim::world::Ended;
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = std::fs::read_dir(&folder).expect("the folder is part of the repository");
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
+    paths.retain(|path| !path.ends_with("Cargo.toml"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn no_mended_failure_has_come_back() {
+    for path in files("regressions") {
+        let failure = Failure::read(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let case = failure.case().expect("entities are numbers");
+        let ran = lab()
+            .run_case(&case, Keep::default())
+            .expect("the scenario is right");
+        assert_eq!(ran.outcome.ended, Ended::Passed, "{}", path.display());
+    }
+}
+
+#[test]
+fn every_scenario_is_right_and_named_as_its_file() {
+    let paths = files("");
+    assert!(paths.len() >= 20, "{} scenarios", paths.len());
+    let known = lab().known;
+    let known: Vec<&str> = known.properties().collect();
+    for path in paths {
+        let scenario = Scenario::read(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(scenario.name()));
+        scenario
+            .check_properties(&known)
+            .unwrap_or_else(|(_, what)| panic!("{what}"));
+    }
+}
+
+#[test]
+fn one_seed_of_three_calm_nodes_passes_and_repeats_itself() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("calm-3.toml");
+    let scenario = Scenario::read(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let run = || lab().run(&scenario, 0, Keep::default()).unwrap().outcome;
+    let outcome = run();
+    assert_eq!(outcome.ended, Ended::Passed);
+    assert!(outcome.events > 1_000, "{} events", outcome.events);
+    assert_eq!(run(), outcome);
+}
