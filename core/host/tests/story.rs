@@ -3,7 +3,7 @@
 //! Method: the real binary on loopback, with the local profile, asked through its control socket.
 //! Waits end when what they wait for is seen; their deadlines are only met by a failure.
 
-#![allow(clippy::unwrap_used)] // Helpers of tests, outside of functions that Clippy knows as such.
+#![allow(clippy::unwrap_used)] // Clippy does not know these helpers as tests.
 
 mod process;
 
