@@ -37,11 +37,11 @@ pub fn make_key(path: &Path) -> Result<StaticKey, Failure> {
         Ok(()) => Ok(pair),
         Err(error) => Err(Failure::KeyUnreadable {
             path: path.to_owned(),
-            why: match error.kind() {
-                io::ErrorKind::AlreadyExists => {
+            why: match error.kind() == io::ErrorKind::AlreadyExists {
+                true => {
                     "it exists and is not overwritten; choose another file with --out".to_owned()
                 }
-                _ => format!("it cannot be written: {error}"),
+                false => format!("it cannot be written: {error}"),
             },
         }),
     }
@@ -57,10 +57,11 @@ pub fn read_key(path: &Path) -> Result<StaticKey, Failure> {
         path: path.to_owned(),
         why,
     };
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => unreadable("there is none; make one: lockstep keygen".into()),
-        _ => unreadable(error.to_string()),
-    })?;
+    let metadata =
+        fs::metadata(path).map_err(|error| match error.kind() == io::ErrorKind::NotFound {
+            true => unreadable("there is none; make one: lockstep keygen".into()),
+            false => unreadable(error.to_string()),
+        })?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(unreadable(format!(
@@ -98,12 +99,13 @@ pub fn read_allowlist(path: &Path) -> Result<Vec<u8>, Failure> {
         line: None,
         why,
     };
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            unreadable("there is none; write one public key a line, or set allow = \"any\"".into())
-        }
-        _ => unreadable(error.to_string()),
-    })?;
+    let metadata =
+        fs::metadata(path).map_err(|error| match error.kind() == io::ErrorKind::NotFound {
+            true => unreadable(
+                "there is none; write one public key a line, or set allow = \"any\"".into(),
+            ),
+            false => unreadable(error.to_string()),
+        })?;
     if metadata.len() > ALLOWLIST_MAX {
         return Err(unreadable("it is longer than 256 MiB".to_owned()));
     }

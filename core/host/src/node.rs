@@ -326,9 +326,9 @@ async fn take_session(
 }
 
 fn not_bound(addr: SocketAddr, error: io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Failure::AddrInUse(addr),
-        _ => Failure::Bind { addr, error },
+    match error.kind() == io::ErrorKind::AddrInUse {
+        true => Failure::AddrInUse(addr),
+        false => Failure::Bind { addr, error },
     }
 }
 

@@ -3,6 +3,8 @@
 //! Method: the real binary on loopback, with the local profile, asked through its control socket.
 //! Waits end when what they wait for is seen; their deadlines are only met by a failure.
 
+#![allow(clippy::unwrap_used)] // Clippy does not know these helpers as tests.
+
 mod process;
 
 use std::fs;
@@ -59,13 +61,13 @@ fn a_stranger_is_refused_and_the_log_says_why() {
     member.wait(JOINED, "a refusal", |node| {
         let status = node.status();
         let rejects = status["rejects"].as_array().expect("a list");
-        rejects.iter().any(|reject| {
-            reject["code"] == "NotAllowed" && reject["node"] == Value::from(stranger_id.as_str())
-        })
+        rejects
+            .iter()
+            .any(|reject| reject["code"] == "NotAllowed" && reject["node"] == stranger_id.as_str())
     });
 
     let line = member.wait_for_log(JOINED, |line| {
-        line["code"] == "NotAllowed" && line["node"] == Value::from(stranger_id.as_str())
+        line["code"] == "NotAllowed" && line["node"] == stranger_id.as_str()
     });
     assert_eq!(line["source"], "127.0.0.1");
     assert_eq!(line["level"], "WARN");
@@ -97,9 +99,7 @@ fn a_key_taken_off_the_list_loses_its_links_at_once() {
     first.wait(REVOKED, "the link to be closed as Revoked", |node| {
         let status = node.status();
         let links = status["links"].as_array().expect("a list");
-        let to_third = links
-            .iter()
-            .find(|link| link["peer"] == Value::from(ids[2].as_str()));
+        let to_third = links.iter().find(|link| link["peer"] == ids[2].as_str());
         to_third.is_some_and(|link| link["direction"] == "none" && link["last_close"] == "Revoked")
     });
     // The second still trusts it.

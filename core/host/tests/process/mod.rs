@@ -12,33 +12,33 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Long enough for a node to join, on a machine that does many other things.
-pub const JOINED: Duration = Duration::from_secs(60);
+pub(crate) const JOINED: Duration = Duration::from_secs(60);
 /// How often something that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What `keygen` prints.
-pub struct Made {
+pub(crate) struct Made {
     /// The node's id.
-    pub node: String,
+    pub(crate) node: String,
     /// Its public key.
-    pub public: String,
+    pub(crate) public: String,
 }
 
 /// A running node.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     folder: Option<TempDir>,
 }
 
 /// Nodes that trust each other and join through the first.
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// The nodes, in the order of their start.
-    pub nodes: Vec<Process>,
+    pub(crate) nodes: Vec<Process>,
     made: Vec<Made>,
 }
 
 /// Returns the binary under test, without anything from this process's environment.
-pub fn lockstep() -> Command {
+pub(crate) fn lockstep() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LOCKSTEP_")) {
         command.env_remove(name);
@@ -47,7 +47,7 @@ pub fn lockstep() -> Command {
 }
 
 /// Makes a key in `folder`.
-pub fn keygen(folder: &Path) -> Made {
+pub(crate) fn keygen(folder: &Path) -> Made {
     let out = folder.join("node.key");
     let output = lockstep()
         .args(["keygen", "--json", "--out"])
@@ -65,7 +65,7 @@ pub fn keygen(folder: &Path) -> Made {
 
 impl Cluster {
     /// Starts `count` nodes.
-    pub fn of(count: usize) -> Self {
+    pub(crate) fn of(count: usize) -> Self {
         let folders: Vec<TempDir> = (0..count).map(|_| tempfile::tempdir().unwrap()).collect();
         let made: Vec<Made> = folders.iter().map(|folder| keygen(folder.path())).collect();
         let keys: Vec<&str> = made.iter().map(|made| made.public.as_str()).collect();
@@ -81,17 +81,17 @@ impl Cluster {
     }
 
     /// Lists the nodes' ids, in the order of their start.
-    pub fn ids(&self) -> Vec<String> {
+    pub(crate) fn ids(&self) -> Vec<String> {
         self.made.iter().map(|made| made.node.clone()).collect()
     }
 
     /// Lists the nodes' public keys, in the order of their start.
-    pub fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self) -> Vec<String> {
         self.made.iter().map(|made| made.public.clone()).collect()
     }
 
     /// Makes the folder of one more node, that trusts `keys`.
-    pub fn folder_trusting(&self, keys: &[String]) -> TempDir {
+    pub(crate) fn folder_trusting(&self, keys: &[String]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         keygen(folder.path());
         fs::write(folder.path().join("allowlist"), keys.join("\n")).unwrap();
@@ -103,7 +103,7 @@ impl Process {
     /// Starts a node on `folder` with the local profile, and waits until it answers.
     ///
     /// Its configuration is kept in the folder, so that a restart has the same.
-    pub fn serve(folder: TempDir, keys: &[(&str, String)]) -> Self {
+    pub(crate) fn serve(folder: TempDir, keys: &[(&str, String)]) -> Self {
         let config = folder.path().join("lockstep.toml");
         if !config.exists() {
             let mut text = String::from(
@@ -141,12 +141,12 @@ impl Process {
     }
 
     /// Returns the node's folder.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.as_ref().expect("only `kill` takes it").path()
     }
 
     /// Runs a command of the same binary against this node; returns exit code and output.
-    pub fn run(&self, arguments: &[&str]) -> (i32, String) {
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String) {
         let output = lockstep()
             .args(arguments)
             .arg("--data")
@@ -159,41 +159,41 @@ impl Process {
     }
 
     /// Returns the status.
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let (code, text) = self.run(&["status", "--json"]);
         assert_eq!(code, 0, "no status; log:\n{}", self.log());
         serde_json::from_str(&text).unwrap()
     }
 
     /// Returns the node's id.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.status()["id"].as_str().expect("a text").to_owned()
     }
 
     /// Returns where the node listens.
-    pub fn addr(&self) -> String {
+    pub(crate) fn addr(&self) -> String {
         self.status()["addr"].as_str().expect("a text").to_owned()
     }
 
     /// Returns the membership table.
-    pub fn members(&self) -> Vec<Value> {
+    pub(crate) fn members(&self) -> Vec<Value> {
         let (code, text) = self.run(&["members", "--json"]);
         assert_eq!(code, 0, "no members; log:\n{}", self.log());
         serde_json::from_str(&text).unwrap()
     }
 
     /// Returns the row of a node.
-    pub fn row(&self, id: &str) -> Option<Value> {
+    pub(crate) fn row(&self, id: &str) -> Option<Value> {
         self.members().into_iter().find(|row| row["id"] == id)
     }
 
     /// Returns the state of a node.
-    pub fn state_of(&self, id: &str) -> Option<String> {
+    pub(crate) fn state_of(&self, id: &str) -> Option<String> {
         Some(self.row(id)?["state"].as_str().expect("a text").to_owned())
     }
 
     /// Lists the ids of all members that are alive, in order.
-    pub fn alive(&self) -> Vec<String> {
+    pub(crate) fn alive(&self) -> Vec<String> {
         let alive = self.members().into_iter();
         let alive = alive.filter(|row| row["state"] == "alive");
         alive
@@ -202,7 +202,7 @@ impl Process {
     }
 
     /// Waits until `seen` is true; `patience` is met by a failure only.
-    pub fn wait(&self, patience: Duration, what: &str, seen: impl Fn(&Self) -> bool) {
+    pub(crate) fn wait(&self, patience: Duration, what: &str, seen: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !seen(self) {
             assert!(
@@ -216,7 +216,7 @@ impl Process {
     }
 
     /// Waits for a log line.
-    pub fn wait_for_log(&self, patience: Duration, is_it: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for_log(&self, patience: Duration, is_it: impl Fn(&Value) -> bool) -> Value {
         let find = || {
             let log = self.log();
             let lines = log
@@ -229,7 +229,7 @@ impl Process {
     }
 
     /// Returns everything that was logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let mut text = String::new();
         let log = File::open(self.folder().join("log"));
         log.unwrap().read_to_string(&mut text).unwrap();
@@ -237,14 +237,14 @@ impl Process {
     }
 
     /// Kills the process like a power cut, and returns its folder.
-    pub fn kill(mut self) -> TempDir {
+    pub(crate) fn kill(mut self) -> TempDir {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.folder.take().expect("it is taken once")
     }
 
     /// Sends a signal.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(self.child.id().to_string())
@@ -253,7 +253,7 @@ impl Process {
     }
 
     /// Waits until the process has ended by itself, and returns its exit code.
-    pub fn ended(mut self) -> Option<i32> {
+    pub(crate) fn ended(mut self) -> Option<i32> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
