@@ -84,8 +84,10 @@ fn without_flaws_everything_arrives_as_it_was_sent() {
 
 #[test]
 fn about_as_many_are_lost_as_was_asked_for_and_only_on_that_link() {
-    let mut flaws = Flaws::default();
-    flaws.loss = 300;
+    let mut flaws = Flaws {
+        loss: 300,
+        ..Flaws::default()
+    };
     let arrived = send(flaws.clone()).len();
     assert!((600..800).contains(&arrived), "{arrived}");
 
