@@ -111,7 +111,7 @@ impl Node {
             clock.now(),
             NodeParams {
                 config: cluster,
-                key,
+                key: key.clone(),
                 session,
                 instance,
                 addr,
