@@ -38,10 +38,7 @@ pub fn allowlist(bytes: &[u8]) -> bool {
         Ok(allowed) => allowed,
         Err(invalid) => {
             let lines = bytes.split(|byte| *byte == b'\n').count();
-            assert!(
-                (1..=lines).contains(&(invalid.line as usize)),
-                "a line of the file"
-            );
+            assert!((1..=lines).contains(&(invalid.line as usize)), "a line of the file");
             return false;
         }
     };

@@ -26,10 +26,7 @@ fn links(node: u8) -> Links {
         schemas: [(1, [1; 16])].into(),
         key: StaticKey::from_secret([node; 32]),
         instance: Instance(u64::from(node)),
-        life: Life {
-            session: Session(1),
-            incarnation: Incarnation(0),
-        },
+        life: Life { session: Session(1), incarnation: Incarnation(0) },
         addr: addr.expect("10.0.0.x is an address"),
         allowed: Arc::new(Allowed::Any),
         choices: Choices::new(u64::from(node)),
@@ -53,11 +50,7 @@ pub fn links_handshake(bytes: &[u8]) -> bool {
     let mut links = links(1);
     links.handle(
         NOW,
-        Input::Accepted {
-            conn: ACCEPTED,
-            source: [10, 0, 0, 2].into(),
-            entropy: Entropy([7; 64]),
-        },
+        Input::Accepted { conn: ACCEPTED, source: [10, 0, 0, 2].into(), entropy: Entropy([7; 64]) },
     );
     let mut told = drain(&mut links);
     for piece in rest.chunks(usize::from(*piece) + 1) {
@@ -73,8 +66,7 @@ pub fn links_handshake(bytes: &[u8]) -> bool {
         assert_eq!(links.sizes().conns, 0, "a handshake ends in time");
         assert_eq!(links.sizes().half_open, 0);
     }
-    told.iter()
-        .any(|output| matches!(output, Output::Write { .. }))
+    told.iter().any(|output| matches!(output, Output::Write { .. }))
 }
 
 /// Two nodes with a link; one side of the stream gets `bytes` that the peer did not write, or a
@@ -96,18 +88,14 @@ pub fn links_stream(bytes: &[u8]) -> bool {
         let before = Digest::of(&*node);
         node.handle(NOW, Input::Datagram(bytes));
         let told = drain(node);
-        let opened = told
-            .iter()
-            .any(|output| matches!(output, Output::Message { .. }));
+        let opened = told.iter().any(|output| matches!(output, Output::Message { .. }));
         assert!(opened || Digest::of(&*node) == before, "forged, yet noted");
         return opened;
     }
     let bytes = bytes.to_vec();
     node.handle(NOW, Input::Bytes { conn, bytes });
     let told = drain(node);
-    let closed = told
-        .iter()
-        .any(|output| matches!(output, Output::Close { .. }));
+    let closed = told.iter().any(|output| matches!(output, Output::Close { .. }));
     assert_eq!(closed, node.up() == 0, "it closes, or it stands");
     node.up() == 1
 }

@@ -19,10 +19,7 @@ fn path(part: &str) -> PathBuf {
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
     let paths = entries.map(|entry| entry.expect("the folder stays").path());
-    let hidden = |path: &PathBuf| {
-        path.file_name()
-            .is_some_and(|n| n.as_encoded_bytes()[0] == b'.')
-    };
+    let hidden = |path: &PathBuf| path.file_name().is_some_and(|n| n.as_encoded_bytes()[0] == b'.');
     let mut paths: Vec<_> = paths.filter(|path| !hidden(path)).collect();
     paths.sort();
     paths

@@ -79,11 +79,7 @@ impl<C: Checker> Small<C> {
                 self.slot.register(cx.waker());
                 self.credit.settle();
             }
-            if self.arrived.load(Acquire) > taken {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if self.arrived.load(Acquire) > taken { Poll::Ready(()) } else { Poll::Pending }
         }));
     }
 }
@@ -96,9 +92,8 @@ fn grants<C: Checker>(capacity: u32, waiters: u32) {
         let small = small.clone();
         joins.push(C::spawn(move || {
             let mut wait = Wait::new();
-            let granted = C::block_on(poll_fn(|cx| {
-                wait.poll(&small.credit, cx, || small.slot.wake())
-            }));
+            let granted =
+                C::block_on(poll_fn(|cx| wait.poll(&small.credit, cx, || small.slot.wake())));
             assert_eq!(granted, Granted::Yes);
             small.push();
         }));
@@ -113,11 +108,7 @@ fn grants<C: Checker>(capacity: u32, waiters: u32) {
     for join in joins {
         join();
     }
-    assert_eq!(
-        small.credit.free(),
-        u64::from(capacity),
-        "every credit came back"
-    );
+    assert_eq!(small.credit.free(), u64::from(capacity), "every credit came back");
 }
 
 /// A waiter that gives up after one poll, beside one that does not; one credit comes for both.
@@ -128,10 +119,7 @@ fn cancels<C: Checker>(hands_on: bool) {
     let first = C::spawn(move || {
         let mut wait = Wait::new();
         let cx = Context::from_waker(Waker::noop());
-        if wait
-            .poll(&fickle.credit, &cx, || fickle.slot.wake())
-            .is_ready()
-        {
+        if wait.poll(&fickle.credit, &cx, || fickle.slot.wake()).is_ready() {
             // It has the credit and no use for it.
             if fickle.credit.give_back() && hands_on {
                 fickle.slot.wake();
@@ -143,9 +131,7 @@ fn cancels<C: Checker>(hands_on: bool) {
     let patient = small.clone();
     let second = C::spawn(move || {
         let mut wait = Wait::new();
-        C::block_on(poll_fn(|cx| {
-            wait.poll(&patient.credit, cx, || patient.slot.wake())
-        }));
+        C::block_on(poll_fn(|cx| wait.poll(&patient.credit, cx, || patient.slot.wake())));
         patient.push();
     });
     small.release();
@@ -179,11 +165,7 @@ fn early<C: Checker>() {
                     return Poll::Ready(());
                 }
             }
-            if granted.load(Acquire) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if granted.load(Acquire) { Poll::Ready(()) } else { Poll::Pending }
         }));
     });
     let (word, queued, granted, slot) = &**shared;
@@ -199,52 +181,26 @@ fn early<C: Checker>() {
 
 #[test]
 fn all_get_in_and_none_is_too_many() {
-    Loom::check("credit 1 waiter", Bound::Preemptions(3), || {
-        grants::<Loom>(1, 1)
-    });
-    Loom::check("credit 2 waiters", Bound::Preemptions(1), || {
-        grants::<Loom>(1, 2)
-    });
+    Loom::check("credit 1 waiter", Bound::Preemptions(3), || grants::<Loom>(1, 1));
+    Loom::check("credit 2 waiters", Bound::Preemptions(1), || grants::<Loom>(1, 2));
     Shuttle::check("credit shuttle 8", Bound::Full, || grants::<Shuttle>(2, 8));
 }
 
 #[test]
 fn a_waiter_that_gives_up_loses_nothing() {
-    Loom::check("credit cancelled", Bound::Preemptions(1), || {
-        cancels::<Loom>(true)
-    });
-    Shuttle::check("credit cancelled shuttle", Bound::Full, || {
-        cancels::<Shuttle>(true)
-    });
+    Loom::check("credit cancelled", Bound::Preemptions(1), || cancels::<Loom>(true));
+    Shuttle::check("credit cancelled shuttle", Bound::Full, || cancels::<Shuttle>(true));
 }
 
 /// A model that cannot fail proves nothing: each wrong step must be caught.
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(2);
-    twin(
-        "credit without orderings",
-        Weakening::Everything,
-        "",
-        bound,
-        || grants::<Weak>(1, 1),
-    );
-    twin(
-        "credit waiters set early",
-        Weakening::Nothing,
-        "deadlock",
-        bound,
-        early::<Weak>,
-    );
-    twin(
-        "credit not handed on",
-        Weakening::Nothing,
-        "deadlock",
-        bound,
-        || {
-            cancels::<Weak>(false);
-        },
-    );
+    twin("credit without orderings", Weakening::Everything, "", bound, || grants::<Weak>(1, 1));
+    twin("credit waiters set early", Weakening::Nothing, "deadlock", bound, early::<Weak>);
+    twin("credit not handed on", Weakening::Nothing, "deadlock", bound, || {
+        cancels::<Weak>(false);
+    });
 }
 
 #[test]
@@ -263,11 +219,7 @@ fn notices_each_lost_ordering() {
         (give, Half::Acquire, CHAIN),
         (give, Half::Release, CHAIN),
         (release, Half::Acquire, AGAIN),
-        (
-            "let word = self.word.0.load(Acquire);",
-            Half::Acquire,
-            AGAIN,
-        ),
+        ("let word = self.word.0.load(Acquire);", Half::Acquire, AGAIN),
         (clear, Half::Acquire, AGAIN),
         (clear, Half::Release, CHAIN),
         (again, Half::Acquire, AGAIN),

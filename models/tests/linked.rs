@@ -21,26 +21,18 @@ type Lane<C> = Linked<Letter<C>, C>;
 fn keeps_the_order_of_each_sender() {
     Loom::check("linked 1x2", Bound::Full, || order::<Loom, Lane<_>>(1, 2));
     Loom::check("linked 2x1", Bound::Full, || order::<Loom, Lane<_>>(2, 1));
-    Loom::check("linked 2x2", Bound::Preemptions(3), || {
-        order::<Loom, Lane<_>>(2, 2)
-    });
+    Loom::check("linked 2x2", Bound::Preemptions(3), || order::<Loom, Lane<_>>(2, 2));
 }
 
 #[test]
 fn keeps_order_over_long_runs() {
-    Shuttle::check("linked shuttle 8x50", Bound::Full, || {
-        order::<Shuttle, Lane<_>>(8, 50)
-    });
+    Shuttle::check("linked shuttle 8x50", Bound::Full, || order::<Shuttle, Lane<_>>(8, 50));
 }
 
 #[test]
 fn wakes_a_sleeping_receiver() {
-    Loom::check("linked wakes 2x1", Bound::Preemptions(3), || {
-        wakes::<Loom, Lane<_>>(2, 1)
-    });
-    Shuttle::check("linked wakes shuttle", Bound::Full, || {
-        wakes::<Shuttle, Lane<_>>(4, 10)
-    });
+    Loom::check("linked wakes 2x1", Bound::Preemptions(3), || wakes::<Loom, Lane<_>>(2, 1));
+    Shuttle::check("linked wakes shuttle", Bound::Full, || wakes::<Shuttle, Lane<_>>(4, 10));
 }
 
 #[test]
@@ -52,49 +44,19 @@ fn frees_every_node_and_drops_every_message_once() {
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
-    twin(
-        "linked without orderings",
-        Weakening::Everything,
-        "Causality violation",
-        bound,
-        || {
-            order::<Weak, Lane<_>>(1, 2);
-        },
-    );
-    twin(
-        "linked sleeps in flight",
-        Weakening::Nothing,
-        "deadlock",
-        bound,
-        || {
-            wakes_as::<Weak, Lane<_>>(Sleeper::SleepsInFlight, 2, 1);
-        },
-    );
-    twin(
-        "linked no second look",
-        Weakening::Nothing,
-        "deadlock",
-        bound,
-        || {
-            wakes_as::<Weak, Lane<_>>(Sleeper::NoSecondLook, 1, 1);
-        },
-    );
-    twin(
-        "linked stub not freed",
-        Weakening::Nothing,
-        "leaked",
-        bound,
-        || {
-            drops::<Weak, Leaky<Lane<_>>>(2);
-        },
-    );
-    twin(
-        "linked freed too early",
-        Weakening::Nothing,
-        "Causality violation",
-        bound,
-        too_early,
-    );
+    twin("linked without orderings", Weakening::Everything, "Causality violation", bound, || {
+        order::<Weak, Lane<_>>(1, 2);
+    });
+    twin("linked sleeps in flight", Weakening::Nothing, "deadlock", bound, || {
+        wakes_as::<Weak, Lane<_>>(Sleeper::SleepsInFlight, 2, 1);
+    });
+    twin("linked no second look", Weakening::Nothing, "deadlock", bound, || {
+        wakes_as::<Weak, Lane<_>>(Sleeper::NoSecondLook, 1, 1);
+    });
+    twin("linked stub not freed", Weakening::Nothing, "leaked", bound, || {
+        drops::<Weak, Leaky<Lane<_>>>(2);
+    });
+    twin("linked freed too early", Weakening::Nothing, "Causality violation", bound, too_early);
 }
 
 /// The step of G62 done wrong: the receiver lets a node go when it is the newest, without having
@@ -108,10 +70,7 @@ fn too_early() {
         next: AtomicUsize,
         body: loom::cell::UnsafeCell<u32>,
     }
-    let node = |body| Node {
-        next: AtomicUsize::new(0),
-        body: loom::cell::UnsafeCell::new(body),
-    };
+    let node = |body| Node { next: AtomicUsize::new(0), body: loom::cell::UnsafeCell::new(body) };
     let lane = Arc::new(([node(1), node(2)], AtomicUsize::new(0)));
     let sender = lane.clone();
     let join = loom::thread::spawn(move || {
@@ -123,34 +82,17 @@ fn too_early() {
     if lane.1.load(Acquire) == 1 {
         lane.0[0].body.with_mut(|_| ());
     }
-    join.join()
-        .expect("loom reports a panic before it can be joined");
+    join.join().expect("loom reports a panic before it can be joined");
 }
 
 #[test]
 fn notices_each_lost_ordering() {
     let unneeded = [
-        (
-            "if self.newest.0.load(Acquire) != node {",
-            Half::Acquire,
-            NOTHING,
-        ),
-        (
-            "next = (*node).next.load(Acquire); // E1: the next node.",
-            Half::Acquire,
-            STUB,
-        ),
-        (
-            "if self.newest.0.load(Acquire) != stub {",
-            Half::Acquire,
-            NOTHING,
-        ),
+        ("if self.newest.0.load(Acquire) != node {", Half::Acquire, NOTHING),
+        ("next = (*node).next.load(Acquire); // E1: the next node.", Half::Acquire, STUB),
+        ("if self.newest.0.load(Acquire) != stub {", Half::Acquire, NOTHING),
         ("if self.closed.load(Acquire) {", Half::Acquire, NOTHING),
-        (
-            "oldest == self.stub && self.newest.0.load(Acquire) == self.stub",
-            Half::Acquire,
-            NOTHING,
-        ),
+        ("oldest == self.stub && self.newest.0.load(Acquire) == self.stub", Half::Acquire, NOTHING),
     ];
     orderings(
         "linked",

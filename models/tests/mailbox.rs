@@ -54,10 +54,7 @@ fn blocks<C: Checker>(capacity: u32, senders: usize, messages: u32) {
         assert_eq!(number, next[sender], "per-sender FIFO");
         next[sender] += 1;
     }
-    assert!(
-        next.iter().all(|&count| count == messages),
-        "nothing is lost"
-    );
+    assert!(next.iter().all(|&count| count == messages), "nothing is lost");
     for join in joins {
         join();
     }
@@ -88,11 +85,7 @@ fn evicts<C: Checker>(capacity: u32, senders: usize, messages: u32) {
     }
     let discarded = inbox.discarded();
     let total = u64::try_from(senders).expect("a few senders") * u64::from(messages);
-    assert_eq!(
-        received + discarded.evicted + discarded.dropped,
-        total,
-        "each message once"
-    );
+    assert_eq!(received + discarded.evicted + discarded.dropped, total, "each message once");
 }
 
 /// A waiting sender against an inbox that goes: it is told, and does not sleep on.
@@ -101,10 +94,7 @@ fn inbox_goes<C: Checker>() {
     let (channel, inbox) = ends::<C>(options);
     assert_eq!(channel.send((0, 0)), Ok(Sent::Delivered));
     let join = C::spawn(move || {
-        assert!(
-            C::block_on(channel.send_wait((0, 1))).is_err(),
-            "nobody took the first message"
-        );
+        assert!(C::block_on(channel.send_wait((0, 1))).is_err(), "nobody took the first message");
     });
     drop(inbox);
     join();
@@ -129,13 +119,9 @@ fn tries<C: Checker>() {
 #[test]
 fn both_lanes_wake_one_receiver() {
     for kind in [LaneKind::Stack, LaneKind::Linked] {
-        Loom::check(
-            &format!("mailbox both lanes {kind:?}"),
-            Bound::Preemptions(2),
-            move || {
-                both_lanes::<Loom>(MailboxOptions::lane(kind));
-            },
-        );
+        Loom::check(&format!("mailbox both lanes {kind:?}"), Bound::Preemptions(2), move || {
+            both_lanes::<Loom>(MailboxOptions::lane(kind));
+        });
     }
     Loom::check("mailbox both lanes ring", Bound::Preemptions(1), || {
         both_lanes::<Loom>(MailboxOptions::bounded(1, Policy::Fail).expect("a sound capacity"));
@@ -147,36 +133,20 @@ fn both_lanes_wake_one_receiver() {
 
 #[test]
 fn block_loses_nothing_and_ends() {
-    Loom::check("mailbox block 1x2", Bound::Preemptions(2), || {
-        blocks::<Loom>(1, 1, 2)
-    });
-    Shuttle::check("mailbox block shuttle", Bound::Full, || {
-        blocks::<Shuttle>(2, 8, 10)
-    });
+    Loom::check("mailbox block 1x2", Bound::Preemptions(2), || blocks::<Loom>(1, 1, 2));
+    Shuttle::check("mailbox block shuttle", Bound::Full, || blocks::<Shuttle>(2, 8, 10));
 }
 
 #[test]
 fn drop_old_takes_each_message_once() {
-    Loom::check("mailbox evicts", Bound::Preemptions(2), || {
-        evicts::<Loom>(1, 1, 2)
-    });
-    Shuttle::check("mailbox evicts shuttle", Bound::Full, || {
-        evicts::<Shuttle>(2, 8, 10)
-    });
+    Loom::check("mailbox evicts", Bound::Preemptions(2), || evicts::<Loom>(1, 1, 2));
+    Shuttle::check("mailbox evicts shuttle", Bound::Full, || evicts::<Shuttle>(2, 8, 10));
 }
 
 #[test]
 fn a_waiting_sender_is_told_of_the_end() {
-    Loom::check(
-        "mailbox inbox goes",
-        Bound::Preemptions(2),
-        inbox_goes::<Loom>,
-    );
-    Shuttle::check(
-        "mailbox inbox goes shuttle",
-        Bound::Full,
-        inbox_goes::<Shuttle>,
-    );
+    Loom::check("mailbox inbox goes", Bound::Preemptions(2), inbox_goes::<Loom>);
+    Shuttle::check("mailbox inbox goes shuttle", Bound::Full, inbox_goes::<Shuttle>);
 }
 
 #[test]
@@ -187,13 +157,7 @@ fn the_last_channel_ends_the_mailbox() {
 /// A model that cannot fail proves nothing: without its orderings, the mailbox must be caught.
 #[test]
 fn notices_lost_orderings() {
-    twin(
-        "mailbox without orderings",
-        Weakening::Everything,
-        "",
-        Bound::Preemptions(2),
-        || {
-            blocks::<Weak>(1, 1, 2);
-        },
-    );
+    twin("mailbox without orderings", Weakening::Everything, "", Bound::Preemptions(2), || {
+        blocks::<Weak>(1, 1, 2);
+    });
 }

@@ -20,45 +20,18 @@ const NAMES_PER_NODE_MAX: u32 = 2;
 
 #[derive(Clone, Debug)]
 enum Command {
-    Register {
-        node: usize,
-        name: u8,
-        actor: u64,
-        ttl_ms: u64,
-        manual: bool,
-    },
-    Renew {
-        node: usize,
-        name: u8,
-    },
-    Unregister {
-        node: usize,
-        name: u8,
-    },
-    ActorEnded {
-        node: usize,
-        actor: u64,
-    },
-    Wait {
-        ms: u64,
-    },
-    Leave {
-        node: usize,
-    },
-    Restart {
-        node: usize,
-    },
+    Register { node: usize, name: u8, actor: u64, ttl_ms: u64, manual: bool },
+    Renew { node: usize, name: u8 },
+    Unregister { node: usize, name: u8 },
+    ActorEnded { node: usize, actor: u64 },
+    Wait { ms: u64 },
+    Leave { node: usize },
+    Restart { node: usize },
 }
 
 fn command() -> impl Strategy<Value = Command> {
     let (node, name, actor) = (0..NODES, 0..NAMES, 1..4_u64);
-    let register = (
-        node.clone(),
-        name.clone(),
-        actor.clone(),
-        900..3_000_u64,
-        any::<bool>(),
-    );
+    let register = (node.clone(), name.clone(), actor.clone(), 900..3_000_u64, any::<bool>());
     prop_oneof![
         8 => register.prop_map(|(node, name, actor, ttl_ms, manual)| Command::Register {
             node,
@@ -93,11 +66,8 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let mut cluster = Self {
-            now: Instant::from_millis(5),
-            nodes: Vec::new(),
-            sessions: vec![1; NODES],
-        };
+        let mut cluster =
+            Self { now: Instant::from_millis(5), nodes: Vec::new(), sessions: vec![1; NODES] };
         for node in 0..NODES {
             let registry = cluster.fresh(node);
             cluster.nodes.push(registry);
@@ -106,10 +76,8 @@ impl Cluster {
     }
 
     fn fresh(&self, node: usize) -> Registry {
-        let config = RegistryConfig {
-            names_per_node_max: NAMES_PER_NODE_MAX,
-            ..RegistryConfig::standard()
-        };
+        let config =
+            RegistryConfig { names_per_node_max: NAMES_PER_NODE_MAX, ..RegistryConfig::standard() };
         let session = Session(self.sessions[node]);
         let mut registry = Registry::new(id(node), session, config, Choices::new(1));
         for other in 0..NODES {
@@ -122,10 +90,7 @@ impl Cluster {
         Input::Member(MemberEvent {
             index: 0,
             node: id(node),
-            life: Life {
-                session: Session(self.sessions[node]),
-                incarnation: Incarnation(0),
-            },
+            life: Life { session: Session(self.sessions[node]), incarnation: Incarnation(0) },
             addr: None,
             meta: Meta::EMPTY,
             kind,
@@ -158,12 +123,8 @@ impl Cluster {
 
     fn sync(&mut self, from: usize, to: usize) {
         let now = self.now;
-        let synced = |from, step, digests, entries| Input::Synced {
-            from: id(from),
-            step,
-            digests,
-            entries,
-        };
+        let synced =
+            |from, step, digests, entries| Input::Synced { from: id(from), step, digests, entries };
         let first = self.nodes[from].digests(now, id(to));
         self.input(to, synced(from, SyncStep::First, first.clone(), vec![]));
         let second = self.nodes[to].digests(now, id(from));
@@ -206,13 +167,7 @@ fn both(cluster: &mut Cluster, reference: &mut Reference, command: Command) {
     let call = CallId(0);
     let name = |name| Name::new(&text(name)).expect("a legal name");
     match command {
-        Command::Register {
-            node,
-            name: n,
-            actor,
-            ttl_ms,
-            manual,
-        } => {
+        Command::Register { node, name: n, actor, ttl_ms, manual } => {
             let ttl = Duration::from_millis(ttl_ms);
             let at = Ref {
                 node: id(node),
@@ -221,13 +176,7 @@ fn both(cluster: &mut Cluster, reference: &mut Reference, command: Command) {
             };
             let answer = cluster.input(
                 node,
-                Input::Register {
-                    call,
-                    name: name(n),
-                    actor: at.actor,
-                    ttl: Some(ttl),
-                    manual,
-                },
+                Input::Register { call, name: name(n), actor: at.actor, ttl: Some(ttl), manual },
             );
             assert_eq!(answer, Some(reference.register(&text(n), at, ttl, manual)));
         }

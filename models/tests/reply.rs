@@ -24,12 +24,7 @@ fn port<C: Checker>() -> Ends<C> {
 fn answers<C: Checker>() {
     let (reply, mut answer) = port::<C>();
     let join = C::spawn(move || {
-        assert!(
-            reply
-                .into_inner()
-                .send(Letter(7, C::LeakMark::default()))
-                .is_ok()
-        );
+        assert!(reply.into_inner().send(Letter(7, C::LeakMark::default())).is_ok());
     });
     let said = C::block_on(&mut *answer);
     assert!(said.is_ok_and(|letter| letter.0 == 7));
@@ -39,12 +34,10 @@ fn answers<C: Checker>() {
 /// The asker goes while the answer comes: it is dropped by one side or comes back, once.
 fn goes<C: Checker>() {
     let (reply, answer) = port::<C>();
-    let join = C::spawn(
-        move || match reply.into_inner().send(Letter(7, C::LeakMark::default())) {
-            Ok(()) => {}
-            Err(Late(letter)) => assert_eq!(letter.0, 7),
-        },
-    );
+    let join = C::spawn(move || match reply.into_inner().send(Letter(7, C::LeakMark::default())) {
+        Ok(()) => {}
+        Err(Late(letter)) => assert_eq!(letter.0, 7),
+    });
     drop(answer);
     join();
 }
@@ -77,30 +70,16 @@ fn letting_go_is_seen() {
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
-    twin(
-        "reply without orderings",
-        Weakening::Everything,
-        "Causality violation",
-        bound,
-        || {
-            goes::<Weak>();
-        },
-    );
+    twin("reply without orderings", Weakening::Everything, "Causality violation", bound, || {
+        goes::<Weak>();
+    });
 }
 
 #[test]
 fn notices_each_lost_ordering() {
     let unneeded = [
-        (
-            "if self.port.state.swap(state, AcqRel) == GONE {",
-            Half::Acquire,
-            LAST,
-        ),
-        (
-            "if self.port.state.swap(GONE, AcqRel) == ANSWERED {",
-            Half::Release,
-            LAST,
-        ),
+        ("if self.port.state.swap(state, AcqRel) == GONE {", Half::Acquire, LAST),
+        ("if self.port.state.swap(GONE, AcqRel) == ANSWERED {", Half::Release, LAST),
     ];
     orderings(
         "reply",

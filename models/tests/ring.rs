@@ -38,11 +38,7 @@ struct Letter<C: Atomics> {
 }
 
 fn letter<C: Atomics>(sender: usize, number: u32) -> Letter<C> {
-    Letter {
-        sender,
-        number,
-        _mark: C::LeakMark::default(),
-    }
+    Letter { sender, number, _mark: C::LeakMark::default() }
 }
 
 /// Takes what is there, after the senders were joined.
@@ -64,10 +60,7 @@ fn drain<C: Checker>(ring: &Ring<Letter<C>, C>, alone: bool, mut each: impl FnMu
 
 /// Senders that give up when the ring is full: what was accepted comes out, once, in order.
 fn order<C: Checker>(capacity: u32, senders: usize, messages: u32, alone: bool) {
-    let shared = Calm::new(C::Arc::from((
-        Ring::<Letter<C>, C>::new(capacity),
-        C::U32::new(0),
-    )));
+    let shared = Calm::new(C::Arc::from((Ring::<Letter<C>, C>::new(capacity), C::U32::new(0))));
     let mut joins = Vec::new();
     for sender in 0..senders {
         let shared = shared.clone();
@@ -86,10 +79,7 @@ fn order<C: Checker>(capacity: u32, senders: usize, messages: u32, alone: bool) 
     let mut received = 0;
     let mut next = vec![0; senders];
     let mut receive = |letter: Letter<C>| {
-        assert!(
-            letter.number >= next[letter.sender],
-            "per-sender FIFO, nothing twice"
-        );
+        assert!(letter.number >= next[letter.sender], "per-sender FIFO, nothing twice");
         next[letter.sender] = letter.number + 1;
         received += 1;
     };
@@ -108,19 +98,12 @@ fn order<C: Checker>(capacity: u32, senders: usize, messages: u32, alone: bool) 
         join();
     }
     drain(&shared.0, alone, receive);
-    assert_eq!(
-        shared.1.load(Relaxed),
-        received,
-        "what was accepted is received"
-    );
+    assert_eq!(shared.1.load(Relaxed), received, "what was accepted is received");
 }
 
 /// Senders that make room by popping the oldest: each message is received or evicted, once.
 fn evicts<C: Checker>(capacity: u32, senders: usize) {
-    let shared = Calm::new(C::Arc::from((
-        Ring::<Letter<C>, C>::new(capacity),
-        C::U32::new(0),
-    )));
+    let shared = Calm::new(C::Arc::from((Ring::<Letter<C>, C>::new(capacity), C::U32::new(0))));
     let mut joins = Vec::new();
     for sender in 0..senders {
         let shared = shared.clone();
@@ -158,10 +141,7 @@ fn evicts<C: Checker>(capacity: u32, senders: usize) {
 
 /// Pushes against a close: each is refused, or popped before `Closed` is (G403, G111).
 fn closes<C: Checker>(capacity: u32, senders: usize) {
-    let shared = Calm::new(C::Arc::from((
-        Ring::<Letter<C>, C>::new(capacity),
-        C::U32::new(0),
-    )));
+    let shared = Calm::new(C::Arc::from((Ring::<Letter<C>, C>::new(capacity), C::U32::new(0))));
     let mut joins = Vec::new();
     for sender in 0..senders {
         let shared = shared.clone();
@@ -184,19 +164,13 @@ fn closes<C: Checker>(capacity: u32, senders: usize) {
     for join in joins {
         join();
     }
-    assert_eq!(
-        shared.1.load(Relaxed),
-        popped,
-        "what was accepted came out before Closed"
-    );
+    assert_eq!(shared.1.load(Relaxed), popped, "what was accepted came out before Closed");
 }
 
 /// A receiver that sleeps gets every message.
 fn wakes<C: Checker>(capacity: u32, senders: usize) {
-    let shared = Calm::new(C::Arc::from((
-        Ring::<Letter<C>, C>::new(capacity),
-        WakerSlot::<C>::new(),
-    )));
+    let shared =
+        Calm::new(C::Arc::from((Ring::<Letter<C>, C>::new(capacity), WakerSlot::<C>::new())));
     let mut joins = Vec::new();
     for sender in 0..senders {
         let shared = shared.clone();
@@ -240,52 +214,32 @@ fn wakes<C: Checker>(capacity: u32, senders: usize) {
 
 #[test]
 fn keeps_what_it_accepted() {
-    Loom::check("ring fail 1x2 capacity=1", Bound::Full, || {
-        order::<Loom>(1, 1, 2, true)
-    });
-    Loom::check("ring 2x1 capacity=1", Bound::Preemptions(3), || {
-        order::<Loom>(1, 2, 1, true)
-    });
-    Loom::check("ring 2x2 capacity=1", Bound::Preemptions(2), || {
-        order::<Loom>(1, 2, 2, true)
-    });
-    Loom::check("ring 2x2 capacity=2", Bound::Preemptions(2), || {
-        order::<Loom>(2, 2, 2, true)
-    });
-    Loom::check("ring shared pop", Bound::Preemptions(2), || {
-        order::<Loom>(1, 2, 1, false)
-    });
+    Loom::check("ring fail 1x2 capacity=1", Bound::Full, || order::<Loom>(1, 1, 2, true));
+    Loom::check("ring 2x1 capacity=1", Bound::Preemptions(3), || order::<Loom>(1, 2, 1, true));
+    Loom::check("ring 2x2 capacity=1", Bound::Preemptions(2), || order::<Loom>(1, 2, 2, true));
+    Loom::check("ring 2x2 capacity=2", Bound::Preemptions(2), || order::<Loom>(2, 2, 2, true));
+    Loom::check("ring shared pop", Bound::Preemptions(2), || order::<Loom>(1, 2, 1, false));
 }
 
 #[test]
 fn keeps_what_it_accepted_over_long_runs() {
-    Shuttle::check("ring shuttle 8x50", Bound::Full, || {
-        order::<Shuttle>(2, 8, 50, true)
-    });
+    Shuttle::check("ring shuttle 8x50", Bound::Full, || order::<Shuttle>(2, 8, 50, true));
 }
 
 #[test]
 fn evicts_each_message_once() {
-    Loom::check("ring evicts capacity=1", Bound::Preemptions(3), || {
-        evicts::<Loom>(1, 2)
-    });
-    Shuttle::check("ring evicts shuttle", Bound::Full, || {
-        evicts::<Shuttle>(2, 8)
-    });
+    Loom::check("ring evicts capacity=1", Bound::Preemptions(3), || evicts::<Loom>(1, 2));
+    Shuttle::check("ring evicts shuttle", Bound::Full, || evicts::<Shuttle>(2, 8));
 }
 
 #[test]
 fn closes_exactly() {
-    Loom::check("ring closes", Bound::Preemptions(3), || {
-        closes::<Loom>(2, 2)
-    });
+    Loom::check("ring closes", Bound::Preemptions(3), || closes::<Loom>(2, 2));
 }
 
 #[test]
 fn wakes_a_sleeping_receiver() {
-    Loom::check("ring wakes 2x1", Bound::Preemptions(2), || {
-        wakes::<Loom>(2, 2)
-    });
+    Loom::check("ring wakes 2x1", Bound::Preemptions(2), || wakes::<Loom>(2, 2));
 }
 
 /// One slot whose stamp counts positions, as in Vyukov's queue: full for position n and free for
@@ -305,12 +259,7 @@ fn undoubled<C: Checker>() {
     let push = |slot: &Undoubled<C>, message: u32| {
         let tail = slot.tail.load(Acquire);
         let free = slot.stamp.load(Acquire) == tail;
-        if free
-            && slot
-                .tail
-                .compare_exchange(tail, tail + 1, AcqRel, Relaxed)
-                .is_ok()
-        {
+        if free && slot.tail.compare_exchange(tail, tail + 1, AcqRel, Relaxed).is_ok() {
             // SAFETY: the exchange claimed the slot, or so it is believed.
             slot.message.with_mut(|place| unsafe {
                 assert!((*place).is_none(), "a message was written over");
@@ -329,82 +278,30 @@ fn undoubled<C: Checker>() {
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
-    twin(
-        "ring without orderings",
-        Weakening::Everything,
-        "Causality violation",
-        bound,
-        || {
-            order::<Weak>(1, 1, 2, true);
-        },
-    );
-    twin(
-        "ring stamps not doubled",
-        Weakening::Nothing,
-        "written over",
-        bound,
-        undoubled::<Weak>,
-    );
+    twin("ring without orderings", Weakening::Everything, "Causality violation", bound, || {
+        order::<Weak>(1, 1, 2, true);
+    });
+    twin("ring stamps not doubled", Weakening::Nothing, "written over", bound, undoubled::<Weak>);
 }
 
 #[test]
 fn notices_each_lost_ordering() {
     let unneeded = [
-        (
-            "let mut tail = self.tail.0.load(Acquire); // E3.",
-            Half::Acquire,
-            HOLDER,
-        ),
-        (
-            ".compare_exchange_weak(tail, next, AcqRel, Acquire)",
-            Half::Acquire,
-            HOLDER,
-        ),
-        (
-            ".compare_exchange_weak(tail, next, AcqRel, Acquire)",
-            Half::Release,
-            HOLDER,
-        ),
-        (
-            "let now = self.tail.0.load(Acquire); // E3.",
-            Half::Acquire,
-            HOLDER,
-        ),
-        (
-            "Stamp::Ahead => tail = self.tail.0.load(Acquire), // E3.",
-            Half::Acquire,
-            HOLDER,
-        ),
-        (
-            "let mut head = self.head.0.load(Acquire); // E6.",
-            Half::Acquire,
-            STAMP,
-        ),
+        ("let mut tail = self.tail.0.load(Acquire); // E3.", Half::Acquire, HOLDER),
+        (".compare_exchange_weak(tail, next, AcqRel, Acquire)", Half::Acquire, HOLDER),
+        (".compare_exchange_weak(tail, next, AcqRel, Acquire)", Half::Release, HOLDER),
+        ("let now = self.tail.0.load(Acquire); // E3.", Half::Acquire, HOLDER),
+        ("Stamp::Ahead => tail = self.tail.0.load(Acquire), // E3.", Half::Acquire, HOLDER),
+        ("let mut head = self.head.0.load(Acquire); // E6.", Half::Acquire, STAMP),
         (HEAD, Half::Acquire, STAMP),
         (HEAD, Half::Release, STAMP),
-        (
-            "let now = self.head.0.load(Acquire); // E6.",
-            Half::Acquire,
-            STAMP,
-        ),
-        (
-            "Stamp::Ahead => head = self.head.0.load(Acquire), // E6.",
-            Half::Acquire,
-            STAMP,
-        ),
+        ("let now = self.head.0.load(Acquire); // E6.", Half::Acquire, STAMP),
+        ("Stamp::Ahead => head = self.head.0.load(Acquire), // E6.", Half::Acquire, STAMP),
         (CLAIMED, Half::Acquire, NOTHING),
         (PARK, Half::Acquire, NOTHING),
         (PARK, Half::Release, ORDERED),
-        (
-            "self.tail.0.fetch_or(CLOSED, AcqRel);",
-            Half::Acquire,
-            NOTHING,
-        ),
-        (
-            "self.tail.0.fetch_or(CLOSED, AcqRel);",
-            Half::Release,
-            NOTHING,
-        ),
+        ("self.tail.0.fetch_or(CLOSED, AcqRel);", Half::Acquire, NOTHING),
+        ("self.tail.0.fetch_or(CLOSED, AcqRel);", Half::Release, NOTHING),
     ];
     orderings(
         "ring",

@@ -95,11 +95,7 @@ fn wrong<C: Checker>(step: Wrong) {
         let free = usize::try_from(version % 2).expect("a small number");
         if step == Wrong::WriterByStore {
             slots[free].0.store(WRITER, Release);
-        } else if slots[free]
-            .0
-            .compare_exchange(0, WRITER, AcqRel, Relaxed)
-            .is_err()
-        {
+        } else if slots[free].0.compare_exchange(0, WRITER, AcqRel, Relaxed).is_err() {
             break;
         }
         // SAFETY: believed to be ours.
@@ -113,49 +109,25 @@ fn wrong<C: Checker>(step: Wrong) {
 #[test]
 fn readers_see_whole_values_and_never_an_older_one() {
     Loom::check("snapshot 1 reader", Bound::Full, || reads::<Loom>(1, 1, 2));
-    Loom::check("snapshot 1x2", Bound::Preemptions(3), || {
-        reads::<Loom>(1, 2, 2)
-    });
-    Loom::check("snapshot 2x2", Bound::Preemptions(2), || {
-        reads::<Loom>(2, 2, 2)
-    });
-    Shuttle::check("snapshot shuttle", Bound::Full, || {
-        reads::<Shuttle>(6, 20, 20)
-    });
+    Loom::check("snapshot 1x2", Bound::Preemptions(3), || reads::<Loom>(1, 2, 2));
+    Loom::check("snapshot 2x2", Bound::Preemptions(2), || reads::<Loom>(2, 2, 2));
+    Shuttle::check("snapshot shuttle", Bound::Full, || reads::<Shuttle>(6, 20, 20));
 }
 
 /// A model that cannot fail proves nothing: each wrong step must be caught.
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
-    twin(
-        "snapshot without orderings",
-        Weakening::Everything,
-        "Causality violation",
-        bound,
-        || {
-            reads::<Weak>(1, 2, 2);
-        },
-    );
+    twin("snapshot without orderings", Weakening::Everything, "Causality violation", bound, || {
+        reads::<Weak>(1, 2, 2);
+    });
     let stale = "the value is that of its version";
-    twin(
-        "snapshot no second load",
-        Weakening::Nothing,
-        stale,
-        bound,
-        || {
-            wrong::<Weak>(Wrong::NoSecondLoad);
-        },
-    );
-    twin(
-        "snapshot writer by store",
-        Weakening::Nothing,
-        "Causality violation",
-        bound,
-        || {
-            wrong::<Weak>(Wrong::WriterByStore);
-        },
-    );
+    twin("snapshot no second load", Weakening::Nothing, stale, bound, || {
+        wrong::<Weak>(Wrong::NoSecondLoad);
+    });
+    twin("snapshot writer by store", Weakening::Nothing, "Causality violation", bound, || {
+        wrong::<Weak>(Wrong::WriterByStore);
+    });
 }
 
 #[test]
@@ -166,16 +138,8 @@ fn notices_each_lost_ordering() {
     let unneeded = [
         (publish, Half::Release, EITHER),
         (load, Half::Acquire, EITHER),
-        (
-            "slot.word.fetch_and(!WRITER, Release);",
-            Half::Release,
-            EITHER,
-        ),
-        (
-            "let now = self.shared.current.load(Acquire);",
-            Half::Acquire,
-            EITHER,
-        ),
+        ("slot.word.fetch_and(!WRITER, Release);", Half::Release, EITHER),
+        ("let now = self.shared.current.load(Acquire);", Half::Acquire, EITHER),
     ];
     orderings(
         "snapshot",

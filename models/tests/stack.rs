@@ -23,26 +23,18 @@ type Lane<C> = Stack<Letter<C>, C>;
 fn keeps_the_order_of_each_sender() {
     Loom::check("stack 1x2", Bound::Full, || order::<Loom, Lane<_>>(1, 2));
     Loom::check("stack 2x1", Bound::Full, || order::<Loom, Lane<_>>(2, 1));
-    Loom::check("stack 2x2", Bound::Preemptions(3), || {
-        order::<Loom, Lane<_>>(2, 2)
-    });
+    Loom::check("stack 2x2", Bound::Preemptions(3), || order::<Loom, Lane<_>>(2, 2));
 }
 
 #[test]
 fn keeps_order_over_long_runs() {
-    Shuttle::check("stack shuttle 8x50", Bound::Full, || {
-        order::<Shuttle, Lane<_>>(8, 50)
-    });
+    Shuttle::check("stack shuttle 8x50", Bound::Full, || order::<Shuttle, Lane<_>>(8, 50));
 }
 
 #[test]
 fn wakes_a_sleeping_receiver() {
-    Loom::check("stack wakes 2x1", Bound::Preemptions(3), || {
-        wakes::<Loom, Lane<_>>(2, 1)
-    });
-    Shuttle::check("stack wakes shuttle", Bound::Full, || {
-        wakes::<Shuttle, Lane<_>>(4, 10)
-    });
+    Loom::check("stack wakes 2x1", Bound::Preemptions(3), || wakes::<Loom, Lane<_>>(2, 1));
+    Shuttle::check("stack wakes shuttle", Bound::Full, || wakes::<Shuttle, Lane<_>>(4, 10));
 }
 
 #[test]
@@ -60,51 +52,21 @@ fn frees_every_node_and_drops_every_message_once() {
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
     let race = "Causality violation";
-    twin(
-        "stack without orderings",
-        Weakening::Everything,
-        race,
-        bound,
-        || {
-            order::<Weak, Lane<_>>(1, 2);
-        },
-    );
-    twin(
-        "stack not reversed",
-        Weakening::Nothing,
-        "per-sender FIFO",
-        bound,
-        || {
-            order::<Weak, Unreversed<Lane<_>, _, _>>(1, 2);
-        },
-    );
-    twin(
-        "stack registers last",
-        Weakening::Nothing,
-        "deadlock",
-        bound,
-        || {
-            wakes_as::<Weak, Lane<_>>(Sleeper::RegistersLast, 1, 1);
-        },
-    );
-    twin(
-        "stack closes by a flag",
-        Weakening::Nothing,
-        "came out before Closed",
-        bound,
-        || {
-            closes::<Weak, FlagClosed<Lane<_>, _>>(1);
-        },
-    );
-    twin(
-        "stack not freed",
-        Weakening::Nothing,
-        "leaked",
-        bound,
-        || {
-            drops::<Weak, Leaky<Lane<_>>>(2);
-        },
-    );
+    twin("stack without orderings", Weakening::Everything, race, bound, || {
+        order::<Weak, Lane<_>>(1, 2);
+    });
+    twin("stack not reversed", Weakening::Nothing, "per-sender FIFO", bound, || {
+        order::<Weak, Unreversed<Lane<_>, _, _>>(1, 2);
+    });
+    twin("stack registers last", Weakening::Nothing, "deadlock", bound, || {
+        wakes_as::<Weak, Lane<_>>(Sleeper::RegistersLast, 1, 1);
+    });
+    twin("stack closes by a flag", Weakening::Nothing, "came out before Closed", bound, || {
+        closes::<Weak, FlagClosed<Lane<_>, _>>(1);
+    });
+    twin("stack not freed", Weakening::Nothing, "leaked", bound, || {
+        drops::<Weak, Leaky<Lane<_>>>(2);
+    });
 }
 
 #[test]
@@ -114,16 +76,8 @@ fn notices_each_lost_ordering() {
     let park = ".compare_exchange(ptr::null_mut(), parked, AcqRel, Acquire)";
     let unneeded = [
         (swap, Half::Release, NOTHING),
-        (
-            ".swap(ptr::without_provenance_mut(CLOSED), AcqRel);",
-            Half::Release,
-            NOTHING,
-        ),
-        (
-            ".compare_exchange_weak(head, node, AcqRel, Relaxed)",
-            Half::Acquire,
-            ORDERED,
-        ),
+        (".swap(ptr::without_provenance_mut(CLOSED), AcqRel);", Half::Release, NOTHING),
+        (".compare_exchange_weak(head, node, AcqRel, Relaxed)", Half::Acquire, ORDERED),
         (park, Half::Acquire, NOTHING),
         (park, Half::Release, ORDERED),
     ];

@@ -68,10 +68,7 @@ struct Looking<C: Atomics> {
 
 impl<C: Atomics> Default for Looking<C> {
     fn default() -> Self {
-        Self {
-            state: C::U8::new(0),
-            waker: C::Cell::new(None),
-        }
+        Self { state: C::U8::new(0), waker: C::Cell::new(None) }
     }
 }
 
@@ -79,8 +76,7 @@ impl<C: Atomics> Slot for Looking<C> {
     unsafe fn register(&self, waker: &Waker) {
         if self.state.compare_exchange(0, 1, AcqRel, Acquire).is_ok() {
             // SAFETY: the byte is ours.
-            self.waker
-                .with_mut(|slot| unsafe { *slot = Some(waker.clone()) });
+            self.waker.with_mut(|slot| unsafe { *slot = Some(waker.clone()) });
             self.state.store(0, Release);
         } else {
             waker.wake_by_ref();
@@ -120,24 +116,12 @@ fn no_wake_is_lost() {
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
-    twin(
-        "waker without orderings",
-        Weakening::Everything,
-        "",
-        bound,
-        || {
-            sees_every_flag::<Weak, WakerSlot<Weak>>(1);
-        },
-    );
-    twin(
-        "waker wake only looks",
-        Weakening::Nothing,
-        "deadlock",
-        bound,
-        || {
-            sees_every_flag::<Weak, Looking<Weak>>(1);
-        },
-    );
+    twin("waker without orderings", Weakening::Everything, "", bound, || {
+        sees_every_flag::<Weak, WakerSlot<Weak>>(1);
+    });
+    twin("waker wake only looks", Weakening::Nothing, "deadlock", bound, || {
+        sees_every_flag::<Weak, Looking<Weak>>(1);
+    });
 }
 
 #[test]
@@ -164,12 +148,8 @@ fn notices_each_lost_ordering() {
         "waker.rs",
         &unneeded,
         &[
-            (Bound::Preemptions(3), || {
-                sees_every_flag::<Weak, WakerSlot<Weak>>(1)
-            }),
-            (Bound::Preemptions(2), || {
-                sees_every_flag::<Weak, WakerSlot<Weak>>(2)
-            }),
+            (Bound::Preemptions(3), || sees_every_flag::<Weak, WakerSlot<Weak>>(1)),
+            (Bound::Preemptions(2), || sees_every_flag::<Weak, WakerSlot<Weak>>(2)),
         ],
     );
 }

@@ -52,10 +52,7 @@ fn dependencies(krate: &str) -> BTreeSet<String> {
 fn every_dependency_is_in_the_diagram() {
     for (krate, allowed) in ALLOWED {
         for name in dependencies(krate) {
-            assert!(
-                allowed.contains(&name.as_str()),
-                "{krate} may not depend on {name}"
-            );
+            assert!(allowed.contains(&name.as_str()), "{krate} may not depend on {name}");
         }
     }
 }
@@ -63,10 +60,7 @@ fn every_dependency_is_in_the_diagram() {
 #[test]
 fn worlds_do_not_reach_each_other() {
     for (krate, forbidden) in APART {
-        assert!(
-            !dependencies(krate).contains(*forbidden),
-            "{krate} may not reach {forbidden}"
-        );
+        assert!(!dependencies(krate).contains(*forbidden), "{krate} may not reach {forbidden}");
     }
 }
 
@@ -82,19 +76,10 @@ fn banned_crates_are_not_in_the_lock_file() {
 #[test]
 fn every_dependency_says_why_it_is_there() {
     let text = fs::read_to_string(root().join("Cargo.toml")).expect("the root has a manifest");
-    let table = text
-        .split("[workspace.dependencies]")
-        .nth(1)
-        .expect("one dependency table");
+    let table = text.split("[workspace.dependencies]").nth(1).expect("one dependency table");
     let table = table.split("\n[").next().expect("it ends");
-    for line in table
-        .lines()
-        .filter(|line| line.contains('=') && !line.contains("path ="))
-    {
+    for line in table.lines().filter(|line| line.contains('=') && !line.contains("path =")) {
         let starts_an_entry = !line.starts_with([' ', '#', ']', '"']);
-        assert!(
-            !starts_an_entry || line.contains(" # "),
-            "why is this here? {line}"
-        );
+        assert!(!starts_an_entry || line.contains(" # "), "why is this here? {line}");
     }
 }

@@ -14,10 +14,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let entries = std::fs::read_dir(&folder).expect("the folder is part of the repository");
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "toml")
-    });
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.retain(|path| !path.ends_with("Cargo.toml"));
     paths.sort();
     paths
@@ -28,9 +25,7 @@ fn no_mended_failure_has_come_back() {
     for path in files("regressions") {
         let failure = Failure::read(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
         let case = failure.case().expect("entities are numbers");
-        let ran = lab()
-            .run_case(&case, Keep::default())
-            .expect("the scenario is right");
+        let ran = lab().run_case(&case, Keep::default()).expect("the scenario is right");
         assert_eq!(ran.outcome.ended, Ended::Passed, "{}", path.display());
     }
 }
@@ -44,9 +39,7 @@ fn every_scenario_is_right_and_named_as_its_file() {
     for path in paths {
         let scenario = Scenario::read(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
         assert_eq!(path.file_stem().unwrap().to_str(), Some(scenario.name()));
-        scenario
-            .check_properties(&known)
-            .unwrap_or_else(|(_, what)| panic!("{what}"));
+        scenario.check_properties(&known).unwrap_or_else(|(_, what)| panic!("{what}"));
     }
 }
 

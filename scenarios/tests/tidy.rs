@@ -11,15 +11,8 @@ const FUNCTION_LINES_MAX: usize = 120;
 const LINE_CHARS_MAX: usize = 100;
 
 /// Names of locks and blocking waits: forbidden in the crates of G1 and DESIGN 1.
-const LOCKS: &[&str] = &[
-    "Mutex",
-    "RwLock",
-    "Condvar",
-    "Semaphore",
-    "parking_lot",
-    "thread::park",
-    "Barrier",
-];
+const LOCKS: &[&str] =
+    &["Mutex", "RwLock", "Condvar", "Semaphore", "parking_lot", "thread::park", "Barrier"];
 /// Names of clocks, random orders and global randomness: forbidden in machines.
 const WORLD: &[&str] = &[
     "std::time::Instant",
@@ -55,11 +48,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<File>) {
         if path.is_dir() && !path.ends_with("target") && !path.ends_with("corpus") {
             collect(root, &path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs") {
-            let name = path
-                .strip_prefix(root)
-                .expect("inside")
-                .display()
-                .to_string();
+            let name = path.strip_prefix(root).expect("inside").display().to_string();
             let text = fs::read_to_string(&path).expect("UTF-8");
             found.push(File { path: name, text });
         }
@@ -75,19 +64,13 @@ fn missing_header(file: &File) -> Vec<String> {
     let is_tests = file.path.ends_with("tests.rs") || file.path.ends_with("props.rs");
     let first = file.text.lines().next().unwrap_or_default();
     let missing = !is_tests && !first.starts_with("//!") && !first.starts_with("#!");
-    missing
-        .then(|| format!("{}: the first line is not //!", file.path))
-        .into_iter()
-        .collect()
+    missing.then(|| format!("{}: the first line is not //!", file.path)).into_iter().collect()
 }
 
 fn long_lines(file: &File) -> Vec<String> {
     let long = |line: &&str| line.chars().count() > LINE_CHARS_MAX;
     let count = file.text.lines().filter(long).count();
-    (count > 0)
-        .then(|| format!("{}: {count} long lines", file.path))
-        .into_iter()
-        .collect()
+    (count > 0).then(|| format!("{}: {count} long lines", file.path)).into_iter().collect()
 }
 
 fn forbidden<'a>(
@@ -96,14 +79,10 @@ fn forbidden<'a>(
     words: &'a [&str],
 ) -> impl Iterator<Item = String> + 'a {
     let applies = folders.iter().any(|folder| file.path.starts_with(folder));
-    file.text
-        .lines()
-        .enumerate()
-        .filter(move |_| applies)
-        .flat_map(move |(at, line)| {
-            let found = words.iter().filter(move |word| code(line).contains(**word));
-            found.map(move |word| format!("{}:{}: {word}", file.path, at + 1))
-        })
+    file.text.lines().enumerate().filter(move |_| applies).flat_map(move |(at, line)| {
+        let found = words.iter().filter(move |word| code(line).contains(**word));
+        found.map(move |word| format!("{}:{}: {word}", file.path, at + 1))
+    })
 }
 
 fn conditional_behaviour(file: &File) -> Vec<String> {
@@ -133,18 +112,10 @@ fn unexplained_unsafe(file: &File) -> Vec<String> {
     let lines: Vec<&str> = file.text.lines().collect();
     let is_block =
         |line: &str| code(line).contains("unsafe {") || code(line).contains("unsafe impl");
-    let explained = |at: usize| {
-        lines[at.saturating_sub(8)..=at]
-            .iter()
-            .any(|line| line.contains("SAFETY"))
-    };
-    let found = lines
-        .iter()
-        .enumerate()
-        .filter(|(at, line)| is_block(line) && !explained(*at));
-    found
-        .map(|(at, _)| format!("{}:{}: unsafe without SAFETY", file.path, at + 1))
-        .collect()
+    let explained =
+        |at: usize| lines[at.saturating_sub(8)..=at].iter().any(|line| line.contains("SAFETY"));
+    let found = lines.iter().enumerate().filter(|(at, line)| is_block(line) && !explained(*at));
+    found.map(|(at, _)| format!("{}:{}: unsafe without SAFETY", file.path, at + 1)).collect()
 }
 
 /// Functions with more lines than the ratchet allows: (where, lines).
@@ -153,22 +124,11 @@ fn long_functions(file: &File) -> Vec<(String, usize)> {
     let mut open: Option<(usize, usize)> = None;
     for (at, line) in file.text.lines().enumerate() {
         let indent = line.len() - line.trim_start().len();
-        let is_function = code(line)
-            .trim_start()
-            .split("fn ")
-            .next()
-            .is_some_and(|before| {
-                let words = [
-                    "",
-                    "pub ",
-                    "pub(super) ",
-                    "pub(crate) ",
-                    "const ",
-                    "pub const ",
-                    "async ",
-                ];
-                code(line).contains("fn ") && words.contains(&before)
-            });
+        let is_function = code(line).trim_start().split("fn ").next().is_some_and(|before| {
+            let words =
+                ["", "pub ", "pub(super) ", "pub(crate) ", "const ", "pub const ", "async "];
+            code(line).contains("fn ") && words.contains(&before)
+        });
         match open {
             None if is_function && !line.trim_end().ends_with(';') => open = Some((at, indent)),
             Some((start, depth)) if line.trim_end() == "}".to_owned().as_str() && depth == 0 => {
@@ -233,30 +193,18 @@ fn the_longest_function_does_not_grow() {
 
 #[test]
 fn each_rule_can_fail() {
-    let file = |path: &str, text: &str| File {
-        path: path.into(),
-        text: text.into(),
-    };
+    let file = |path: &str, text: &str| File { path: path.into(), text: text.into() };
     let bad = file("core/machines/src/x.rs", "use std::sync::Mutex;\n");
     assert_eq!(missing_header(&bad).len(), 1);
     assert_eq!(forbidden(&bad, &["core/machines/src"], LOCKS).count(), 1);
-    let hash = file(
-        "core/machines/src/x.rs",
-        "//! x\nlet m = HashMap::new(); // HashMap\n",
-    );
+    let hash = file("core/machines/src/x.rs", "//! x\nlet m = HashMap::new(); // HashMap\n");
     assert_eq!(forbidden(&hash, &["core/machines/src"], WORLD).count(), 1);
     assert_eq!(long_lines(&file("x.rs", &"x".repeat(101))).len(), 1);
     let flag = format!("#[{}(windows)]\n", "cfg");
     assert_eq!(conditional_behaviour(&file("core/x.rs", &flag)).len(), 1);
-    assert_eq!(
-        sequential_accesses(&file("core/x.rs", "a.load(SeqCst)\n")).len(),
-        1
-    );
+    assert_eq!(sequential_accesses(&file("core/x.rs", "a.load(SeqCst)\n")).len(), 1);
     let block = format!("{} {{ x() }}\n", "unsafe");
     assert_eq!(unexplained_unsafe(&file("x.rs", &block)).len(), 1);
     let body = format!("fn f() {{\n{}}}\n", "    x();\n".repeat(10));
-    assert_eq!(
-        long_functions(&file("x.rs", &body)),
-        [("x.rs:1".to_owned(), 12)]
-    );
+    assert_eq!(long_functions(&file("x.rs", &body)), [("x.rs:1".to_owned(), 12)]);
 }

@@ -78,17 +78,10 @@ impl<T> Agenda<T> {
     pub fn pop(&mut self, swap: impl FnOnce() -> bool) -> Option<(u64, T)> {
         let Reverse(first) = self.heap.pop()?;
         let tied = self.next_at() == Some(first.at);
-        let taken = if tied && swap() {
-            self.take_second(first)
-        } else {
-            first
-        };
+        let taken = if tied && swap() { self.take_second(first) } else { first };
         let thing = self.slab[taken.slot as usize].take();
         self.free.push(taken.slot);
-        Some((
-            taken.at,
-            thing.expect("a pending entry has its thing in the slab"),
-        ))
+        Some((taken.at, thing.expect("a pending entry has its thing in the slab")))
     }
 
     /// Puts `first` back and returns the one behind it.
@@ -121,9 +114,8 @@ mod tests {
         for (at, name) in [(5, 'c'), (1, 'a'), (5, 'd'), (3, 'b')] {
             agenda.push(at, name);
         }
-        let order: Vec<char> = std::iter::from_fn(|| agenda.pop(|| false))
-            .map(|(_, name)| name)
-            .collect();
+        let order: Vec<char> =
+            std::iter::from_fn(|| agenda.pop(|| false)).map(|(_, name)| name).collect();
         assert_eq!(order, ['a', 'b', 'c', 'd']);
     }
 

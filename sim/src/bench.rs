@@ -37,11 +37,7 @@ pub fn calm<G: Guest>(nodes: u32, duration: u64, cipher: Cipher, kind: G::Kind) 
         steps_max: u64::MAX,
         start_span: 0,
         contacts: 3,
-        plain: Conditions {
-            delay_min: MS,
-            delay_span: MS,
-            ..Conditions::default()
-        },
+        plain: Conditions { delay_min: MS, delay_span: MS, ..Conditions::default() },
         ties: true,
         plan: Arc::default(),
         work: Work::default(),
@@ -58,15 +54,8 @@ pub fn ring(span: Duration) -> Vec<Measured> {
 }
 
 fn ring_of(in_flight: u32, span: Duration) -> Measured {
-    let kind = RingKind {
-        in_flight,
-        period: 0,
-        streams: false,
-    };
-    let mut world = World::new(
-        Arc::new(calm::<Ring>(3, u64::MAX, Cipher::Null, kind)),
-        Vec::new(),
-    );
+    let kind = RingKind { in_flight, period: 0, streams: false };
+    let mut world = World::new(Arc::new(calm::<Ring>(3, u64::MAX, Cipher::Null, kind)), Vec::new());
     let began = Instant::now();
     while began.elapsed() < span {
         for _ in 0..10_000 {
@@ -86,16 +75,9 @@ pub fn seeds<G: Guest>(kind: &G::Kind, cipher: Cipher, span: Duration) -> Measur
     let began = Instant::now();
     let mut runs = 0_u64;
     while began.elapsed() < span {
-        let setup = Setup {
-            seed: runs,
-            ..calm::<G>(3, 1_000 * MS, cipher, kind.clone())
-        };
+        let setup = Setup { seed: runs, ..calm::<G>(3, 1_000 * MS, cipher, kind.clone()) };
         let outcome = World::new(Arc::new(setup), Vec::new()).run();
-        assert_eq!(
-            outcome.ended,
-            crate::world::Ended::Passed,
-            "an empty run passes"
-        );
+        assert_eq!(outcome.ended, crate::world::Ended::Passed, "an empty run passes");
         runs += 1;
     }
     let name = match cipher {

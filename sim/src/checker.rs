@@ -111,19 +111,13 @@ pub struct Known<G: Guest> {
 
 impl<G: Guest> Clone for Known<G> {
     fn clone(&self) -> Self {
-        Self {
-            table: self.table.clone(),
-            named_only: self.named_only.clone(),
-        }
+        Self { table: self.table.clone(), named_only: self.named_only.clone() }
     }
 }
 
 impl<G: Guest> Default for Known<G> {
     fn default() -> Self {
-        Self {
-            table: Vec::new(),
-            named_only: Vec::new(),
-        }
+        Self { table: Vec::new(), named_only: Vec::new() }
     }
 }
 
@@ -150,17 +144,13 @@ impl<G: Guest> Known<G> {
 
     /// Lists the properties that hold whatever happens.
     pub fn unconditional(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.properties()
-            .filter(|property| !self.named_only.contains(property))
+        self.properties().filter(|property| !self.named_only.contains(property))
     }
 
     /// Finds the checker of `property`.
     #[must_use]
     pub fn find(&self, property: &str) -> Option<Make<G>> {
-        self.table
-            .iter()
-            .find(|(id, _)| *id == property)
-            .map(|(_, make)| *make)
+        self.table.iter().find(|(id, _)| *id == property).map(|(_, make)| *make)
     }
 
     /// Lists the properties.

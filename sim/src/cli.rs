@@ -151,10 +151,7 @@ where
 {
     let cli = Cli::parse();
     let folders = Folders::new(&cli);
-    let result = match cli
-        .command
-        .unwrap_or_else(|| Command::Run(RunArgs::default()))
-    {
+    let result = match cli.command.unwrap_or_else(|| Command::Run(RunArgs::default())) {
         Command::Run(args) => run(lab, &folders, &args),
         Command::Replay(args) => replay_file(lab, &args),
         Command::Shrink(args) => shrink_file(lab, &args),
@@ -182,10 +179,7 @@ impl Folders {
     fn new(cli: &Cli) -> Self {
         let root = root();
         Self {
-            scenarios: cli
-                .scenarios
-                .clone()
-                .unwrap_or_else(|| root.join("scenarios")),
+            scenarios: cli.scenarios.clone().unwrap_or_else(|| root.join("scenarios")),
             reports: cli.reports.clone().unwrap_or_else(|| root.join("reports")),
             machines: root.join("core/machines/src"),
         }
@@ -196,10 +190,7 @@ impl Folders {
         let read = std::fs::read_dir(&self.scenarios);
         let read = read.map_err(|error| (2, format!("{}: {error}", self.scenarios.display())))?;
         let mut paths: Vec<PathBuf> = read.flatten().map(|entry| entry.path()).collect();
-        paths.retain(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        });
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         paths.retain(|path| !path.ends_with("Cargo.toml"));
         paths.sort();
         paths.iter().map(|path| one(path)).collect()
@@ -230,20 +221,14 @@ fn chosen<G: Guest>(
             Some(_) => PathBuf::from(name),
             None => folders.scenarios.join(format!("{name}.toml")),
         };
-        named
-            .iter()
-            .map(|name| one(&path(name)))
-            .collect::<Result<_, _>>()?
+        named.iter().map(|name| one(&path(name))).collect::<Result<_, _>>()?
     };
     let known: Vec<&str> = lab.known.properties().collect();
     for scenario in &scenarios {
         scenario.check_properties(&known).map_err(|(place, what)| {
             let path = folders.scenarios.join(format!("{}.toml", scenario.name()));
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            (
-                2,
-                placed(&path.display().to_string(), &text, place, what).to_string(),
-            )
+            (2, placed(&path.display().to_string(), &text, place, what).to_string())
         })?;
     }
     Ok(scenarios)
@@ -255,12 +240,7 @@ where
 {
     static STOP: AtomicBool = AtomicBool::new(false);
     let scenarios = chosen(lab, folders, &args.named)?;
-    let seeds = args
-        .seeds
-        .as_deref()
-        .map(parse_seeds)
-        .transpose()
-        .map_err(|what| (2, what))?;
+    let seeds = args.seeds.as_deref().map(parse_seeds).transpose().map_err(|what| (2, what))?;
     // A second handler cannot be set, and then the first one does.
     let _ = ctrlc::set_handler(|| STOP.store(true, Relaxed));
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -268,11 +248,7 @@ where
         seeds,
         jobs: args.jobs.unwrap_or(processors),
         time: args.time,
-        shrink: if args.no_shrink {
-            Duration::ZERO
-        } else {
-            Duration::from_secs(30)
-        },
+        shrink: if args.no_shrink { Duration::ZERO } else { Duration::from_secs(30) },
         reports: folders.reports.clone(),
         bar: std::io::stderr().is_terminal(),
     };
@@ -302,11 +278,7 @@ fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
         None => 0..text.parse().map_err(|_| wrong())?,
         Some((from, to)) => from.parse().map_err(|_| wrong())?..to.parse().map_err(|_| wrong())?,
     };
-    if range.is_empty() {
-        Err(wrong())
-    } else {
-        Ok(range)
-    }
+    if range.is_empty() { Err(wrong()) } else { Ok(range) }
 }
 
 fn replay_file<G: Guest>(lab: &Lab<G>, args: &ReplayArgs) -> Result<u8, Failed> {
@@ -338,11 +310,7 @@ fn shrink_file<G: Guest>(lab: &Lab<G>, args: &ShrinkArgs) -> Result<u8, Failed> 
 
 fn list(folders: &Folders) -> Result<u8, Failed> {
     let scenarios = folders.all()?;
-    let width = scenarios
-        .iter()
-        .map(|scenario| scenario.name().len())
-        .max()
-        .unwrap_or(0);
+    let width = scenarios.iter().map(|scenario| scenario.name().len()).max().unwrap_or(0);
     for scenario in scenarios {
         println!("{:width$}  {}", scenario.name(), scenario.file.about.trim());
     }
@@ -368,18 +336,12 @@ fn saboteurs<G: Guest>(
 ) -> Result<u8, Failed> {
     let scenarios = folders.all()?;
     let all: Vec<String> = lab.saboteurs.iter().map(|s| s.name.to_owned()).collect();
-    let names = if args.named.is_empty() {
-        &all
-    } else {
-        &args.named
-    };
+    let names = if args.named.is_empty() { &all } else { &args.named };
     let mut hunts = Vec::new();
     for name in names {
         let hunt = hunt(lab, name, &scenarios).map_err(|what| (2, what))?;
         if !args.json {
-            let seeds = hunt
-                .seeds
-                .map_or_else(|| "missed".to_owned(), |seeds| seeds.to_string());
+            let seeds = hunt.seeds.map_or_else(|| "missed".to_owned(), |seeds| seeds.to_string());
             let time = hunt.virtual_ns as f64 / 1e9;
             println!(
                 "{:<6} {:<28} {:<20} {seeds:>6} of {:<4} {time:>8.1} s  {}",
@@ -389,17 +351,11 @@ fn saboteurs<G: Guest>(
         hunts.push(hunt);
     }
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&hunts).map_err(|e| (2, e.to_string()))?
-        );
+        println!("{}", serde_json::to_string_pretty(&hunts).map_err(|e| (2, e.to_string()))?);
     }
     let missed = hunts.iter().filter(|hunt| hunt.seeds.is_none()).count();
     if missed > 0 {
-        return Err((
-            4,
-            format!("{missed} of {} saboteurs were not found", hunts.len()),
-        ));
+        return Err((4, format!("{missed} of {} saboteurs were not found", hunts.len())));
     }
     Ok(0)
 }
@@ -415,10 +371,7 @@ fn measure<G: Guest>(lab: &Lab<G>, args: &BenchArgs) -> Result<u8, Failed> {
         measured.push(bench::seeds::<G>(&lab.kind, Cipher::Real, args.time));
     }
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&measured).map_err(|e| (2, e.to_string()))?
-        );
+        println!("{}", serde_json::to_string_pretty(&measured).map_err(|e| (2, e.to_string()))?);
         return Ok(0);
     }
     for one in measured {

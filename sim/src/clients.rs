@@ -114,10 +114,7 @@ impl Clients {
     /// The process of `node` started: its client opens an endpoint.
     pub fn started(&mut self, node: u32) -> (CallId, Call) {
         let call = self.name_call();
-        self.clients[node as usize] = Client {
-            opening: Some(call),
-            ..Client::default()
-        };
+        self.clients[node as usize] = Client { opening: Some(call), ..Client::default() };
         (call, Call::Open)
     }
 
@@ -152,9 +149,7 @@ impl Clients {
             here
         };
         if falls(work.register) {
-            return (!quiet)
-                .then(|| self.register(node, own, choices))
-                .flatten();
+            return (!quiet).then(|| self.register(node, own, choices)).flatten();
         }
         if falls(work.unregister) {
             return (!quiet).then(|| self.unregister(node)).flatten();
@@ -168,9 +163,7 @@ impl Clients {
         if falls(work.ask) {
             return self.ask(node, own, choices);
         }
-        (!quiet)
-            .then(|| self.clients[node as usize].endpoint.take())
-            .flatten()?;
+        (!quiet).then(|| self.clients[node as usize].endpoint.take()).flatten()?;
         self.clients[node as usize].held.clear();
         Some(Call::Close(own.actor))
     }
@@ -179,22 +172,12 @@ impl Clients {
     pub fn heard(&mut self, node: u32, output: &Output, choices: &mut Choices) -> Reaction {
         match output {
             Output::Reply { call, reply } => self.replied(node, *call, reply),
-            Output::Deliver {
-                to,
-                from,
-                delivery,
-                request,
-                tag,
-                payload,
-            } => {
+            Output::Deliver { to, from, delivery, request, tag, payload } => {
                 self.know(*from);
                 let who = [u64::from(node), to.0];
                 if crate::net::strikes(choices, "client.not-taken", who, self.work.not_taken) {
                     let code = BounceCode::MailboxFull;
-                    let request = Call::NotTaken {
-                        delivery: *delivery,
-                        code,
-                    };
+                    let request = Call::NotTaken { delivery: *delivery, code };
                     return Reaction::Call(0, self.name_call(), request);
                 }
                 match request {
@@ -259,27 +242,13 @@ impl Clients {
             0 => 0,
             span => choices.choose("client.answer", who, span),
         };
-        Reaction::Call(
-            after,
-            self.name_call(),
-            Call::Answer {
-                request,
-                status: 0,
-                tag,
-                payload,
-            },
-        )
+        Reaction::Call(after, self.name_call(), Call::Answer { request, status: 0, tag, payload })
     }
 
     fn register(&mut self, node: u32, own: Ref, choices: &mut Choices) -> Option<Call> {
         let name = self.some_name(node, choices)?;
         self.clients[node as usize].held.push(name.clone());
-        Some(Call::Register {
-            name,
-            actor: own.actor,
-            ttl: None,
-            manual: false,
-        })
+        Some(Call::Register { name, actor: own.actor, ttl: None, manual: false })
     }
 
     fn unregister(&mut self, node: u32) -> Option<Call> {
@@ -289,26 +258,14 @@ impl Clients {
     fn send(&mut self, node: u32, own: Ref, choices: &mut Choices) -> Option<Call> {
         let to = self.some_ref(node, choices)?;
         let payload = self.payload(node, choices);
-        Some(Call::Send {
-            from: own.actor,
-            to,
-            tag: 1,
-            payload,
-            tracked: true,
-        })
+        Some(Call::Send { from: own.actor, to, tag: 1, payload, tracked: true })
     }
 
     fn ask(&mut self, node: u32, own: Ref, choices: &mut Choices) -> Option<Call> {
         let to = self.some_ref(node, choices)?;
         let payload = self.payload(node, choices);
         let wait = self.work.wait;
-        Some(Call::Ask {
-            from: own.actor,
-            to,
-            wait,
-            tag: 2,
-            payload,
-        })
+        Some(Call::Ask { from: own.actor, to, wait, tag: 2, payload })
     }
 
     fn some_ref(&self, node: u32, choices: &mut Choices) -> Option<Ref> {
@@ -318,9 +275,7 @@ impl Clients {
         }
         let place = choices.choose("client.target", [u64::from(node), 0], known);
         let newest_first = self.known.iter().rev();
-        newest_first
-            .copied()
-            .nth(usize::try_from(place).unwrap_or(0))
+        newest_first.copied().nth(usize::try_from(place).unwrap_or(0))
     }
 
     fn some_name(&self, node: u32, choices: &mut Choices) -> Option<Name> {

@@ -24,12 +24,7 @@ impl Clock {
     /// Makes a clock that reads `offset` at true time 0 and keeps true time.
     #[must_use]
     pub const fn new(offset: u64) -> Self {
-        Self {
-            true_base: 0,
-            local_base: offset,
-            drift_ppm: 0,
-            floor: offset,
-        }
+        Self { true_base: 0, local_base: offset, drift_ppm: 0, floor: offset }
     }
 
     /// Reads the clock at true time `at`.
@@ -111,10 +106,7 @@ mod tests {
                 assert!(clock.clone().read(at) >= local, "{ppm} ppm, {local:?}");
                 let early = at.checked_sub(1).filter(|at| *at >= 1_000);
                 let early = early.map(|at| clock.clone().read(at));
-                assert!(
-                    early.is_none_or(|read| read < local || at == 0),
-                    "{ppm} ppm, {local:?}"
-                );
+                assert!(early.is_none_or(|read| read < local || at == 0), "{ppm} ppm, {local:?}");
             }
         }
     }

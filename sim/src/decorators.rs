@@ -45,12 +45,7 @@ pub struct Flaky<N> {
 impl<N> Flaky<N> {
     /// Puts `flaws` in front of `network`; `choices` decides when.
     pub const fn new(network: N, flaws: Flaws, choices: Choices) -> Self {
-        Self {
-            network,
-            flaws,
-            choices,
-            overtaken: None,
-        }
+        Self { network, flaws, choices, overtaken: None }
     }
 
     /// Changes the flaws from now on.
@@ -84,11 +79,7 @@ impl<N: Network> Network for Flaky<N> {
         if happens(&mut self.choices, "flaky.corruption", self.flaws.corruption) {
             self.flip("flaky.bit", &mut bytes);
         }
-        if happens(
-            &mut self.choices,
-            "flaky.duplication",
-            self.flaws.duplication,
-        ) {
+        if happens(&mut self.choices, "flaky.duplication", self.flaws.duplication) {
             self.network.datagram(to, bytes.clone());
         }
         let waits = happens(&mut self.choices, "flaky.reordering", self.flaws.reordering);
@@ -152,12 +143,7 @@ enum Fate {
 impl<D> Faulty<D> {
     /// Puts `faults` in front of `disk`; `choices` decides when.
     pub const fn new(disk: D, faults: DiskFaults, choices: Choices) -> Self {
-        Self {
-            disk,
-            faults,
-            choices,
-            fates: VecDeque::new(),
-        }
+        Self { disk, faults, choices, fates: VecDeque::new() }
     }
 }
 
@@ -253,11 +239,7 @@ impl<C: Clock> Clock for Skewed<C> {
             if self.shown(now) >= at {
                 return;
             }
-            let next_jump = self
-                .jumps
-                .iter()
-                .map(|(jump, _)| *jump)
-                .find(|jump| *jump > now);
+            let next_jump = self.jumps.iter().map(|(jump, _)| *jump).find(|jump| *jump > now);
             let wake = self.right(now, at).min(next_jump.unwrap_or(Instant::FAR));
             self.clock.sleep_until(wake).await;
         }

@@ -96,9 +96,7 @@ impl Disk {
             let by = choices.choose("disk.misdirect", [u64::from(node), file as u64], 64);
             offset += usize::try_from(by).expect("less than 64");
         }
-        self.files[file as usize]
-            .pending
-            .push((offset, bytes.to_vec()));
+        self.files[file as usize].pending.push((offset, bytes.to_vec()));
         Ok(())
     }
 
@@ -184,8 +182,7 @@ mod tests {
     fn written(faults: DiskFaults, sync: bool) -> (Disk, Choices) {
         let (mut disk, mut choices) = (Disk::default(), Choices::new(3));
         disk.faults = faults;
-        disk.write(File::Session, 500, &[7; 600], 0, &mut choices)
-            .unwrap();
+        disk.write(File::Session, 500, &[7; 600], 0, &mut choices).unwrap();
         if sync {
             disk.sync(File::Session);
         }
@@ -195,11 +192,7 @@ mod tests {
     #[test]
     fn a_crash_loses_unsynced_sectors_and_keeps_synced_ones() {
         let (mut disk, mut choices) = written(DiskFaults::default(), false);
-        assert_eq!(
-            disk.read(File::Session).unwrap().len(),
-            1_100,
-            "the system sees its writes"
-        );
+        assert_eq!(disk.read(File::Session).unwrap().len(), 1_100, "the system sees its writes");
         disk.crash(0, &mut choices);
         assert!(disk.read(File::Session).unwrap().is_empty());
 
@@ -210,13 +203,8 @@ mod tests {
 
     #[test]
     fn a_lost_sync_reports_done_and_the_crash_takes_the_bytes() {
-        let (mut disk, mut choices) = written(
-            DiskFaults {
-                lost_sync: true,
-                ..Default::default()
-            },
-            true,
-        );
+        let (mut disk, mut choices) =
+            written(DiskFaults { lost_sync: true, ..Default::default() }, true);
         disk.crash(0, &mut choices);
         assert!(disk.durable(File::Session).is_empty());
     }
@@ -228,8 +216,7 @@ mod tests {
             let mut disk = Disk::default();
             disk.faults.torn = true;
             let mut choices = Choices::new(seed);
-            disk.write(File::Session, 500, &[7; 600], 0, &mut choices)
-                .unwrap();
+            disk.write(File::Session, 500, &[7; 600], 0, &mut choices).unwrap();
             disk.crash(0, &mut choices);
             let first = (500..512).filter(|at| disk.durable(File::Session).get(*at) == Some(&7));
             seen.insert(first.count());
@@ -241,30 +228,14 @@ mod tests {
     fn full_unreadable_rotten_and_misdirected_disks_do_what_they_say() {
         let (mut disk, mut choices) = written(DiskFaults::default(), true);
         disk.faults.full = true;
-        assert_eq!(
-            disk.write(File::Session, 0, &[1], 0, &mut choices),
-            Err(DiskError::Full)
-        );
+        assert_eq!(disk.write(File::Session, 0, &[1], 0, &mut choices), Err(DiskError::Full));
         disk.faults.read_error = true;
         assert_eq!(disk.read(File::Session), Err(DiskError::Read));
         let before = disk.durable(File::Session).to_vec();
         disk.rot(0, &mut choices);
-        let changed = before
-            .iter()
-            .zip(disk.durable(File::Session))
-            .filter(|(a, b)| a != b);
+        let changed = before.iter().zip(disk.durable(File::Session)).filter(|(a, b)| a != b);
         assert_eq!(changed.count(), 1);
-        let (disk, _) = written(
-            DiskFaults {
-                misdirected: true,
-                ..Default::default()
-            },
-            true,
-        );
-        assert_ne!(
-            disk.durable(File::Session).len(),
-            1_100,
-            "the write went elsewhere"
-        );
+        let (disk, _) = written(DiskFaults { misdirected: true, ..Default::default() }, true);
+        assert_ne!(disk.durable(File::Session).len(), 1_100, "the write went elsewhere");
     }
 }

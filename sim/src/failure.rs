@@ -81,11 +81,7 @@ impl Failure {
         Ok(Case {
             file: self.scenario.clone(),
             seed: self.seed,
-            overrides: self
-                .overrides
-                .iter()
-                .map(replacing)
-                .collect::<Result<_, _>>()?,
+            overrides: self.overrides.iter().map(replacing).collect::<Result<_, _>>()?,
             saboteur: self.saboteur.clone(),
         })
     }
@@ -101,12 +97,7 @@ impl Failure {
             .map_err(|error| placed(&name, "", 0..0, format!("cannot be read: {error}")))?;
         toml::from_str(&text).map_err(|error| {
             let place = error.span().unwrap_or(0..0);
-            placed(
-                &name,
-                &text,
-                place,
-                error.message().trim().replace('\n', "; "),
-            )
+            placed(&name, &text, place, error.message().trim().replace('\n', "; "))
         })
     }
 
@@ -127,17 +118,13 @@ impl Failure {
 /// Returns where the failure of a seed is written.
 #[must_use]
 pub fn path_of(reports: &Path, scenario: &str, seed: u64) -> PathBuf {
-    reports
-        .join("failures")
-        .join(format!("{scenario}-{seed}.toml"))
+    reports.join("failures").join(format!("{scenario}-{seed}.toml"))
 }
 
 /// Returns where the shrunk form of a failure file is written.
 #[must_use]
 pub fn shrunk_path(path: &Path) -> PathBuf {
-    let stem = path
-        .file_stem()
-        .map_or_else(String::new, |stem| stem.to_string_lossy().into());
+    let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
     path.with_file_name(format!("{stem}-min.toml"))
 }
 
@@ -158,10 +145,5 @@ fn replacing(entry: &Replaced) -> Result<Override, String> {
         None => None,
         Some([a, b, c]) => Some([number(a)?, number(b)?, number(c)?]),
     };
-    Ok(Override {
-        site: entry.site.clone(),
-        who,
-        nth: entry.nth,
-        answer: entry.answer,
-    })
+    Ok(Override { site: entry.site.clone(), who, nth: entry.nth, answer: entry.answer })
 }

@@ -191,10 +191,7 @@ mod tests {
     #[test]
     fn an_address_tells_its_node() {
         for (node, moves) in [(0, 0), (127, 3), (300, 0), (65_534, 255)] {
-            assert_eq!(
-                place_of(address(node, moves).udp().ip()),
-                Some((node, moves))
-            );
+            assert_eq!(place_of(address(node, moves).udp().ip()), Some((node, moves)));
         }
         assert_eq!(place_of(IpAddr::V4(Ipv4Addr::LOCALHOST)), None);
     }

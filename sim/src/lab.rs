@@ -101,12 +101,7 @@ impl<G: Guest> Lab<G> {
     pub fn world(&self, case: &Case) -> Result<World<G>, String> {
         let scenario = Scenario::checked(case.file.clone()).map_err(|(_, what)| what)?;
         let resolved = scenario.resolve(case.seed).map_err(|(_, what)| what)?;
-        Ok(self.world_of(
-            &scenario,
-            &resolved,
-            &case.overrides,
-            case.saboteur.as_deref(),
-        ))
+        Ok(self.world_of(&scenario, &resolved, &case.overrides, case.saboteur.as_deref()))
     }
 
     fn world_of(
@@ -117,9 +112,7 @@ impl<G: Guest> Lab<G> {
         saboteur: Option<&str>,
     ) -> World<G> {
         let sabotage = saboteur.and_then(|name| self.saboteur(name));
-        let kind = sabotage
-            .map_or(&self.kind, |sabotage| &sabotage.kind)
-            .clone();
+        let kind = sabotage.map_or(&self.kind, |sabotage| &sabotage.kind).clone();
         let overrides: Overrides = overrides.iter().cloned().collect();
         let setup = Arc::new(resolved.setup::<G>(overrides, kind));
         let names: Vec<&str> = match &scenario.properties {
@@ -138,11 +131,7 @@ impl<G: Guest> Lab<G> {
     /// What is wrong with the scenario for this seed.
     pub fn run(&self, scenario: &Scenario, seed: u64, keep: Keep) -> Result<Ran, String> {
         let resolved = scenario.resolve(seed).map_err(|(_, what)| what)?;
-        Ok(finish(
-            self.world_of(scenario, &resolved, &[], None),
-            keep,
-            &scenario.expect,
-        ))
+        Ok(finish(self.world_of(scenario, &resolved, &[], None), keep, &scenario.expect))
     }
 
     /// Runs a case.
@@ -151,12 +140,8 @@ impl<G: Guest> Lab<G> {
     ///
     /// What is wrong with its scenario.
     pub fn run_case(&self, case: &Case, keep: Keep) -> Result<Ran, String> {
-        let expect: Vec<String> = case
-            .file
-            .expect
-            .iter()
-            .map(|expected| expected.get_ref().clone())
-            .collect();
+        let expect: Vec<String> =
+            case.file.expect.iter().map(|expected| expected.get_ref().clone()).collect();
         Ok(finish(self.world(case)?, keep, &expect))
     }
 }
@@ -175,25 +160,14 @@ fn finish<G: Guest>(mut world: World<G>, keep: Keep, expect: &[String]) -> Ran {
     let _ = machines::marks::take();
     let caught = quietly(|| world.run());
     let mut outcome = caught.unwrap_or_else(|evidence| {
-        let violation = Violation {
-            property: PANIC,
-            evidence,
-            at: world.now(),
-        };
-        Outcome {
-            ended: Ended::Violated(violation),
-            ..world.outcome()
-        }
+        let violation = Violation { property: PANIC, evidence, at: world.now() };
+        Outcome { ended: Ended::Violated(violation), ..world.outcome() }
     });
     if outcome.ended == Ended::Passed
         && let Some(reason) = surprise(&outcome, expect)
     {
         let evidence = format!("a node could not start: {reason}");
-        let violation = Violation {
-            property: SURVIVOR,
-            evidence,
-            at: outcome.at,
-        };
+        let violation = Violation { property: SURVIVOR, evidence, at: outcome.at };
         outcome.ended = Ended::Violated(violation);
     }
     Ran {
@@ -208,11 +182,8 @@ fn finish<G: Guest>(mut world: World<G>, keep: Keep, expect: &[String]) -> Ran {
 /// Returns a lasting refusal that the scenario does not expect (T22).
 fn surprise(outcome: &Outcome, expect: &[String]) -> Option<&'static str> {
     let lasting = ["session-corrupt", "sessions-exhausted"];
-    let seen = lasting
-        .iter()
-        .filter(|reason| outcome.refusals.contains_key(*reason));
-    seen.copied()
-        .find(|reason| !expect.iter().any(|expected| expected == reason))
+    let seen = lasting.iter().filter(|reason| outcome.refusals.contains_key(*reason));
+    seen.copied().find(|reason| !expect.iter().any(|expected| expected == reason))
 }
 
 thread_local! {

@@ -70,12 +70,7 @@ impl Net {
     /// Makes a network of `nodes` nodes under the conditions `plain`.
     #[must_use]
     pub fn new(nodes: u32, plain: Conditions) -> Self {
-        Self {
-            nodes: nodes as usize,
-            table: Vec::new(),
-            kinds: vec![plain],
-            free_at: Vec::new(),
-        }
+        Self { nodes: nodes as usize, table: Vec::new(), kinds: vec![plain], free_at: Vec::new() }
     }
 
     /// Returns the conditions from `from` to `to`.
@@ -106,10 +101,7 @@ impl Net {
         L: Fn(u32, u32) -> bool,
         C: Fn(&mut Conditions),
     {
-        assert!(
-            changes.len() <= 128,
-            "at most 128 network faults are in force at once"
-        );
+        assert!(changes.len() <= 128, "at most 128 network faults are in force at once");
         self.kinds.truncate(1);
         self.table.clear();
         if changes.is_empty() {
@@ -121,14 +113,11 @@ impl Net {
         for from in 0..count {
             for to in 0..count {
                 let mask = mask_of(changes, from, to);
-                let kind = masks
-                    .iter()
-                    .position(|known| *known == mask)
-                    .unwrap_or_else(|| {
-                        masks.push(mask);
-                        self.kinds.push(composed(&self.kinds[0], changes, mask));
-                        masks.len() - 1
-                    });
+                let kind = masks.iter().position(|known| *known == mask).unwrap_or_else(|| {
+                    masks.push(mask);
+                    self.kinds.push(composed(&self.kinds[0], changes, mask));
+                    masks.len() - 1
+                });
                 self.table[from as usize * self.nodes + to as usize] =
                     u16::try_from(kind).expect("fewer than 2^16 kinds of links");
             }
@@ -165,11 +154,7 @@ impl Net {
             .then(|| now + delay(choices, "net.duplicate.delay", link, on));
         let corrupt = on.corrupt != 0 && strikes(choices, "net.corrupt", link, on.corrupt);
         if on.rate == 0 {
-            return Fate::Arrives {
-                at,
-                copy_at,
-                corrupt,
-            };
+            return Fate::Arrives { at, copy_at, corrupt };
         }
         let (rate, queue) = (on.rate, on.queue);
         match self.transmit(from, to, length, now, rate, queue) {
@@ -266,10 +251,7 @@ pub fn corrupt(bytes: &mut Vec<u8>, link: [u64; 2], choices: &mut Choices) {
 }
 
 fn mask_of<L: Fn(u32, u32) -> bool, C>(changes: &[(L, C)], from: u32, to: u32) -> u128 {
-    let hit = changes
-        .iter()
-        .enumerate()
-        .filter(|(_, (links, _))| links(from, to));
+    let hit = changes.iter().enumerate().filter(|(_, (links, _))| links(from, to));
     hit.fold(0, |mask, (place, _)| mask | 1 << place)
 }
 

@@ -94,10 +94,7 @@ impl Links {
             Self::All => true,
             Self::Pairs(pairs) => pairs.contains(&(from, to)),
             Self::Touching(nodes) => nodes.contains(&from) || nodes.contains(&to),
-            Self::Across {
-                groups,
-                forward_only,
-            } => {
+            Self::Across { groups, forward_only } => {
                 let group = |node| groups.iter().position(|group| group.contains(&node));
                 match (group(from), group(to)) {
                     (Some(a), Some(b)) if *forward_only => a < b,
@@ -168,16 +165,10 @@ mod tests {
     #[test]
     fn a_partition_cuts_between_groups_and_spares_the_unnamed() {
         let groups = vec![vec![0, 1], vec![2]];
-        let both = Links::Across {
-            groups: groups.clone(),
-            forward_only: false,
-        };
+        let both = Links::Across { groups: groups.clone(), forward_only: false };
         assert!(both.has(0, 2) && both.has(2, 1));
         assert!(!both.has(0, 1) && !both.has(3, 2));
-        let forward = Links::Across {
-            groups,
-            forward_only: true,
-        };
+        let forward = Links::Across { groups, forward_only: true };
         assert!(forward.has(0, 2) && !forward.has(2, 0));
     }
 }

@@ -34,38 +34,19 @@ pub fn replay<G: Guest>(
     out: &mut dyn Write,
 ) -> Result<bool, String> {
     let case = failure.case()?;
-    let keep = Keep {
-        trace: !window.silent,
-        ..Keep::default()
-    };
+    let keep = Keep { trace: !window.silent, ..Keep::default() };
     let ran = lab.run_case(&case, keep)?;
     let told = |error: std::io::Error| error.to_string();
     if !window.silent {
-        writeln!(
-            out,
-            "{:>15}  {:>5}  {:<16}  detail",
-            "time", "node", "event"
-        )
-        .map_err(told)?;
+        writeln!(out, "{:>15}  {:>5}  {:<16}  detail", "time", "node", "event").map_err(told)?;
     }
     for line in ran.trace.iter().filter(|line| window.shows(line)) {
-        let node = line
-            .node
-            .map_or_else(|| "–".to_owned(), |node| format!("n{node}"));
+        let node = line.node.map_or_else(|| "–".to_owned(), |node| format!("n{node}"));
         let at = format!("{:?}", Instant::from_nanos(line.at));
-        writeln!(
-            out,
-            "{at:>15}  {node:>5}  {:<16}  {}",
-            line.event, line.detail
-        )
-        .map_err(told)?;
+        writeln!(out, "{at:>15}  {node:>5}  {:<16}  {}", line.event, line.detail).map_err(told)?;
     }
     let hash = format!("{:016x}", ran.outcome.hash);
-    let same = if hash == failure.hash {
-        "as recorded"
-    } else {
-        "not as recorded"
-    };
+    let same = if hash == failure.hash { "as recorded" } else { "not as recorded" };
     writeln!(out, "\nhash {hash}, {same}").map_err(told)?;
     match ran.outcome.ended {
         Ended::Violated(violation) => {
@@ -73,12 +54,8 @@ pub fn replay<G: Guest>(
             Ok(violation.property == failure.property)
         }
         Ended::Passed => {
-            writeln!(
-                out,
-                "gone: every property held ({} was violated)",
-                failure.property
-            )
-            .map_err(told)?;
+            writeln!(out, "gone: every property held ({} was violated)", failure.property)
+                .map_err(told)?;
             Ok(false)
         }
         Ended::Unfinished => Err("the run hit its step bound".to_owned()),

@@ -13,13 +13,7 @@ const END: &str = "<!-- sim: end -->";
 #[must_use]
 pub fn table(campaign: &Campaign) -> String {
     let mut text = String::new();
-    let width = campaign
-        .scenarios
-        .iter()
-        .map(|s| s.scenario.len())
-        .max()
-        .unwrap_or(8)
-        .max(8);
+    let width = campaign.scenarios.iter().map(|s| s.scenario.len()).max().unwrap_or(8).max(8);
     let _ = writeln!(
         text,
         "{:width$}  {:>6} {:>6} {:>6} {:>5} {:>5} {:>11} {:>9} {:>8}  hash",
@@ -43,11 +37,7 @@ pub fn table(campaign: &Campaign) -> String {
     }
     for s in &campaign.scenarios {
         for example in &s.examples {
-            let _ = writeln!(
-                text,
-                "\n{} seed {}: {}",
-                s.scenario, example.seed, example.violation
-            );
+            let _ = writeln!(text, "\n{} seed {}: {}", s.scenario, example.seed, example.violation);
             let file = example.shrunk.as_ref().unwrap_or(&example.file);
             let _ = writeln!(text, "  cargo sim replay {file}");
         }
@@ -69,11 +59,7 @@ pub fn table(campaign: &Campaign) -> String {
         seconds,
         events / seconds,
         virtual_s / seconds,
-        if campaign.complete {
-            ""
-        } else {
-            "; ended before all seeds were run"
-        }
+        if campaign.complete { "" } else { "; ended before all seeds were run" }
     );
     text
 }
@@ -148,11 +134,7 @@ fn spliced(before: &str, section: &str) -> String {
     let section = format!("{BEGIN}\n{section}{END}");
     match (before.find(BEGIN), before.find(END)) {
         (Some(begin), Some(end)) if begin < end => {
-            format!(
-                "{}{section}{}",
-                &before[..begin],
-                &before[end + END.len()..]
-            )
+            format!("{}{section}{}", &before[..begin], &before[end + END.len()..])
         }
         _ if before.is_empty() => format!("# Reports\n\n{section}\n"),
         _ => format!("{}\n\n{section}\n", before.trim_end()),
@@ -181,24 +163,14 @@ fn section(campaign: &Campaign, known_marks: &[String]) -> String {
     let hits = marks(campaign);
     text.push_str("\n## Marks\n\n| mark | hits |\n| --- | --- |\n");
     for mark in known_marks {
-        let _ = writeln!(
-            text,
-            "| {mark} | {} |",
-            hits.get(mark.as_str()).unwrap_or(&0)
-        );
+        let _ = writeln!(text, "| {mark} | {} |", hits.get(mark.as_str()).unwrap_or(&0));
     }
-    let never = known_marks
-        .iter()
-        .filter(|mark| !hits.contains_key(mark.as_str()));
+    let never = known_marks.iter().filter(|mark| !hits.contains_key(mark.as_str()));
     let never: Vec<&str> = never.map(String::as_str).collect();
     let _ = writeln!(
         text,
         "\nNever hit: {}.",
-        if never.is_empty() {
-            "none".to_owned()
-        } else {
-            never.join(", ")
-        }
+        if never.is_empty() { "none".to_owned() } else { never.join(", ") }
     );
     text
 }

@@ -67,20 +67,14 @@ impl Ring {
     fn send_one(&mut self) {
         let bytes = self.number.to_le_bytes().to_vec();
         self.number += 1;
-        self.outputs.push_back(Output::Datagram {
-            to: self.next,
-            bytes,
-        });
+        self.outputs.push_back(Output::Datagram { to: self.next, bytes });
     }
 
     fn dial(&mut self) {
         self.dials += 2;
         let conn = Conn(self.dials);
         self.written = 0;
-        self.outputs.push_back(Output::Dial {
-            conn,
-            addr: self.next_tcp,
-        });
+        self.outputs.push_back(Output::Dial { conn, addr: self.next_tcp });
     }
 
     fn tick(&mut self) {
@@ -119,10 +113,7 @@ impl Ring {
 
     fn call(&mut self, call: CallId, request: &Call) {
         let reply = match request {
-            Call::Open => Reply::Opened(Ref {
-                actor: ActorId(call.0),
-                ..self.me
-            }),
+            Call::Open => Reply::Opened(Ref { actor: ActorId(call.0), ..self.me }),
             Call::Register { .. } | Call::Renew(_) | Call::Unregister(_) => {
                 Reply::Registered(Ok(()))
             }
@@ -147,11 +138,7 @@ impl Guest for Ring {
         let node = machines::cluster::ids::NodeId::of_key(&birth.secret);
         Self {
             kind: *kind,
-            me: Ref {
-                node,
-                session: birth.session,
-                actor: ActorId(0),
-            },
+            me: Ref { node, session: birth.session, actor: ActorId(0) },
             next: next.udp(),
             next_tcp: next.tcp(),
             outputs: VecDeque::with_capacity(4),
@@ -183,10 +170,7 @@ impl Guest for Ring {
             Input::Datagram(bytes) => {
                 self.received += 1;
                 if self.kind.period == 0 {
-                    self.outputs.push_back(Output::Datagram {
-                        to: self.next,
-                        bytes,
-                    });
+                    self.outputs.push_back(Output::Datagram { to: self.next, bytes });
                 } else if let Ok(number) = bytes.try_into() {
                     self.remember(u64::from_le_bytes(number));
                 }

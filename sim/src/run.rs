@@ -162,10 +162,7 @@ where
                     let Some(job) = jobs.get(next.fetch_add(1, Relaxed)) else {
                         return;
                     };
-                    if sender
-                        .send(work(lab, &scenarios[job.scenario], *job))
-                        .is_err()
-                    {
+                    if sender.send(work(lab, &scenarios[job.scenario], *job)).is_err() {
                         return;
                     }
                 }
@@ -180,11 +177,7 @@ where
     progress.finish();
     let complete = tally.runs == jobs.len() as u64;
     let scenarios = tally.finish(lab, scenarios, options, stop);
-    Campaign {
-        scenarios,
-        seconds: began.elapsed().as_secs_f64(),
-        complete,
-    }
+    Campaign { scenarios, seconds: began.elapsed().as_secs_f64(), complete }
 }
 
 /// Lays out the work: seed by seed across scenarios, so that a budget reaches all of them.
@@ -193,14 +186,7 @@ fn jobs(scenarios: &[Scenario], options: &Options) -> Vec<Job> {
     for (scenario, told) in scenarios.iter().enumerate() {
         let seeds = options.seeds.clone().unwrap_or(0..told.seeds);
         for (place, seed) in (0..).zip(seeds) {
-            jobs.push((
-                place,
-                Job {
-                    scenario,
-                    seed,
-                    twice: place % TWICE == 0,
-                },
-            ));
+            jobs.push((place, Job { scenario, seed, twice: place % TWICE == 0 }));
         }
     }
     jobs.sort_by_key(|(place, _): &(u64, Job)| *place);
@@ -219,22 +205,13 @@ fn work<G: Guest>(lab: &Lab<G>, scenario: &Scenario, job: Job) -> Done {
     {
         parted = Some(where_parted(lab, scenario, job.seed));
     }
-    Done {
-        job,
-        result,
-        parted,
-        wall,
-    }
+    Done { job, result, parted, wall }
 }
 
 /// Finds the first event at which two runs of a seed part (T4).
 #[must_use]
 pub fn where_parted<G: Guest>(lab: &Lab<G>, scenario: &Scenario, seed: u64) -> String {
-    let keep = Keep {
-        hashes: true,
-        trace: true,
-        ..Keep::default()
-    };
+    let keep = Keep { hashes: true, trace: true, ..Keep::default() };
     let (Ok(one), Ok(two)) = (lab.run(scenario, seed, keep), lab.run(scenario, seed, keep)) else {
         return format!("seed {seed}: the runs part, and cannot be repeated");
     };
@@ -259,10 +236,7 @@ impl Tally {
     fn new(scenarios: &[Scenario], options: &Options) -> Self {
         let summary = |scenario: &Scenario| Summary {
             scenario: scenario.name().to_owned(),
-            seeds: options
-                .seeds
-                .as_ref()
-                .map_or(scenario.seeds, |s| s.end.saturating_sub(s.start)),
+            seeds: options.seeds.as_ref().map_or(scenario.seeds, |s| s.end.saturating_sub(s.start)),
             ..Summary::default()
         };
         Self {
@@ -297,12 +271,8 @@ impl Tally {
             Ended::Unfinished => summary.unfinished += 1,
             Ended::Violated(violation) => {
                 summary.failed += 1;
-                *summary
-                    .violations
-                    .entry(violation.property.to_owned())
-                    .or_insert(0) += 1;
-                self.failures
-                    .push((place, seed, violation, ran.outcome.hash));
+                *summary.violations.entry(violation.property.to_owned()).or_insert(0) += 1;
+                self.failures.push((place, seed, violation, ran.outcome.hash));
             }
         }
     }
@@ -320,14 +290,11 @@ impl Tally {
         }
         for (summary, scenario) in self.summaries.iter_mut().zip(scenarios) {
             let enough = summary.seeds >= scenario.seeds;
-            let missed = scenario
-                .sometimes
-                .iter()
-                .filter(|mark| !summary.marks.contains_key(*mark));
+            let missed =
+                scenario.sometimes.iter().filter(|mark| !summary.marks.contains_key(*mark));
             summary.missed = missed.filter(|_| enough).cloned().collect();
         }
-        self.failures
-            .sort_by_key(|(place, seed, ..)| (*place, *seed));
+        self.failures.sort_by_key(|(place, seed, ..)| (*place, *seed));
         let mut written: BTreeMap<(usize, &str), u64> = BTreeMap::new();
         for (place, seed, violation, hash) in &self.failures {
             let count = written.entry((*place, violation.property)).or_insert(0);
@@ -336,11 +303,7 @@ impl Tally {
                 continue;
             }
             let shrinks = *count == 1 && !options.shrink.is_zero() && !stop.load(Relaxed);
-            let budget = if shrinks {
-                options.shrink
-            } else {
-                Duration::ZERO
-            };
+            let budget = if shrinks { options.shrink } else { Duration::ZERO };
             let found = (*seed, violation, *hash);
             let example = write_failure(lab, &scenarios[*place], found, options, budget);
             self.summaries[*place].examples.push(example);
@@ -366,12 +329,7 @@ fn write_failure<G: Guest>(
     let Ok(resolved) = scenario.resolve(seed) else {
         return example;
     };
-    let case = Case {
-        file: resolved.file,
-        seed,
-        overrides: Vec::new(),
-        saboteur: None,
-    };
+    let case = Case { file: resolved.file, seed, overrides: Vec::new(), saboteur: None };
     if let Err(why) = Failure::new(&case, violation, hash, &path).write(&path) {
         example.file = format!("(not written: {why})");
     }

@@ -51,10 +51,7 @@ pub struct Turned<G: Guest> {
 
 impl<G: Guest> Clone for Turned<G> {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            turn: self.turn,
-        }
+        Self { inner: self.inner.clone(), turn: self.turn }
     }
 }
 
@@ -94,11 +91,7 @@ impl<G: Guest> Guest for Sabotaged<G> {
 
     fn new(kind: &Turned<G>, now: Instant, mut birth: Birth) -> Self {
         let saboteur = kind.turn.map(|turn| turn(&mut birth));
-        Self {
-            node: G::new(&kind.inner, now, birth),
-            saboteur,
-            outputs: VecDeque::new(),
-        }
+        Self { node: G::new(&kind.inner, now, birth), saboteur, outputs: VecDeque::new() }
     }
 
     #[inline]
@@ -163,12 +156,8 @@ pub struct Hunt {
 ///
 /// If there is no such saboteur or scenario, or the scenario is wrong.
 pub fn hunt<G: Guest>(lab: &Lab<G>, name: &str, scenarios: &[Scenario]) -> Result<Hunt, String> {
-    let sabotage = lab
-        .saboteur(name)
-        .ok_or_else(|| format!("there is no saboteur {name}"))?;
-    let scenario = scenarios
-        .iter()
-        .find(|scenario| scenario.name() == sabotage.scenario);
+    let sabotage = lab.saboteur(name).ok_or_else(|| format!("there is no saboteur {name}"))?;
+    let scenario = scenarios.iter().find(|scenario| scenario.name() == sabotage.scenario);
     let scenario = scenario.ok_or_else(|| format!("there is no scenario {}", sabotage.scenario))?;
     let mut hunt = Hunt {
         saboteur: sabotage.name,
@@ -184,12 +173,8 @@ pub fn hunt<G: Guest>(lab: &Lab<G>, name: &str, scenarios: &[Scenario]) -> Resul
         (sabotage.change)(&mut file);
         let properties = vec![toml::Spanned::new(0..0, sabotage.property.to_owned())];
         file.check.get_or_insert_default().properties = Some(properties);
-        let case = Case {
-            file,
-            seed,
-            overrides: Vec::new(),
-            saboteur: Some(sabotage.name.to_owned()),
-        };
+        let case =
+            Case { file, seed, overrides: Vec::new(), saboteur: Some(sabotage.name.to_owned()) };
         let outcome = lab.run_case(&case, Keep::default())?.outcome;
         hunt.virtual_ns += outcome.at;
         if let Ended::Violated(violation) = outcome.ended {

@@ -41,11 +41,7 @@ pub struct Wrong {
 
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file, self.line, self.column, self.what
-        )
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.what)
     }
 }
 
@@ -119,10 +115,7 @@ impl Scenario {
     pub fn parse(name: &str, text: &str) -> Result<Self, Wrong> {
         let wrong = |(place, what): At| placed(name, text, place, what);
         let file: File = toml::from_str(text).map_err(|error| {
-            wrong((
-                error.span().unwrap_or(0..0),
-                error.message().trim().replace('\n', "; "),
-            ))
+            wrong((error.span().unwrap_or(0..0), error.message().trim().replace('\n', "; ")))
         })?;
         Self::checked(file).map_err(wrong)
     }
@@ -139,11 +132,7 @@ impl Scenario {
                 .check
                 .as_ref()
                 .and_then(|check| check.properties.as_deref().map(texts)),
-            sometimes: file
-                .check
-                .as_ref()
-                .map(|check| texts(&check.sometimes))
-                .unwrap_or_default(),
+            sometimes: file.check.as_ref().map(|check| texts(&check.sometimes)).unwrap_or_default(),
             expect: texts(&file.expect),
             file,
         };
@@ -176,18 +165,12 @@ impl Scenario {
         if nodes == 0 || nodes > NODES_MAX {
             return Err((file.nodes.span(), format!("must be 1 to {NODES_MAX} nodes")));
         }
-        let strangers = file
-            .strangers
-            .as_ref()
-            .map_or(0, |strangers| *strangers.get_ref());
+        let strangers = file.strangers.as_ref().map_or(0, |strangers| *strangers.get_ref());
         let duration = timed(&file.duration)?;
         let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;
         if quiet >= duration {
             let place = file.quiet.as_ref().unwrap_or(&file.duration).span();
-            return Err((
-                place,
-                "quiet must be shorter than duration: it is its last part".into(),
-            ));
+            return Err((place, "quiet must be shorter than duration: it is its last part".into()));
         }
         let quiet_at = duration - quiet;
         let nodes = nodes + strangers;
@@ -215,10 +198,7 @@ impl Scenario {
             return Err((self.file.name.span(), why.into()));
         }
         if self.file.about.trim().is_empty() {
-            return Err((
-                self.file.name.span(),
-                "about must say what the scenario shows".into(),
-            ));
+            return Err((self.file.name.span(), "about must say what the scenario shows".into()));
         }
         for expected in &self.file.expect {
             if !REFUSALS.contains(&expected.get_ref().as_str()) {
@@ -239,11 +219,7 @@ impl Scenario {
     ///
     /// The place of the first that has none.
     pub fn check_properties(&self, known: &[&str]) -> Result<(), At> {
-        let named = self
-            .file
-            .check
-            .iter()
-            .flat_map(|check| check.properties.iter().flatten());
+        let named = self.file.check.iter().flat_map(|check| check.properties.iter().flatten());
         for property in named {
             if !known.contains(&property.get_ref().as_str()) {
                 let what = format!("no checker of that number; there are {}", known.join(", "));
@@ -255,22 +231,13 @@ impl Scenario {
 }
 
 /// What a scenario may expect.
-const REFUSALS: [&str; 4] = [
-    "session-corrupt",
-    "unreadable",
-    "disk-full",
-    "sessions-exhausted",
-];
+const REFUSALS: [&str; 4] = ["session-corrupt", "unreadable", "disk-full", "sessions-exhausted"];
 
 impl Resolved {
     /// Makes the setup of its run.
     #[must_use]
     pub fn setup<G: Guest>(&self, overrides: Overrides, kind: G::Kind) -> Setup<G> {
-        let strangers = self
-            .file
-            .strangers
-            .as_ref()
-            .map_or(0, |strangers| *strangers.get_ref());
+        let strangers = self.file.strangers.as_ref().map_or(0, |strangers| *strangers.get_ref());
         Setup {
             seed: self.seed,
             overrides: Arc::new(overrides),
@@ -278,17 +245,9 @@ impl Resolved {
             strangers,
             duration: self.duration,
             quiet_at: self.quiet_at,
-            steps_max: self
-                .file
-                .steps
-                .as_ref()
-                .map_or(STEPS, |steps| *steps.get_ref()),
+            steps_max: self.file.steps.as_ref().map_or(STEPS, |steps| *steps.get_ref()),
             start_span: self.start_span,
-            contacts: self
-                .file
-                .contacts
-                .as_ref()
-                .map_or(3, |contacts| *contacts.get_ref()),
+            contacts: self.file.contacts.as_ref().map_or(3, |contacts| *contacts.get_ref()),
             plain: self.plain.clone(),
             ties: self.file.ties.unwrap_or(true),
             plan: self.plan.clone(),
@@ -327,10 +286,7 @@ fn start_span(file: &File, quiet_at: u64) -> Result<u64, At> {
     };
     let span = timed(start)?;
     if span >= quiet_at {
-        return Err((
-            start.span(),
-            "nodes must start before the quiet period".into(),
-        ));
+        return Err((start.span(), "nodes must start before the quiet period".into()));
     }
     Ok(span)
 }
@@ -357,10 +313,7 @@ fn plain(file: &File) -> Result<Conditions, At> {
         reorder_span: 100_000_000,
         corrupt: shared(&network.corrupt)?,
         rate: network.rate.as_ref().map_or(0, |rate| *rate.get_ref()),
-        queue: network
-            .queue
-            .as_ref()
-            .map_or(65_536, |queue| *queue.get_ref()),
+        queue: network.queue.as_ref().map_or(65_536, |queue| *queue.get_ref()),
         mtu: network.mtu.as_ref().map_or(0, |mtu| *mtu.get_ref()),
         ..Conditions::default()
     })
@@ -378,10 +331,7 @@ fn work(file: &File) -> Result<Work, At> {
         ask: rate(&work.ask)?,
         reopen: rate(&work.reopen)?,
         names: work.names.as_ref().map_or(16, |names| *names.get_ref()),
-        payload: work
-            .payload
-            .as_ref()
-            .map_or(64, |payload| *payload.get_ref()),
+        payload: work.payload.as_ref().map_or(64, |payload| *payload.get_ref()),
         wait: Duration::from_nanos(work.wait.as_ref().map_or(Ok(2_000_000_000), timed)?),
         answer_span: work.answer.as_ref().map_or(Ok(0), timed)?,
         not_taken: shared(&work.not_taken)?,
@@ -395,16 +345,9 @@ fn rate(value: &Option<Spanned<f64>>) -> Result<u32, At> {
     };
     let rate = *value.get_ref();
     if !(0.0..=100_000.0).contains(&rate) {
-        return Err((
-            value.span(),
-            "must be 0 to 100000 operations a second".into(),
-        ));
+        return Err((value.span(), "must be 0 to 100000 operations a second".into()));
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "in range"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
     Ok((rate * 1_000.0).round() as u32)
 }
 
@@ -420,10 +363,8 @@ fn config(file: &File) -> Result<ClusterConfig, At> {
     let mut config = ClusterConfig::of(profile, "simulated");
     let knobs = file.config.clone().unwrap_or_default();
     knobs.apply(&mut config)?;
-    config.links.reject_after = config
-        .links
-        .reject_after
-        .max(config.links.rekey_after + Duration::from_secs(20));
+    config.links.reject_after =
+        config.links.reject_after.max(config.links.rekey_after + Duration::from_secs(20));
     match config.check() {
         Ok(()) => Ok(config),
         Err(invalid) => {

@@ -89,19 +89,8 @@ pub fn shrink<G: Guest>(
         return Err("the failure is gone: there is nothing to shrink".to_owned());
     };
     let hash = ran.outcome.hash;
-    let found = Shrunk {
-        case,
-        violation,
-        hash,
-        tried: 0,
-        complete: false,
-    };
-    let mut shrinker = Shrinker {
-        lab,
-        found,
-        until: Instant::now() + budget,
-        tell,
-    };
+    let found = Shrunk { case, violation, hash, tried: 0, complete: false };
+    let mut shrinker = Shrinker { lab, found, until: Instant::now() + budget, tell };
     shrinker.all();
     let mut found = shrinker.found;
     found.complete = Instant::now() < shrinker.until;
@@ -236,26 +225,15 @@ impl<G: Guest> Shrinker<'_, G> {
     }
 
     fn recorded(&self) -> Vec<Answer> {
-        let keep = Keep {
-            answers: true,
-            ..Keep::default()
-        };
-        self.lab
-            .run_case(&self.found.case, keep)
-            .map(|ran| ran.answers)
-            .unwrap_or_default()
+        let keep = Keep { answers: true, ..Keep::default() };
+        self.lab.run_case(&self.found.case, keep).map(|ran| ran.answers).unwrap_or_default()
     }
 
     fn sites(&mut self) {
         let mut sites: BTreeSet<&str> = self.recorded().iter().map(|answer| answer.site).collect();
         sites.extend(MACHINE_SITES);
         for site in sites {
-            let zero = Override {
-                site: site.to_owned(),
-                who: None,
-                nth: None,
-                answer: 0,
-            };
+            let zero = Override { site: site.to_owned(), who: None, nth: None, answer: 0 };
             self.zero(&[zero], "a site set to 0");
         }
     }

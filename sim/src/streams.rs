@@ -58,21 +58,9 @@ impl Stream {
     /// Makes the stream that `node` dials.
     #[must_use]
     pub fn dialled(node: u32, epoch: u32, conn: u64, to: u32) -> Self {
-        let dialler = End {
-            node,
-            epoch,
-            conn,
-            open: true,
-            ..End::default()
-        };
-        let acceptor = End {
-            node: to,
-            ..End::default()
-        };
-        Self {
-            ends: [dialler, acceptor],
-            accepted: false,
-        }
+        let dialler = End { node, epoch, conn, open: true, ..End::default() };
+        let acceptor = End { node: to, ..End::default() };
+        Self { ends: [dialler, acceptor], accepted: false }
     }
 
     /// Takes what can be sent from `side` now.

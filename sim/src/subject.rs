@@ -12,14 +12,7 @@ pub type Subject = Sabotaged<Node>;
 /// Makes the laboratory of this program.
 #[must_use]
 pub fn lab() -> Lab<Subject> {
-    Lab {
-        known: checkers::all(),
-        kind: Turned {
-            inner: (),
-            turn: None,
-        },
-        saboteurs: Vec::new(),
-    }
+    Lab { known: checkers::all(), kind: Turned { inner: (), turn: None }, saboteurs: Vec::new() }
 }
 
 impl HasNode for Node {

@@ -221,11 +221,7 @@ impl SwimOnly {
             let swim = &mut world.nodes[n as usize].swim;
             drive(swim, Input::Tick);
             let rows = rows.iter().filter(|row| row.node != node_id(n));
-            let told = Input::Sync {
-                from,
-                step: SyncStep::Second,
-                rows: rows.copied().collect(),
-            };
+            let told = Input::Sync { from, step: SyncStep::Second, rows: rows.copied().collect() };
             drive(swim, told);
             while swim.gossip_queue() > 0 {
                 drive(swim, ping(from));
@@ -252,10 +248,7 @@ impl SwimOnly {
     }
 
     fn machine(&self, n: u32, session: u32, seeds: &[u32]) -> Swim {
-        let seed = |n: &u32| Seed {
-            addr: node_addr(*n),
-            node: None,
-        };
+        let seed = |n: &u32| Seed { addr: node_addr(*n), node: None };
         let scope = (u64::from(n) << 32) | u64::from(session);
         let params = SwimParams {
             config: self.setup.config.clone(),
@@ -330,10 +323,7 @@ impl SwimOnly {
 
     /// Lists the members that are up.
     pub fn able(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..)
-            .zip(&self.nodes)
-            .filter(|(_, node)| node.up)
-            .map(|(n, _)| n)
+        (0..).zip(&self.nodes).filter(|(_, node)| node.up).map(|(n, _)| n)
     }
 
     /// Returns what `observer` holds of `subject`.
@@ -345,9 +335,7 @@ impl SwimOnly {
     /// Says whether all that are up hold `subject` in `state`.
     #[must_use]
     pub fn all_hold(&self, subject: u32, state: State) -> bool {
-        self.able()
-            .filter(|n| *n != subject)
-            .all(|n| self.state(n, subject) == Some(state))
+        self.able().filter(|n| *n != subject).all(|n| self.state(n, subject) == Some(state))
     }
 
     /// Says whether all that are up hold exactly each other as members, Alive or Suspect.
@@ -555,9 +543,7 @@ impl SwimOnly {
 
     fn carry_out(&mut self, n: u32, output: Output) {
         match output {
-            Output::Send {
-                to, lane, message, ..
-            } => self.carry(n, number_of(to), lane, message),
+            Output::Send { to, lane, message, .. } => self.carry(n, number_of(to), lane, message),
             Output::Dial { peer, addr } => self.connect(n, Some(peer), addr, None),
             Output::DialSeed { seed, target } => {
                 self.connect(n, target.node, target.addr, Some(seed));
@@ -645,11 +631,7 @@ impl SwimOnly {
         if self.reachable(n, to) {
             at += self.delay();
             let from = node_id(n);
-            let input = Input::Received {
-                from,
-                lane,
-                message,
-            };
+            let input = Input::Received { from, lane, message };
             self.post(at, to, input);
         }
     }
@@ -659,10 +641,7 @@ impl SwimOnly {
         let input = Input::Received {
             from: node_id(from),
             lane: Lane::Datagram,
-            message: Message {
-                body: Body::Ack { seq },
-                entries: Vec::new(),
-            },
+            message: Message { body: Body::Ack { seq }, entries: Vec::new() },
         };
         let at = self.now.as_nanos() + self.delay();
         self.post(at, to, input);
@@ -705,10 +684,7 @@ impl SwimOnly {
 fn alive_row(n: u32) -> MemberRow {
     MemberRow {
         node: node_id(n),
-        life: Life {
-            session: Session(1),
-            incarnation: Incarnation(0),
-        },
+        life: Life { session: Session(1), incarnation: Incarnation(0) },
         state: State::Alive,
         age_ms: 0,
         addr: Some(node_addr(n)),
@@ -720,10 +696,7 @@ fn ping(from: NodeId) -> Input {
     Input::Received {
         from,
         lane: Lane::Datagram,
-        message: Message {
-            body: Body::Ping { seq: 0 },
-            entries: Vec::new(),
-        },
+        message: Message { body: Body::Ping { seq: 0 }, entries: Vec::new() },
     }
 }
 

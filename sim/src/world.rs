@@ -104,46 +104,17 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 enum Due {
     Start(u32),
-    Booted {
-        node: u32,
-        epoch: u32,
-    },
+    Booted { node: u32, epoch: u32 },
     Timer(u32),
     Wake(u32),
-    Datagram {
-        to: u32,
-        bytes: Vec<u8>,
-    },
-    Input {
-        node: u32,
-        epoch: u32,
-        input: Box<Input>,
-    },
-    Store {
-        node: u32,
-        epoch: u32,
-        what: Box<(machines::cluster::ids::Session, u64, [u8; 16])>,
-    },
-    Client {
-        node: u32,
-        epoch: u32,
-    },
-    Syn {
-        stream: u32,
-        attempt: u32,
-    },
-    SynAck {
-        stream: u32,
-        attempt: u32,
-    },
-    Unreachable {
-        stream: u32,
-    },
-    Arrive {
-        stream: u32,
-        side: u32,
-        attempt: u32,
-    },
+    Datagram { to: u32, bytes: Vec<u8> },
+    Input { node: u32, epoch: u32, input: Box<Input> },
+    Store { node: u32, epoch: u32, what: Box<(machines::cluster::ids::Session, u64, [u8; 16])> },
+    Client { node: u32, epoch: u32 },
+    Syn { stream: u32, attempt: u32 },
+    SynAck { stream: u32, attempt: u32 },
+    Unreachable { stream: u32 },
+    Arrive { stream: u32, side: u32, attempt: u32 },
     Begin(u32),
     End(u32),
     Forge(u32),
@@ -249,11 +220,7 @@ impl<G: Guest> World<G> {
         if self.ended.is_some() {
             return false;
         }
-        if self
-            .agenda
-            .next_at()
-            .is_none_or(|at| at >= self.setup.duration)
-        {
+        if self.agenda.next_at().is_none_or(|at| at >= self.setup.duration) {
             self.finish();
             return false;
         }
@@ -289,9 +256,7 @@ impl<G: Guest> World<G> {
         for node in 0..self.setup.nodes {
             let at = match self.setup.start_span {
                 0 => 0,
-                span => self
-                    .choices
-                    .choose("world.start", [u64::from(node), 0], span + 1),
+                span => self.choices.choose("world.start", [u64::from(node), 0], span + 1),
             };
             self.agenda.push(at, Due::Start(node));
         }
@@ -318,11 +283,7 @@ impl<G: Guest> World<G> {
             Due::Syn { stream, attempt } => self.syn(stream, attempt),
             Due::SynAck { stream, attempt } => self.syn_ack(stream, attempt),
             Due::Unreachable { stream } => self.unreachable(stream),
-            Due::Arrive {
-                stream,
-                side,
-                attempt,
-            } => self.arrive(stream, side as usize, attempt),
+            Due::Arrive { stream, side, attempt } => self.arrive(stream, side as usize, attempt),
             Due::Begin(entry) => self.begin(entry),
             Due::End(entry) => self.end(entry),
             Due::Forge(entry) => self.forge(entry),
@@ -469,12 +430,7 @@ impl<G: Guest> World<G> {
             }
         }
         self.trace_step(node, &seen, &outputs);
-        let step = Step {
-            node,
-            local,
-            input: &seen,
-            outputs: &outputs,
-        };
+        let step = Step { node, local, input: &seen, outputs: &outputs };
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             let result = checker.after_step(self, &step);
@@ -522,11 +478,7 @@ impl<G: Guest> World<G> {
         if let Err(evidence) = result
             && self.ended.is_none()
         {
-            let violation = Violation {
-                property,
-                evidence,
-                at: self.now,
-            };
+            let violation = Violation { property, evidence, at: self.now };
             self.ended = Some(Ended::Violated(violation));
         }
     }
@@ -557,8 +509,7 @@ impl<G: Guest> World<G> {
             return;
         }
         let pause = self.clients.pause(node, &mut self.choices);
-        self.agenda
-            .push(self.now + pause, Due::Client { node, epoch });
+        self.agenda.push(self.now + pause, Due::Client { node, epoch });
         if let Some(request) = self.clients.next(node, self.quiet, &mut self.choices) {
             let call = self.clients.name_call();
             self.call(node, call, request);
@@ -651,9 +602,7 @@ impl<G: Guest> World<G> {
 
     /// Lists the faults in force.
     pub fn faults(&self) -> impl Iterator<Item = &Planned> + '_ {
-        self.active
-            .iter()
-            .map(|entry| &self.setup.plan[*entry as usize])
+        self.active.iter().map(|entry| &self.setup.plan[*entry as usize])
     }
 
     /// Says whether the quiet period has begun.
@@ -727,10 +676,7 @@ impl<G: Guest> Clone for World<G> {
 impl<G: Guest> std::fmt::Debug for World<G> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let now = Instant::from_nanos(self.now);
-        f.debug_struct("World")
-            .field("now", &now)
-            .field("events", &self.events)
-            .finish()
+        f.debug_struct("World").field("now", &now).field("events", &self.events).finish()
     }
 }
 

@@ -17,10 +17,8 @@ use machines::cluster::wire::Name;
 const GREETING: u32 = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let answer = runtime.block_on(greet())?;
     println!("the other node answered: {answer}");
     Ok(())

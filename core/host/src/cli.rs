@@ -232,9 +232,7 @@ impl Serve {
             ("log", self.log.and_then(spelled)),
             ("log_format", self.log_format.and_then(spelled)),
         ];
-        let given = flags
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let given = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         let flags = given.chain(self.set.iter().cloned()).collect();
         Sources::new(self.from.config.as_deref(), flags)
     }

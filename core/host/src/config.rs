@@ -59,11 +59,7 @@ impl std::error::Error for ConfigError {}
 impl ConfigError {
     /// An error about `key`, wherever its value came from.
     pub fn of(key: &str, why: impl Into<String>) -> Self {
-        Self {
-            key: Some(key.to_owned()),
-            source: None,
-            why: why.into(),
-        }
+        Self { key: Some(key.to_owned()), source: None, why: why.into() }
     }
 }
 
@@ -380,10 +376,7 @@ fn seeds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SeedSpec>, D:
         }
 
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            let parts = text
-                .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty());
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(|part| part.parse().map_err(E::custom)).collect()
         }
 
@@ -457,8 +450,7 @@ impl Sources {
         }
         // A file with a mistake would else look like one without the key.
         let all: Result<Dict, _> = self.figment.extract();
-        all.map(|_| default_data())
-            .map_err(|error| self.error(error))
+        all.map(|_| default_data()).map_err(|error| self.error(error))
     }
 
     fn error(&self, error: figment::Error) -> ConfigError {

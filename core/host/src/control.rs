@@ -56,10 +56,7 @@ struct Line {
 /// locked, so nobody listens there.
 pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, Failure> {
     let path = folder.control();
-    let failed = |error| Failure::Folder {
-        path: path.clone(),
-        error,
-    };
+    let failed = |error| Failure::Folder { path: path.clone(), error };
     match fs::remove_file(&path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -152,9 +149,7 @@ pub async fn ask(data: &Path, request: Request) -> Result<Value, Failure> {
         serde_json::from_slice(&text).map_err(|_| Failure::Control("it has stopped".to_owned()))?;
     match answer.get_mut("ok") {
         Some(value) => Ok(value.take()),
-        None => Err(Failure::Control(
-            answer["error"].as_str().unwrap_or("?").to_owned(),
-        )),
+        None => Err(Failure::Control(answer["error"].as_str().unwrap_or("?").to_owned())),
     }
 }
 
@@ -164,17 +159,10 @@ mod tests {
 
     #[test]
     fn requests_are_spelled_as_the_header_says() {
-        let line = Line {
-            command: Request::Members,
-        };
+        let line = Line { command: Request::Members };
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"command":"members"}"#);
-        for wrong in [
-            r#"{"command":"stop"}"#,
-            r#"{"command":"leave","now":1}"#,
-            "{}",
-            "",
-        ] {
+        for wrong in [r#"{"command":"stop"}"#, r#"{"command":"leave","now":1}"#, "{}", ""] {
             assert!(serde_json::from_str::<Line>(wrong).is_err(), "{wrong}");
         }
     }

@@ -142,11 +142,7 @@ impl fmt::Display for Failure {
             Self::AddrInUse(addr) => write!(f, "bind: {addr} is in use by another process"),
             Self::Bind { addr, error } => write!(f, "bind: cannot listen at {addr}: {error}"),
             Self::FolderInUse(path) => {
-                write!(
-                    f,
-                    "data: another node runs on the folder {}",
-                    path.display()
-                )
+                write!(f, "data: another node runs on the folder {}", path.display())
             }
             Self::Folder { path, error } => {
                 write!(f, "data: cannot use the folder {}: {error}", path.display())

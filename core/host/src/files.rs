@@ -53,10 +53,7 @@ pub fn make_key(path: &Path) -> Result<StaticKey, Failure> {
 ///
 /// It is missing, others may read it, or it is no key.
 pub fn read_key(path: &Path) -> Result<StaticKey, Failure> {
-    let unreadable = |why: String| Failure::KeyUnreadable {
-        path: path.to_owned(),
-        why,
-    };
+    let unreadable = |why: String| Failure::KeyUnreadable { path: path.to_owned(), why };
     let metadata =
         fs::metadata(path).map_err(|error| match error.kind() == io::ErrorKind::NotFound {
             true => unreadable("there is none; make one: lockstep keygen".into()),
@@ -94,11 +91,8 @@ pub fn read_allowed(allow: &Allow, path: &Path) -> Result<Arc<Allowed>, Failure>
 ///
 /// It cannot be read.
 pub fn read_allowlist(path: &Path) -> Result<Vec<u8>, Failure> {
-    let unreadable = |why: String| Failure::AllowlistInvalid {
-        path: path.to_owned(),
-        line: None,
-        why,
-    };
+    let unreadable =
+        |why: String| Failure::AllowlistInvalid { path: path.to_owned(), line: None, why };
     let metadata =
         fs::metadata(path).map_err(|error| match error.kind() == io::ErrorKind::NotFound {
             true => unreadable(
@@ -143,10 +137,7 @@ impl Folder {
     ///
     /// It is not there, or another process holds it.
     pub fn lock(path: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::Folder {
-            path: path.to_owned(),
-            error,
-        };
+        let failed = |error| Failure::Folder { path: path.to_owned(), error };
         let run = path.join(RUN_FOLDER);
         match DirBuilder::new().mode(0o700).create(&run) {
             Ok(()) => {}
@@ -157,10 +148,7 @@ impl Folder {
         let open = open.create(true).truncate(false).write(true).mode(0o600);
         let lock = open.open(run.join("lock")).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Failure::FolderInUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }

@@ -80,9 +80,7 @@ pub struct Listener {
 
 impl Default for Listener {
     fn default() -> Self {
-        Self {
-            limiter: Limiter::new(),
-        }
+        Self { limiter: Limiter::new() }
     }
 }
 
@@ -102,21 +100,13 @@ impl Listener {
             Event::Joined => info!("joined the cluster"),
             Event::LinkUp { peer } => debug!(%peer, "link up"),
             Event::LinkDown { peer, reason } => info!(%peer, ?reason, "link down"),
-            Event::Refused {
-                source,
-                peer,
-                code,
-                inbound,
-            } => {
+            Event::Refused { source, peer, code, inbound } => {
                 if let Some(unlogged) = self.limiter.admit(now, (*code, *inbound)) {
                     log_refusal(*source, *peer, *code, *inbound, unlogged);
                 }
             }
             Event::SessionRenewed(session) => {
-                warn!(
-                    session = session.0,
-                    "others knew a later session; went on in a new one"
-                );
+                warn!(session = session.0, "others knew a later session; went on in a new one");
             }
         }
     }
@@ -152,13 +142,7 @@ const fn is_routine(code: Code) -> bool {
 }
 
 fn log_member(event: &MemberEvent) {
-    let MemberEvent {
-        node,
-        life,
-        addr,
-        kind,
-        ..
-    } = event;
+    let MemberEvent { node, life, addr, kind, .. } = event;
     let session = life.session.0;
     match kind {
         MemberEventKind::Join => info!(%node, session, ?addr, "member joined"),
@@ -191,9 +175,7 @@ pub(crate) struct Limiter<K> {
 
 impl<K: Ord> Limiter<K> {
     pub(crate) const fn new() -> Self {
-        Self {
-            kinds: BTreeMap::new(),
-        }
+        Self { kinds: BTreeMap::new() }
     }
 
     /// Returns how many of this kind were held back before this one, if this one may pass.

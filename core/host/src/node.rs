@@ -124,12 +124,7 @@ impl Node {
         );
         let (handle, commands) = handle(key.node());
         let mut listener = Listener::default();
-        let world = World::<System> {
-            clock,
-            network: sockets,
-            disk,
-            entropy,
-        };
+        let world = World::<System> { clock, network: sockets, disk, entropy };
         info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
         let running = tokio::spawn(async move {
             let hear = move |now, event: &_| listener.hear(now, event);
@@ -140,21 +135,12 @@ impl Node {
         });
 
         let (allow_writer, allow_error) = sync::snapshot(None);
-        let view = View {
-            handle,
-            facts,
-            allow_error,
-        };
+        let view = View { handle, facts, allow_error };
         if let Allow::File(_) = config.allow {
             let tell = view.handle.clone();
             tokio::spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
         }
-        tokio::spawn(watcher::seeds(
-            config.seeds,
-            addr,
-            seeds,
-            view.handle.clone(),
-        ));
+        tokio::spawn(watcher::seeds(config.seeds, addr, seeds, view.handle.clone()));
         tokio::spawn(control::serve(control, view.clone()));
         Ok(Self { view, running })
     }
@@ -241,11 +227,7 @@ impl View {
         let mut status = self.handle.look(kernel::report).await?;
         let mut allow_error = self.allow_error.clone();
         status.allow.clone_from(&self.facts.allow);
-        status.allow_error = allow_error
-            .load()
-            .as_ref()
-            .as_ref()
-            .map(ToString::to_string);
+        status.allow_error = allow_error.load().as_ref().as_ref().map(ToString::to_string);
         Ok(status)
     }
 
@@ -311,18 +293,15 @@ async fn take_session(
     config: &Config,
 ) -> Result<Session, Failure> {
     let path = config.path(&config.session_file);
-    burn_session(disk, key.node())
-        .await
-        .map_err(|error| match error {
-            NoSession::Refused(SessionError::Corrupt) => Failure::SessionCorrupt { path },
-            NoSession::Refused(SessionError::Exhausted) => {
-                Failure::Stopped(StopReason::SessionsExhausted)
-            }
-            NoSession::Read(_) | NoSession::Write(_) => Failure::SessionUnusable {
-                path,
-                why: error.to_string(),
-            },
-        })
+    burn_session(disk, key.node()).await.map_err(|error| match error {
+        NoSession::Refused(SessionError::Corrupt) => Failure::SessionCorrupt { path },
+        NoSession::Refused(SessionError::Exhausted) => {
+            Failure::Stopped(StopReason::SessionsExhausted)
+        }
+        NoSession::Read(_) | NoSession::Write(_) => {
+            Failure::SessionUnusable { path, why: error.to_string() }
+        }
+    })
 }
 
 fn not_bound(addr: SocketAddr, error: io::Error) -> Failure {
@@ -334,9 +313,7 @@ fn not_bound(addr: SocketAddr, error: io::Error) -> Failure {
 
 /// Returns where others find the node: as configured, with the port that it really has.
 fn advertised(config: &Config, sockets: &Sockets) -> Result<Addr, Failure> {
-    let bound = sockets
-        .addr()
-        .map_err(|error| not_bound(config.bind, error))?;
+    let bound = sockets.addr().map_err(|error| not_bound(config.bind, error))?;
     let mut shown = config.advertise.unwrap_or(bound);
     if shown.port() == 0 {
         shown.set_port(bound.port());

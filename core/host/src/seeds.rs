@@ -51,10 +51,7 @@ impl FromStr for SeedSpec {
         if host.is_empty() || bare_v6 || host.contains(char::is_whitespace) {
             return Err(wrong("bad host"));
         }
-        Ok(Self {
-            node,
-            target: target.to_owned(),
-        })
+        Ok(Self { node, target: target.to_owned() })
     }
 }
 
@@ -82,10 +79,7 @@ pub async fn resolve(specs: &[SeedSpec], own: Addr) -> (Vec<Seed>, Vec<Unresolve
                     push(&mut seeds, spec.node, addr, own);
                 }
             }
-            Err(error) => unresolved.push(Unresolved {
-                seed: spec.clone(),
-                error,
-            }),
+            Err(error) => unresolved.push(Unresolved { seed: spec.clone(), error }),
         }
     }
     seeds.truncate(ADDRS_MAX);
@@ -135,19 +129,13 @@ mod tests {
 
     #[test]
     fn a_node_is_not_its_own_seed_and_repeats_count_once() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let addr = |port: u16| Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), port, port).unwrap();
-        let specs: Vec<SeedSpec> = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2"]
-            .map(|text| text.parse().unwrap())
-            .into();
+        let specs: Vec<SeedSpec> =
+            ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2"].map(|text| text.parse().unwrap()).into();
         let (seeds, unresolved) = runtime.block_on(resolve(&specs, addr(1)));
         assert!(unresolved.is_empty());
-        let expected = Seed {
-            addr: addr(2),
-            node: None,
-        };
+        let expected = Seed { addr: addr(2), node: None };
         assert_eq!(seeds, vec![expected]);
     }
 }

@@ -108,10 +108,7 @@ mod tests {
     #[test]
     fn a_duration_without_a_unit_is_refused() {
         let span = |text: &str| serde_json::from_str::<Span>(text);
-        assert_eq!(
-            span("\"1s 500ms\"").unwrap().0,
-            Duration::from_millis(1_500)
-        );
+        assert_eq!(span("\"1s 500ms\"").unwrap().0, Duration::from_millis(1_500));
         for wrong in ["\"200\"", "200", "\"soon\"", "\"\""] {
             let error = span(wrong).expect_err(wrong).to_string();
             assert!(error.contains("like \"200ms\""), "{error}");

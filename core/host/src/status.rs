@@ -122,14 +122,8 @@ impl fmt::Display for Status {
             ("public key", self.public_key.clone()),
             ("address", self.addr.clone()),
             ("cluster", self.cluster.clone()),
-            (
-                "session",
-                format!("{}, instance {}", self.session, self.instance),
-            ),
-            (
-                "version",
-                format!("{}, features {:#b}", self.version, self.features),
-            ),
+            ("session", format!("{}, instance {}", self.session, self.instance)),
+            ("version", format!("{}, features {:#b}", self.version, self.features)),
             ("allow", self.allow.clone()),
             ("up for", span(self.uptime_ms)),
             ("joined", self.joined.to_string()),
@@ -149,11 +143,7 @@ impl fmt::Display for Status {
         section(f, "refused handshakes", &refusals_table(&self.rejects))?;
         let counters = self.counters.iter().filter(|(_, count)| **count > 0);
         let counters = counters.map(|(name, count)| vec![name.clone(), count.to_string()]);
-        section(
-            f,
-            "counters above 0",
-            &table(&["COUNTER", "COUNT"], counters),
-        )
+        section(f, "counters above 0", &table(&["COUNTER", "COUNT"], counters))
     }
 }
 

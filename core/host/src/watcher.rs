@@ -124,10 +124,7 @@ struct Settled {
 
 impl Settled {
     const fn new() -> Self {
-        Self {
-            last: None,
-            taken: false,
-        }
+        Self { last: None, taken: false }
     }
 
     /// Takes a reading; says whether it is the second of a new content.

@@ -74,21 +74,14 @@ fn a_key_file_that_holds_no_key() {
     let (code, line) = serve(folder.path(), &[]);
     assert_eq!(code, 4);
     assert!(line.starts_with("error: key file ./node.key: "), "{line}");
-    assert!(
-        !line.contains("secret"),
-        "a key must not be printed: {line}"
-    );
+    assert!(!line.contains("secret"), "a key must not be printed: {line}");
 }
 
 #[test]
 fn a_key_is_not_overwritten() {
     let folder = sound();
     let before = fs::read(folder.path().join("node.key")).unwrap();
-    let output = lockstep()
-        .current_dir(folder.path())
-        .arg("keygen")
-        .output()
-        .unwrap();
+    let output = lockstep().current_dir(folder.path()).arg("keygen").output().unwrap();
     assert_eq!(output.status.code(), Some(4));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
@@ -129,15 +122,8 @@ fn a_corrupt_session_file() {
     fs::write(folder.path().join("node.session"), [7; 32]).unwrap();
     let (code, line) = serve(folder.path(), &[]);
     assert_eq!(code, 5);
-    assert!(
-        line.starts_with("error: SessionCorrupt: ./node.session "),
-        "{line}"
-    );
-    assert_eq!(
-        fs::read(folder.path().join("node.session")).unwrap(),
-        [7; 32],
-        "evidence is kept"
-    );
+    assert!(line.starts_with("error: SessionCorrupt: ./node.session "), "{line}");
+    assert_eq!(fs::read(folder.path().join("node.session")).unwrap(), [7; 32], "evidence is kept");
 }
 
 #[test]
@@ -237,18 +223,11 @@ fn usage_that_is_none() {
 fn asking_where_no_node_runs() {
     let folder = sound();
     for command in ["members", "status", "leave"] {
-        let output = lockstep()
-            .args([command, "--data"])
-            .arg(folder.path())
-            .output()
-            .unwrap();
+        let output = lockstep().args([command, "--data"]).arg(folder.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(
             String::from_utf8(output.stderr).unwrap(),
-            format!(
-                "error: no node runs on the data folder {}\n",
-                folder.path().display()
-            )
+            format!("error: no node runs on the data folder {}\n", folder.path().display())
         );
     }
 }

@@ -23,9 +23,7 @@ fn three_nodes_survive_the_death_and_return_of_one() {
     let mut cluster = Cluster::of(3);
     let ids = cluster.ids();
     for node in &cluster.nodes {
-        node.wait(JOINED, "three alive members", |node| {
-            node.alive() == sorted(&ids)
-        });
+        node.wait(JOINED, "three alive members", |node| node.alive() == sorted(&ids));
     }
 
     let victim = cluster.nodes.pop().unwrap();
@@ -84,9 +82,7 @@ fn a_key_taken_off_the_list_loses_its_links_at_once() {
     let cluster = Cluster::of(3);
     let ids = cluster.ids();
     for node in &cluster.nodes {
-        node.wait(JOINED, "three alive members", |node| {
-            node.alive() == sorted(&ids)
-        });
+        node.wait(JOINED, "three alive members", |node| node.alive() == sorted(&ids));
     }
 
     // The first node alone revokes the third.
@@ -119,16 +115,11 @@ fn a_node_that_leaves_is_left_and_not_dead() {
     let mut cluster = Cluster::of(2);
     let ids = cluster.ids();
     for node in &cluster.nodes {
-        node.wait(JOINED, "two alive members", |node| {
-            node.alive() == sorted(&ids)
-        });
+        node.wait(JOINED, "two alive members", |node| node.alive() == sorted(&ids));
     }
 
     let leaver = cluster.nodes.pop().unwrap();
-    assert_eq!(
-        leaver.run(&["leave", "--json"]),
-        (0, "{\"left\":true}".to_owned())
-    );
+    assert_eq!(leaver.run(&["leave", "--json"]), (0, "{\"left\":true}".to_owned()));
     assert_eq!(leaver.ended(), Some(0));
     cluster.nodes[0].wait(JOINED, "the node to have left", |node| {
         node.state_of(&ids[1]).as_deref() == Some("left")
@@ -140,9 +131,7 @@ fn a_signal_makes_a_node_leave() {
     let cluster = Cluster::of(2);
     let ids = cluster.ids();
     for node in &cluster.nodes {
-        node.wait(JOINED, "two alive members", |node| {
-            node.alive() == sorted(&ids)
-        });
+        node.wait(JOINED, "two alive members", |node| node.alive() == sorted(&ids));
     }
     let [first, second] = cluster.nodes.try_into().ok().expect("there are two");
     second.signal("TERM");

@@ -39,23 +39,13 @@ impl Choices {
     /// Makes a source from `seed`, with scope 0.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            scope: 0,
-            counts: Counts::default(),
-            overrides: None,
-            recorded: None,
-        }
+        Self { seed, scope: 0, counts: Counts::default(), overrides: None, recorded: None }
     }
 
     /// Returns a fresh source of the same seed for the owner `scope`, with the same overrides.
     #[must_use]
     pub fn scoped(&self, scope: u64) -> Self {
-        Self {
-            scope,
-            counts: Counts::default(),
-            ..self.clone()
-        }
+        Self { scope, counts: Counts::default(), ..self.clone() }
     }
 
     /// Returns this source with `overrides` in force.
@@ -74,10 +64,7 @@ impl Choices {
 
     /// Takes the answers recorded so far, in the order of the questions.
     pub fn take_recorded(&mut self) -> Vec<Answer> {
-        self.recorded
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
+        self.recorded.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Answers one question: a number in `0..bound`, 0 being the benign one.
@@ -96,19 +83,12 @@ impl Choices {
         let drawn = scale(bits(key, nth), bound);
         let answer = match &self.overrides {
             None => drawn,
-            Some(overrides) => overrides
-                .find(site, who, nth)
-                .map_or(drawn, |a| a.min(bound - 1)),
+            Some(overrides) => overrides.find(site, who, nth).map_or(drawn, |a| a.min(bound - 1)),
         };
         if answer != 0
             && let Some(recorded) = &mut self.recorded
         {
-            recorded.push(Answer {
-                site,
-                who,
-                nth,
-                answer,
-            });
+            recorded.push(Answer { site, who, nth, answer });
         }
         answer
     }

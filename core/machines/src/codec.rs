@@ -77,10 +77,7 @@ impl<'a> Reader<'a> {
     /// Makes the error "`expected` was due here".
     #[must_use]
     pub fn malformed(&self, expected: &'static str) -> Malformed {
-        Malformed {
-            offset: u32::try_from(self.at).unwrap_or(u32::MAX),
-            expected,
-        }
+        Malformed { offset: u32::try_from(self.at).unwrap_or(u32::MAX), expected }
     }
 
     /// Takes `count` bytes.
@@ -90,10 +87,7 @@ impl<'a> Reader<'a> {
     /// [`Malformed`] if fewer are left.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         if self.remaining() < count {
-            return Err(Malformed {
-                offset: self.end(),
-                expected: "more bytes",
-            });
+            return Err(Malformed { offset: self.end(), expected: "more bytes" });
         }
         let taken = &self.bytes[self.at..self.at + count];
         self.at += count;

@@ -17,10 +17,7 @@ const STEP: u64 = 0xe703_7ed1_a0b4_28db;
 #[inline]
 pub const fn mix(a: u64, b: u64) -> u64 {
     let product = (a as u128).wrapping_mul(b as u128);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the two halves are what is wanted"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves are what is wanted")]
     let (low, high) = (product as u64, (product >> 64) as u64);
     low ^ high
 }

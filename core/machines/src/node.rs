@@ -35,7 +35,9 @@ use crate::cluster::config::ClusterConfig;
 use crate::cluster::counters::Counters;
 use crate::cluster::identity::{Allowed, Identity, StaticKey, session_slot};
 
-use crate::cluster::ids::{ActorId, Addr, CallId, Incarnation, Instance, Life, NodeId, Ref, Session};
+use crate::cluster::ids::{
+    ActorId, Addr, CallId, Incarnation, Instance, Life, NodeId, Ref, Session,
+};
 use crate::cluster::links::{Links, LinksParams};
 use crate::cluster::registry::Registry;
 use crate::cluster::router::Router;

@@ -71,12 +71,7 @@ impl fmt::Debug for Instant {
         if *self == Self::FAR {
             return f.write_str("never");
         }
-        write!(
-            f,
-            "{}.{:09}s",
-            self.0 / 1_000_000_000,
-            self.0 % 1_000_000_000
-        )
+        write!(f, "{}.{:09}s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
     }
 }
 

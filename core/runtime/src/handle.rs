@@ -62,21 +62,13 @@ pub struct Tracked {
 #[must_use]
 pub fn handle<M>(node: NodeId) -> (Handle<M>, Commands<M>) {
     let (commands, inbox) = channel(MailboxOptions::unbounded());
-    let handle = Handle {
-        node,
-        commands,
-        calls: Arc::new(AtomicU64::new(0)),
-    };
+    let handle = Handle { node, commands, calls: Arc::new(AtomicU64::new(0)) };
     (handle, Commands { inbox })
 }
 
 impl<M> Clone for Handle<M> {
     fn clone(&self) -> Self {
-        Self {
-            node: self.node,
-            commands: self.commands.clone(),
-            calls: Arc::clone(&self.calls),
-        }
+        Self { node: self.node, commands: self.commands.clone(), calls: Arc::clone(&self.calls) }
     }
 }
 
@@ -166,14 +158,8 @@ impl<M: 'static> Handle<M> {
             .expect("an endpoint's mailbox holds 1 to 2^20 letters");
         let (sender, letters) = channel(options);
         let call = self.next_call();
-        let reference = self
-            .wait(|reply| Command::Open(call, sender, reply))
-            .await?;
-        Ok(Endpoint {
-            reference,
-            letters,
-            handle: self.clone(),
-        })
+        let reference = self.wait(|reply| Command::Open(call, sender, reply)).await?;
+        Ok(Endpoint { reference, letters, handle: self.clone() })
     }
 
     /// Registers an endpoint of this node under a name (C72). `ttl` is 1 s to 1 h, `None` the
@@ -189,12 +175,7 @@ impl<M: 'static> Handle<M> {
         ttl: Option<Duration>,
         manual: bool,
     ) -> Result<Result<(), RegisterError>, Gone> {
-        let call = Call::Register {
-            name,
-            actor,
-            ttl,
-            manual,
-        };
+        let call = Call::Register { name, actor, ttl, manual };
         self.registered(call).await
     }
 
@@ -253,8 +234,7 @@ impl<M: 'static> Handle<M> {
         tag: u32,
         payload: Vec<u8>,
     ) -> Result<Result<Tracked, SendError>, Gone> {
-        self.send_tracked_from(ActorId::NODE, to, tag, payload)
-            .await
+        self.send_tracked_from(ActorId::NODE, to, tag, payload).await
     }
 
     /// Sends a request and waits for its answer, `wait` at the most (C86). Dropping the future
@@ -308,13 +288,7 @@ impl<M: 'static> Handle<M> {
         tag: u32,
         payload: Vec<u8>,
     ) -> Result<Result<u64, SendError>, Gone> {
-        let call = Call::Send {
-            from,
-            to,
-            tag,
-            payload,
-            tracked: false,
-        };
+        let call = Call::Send { from, to, tag, payload, tracked: false };
         Ok(sent(self.call(call).await?))
     }
 
@@ -325,18 +299,10 @@ impl<M: 'static> Handle<M> {
         tag: u32,
         payload: Vec<u8>,
     ) -> Result<Result<Tracked, SendError>, Gone> {
-        let request = Call::Send {
-            from,
-            to,
-            tag,
-            payload,
-            tracked: true,
-        };
+        let request = Call::Send { from, to, tag, payload, tracked: true };
         let call = self.next_call();
         let (resolve, outcome) = sync::reply();
-        let reply = self
-            .wait(|reply| Command::Tracked(call, request, reply, resolve))
-            .await?;
+        let reply = self.wait(|reply| Command::Tracked(call, request, reply, resolve)).await?;
         Ok(sent(reply).map(|number| Tracked { number, outcome }))
     }
 
@@ -348,21 +314,10 @@ impl<M: 'static> Handle<M> {
         tag: u32,
         payload: Vec<u8>,
     ) -> Result<Result<Answer, AskError>, Gone> {
-        let request = Call::Ask {
-            from,
-            to,
-            wait,
-            tag,
-            payload,
-        };
+        let request = Call::Ask { from, to, wait, tag, payload };
         let call = self.next_call();
-        let mut patience = Patience {
-            handle: self,
-            call: Some(call),
-        };
-        let reply = self
-            .wait(|reply| Command::Call(call, request, reply))
-            .await?;
+        let mut patience = Patience { handle: self, call: Some(call) };
+        let reply = self.wait(|reply| Command::Call(call, request, reply)).await?;
         patience.call = None;
         let Reply::Asked(answer) = reply else {
             unreachable!("Ask is answered by Asked");
@@ -430,12 +385,7 @@ impl<M: 'static> Endpoint<M> {
 
     /// Answers a request; 0 is success.
     pub fn answer(&self, request: Request, status: u8, tag: u32, payload: Vec<u8>) {
-        self.handle.forget(Call::Answer {
-            request,
-            status,
-            tag,
-            payload,
-        });
+        self.handle.forget(Call::Answer { request, status, tag, payload });
     }
 
     /// [`Handle::send`], from this endpoint.

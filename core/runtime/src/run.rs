@@ -169,12 +169,7 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
     /// Waits for whatever comes first.
     async fn wait(&mut self) -> Result<Woken<M>, RunError> {
         self.users_first = !self.users_first;
-        let World {
-            clock,
-            network,
-            disk,
-            ..
-        } = &mut self.world;
+        let World { clock, network, disk, .. } = &mut self.world;
         let users = race(disk.written(), self.commands.inbox.receive());
         let due = clock.sleep_until(self.machine.deadline());
         let woken = if self.users_first {
@@ -195,16 +190,11 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
     fn happened(&mut self, happened: Happened) -> Woken<M> {
         Woken::Input(match happened {
             Happened::Datagram(bytes) => Input::Datagram(bytes),
-            Happened::Connected { conn } => Input::Connected {
-                conn,
-                entropy: self.draw(),
-            },
+            Happened::Connected { conn } => Input::Connected { conn, entropy: self.draw() },
             Happened::DialFailed { conn } => Input::DialFailed { conn },
-            Happened::Accepted { conn, source } => Input::Accepted {
-                conn,
-                source,
-                entropy: self.draw(),
-            },
+            Happened::Accepted { conn, source } => {
+                Input::Accepted { conn, source, entropy: self.draw() }
+            }
             Happened::Bytes { conn, bytes } => Input::Bytes { conn, bytes },
             Happened::Wrote { conn, count } => Input::Wrote { conn, count },
             Happened::Closed { conn } => Input::Closed { conn },
@@ -212,10 +202,7 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
     }
 
     fn written(&mut self, written: io::Result<()>) -> Result<Woken<M>, RunError> {
-        let session = self
-            .storing
-            .pop_front()
-            .expect("a write is told only after it was started");
+        let session = self.storing.pop_front().expect("a write is told only after it was started");
         match written {
             Ok(()) => Ok(Woken::Input(Input::SessionStored(session))),
             Err(error) => Err(RunError::Disk { session, error }),
@@ -265,34 +252,15 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
                 let entropy = self.draw();
                 self.backlog.push_back(Input::Drawn { conn, entropy });
             }
-            Output::StoreSession {
-                session,
-                offset,
-                bytes,
-            } => {
+            Output::StoreSession { session, offset, bytes } => {
                 self.storing.push_back(session);
                 self.world.disk.write(offset, bytes.to_vec());
             }
             Output::Reply { call, reply } => self.users.reply(call, reply),
-            Output::Deliver {
-                to,
-                from,
-                delivery,
-                request,
-                tag,
-                payload,
-            } => {
-                let letter = Letter {
-                    from,
-                    request,
-                    tag,
-                    payload,
-                };
+            Output::Deliver { to, from, delivery, request, tag, payload } => {
+                let letter = Letter { from, request, tag, payload };
                 if let Err(request) = self.users.deliver(to, delivery, letter) {
-                    self.backlog.push_back(Input::Call {
-                        call: OWN_CALL,
-                        request,
-                    });
+                    self.backlog.push_back(Input::Call { call: OWN_CALL, request });
                 }
             }
             Output::Event(event) => {

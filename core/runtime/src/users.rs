@@ -184,9 +184,9 @@ impl Users {
     pub(crate) fn tell(&mut self, event: &Event) {
         match event {
             Event::Member(member) => self.members.tell(member, |()| true),
-            Event::Name(name) => self.names.tell(name, |prefix| {
-                name.name.as_str().starts_with(prefix.as_str())
-            }),
+            Event::Name(name) => {
+                self.names.tell(name, |prefix| name.name.as_str().starts_with(prefix.as_str()))
+            }
             Event::Joined => {
                 self.joined = true;
                 for waiting in self.joining.drain(..) {

@@ -53,10 +53,7 @@ struct Watcher<K, S, E> {
 impl<K, S: Send, E: Send + Clone> Watchers<K, S, E> {
     /// No watchers yet; each may fall `buffer` events behind.
     pub(crate) const fn new(buffer: u32) -> Self {
-        Self {
-            buffer,
-            all: Vec::new(),
-        }
+        Self { buffer, all: Vec::new() }
     }
 
     /// Adds a watcher, which sees `snapshot` first.
@@ -68,16 +65,8 @@ impl<K, S: Send, E: Send + Clone> Watchers<K, S, E> {
         let first = items.send(Watched::Snapshot(snapshot));
         assert!(first.is_ok(), "a new mailbox has room for one item");
         let alive = Arc::new(());
-        self.all.push(Watcher {
-            key,
-            items,
-            alive: Arc::downgrade(&alive),
-            missed: 0,
-        });
-        Watch {
-            items: inbox,
-            _alive: alive,
-        }
+        self.all.push(Watcher { key, items, alive: Arc::downgrade(&alive), missed: 0 });
+        Watch { items: inbox, _alive: alive }
     }
 
     /// Tells `event` to all watchers whose key wants it; those that are gone are forgotten.
@@ -95,10 +84,8 @@ impl<K, S: Send, E: Send + Clone> Watchers<K, S, E> {
         for watcher in &mut self.all {
             let room = watcher.items.len() < Some(u64::from(self.buffer));
             if watcher.missed > 0 && room {
-                let lagged = Watched::Lagged {
-                    missed: watcher.missed,
-                    snapshot: snapshot(&watcher.key),
-                };
+                let lagged =
+                    Watched::Lagged { missed: watcher.missed, snapshot: snapshot(&watcher.key) };
                 if watcher.items.send(lagged).is_ok() {
                     watcher.missed = 0;
                 }
@@ -163,10 +150,7 @@ mod tests {
         watchers.tell(&7, |()| true);
 
         assert_eq!(next(&mut watch), Some(Watched::Event(2)));
-        let lagged = Watched::Lagged {
-            missed: 4,
-            snapshot: 6,
-        };
+        let lagged = Watched::Lagged { missed: 4, snapshot: 6 };
         assert_eq!(next(&mut watch), Some(lagged));
         assert_eq!(next(&mut watch), Some(Watched::Event(7)));
         assert!(!watchers.are_behind());

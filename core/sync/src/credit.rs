@@ -120,11 +120,7 @@ impl<A: Atomics> Credit<A> {
         let mut word = self.word.0.load(Relaxed); // A first guess: the exchange decides.
         while allowed(word) {
             // E1, E4: the free slot. Relaxed on failure: only the next exchange decides.
-            match self
-                .word
-                .0
-                .compare_exchange_weak(word, word - ONE, AcqRel, Relaxed)
-            {
+            match self.word.0.compare_exchange_weak(word, word - ONE, AcqRel, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -235,12 +231,10 @@ impl<A: Atomics> Credit<A> {
     unsafe fn next(&self) -> Option<Ticket<A>> {
         // SAFETY: `held` and the stack's receiving side are the receiver's (invariant 5).
         unsafe {
-            self.held
-                .with_mut(|held| (*held).take())
-                .or_else(|| match self.arrivals.pop() {
-                    Pop::Some(waiter) => Some(waiter),
-                    Pop::Empty | Pop::InFlight | Pop::Closed => None,
-                })
+            self.held.with_mut(|held| (*held).take()).or_else(|| match self.arrivals.pop() {
+                Pop::Some(waiter) => Some(waiter),
+                Pop::Empty | Pop::InFlight | Pop::Closed => None,
+            })
         }
     }
 }
@@ -249,11 +243,7 @@ impl<A: Atomics> Waiter<A> {
     /// Gives the waiter a credit and wakes it; false if it has gone.
     fn grant(&self) -> bool {
         // E3: the free slot. Relaxed on failure: GONE carries nothing.
-        if self
-            .state
-            .compare_exchange(WAITING, GRANTED, AcqRel, Relaxed)
-            .is_err()
-        {
+        if self.state.compare_exchange(WAITING, GRANTED, AcqRel, Relaxed).is_err() {
             return false;
         }
         self.task.wake();

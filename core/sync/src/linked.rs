@@ -173,9 +173,7 @@ impl<M, A: Atomics> Node<M, A> {
         // SAFETY: the caller owns the node, which came from `Box::into_raw`, with a message. Its
         // cell is asked, so that a checker sees the access.
         unsafe {
-            let message = (*node)
-                .message
-                .with_mut(|message| (*message).assume_init_read());
+            let message = (*node).message.with_mut(|message| (*message).assume_init_read());
             drop(Box::from_raw(node));
             message
         }
@@ -192,17 +190,13 @@ impl<M, A: Atomics> Lane<M, A> for Linked<M, A> {
         let node = Node::new(MaybeUninit::new(message));
         // SAFETY: the node is new, so ours.
         let previous = unsafe { self.link(node) };
-        Ok(Pushed {
-            wake: previous == self.stub,
-        })
+        Ok(Pushed { wake: previous == self.stub })
     }
 
     #[inline]
     unsafe fn pop(&self) -> Pop<M> {
         // SAFETY: the caller is the receiver, so `oldest` is ours (invariant 5).
-        self.receiver
-            .0
-            .with_mut(|oldest| unsafe { self.pop_from(&mut *oldest) })
+        self.receiver.0.with_mut(|oldest| unsafe { self.pop_from(&mut *oldest) })
     }
 
     unsafe fn park(&self) -> bool {

@@ -238,11 +238,7 @@ impl MailboxOptions {
     }
 
     fn with(user: UserLane) -> Self {
-        Self {
-            user,
-            measured: false,
-            evict_tries: EVICT_TRIES,
-        }
+        Self { user, measured: false, evict_tries: EVICT_TRIES }
     }
 
     /// An unbounded user lane of this design.
@@ -327,11 +323,7 @@ impl<T, A: Atomics> Channel<T, A> {
     ///
     /// The future's error is [`SendError::Closed`], or [`SendError::Full`] under another policy.
     pub fn send_wait(&self, message: T) -> SendWait<'_, T, A> {
-        SendWait {
-            channel: self,
-            message: Some(message),
-            wait: Wait::new(),
-        }
+        SendWait { channel: self, message: Some(message), wait: Wait::new() }
     }
 
     /// [`Channel::send_wait`] until `deadline` completes (G85).
@@ -352,9 +344,7 @@ impl<T, A: Atomics> Channel<T, A> {
             }
             deadline.as_mut().poll(cx).map(|()| {
                 let message = send.message.take();
-                Err(SendError::Timeout(
-                    message.expect("a pending send has its message"),
-                ))
+                Err(SendError::Timeout(message.expect("a pending send has its message")))
             })
         })
         .await
@@ -398,9 +388,7 @@ impl<T, A: Atomics> Clone for Channel<T, A> {
     fn clone(&self) -> Self {
         // Relaxed: the count cannot reach 0 while we have a channel.
         self.mailbox.senders.fetch_add(1, Relaxed);
-        Self {
-            mailbox: self.mailbox.clone(),
-        }
+        Self { mailbox: self.mailbox.clone() }
     }
 }
 
@@ -416,10 +404,7 @@ impl<T, A: Atomics> Drop for Channel<T, A> {
 impl<T, A: Atomics> SendWait<'_, T, A> {
     /// Sends the message with a credit in hand, or under a policy that needs none.
     fn finish(&mut self, granted: Granted) -> Result<Sent, SendError<T>> {
-        let message = self
-            .message
-            .take()
-            .expect("a send is not polled after it was ready");
+        let message = self.message.take().expect("a send is not polled after it was ready");
         let mailbox = &*self.channel.mailbox;
         match (granted, &mailbox.user) {
             (Granted::Closed, _) => Err(SendError::Closed(message)),
@@ -571,9 +556,7 @@ impl<T, A: Atomics> Inbox<T, A> {
     pub fn channel(&self) -> Channel<T, A> {
         // Relaxed: only the receiver, us, acts on a count of 0.
         self.mailbox.senders.fetch_add(1, Relaxed);
-        Channel {
-            mailbox: self.mailbox.clone(),
-        }
+        Channel { mailbox: self.mailbox.clone() }
     }
 
     /// The next message of either lane, in the order of service (G80).
@@ -724,12 +707,7 @@ impl<T, A: Atomics> Mailbox<T, A> {
             evicted: A::U64::new(0),
             refused: A::U64::new(0),
         });
-        (
-            Channel {
-                mailbox: mailbox.clone(),
-            },
-            Inbox { mailbox, streak: 0 },
-        )
+        (Channel { mailbox: mailbox.clone() }, Inbox { mailbox, streak: 0 })
     }
 
     /// Does what follows a push.
@@ -837,11 +815,7 @@ impl<T, A: Atomics> Mailbox<T, A> {
             match ring.push(message) {
                 Ok(pushed) => {
                     let sent = self.delivered(pushed);
-                    return Ok(if evicted == 0 {
-                        sent
-                    } else {
-                        Sent::Evicted(evicted)
-                    });
+                    return Ok(if evicted == 0 { sent } else { Sent::Evicted(evicted) });
                 }
                 Err(Refused::Closed(message)) => return Err(SendError::Closed(message)),
                 Err(Refused::Full(back)) => message = back,

@@ -105,13 +105,7 @@ pub fn reply_in<T, A: Atomics>() -> (Reply<T, A>, Answer<T, A>) {
         asker: WakerSlot::new(),
         _mark: A::LeakMark::default(),
     });
-    (
-        Reply {
-            port: port.clone(),
-            ended: false,
-        },
-        Answer { port, ended: false },
-    )
+    (Reply { port: port.clone(), ended: false }, Answer { port, ended: false })
 }
 
 impl<T, A: Atomics> Reply<T, A> {
@@ -122,17 +116,13 @@ impl<T, A: Atomics> Reply<T, A> {
     /// [`Late`] carries the answer back: the asker has gone.
     pub fn send(mut self, answer: T) -> Result<(), Late<T>> {
         // SAFETY: before our exchange the cell is ours (invariant 2).
-        self.port
-            .answer
-            .with_mut(|cell| unsafe { *cell = Some(answer) });
+        self.port.answer.with_mut(|cell| unsafe { *cell = Some(answer) });
         if self.end(ANSWERED) {
             return Ok(());
         }
         // SAFETY: the exchange found GONE, so the cell is still ours (invariant 2).
         let answer = self.port.answer.with_mut(|cell| unsafe { (*cell).take() });
-        Err(Late(answer.expect(
-            "the answer was put there above, and the asker does not read it",
-        )))
+        Err(Late(answer.expect("the answer was put there above, and the asker does not read it")))
     }
 
     /// Tells the asker that the incarnation which held the port has ended (G153).

@@ -151,8 +151,7 @@ impl<M, A: Atomics> Ring<M, A> {
     /// How many positions come before this one.
     fn count(&self, position: u64) -> u64 {
         let lap = (position & POSITION) >> INDEX_BITS;
-        lap.wrapping_mul(u64::from(self.capacity()))
-            .wrapping_add(position & INDEX)
+        lap.wrapping_mul(u64::from(self.capacity())).wrapping_add(position & INDEX)
     }
 
     /// The position after `position`, without flags.
@@ -193,20 +192,14 @@ impl<M, A: Atomics> Ring<M, A> {
                 Stamp::Due => {
                     let next = self.after(tail);
                     // E5 to the receiver, E3 from and to other pushes, E4 if this replaces PARKED.
-                    match self
-                        .tail
-                        .0
-                        .compare_exchange_weak(tail, next, AcqRel, Acquire)
-                    {
+                    match self.tail.0.compare_exchange_weak(tail, next, AcqRel, Acquire) {
                         Ok(_) => {
                             slot.message.with_mut(|place| {
                                 // SAFETY: the exchange claimed the slot (invariants 1, 3).
                                 unsafe { (*place).write(message) };
                             });
                             slot.stamp.store(free | 1, Release); // E1: the message.
-                            return Ok(Pushed {
-                                wake: tail & PARKED != 0,
-                            });
+                            return Ok(Pushed { wake: tail & PARKED != 0 });
                         }
                         Err(now) => tail = now,
                     }
@@ -235,10 +228,7 @@ impl<M, A: Atomics> Ring<M, A> {
             match compare(found, full) {
                 Stamp::Due => {
                     // E6 both ways: poppers take turns.
-                    match self
-                        .head
-                        .0
-                        .compare_exchange_weak(head, self.after(head), AcqRel, Acquire)
+                    match self.head.0.compare_exchange_weak(head, self.after(head), AcqRel, Acquire)
                     {
                         // SAFETY: the exchange claimed the slot (invariants 2, 3).
                         Ok(_) => return Pop::Some(unsafe { Self::take(slot, full) }),
@@ -285,9 +275,7 @@ impl<M, A: Atomics> Ring<M, A> {
     #[inline]
     unsafe fn take(slot: &Slot<M, A>, full: u64) -> M {
         // SAFETY: the slot is full and ours (invariant 3).
-        let message = slot
-            .message
-            .with_mut(|place| unsafe { (*place).assume_init_read() });
+        let message = slot.message.with_mut(|place| unsafe { (*place).assume_init_read() });
         slot.stamp.store((full + 1) % STAMPS, Release); // E2: that the slot was read out.
         message
     }
@@ -311,11 +299,7 @@ impl<M, A: Atomics> Ring<M, A> {
         // there was a message, so failing is right.
         let head = self.head.0.load(Relaxed);
         // E4: what was registered before. On failure E5: the claim that made it fail.
-        match self
-            .tail
-            .0
-            .compare_exchange(head, head | PARKED, AcqRel, Acquire)
-        {
+        match self.tail.0.compare_exchange(head, head | PARKED, AcqRel, Acquire) {
             Ok(_) => true,
             Err(now) => now == head | PARKED,
         }

@@ -109,11 +109,7 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
     /// specification has 512 bytes; with messages of 64 bytes that is 8 a block, and the allocator
     /// then costs more than the lane.
     pub const SLOTS: usize = if SLOTS == 0 {
-        let size = if size_of::<M>() == 0 {
-            1
-        } else {
-            size_of::<M>()
-        };
+        let size = if size_of::<M>() == 0 { 1 } else { size_of::<M>() };
         let fitting = 2048 / size;
         if fitting < 3 {
             3
@@ -137,11 +133,7 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
         };
         let first = size_of::<Header<A>>().next_multiple_of(align_of::<Slot<M, A>>());
         let bytes = first + Self::SLOTS * size_of::<Slot<M, A>>();
-        let align = if align > BLOCK_ALIGN {
-            align
-        } else {
-            BLOCK_ALIGN
-        };
+        let align = if align > BLOCK_ALIGN { align } else { BLOCK_ALIGN };
         match Layout::from_size_align(bytes.next_multiple_of(align), align) {
             Ok(layout) => (first, layout),
             Err(_) => panic!("a block is larger than memory"),
@@ -154,11 +146,7 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
         Self {
             tail: Line(A::Ptr::new(block)),
             spare: A::Ptr::new(ptr::null_mut()),
-            receiver: Line(A::Cell::new(Position {
-                block,
-                index: 0,
-                end: ptr::null_mut(),
-            })),
+            receiver: Line(A::Cell::new(Position { block, index: 0, end: ptr::null_mut() })),
             messages: PhantomData,
         }
     }
@@ -213,12 +201,7 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
     #[inline]
     unsafe fn slot(block: *mut Header<A>, index: usize) -> *mut Slot<M, A> {
         // SAFETY: the slots lie inside the block's layout, from `SHAPE.0` on.
-        unsafe {
-            block
-                .byte_add(Self::SHAPE.0)
-                .cast::<Slot<M, A>>()
-                .add(index)
-        }
+        unsafe { block.byte_add(Self::SHAPE.0).cast::<Slot<M, A>>().add(index) }
     }
 
     /// Moves a message into a slot that this push has claimed.
@@ -247,11 +230,7 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
             if tail.is_null() || tail.addr() & INDEX != Self::SLOTS {
                 // SAFETY: the block was never published, so it is still ours alone.
                 unsafe { Self::free(new) };
-                return if tail.is_null() {
-                    Err(Closed(message))
-                } else {
-                    self.push(message)
-                };
+                return if tail.is_null() { Err(Closed(message)) } else { self.push(message) };
             }
             // E3 both ways: the full block's header is visible to us, the new block to others;
             // E5 if this replaces PARKED. Relaxed on failure: only the next exchange decides.
@@ -266,9 +245,7 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
                         (*block).next.store(new, Release); // E2: the new block.
                         Self::fill(new, 0, message);
                     }
-                    return Ok(Pushed {
-                        wake: full.addr() & PARKED != 0,
-                    });
+                    return Ok(Pushed { wake: full.addr() & PARKED != 0 });
                 }
                 Err(now) => tail = now,
             }
@@ -323,10 +300,7 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
         at.index += 1;
         // SAFETY: `ready` gives the slot to the receiver (invariant 2), who reads it once, since
         // it has moved on.
-        Pop::Some(
-            slot.message
-                .with_mut(|message| unsafe { (*message).assume_init_read() }),
-        )
+        Pop::Some(slot.message.with_mut(|message| unsafe { (*message).assume_init_read() }))
     }
 
     /// Tells why nothing is ready at the receiver's position.
@@ -334,11 +308,7 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
     fn absent(&self, at: &Position<A>) -> Pop<M> {
         let position = at.block.addr() | at.index;
         if !at.end.is_null() {
-            return if at.end.addr() == position {
-                Pop::Closed
-            } else {
-                Pop::InFlight
-            };
+            return if at.end.addr() == position { Pop::Closed } else { Pop::InFlight };
         }
         // E4. It decides nothing else: an equal position means that nothing was claimed.
         if self.tail.0.load(Acquire).addr() & !PARKED == position {
@@ -379,19 +349,13 @@ impl<M, A: Atomics, const SLOTS: usize> Lane<M, A> for Segmented<M, A, SLOTS> {
             let next = tail.map_addr(|address| (address & !PARKED) + 1);
             // E3: the block is visible to us, and to those who claim after us; E5 if this
             // replaces PARKED. Relaxed on failure: only the next exchange decides.
-            match self
-                .tail
-                .0
-                .compare_exchange_weak(tail, next, AcqRel, Relaxed)
-            {
+            match self.tail.0.compare_exchange_weak(tail, next, AcqRel, Relaxed) {
                 Ok(claimed) => {
                     let block = claimed.map_addr(|address| address & !(INDEX | PARKED));
                     // SAFETY: our exchange claimed the slot, and `block` is what it returned
                     // (invariants 1, 5).
                     unsafe { Self::fill(block, index, message) };
-                    return Ok(Pushed {
-                        wake: claimed.addr() & PARKED != 0,
-                    });
+                    return Ok(Pushed { wake: claimed.addr() & PARKED != 0 });
                 }
                 Err(now) => tail = now,
             }
@@ -401,9 +365,7 @@ impl<M, A: Atomics, const SLOTS: usize> Lane<M, A> for Segmented<M, A, SLOTS> {
     #[inline]
     unsafe fn pop(&self) -> Pop<M> {
         // SAFETY: the caller is the receiver, so the position is ours (invariant 7).
-        self.receiver
-            .0
-            .with_mut(|at| unsafe { self.pop_at(&mut *at) })
+        self.receiver.0.with_mut(|at| unsafe { self.pop_at(&mut *at) })
     }
 
     unsafe fn park(&self) -> bool {

@@ -100,17 +100,7 @@ pub fn snapshot_in<T, A: Atomics, const N: usize>(
             value: A::Cell::new(first.take()),
         }),
     });
-    (
-        Publisher {
-            shared: shared.clone(),
-            current: 0,
-        },
-        Snapshot {
-            shared,
-            seen: 0,
-            value,
-        },
-    )
+    (Publisher { shared: shared.clone(), current: 0 }, Snapshot { shared, seen: 0, value })
 }
 
 impl<T, A: Atomics, const N: usize> Shared<T, A, N> {
@@ -128,10 +118,7 @@ impl<T, A: Atomics, const N: usize> Publisher<T, A, N> {
     /// [`Busy`] carries the value back: readers are at every other slot just now.
     pub fn publish(&mut self, value: T) -> Result<(), Busy<T>> {
         let now = usize::try_from(self.current % N as u64).expect("the remainder is below N");
-        let Some(free) = (1..N)
-            .map(|step| (now + step) % N)
-            .find(|&slot| self.take(slot))
-        else {
+        let Some(free) = (1..N).map(|step| (now + step) % N).find(|&slot| self.take(slot)) else {
             return Err(Busy(value));
         };
         let old = self.replace(free, Some(A::Arc::from(value)));
@@ -160,30 +147,21 @@ impl<T, A: Atomics, const N: usize> Publisher<T, A, N> {
         // SAFETY: nobody writes to the current slot (invariant 3), and we are the writer.
         let value = slot.value.with(|value| unsafe { (*value).clone() });
         let value = value.expect("the current slot has a value");
-        Snapshot {
-            shared: self.shared.clone(),
-            seen: self.current,
-            value,
-        }
+        Snapshot { shared: self.shared.clone(), seen: self.current, value }
     }
 
     /// Sets WRITER on a slot that no reader is at.
     fn take(&self, slot: usize) -> bool {
         // E3: that the last readers have cloned. E4: that `current` has moved on. Relaxed on
         // failure: the slot is left alone.
-        self.shared.slots[slot]
-            .word
-            .compare_exchange(0, WRITER, AcqRel, Relaxed)
-            .is_ok()
+        self.shared.slots[slot].word.compare_exchange(0, WRITER, AcqRel, Relaxed).is_ok()
     }
 
     /// Replaces the value of a slot that was taken, and clears WRITER.
     fn replace(&self, slot: usize, value: Option<A::Arc<T>>) -> Option<A::Arc<T>> {
         let slot = &self.shared.slots[slot];
         // SAFETY: under WRITER the cell is ours (invariant 2).
-        let old = slot
-            .value
-            .with_mut(|cell| unsafe { std::mem::replace(&mut *cell, value) });
+        let old = slot.value.with_mut(|cell| unsafe { std::mem::replace(&mut *cell, value) });
         // E2: the value. A read-modify-write, since readers may have counted themselves in.
         slot.word.fetch_and(!WRITER, Release);
         old
@@ -236,11 +214,7 @@ impl<T, A: Atomics, const N: usize> Snapshot<T, A, N> {
 
 impl<T, A: Atomics, const N: usize> Clone for Snapshot<T, A, N> {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            seen: self.seen,
-            value: self.value.clone(),
-        }
+        Self { shared: self.shared.clone(), seen: self.seen, value: self.value.clone() }
     }
 }
 

@@ -110,9 +110,7 @@ impl<M, A: Atomics> Stack<M, A> {
         while !node.is_null() {
             // SAFETY: a swapped-out node is the receiver's (invariant 1).
             let link = unsafe {
-                (*node)
-                    .body
-                    .with_mut(|body| mem::replace(&mut (*body).link, reversed.addr()))
+                (*node).body.with_mut(|body| mem::replace(&mut (*body).link, reversed.addr()))
             };
             reversed = node;
             node = ptr::with_exposed_provenance_mut(link);
@@ -136,11 +134,7 @@ impl<M, A: Atomics> Stack<M, A> {
             // Relaxed: a stale null is an Empty of an instant ago; `park` decides.
             let head = self.head.0.load(Relaxed);
             if !Self::is_node(head) {
-                return if head.addr() == CLOSED {
-                    Pop::Closed
-                } else {
-                    Pop::Empty
-                };
+                return if head.addr() == CLOSED { Pop::Closed } else { Pop::Empty };
             }
             let newest = self.head.0.swap(ptr::null_mut(), AcqRel); // E1: all nodes of the list.
             // SAFETY: only the receiver takes nodes out (invariant 2), so the swap got a list.
@@ -157,10 +151,7 @@ impl<M, A: Atomics> Stack<M, A> {
     /// The caller is the receiver, and `list` the private list.
     unsafe fn close_into(&self, list: &mut *mut Node<M, A>) {
         // E1: all nodes of the list. Every later push reads CLOSED and is refused.
-        let head = self
-            .head
-            .0
-            .swap(ptr::without_provenance_mut(CLOSED), AcqRel);
+        let head = self.head.0.swap(ptr::without_provenance_mut(CLOSED), AcqRel);
         if !Self::is_node(head) {
             return;
         }
@@ -207,15 +198,9 @@ impl<M, A: Atomics> Lane<M, A> for Stack<M, A> {
             unsafe { (*node).body.with_mut(|body| (*body).link = link) };
             // E1: the node to the receiver; E2 when this replaces PARKED. Relaxed on failure:
             // only the next exchange decides.
-            match self
-                .head
-                .0
-                .compare_exchange_weak(head, node, AcqRel, Relaxed)
-            {
+            match self.head.0.compare_exchange_weak(head, node, AcqRel, Relaxed) {
                 Ok(old) => {
-                    return Ok(Pushed {
-                        wake: old.addr() == PARKED,
-                    });
+                    return Ok(Pushed { wake: old.addr() == PARKED });
                 }
                 Err(now) => head = now,
             }
@@ -225,9 +210,7 @@ impl<M, A: Atomics> Lane<M, A> for Stack<M, A> {
     #[inline]
     unsafe fn pop(&self) -> Pop<M> {
         // SAFETY: the caller is the receiver, so the private list is ours (invariant 4).
-        self.receiver
-            .0
-            .with_mut(|list| unsafe { self.pop_from(&mut *list) })
+        self.receiver.0.with_mut(|list| unsafe { self.pop_from(&mut *list) })
     }
 
     unsafe fn park(&self) -> bool {
@@ -237,11 +220,7 @@ impl<M, A: Atomics> Lane<M, A> for Stack<M, A> {
         }
         let parked = ptr::without_provenance_mut(PARKED);
         // E2: what was registered before. On failure E3: the push that made it fail.
-        match self
-            .head
-            .0
-            .compare_exchange(ptr::null_mut(), parked, AcqRel, Acquire)
-        {
+        match self.head.0.compare_exchange(ptr::null_mut(), parked, AcqRel, Acquire) {
             Ok(_) => true,
             Err(now) => now.addr() == PARKED,
         }
@@ -249,9 +228,7 @@ impl<M, A: Atomics> Lane<M, A> for Stack<M, A> {
 
     unsafe fn close(&self) {
         // SAFETY: the caller is the receiver, so the private list is ours (invariant 4).
-        self.receiver
-            .0
-            .with_mut(|list| unsafe { self.close_into(&mut *list) });
+        self.receiver.0.with_mut(|list| unsafe { self.close_into(&mut *list) });
     }
 }
 

@@ -67,10 +67,7 @@ unsafe impl<A: Atomics> Send for WakerSlot<A> {}
 impl<A: Atomics> WakerSlot<A> {
     /// Creates an empty slot.
     pub fn new() -> Self {
-        Self {
-            state: A::U8::new(WAITING),
-            waker: A::Cell::new(None),
-        }
+        Self { state: A::U8::new(WAITING), waker: A::Cell::new(None) }
     }
 
     /// Stores `waker` for the next [`WakerSlot::wake`]. A wake that happens at the same time is
@@ -82,10 +79,7 @@ impl<A: Atomics> WakerSlot<A> {
     /// All calls on one slot are ordered by happens-before: one task owns the slot.
     pub unsafe fn register(&self, waker: &Waker) {
         // E2: the cell as the last wake left it. E3: what missed wakes were about.
-        match self
-            .state
-            .compare_exchange(WAITING, REGISTERING, AcqRel, Acquire)
-        {
+        match self.state.compare_exchange(WAITING, REGISTERING, AcqRel, Acquire) {
             Ok(_) => self.store(waker),
             Err(_) => {
                 // A `wake` is at the cell; it may have the waker of an earlier poll. Coming back
@@ -106,11 +100,7 @@ impl<A: Atomics> WakerSlot<A> {
             }
         });
         // E1: the waker. On failure E3: what the wake that came meanwhile was about.
-        if self
-            .state
-            .compare_exchange(REGISTERING, WAITING, AcqRel, Acquire)
-            .is_err()
-        {
+        if self.state.compare_exchange(REGISTERING, WAITING, AcqRel, Acquire).is_err() {
             // SAFETY: WAKING was set, but its setter left the cell to us (invariant 2).
             let stored = self.waker.with_mut(|slot| unsafe { (*slot).take() });
             // E1 for the next owner of the cell; E3 for wakes that set the bit again.

@@ -31,18 +31,14 @@ impl Registry {
     /// Makes an empty table in which a node may hold so many names.
     #[must_use]
     pub fn new(names_per_node_max: usize) -> Self {
-        Self {
-            names_per_node_max,
-            ..Self::default()
-        }
+        Self { names_per_node_max, ..Self::default() }
     }
 
     /// Lets time pass: manual registrations that were not renewed end (C72).
     pub fn wait(&mut self, span: Duration) {
         self.now += span;
         let now = self.now;
-        self.names
-            .retain(|_, held| held.until.is_none_or(|until| until > now));
+        self.names.retain(|_, held| held.until.is_none_or(|until| until > now));
     }
 
     /// Registers `at` as `name`.
@@ -103,8 +99,7 @@ impl Registry {
 
     /// Ends an actor of `node`.
     pub fn actor_ended(&mut self, node: NodeId, actor: ActorId) {
-        self.names
-            .retain(|_, held| (held.at.node, held.at.actor) != (node, actor));
+        self.names.retain(|_, held| (held.at.node, held.at.actor) != (node, actor));
     }
 
     /// Lets `node` leave.

@@ -24,11 +24,7 @@ pub(crate) struct Letter<C: Atomics> {
 
 /// A letter with its mark.
 pub(crate) fn letter<C: Atomics>(sender: usize, number: u32) -> Letter<C> {
-    Letter {
-        sender,
-        number,
-        _mark: C::LeakMark::default(),
-    }
+    Letter { sender, number, _mark: C::LeakMark::default() }
 }
 
 /// Senders side by side, then everything is received: nothing lost, nothing twice, FIFO for each
@@ -72,10 +68,7 @@ where
             Pop::Closed => panic!("nobody closed the lane"),
         }
     }
-    assert!(
-        next.iter().all(|&count| count == messages),
-        "nothing is lost: {next:?}"
-    );
+    assert!(next.iter().all(|&count| count == messages), "nothing is lost: {next:?}");
 }
 
 /// How a receiver goes to sleep. All but the first are wrong.
@@ -123,9 +116,7 @@ where
     }
     for _ in 0..senders * messages as usize {
         // SAFETY: this thread is the only receiver.
-        C::block_on(poll_fn(|cx| unsafe {
-            receive::<C, L>(sleeper, &shared.0, &shared.1, cx)
-        }));
+        C::block_on(poll_fn(|cx| unsafe { receive::<C, L>(sleeper, &shared.0, &shared.1, cx) }));
     }
     for join in joins {
         join();
@@ -213,11 +204,7 @@ where
     for join in joins {
         join();
     }
-    assert_eq!(
-        shared.1.load(Relaxed),
-        popped,
-        "what was accepted came out before Closed"
-    );
+    assert_eq!(shared.1.load(Relaxed), popped, "what was accepted came out before Closed");
     // SAFETY: as above.
     let last = unsafe { shared.0.pop() };
     assert!(matches!(last, Pop::Closed), "closed for ever");
@@ -251,10 +238,7 @@ pub(crate) struct FlagClosed<L, C: Atomics> {
 
 impl<L: Default, C: Atomics> Default for FlagClosed<L, C> {
     fn default() -> Self {
-        Self {
-            lane: L::default(),
-            closed: C::Bool::new(false),
-        }
+        Self { lane: L::default(), closed: C::Bool::new(false) }
     }
 }
 
@@ -322,10 +306,7 @@ pub(crate) struct Unreversed<L, M, C: Atomics> {
 
 impl<L: Default, M, C: Atomics> Default for Unreversed<L, M, C> {
     fn default() -> Self {
-        Self {
-            lane: L::default(),
-            taken: C::Cell::new(Vec::new()),
-        }
+        Self { lane: L::default(), taken: C::Cell::new(Vec::new()) }
     }
 }
 

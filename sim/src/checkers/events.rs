@@ -47,10 +47,7 @@ impl<G: HasNode> Checker<G> for Grammar {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
-        let watcher = self
-            .watchers
-            .entry((step.node, world.host(step.node).epoch()))
-            .or_default();
+        let watcher = self.watchers.entry((step.node, world.host(step.node).epoch())).or_default();
         let mut touched = Vec::new();
         for output in step.outputs {
             let Output::Event(Event::Member(event)) = output else {
@@ -90,11 +87,7 @@ impl<G: HasNode> Checker<G> for Grammar {
             let Some(watcher) = self.watchers.get(&key) else {
                 continue;
             };
-            for member in node
-                .swim()
-                .members()
-                .filter(|member| member.node != node.id())
-            {
+            for member in node.swim().members().filter(|member| member.node != node.id()) {
                 let told = watcher.members.get(&member.node).copied();
                 let gone = matches!(member.state, State::Dead | State::Left);
                 let agrees = match told {

@@ -23,10 +23,9 @@ impl<G: HasNode> Checker<G> for Caps {
         let node = guest.node();
         let over = node.sizes().into_iter().find(|(_, size, cap)| size > cap);
         match over {
-            Some((what, size, cap)) => Err(format!(
-                "node {} holds {size} {what}, at most {cap}",
-                step.node
-            )),
+            Some((what, size, cap)) => {
+                Err(format!("node {} holds {size} {what}, at most {cap}", step.node))
+            }
             None => Ok(()),
         }
     }
@@ -49,20 +48,13 @@ impl<G: HasNode> Checker<G> for Saturation {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
-        let suspect = guest
-            .node()
-            .swim()
-            .members()
-            .find(|member| member.state == State::Suspect);
+        let suspect = guest.node().swim().members().find(|member| member.state == State::Suspect);
         let Some(suspect) = suspect else {
             return Ok(());
         };
         let runs = running(world).any(|(_, other)| other.id() == suspect.node);
         match runs {
-            true => Err(format!(
-                "node {} suspects {:?} under load",
-                step.node, suspect.node
-            )),
+            true => Err(format!("node {} suspects {:?} under load", step.node, suspect.node)),
             false => Ok(()),
         }
     }

@@ -22,10 +22,7 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let grace = 1_000_000_000 + nanos(setup.config.links.step_timeout);
-        Self {
-            grace,
-            revoked: BTreeMap::new(),
-        }
+        Self { grace, revoked: BTreeMap::new() }
     }
 }
 
@@ -44,11 +41,7 @@ impl<G: HasNode> Checker<G> for Identity {
                 return Err(format!("node {} has a link with itself", step.node));
             }
             if NodeId::of_key(link.key()) != link.peer() {
-                return Err(format!(
-                    "node {} calls another key {:?}",
-                    step.node,
-                    link.peer()
-                ));
+                return Err(format!("node {} calls another key {:?}", step.node, link.peer()));
             }
             if !node.allowed().has(link.peer()) {
                 return Err(format!(
@@ -59,11 +52,7 @@ impl<G: HasNode> Checker<G> for Identity {
             }
             let overdue = self.revoked.get(&link.peer()).map(|at| at + self.grace);
             if overdue.is_some_and(|due| world.now() > due) {
-                return Err(format!(
-                    "node {} links with revoked {:?}",
-                    step.node,
-                    link.peer()
-                ));
+                return Err(format!("node {} links with revoked {:?}", step.node, link.peer()));
             }
         }
         Ok(())
@@ -97,12 +86,7 @@ const EVERY: u64 = 250_000_000;
 impl OneLink {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self {
-            bounds,
-            since: 0,
-            single: BTreeMap::new(),
-            looked_at: 0,
-        }
+        Self { bounds, since: 0, single: BTreeMap::new(), looked_at: 0 }
     }
 
     /// Compares both ends of every link; answers one that only one end has had for too long.
@@ -148,11 +132,7 @@ impl<G: HasNode> Checker<G> for OneLink {
         let mut last = None;
         for link in guest.node().links().links() {
             if last.replace(link.peer()) == Some(link.peer()) {
-                return Err(format!(
-                    "node {} has two links with {:?}",
-                    step.node,
-                    link.peer()
-                ));
+                return Err(format!("node {} has two links with {:?}", step.node, link.peer()));
             }
         }
         if !world.is_quiet() || world.now() < self.looked_at + EVERY {

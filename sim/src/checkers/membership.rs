@@ -38,10 +38,8 @@ impl<G: HasNode> Checker<G> for Monotone {
         let me = guest.node().id();
         let own = self.own.entry(me).or_default();
         *own = (*own).max(swim.life());
-        let (revision, seen) = self
-            .rows
-            .entry((step.node, world.host(step.node).epoch()))
-            .or_default();
+        let (revision, seen) =
+            self.rows.entry((step.node, world.host(step.node).epoch())).or_default();
         if *revision == swim.revision() && !seen.is_empty() {
             return Ok(());
         }
@@ -106,10 +104,7 @@ impl<G: HasNode> Checker<G> for Refuted {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
-        let alive = self
-            .alive
-            .entry((step.node, world.host(step.node).epoch()))
-            .or_default();
+        let alive = self.alive.entry((step.node, world.host(step.node).epoch())).or_default();
         let member_events = step.outputs.iter().filter_map(|output| match output {
             Output::Event(Event::Member(event)) => Some(event),
             _ => None,
@@ -191,10 +186,7 @@ pub(super) struct LeftIsFinal {
 impl LeftIsFinal {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self {
-            bounds,
-            left: Vec::new(),
-        }
+        Self { bounds, left: Vec::new() }
     }
 }
 
@@ -233,8 +225,7 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
                 let able = running(world).map(|(other, _)| other);
                 let able = able.filter(|other| *other != node && can_talk(world, *other, node));
                 let able = able.filter(|other| trust(world, *other, node)).collect();
-                self.left
-                    .push((host.id(), host.session(), world.now(), able));
+                self.left.push((host.id(), host.session(), world.now(), able));
             }
             Notice::Died(node) | Notice::Refused(node, _) | Notice::Stopped(node) => {
                 for (_, _, _, able) in &mut self.left {
@@ -287,10 +278,7 @@ pub(super) struct EqualTables {
 impl EqualTables {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let settle = Bounds::new(&setup.config, setup.nodes).dissemination() + 1_000_000_000;
-        Self {
-            settle,
-            last_change: 0,
-        }
+        Self { settle, last_change: 0 }
     }
 }
 
@@ -323,9 +311,7 @@ impl<G: HasNode> Checker<G> for EqualTables {
                 let id = subject_node.id();
                 let mutual = trust(world, *a, *subject) && trust(world, *b, *subject);
                 let key = |node: &machines::node::Node| {
-                    node.swim()
-                        .member(id)
-                        .map(|member| (member.life, member.state))
+                    node.swim().member(id).map(|member| (member.life, member.state))
                 };
                 if mutual && key(first) != key(second) {
                     return Err(format!(

@@ -25,11 +25,7 @@ pub(super) struct NoGhosts {
 impl NoGhosts {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let ttl = nanos(setup.config.registry.default_ttl);
-        Self {
-            ttl,
-            ended: BTreeMap::new(),
-            looked: BTreeMap::new(),
-        }
+        Self { ttl, ended: BTreeMap::new(), looked: BTreeMap::new() }
     }
 
     /// What the owner's node says of its own names decides what is true.
@@ -48,10 +44,7 @@ impl NoGhosts {
                     self.ended.insert(key, None);
                 }
                 NameEventKind::Withdrawn | NameEventKind::Lost if own => {
-                    self.ended
-                        .entry(key)
-                        .or_default()
-                        .get_or_insert(world.now());
+                    self.ended.entry(key).or_default().get_or_insert(world.now());
                 }
                 NameEventKind::Registered
                 | NameEventKind::Replaced
@@ -68,20 +61,12 @@ impl<G: HasNode> Checker<G> for NoGhosts {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        if let Input::Call {
-            call,
-            request: Call::Lookup(name),
-        } = step.input
-        {
+        if let Input::Call { call, request: Call::Lookup(name) } = step.input {
             self.looked.insert(*call, name.clone());
         }
         self.follow_owner(world, step);
         for output in step.outputs {
-            let Output::Reply {
-                call,
-                reply: Reply::Found(found),
-            } = output
-            else {
+            let Output::Reply { call, reply: Reply::Found(found) } = output else {
                 continue;
             };
             let (Some(name), Some(holder)) = (self.looked.remove(call), found) else {
@@ -137,11 +122,7 @@ pub(super) struct Agreement {
 impl Agreement {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self {
-            bounds,
-            since: 0,
-            last_change: 0,
-        }
+        Self { bounds, since: 0, last_change: 0 }
     }
 }
 
@@ -173,11 +154,7 @@ impl<G: HasNode> Checker<G> for Agreement {
         let mut owners: BTreeMap<Name, (u32, Ref)> = BTreeMap::new();
         for (place, node) in running(world) {
             for (actor, name) in node.registry().held() {
-                let holder = Ref {
-                    node: node.id(),
-                    session: node.session(),
-                    actor,
-                };
+                let holder = Ref { node: node.id(), session: node.session(), actor };
                 if let Some((other, _)) = owners.insert(name.clone(), (place, holder)) {
                     return Err(format!("nodes {other} and {place} both hold {name:?}"));
                 }

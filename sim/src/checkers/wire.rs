@@ -71,10 +71,7 @@ impl<G: HasNode> Checker<G> for Counters {
                 continue;
             };
             if !self.sealed.insert((step.node, epoch, *to, index, nonce)) {
-                return Err(format!(
-                    "node {} sealed twice with nonce {nonce:#x}",
-                    step.node
-                ));
+                return Err(format!("node {} sealed twice with nonce {nonce:#x}", step.node));
             }
         }
         let Some(guest) = world.guest(step.node) else {
@@ -89,10 +86,7 @@ impl<G: HasNode> Checker<G> for Counters {
             return Ok(());
         };
         if !self.accepted.insert((step.node, epoch, index, nonce)) {
-            return Err(format!(
-                "node {} accepted nonce {nonce:#x} twice",
-                step.node
-            ));
+            return Err(format!("node {} accepted nonce {nonce:#x} twice", step.node));
         }
         Ok(())
     }

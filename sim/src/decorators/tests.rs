@@ -84,10 +84,7 @@ fn without_flaws_everything_arrives_as_it_was_sent() {
 
 #[test]
 fn about_as_many_are_lost_as_was_asked_for_and_only_on_that_link() {
-    let mut flaws = Flaws {
-        loss: 300,
-        ..Flaws::default()
-    };
+    let mut flaws = Flaws { loss: 300, ..Flaws::default() };
     let arrived = send(flaws.clone()).len();
     assert!((600..800).contains(&arrived), "{arrived}");
 
@@ -97,16 +94,10 @@ fn about_as_many_are_lost_as_was_asked_for_and_only_on_that_link() {
 
 #[test]
 fn duplicates_come_on_top_and_reordering_loses_nothing() {
-    let doubled = send(Flaws {
-        duplication: 1_000,
-        ..Flaws::default()
-    });
+    let doubled = send(Flaws { duplication: 1_000, ..Flaws::default() });
     assert_eq!(doubled.len(), 2_000);
 
-    let shuffled = send(Flaws {
-        reordering: 200,
-        ..Flaws::default()
-    });
+    let shuffled = send(Flaws { reordering: 200, ..Flaws::default() });
     let mut sorted = shuffled.clone();
     sorted.sort_by_key(|bytes| u64::from_le_bytes(bytes.as_slice().try_into().unwrap()));
     assert_ne!(shuffled, numbers());
@@ -117,26 +108,16 @@ fn duplicates_come_on_top_and_reordering_loses_nothing() {
 
 #[test]
 fn corruption_flips_one_bit() {
-    let corrupt = send(Flaws {
-        corruption: 1_000,
-        ..Flaws::default()
-    });
+    let corrupt = send(Flaws { corruption: 1_000, ..Flaws::default() });
     for (sent, arrived) in numbers().iter().zip(&corrupt) {
-        let flipped: u32 = sent
-            .iter()
-            .zip(arrived)
-            .map(|(a, b)| (a ^ b).count_ones())
-            .sum();
+        let flipped: u32 = sent.iter().zip(arrived).map(|(a, b)| (a ^ b).count_ones()).sum();
         assert_eq!(flipped, 1);
     }
 }
 
 #[test]
 fn a_torn_write_is_shorter_and_fails() {
-    let faults = DiskFaults {
-        torn: 1_000,
-        forgotten: 0,
-    };
+    let faults = DiskFaults { torn: 1_000, forgotten: 0 };
     let mut disk = Faulty::new(Notes::default(), faults, Choices::new(7));
     disk.write(0, vec![1; 16]);
     assert!(now(disk.written()).expect("it is told").is_err());
@@ -145,10 +126,7 @@ fn a_torn_write_is_shorter_and_fails() {
 
 #[test]
 fn a_forgotten_write_is_told_and_never_made() {
-    let faults = DiskFaults {
-        torn: 0,
-        forgotten: 1_000,
-    };
+    let faults = DiskFaults { torn: 0, forgotten: 1_000 };
     let mut disk = Faulty::new(Notes::default(), faults, Choices::new(7));
     disk.write(0, vec![1; 16]);
     now(disk.written()).expect("it is told").unwrap();
@@ -193,11 +171,7 @@ fn a_skewed_clock_drifts_and_jumps_and_keeps_deadlines() {
         right.0.store(millis, Relaxed);
         assert_eq!(clock.now(), Instant::from_millis(shown));
         if millis <= 1_000 {
-            assert_eq!(
-                deadline.as_mut().poll(&mut cx).is_ready(),
-                first,
-                "{millis}"
-            );
+            assert_eq!(deadline.as_mut().poll(&mut cx).is_ready(), first, "{millis}");
             assert_eq!(later.as_mut().poll(&mut cx).is_ready(), second, "{millis}");
         }
     }

@@ -5,11 +5,7 @@ use crate::ring::{Ring, RingKind};
 fn lab() -> Lab<Ring> {
     Lab {
         known: Known::default(),
-        kind: RingKind {
-            in_flight: 0,
-            period: 10_000_000,
-            streams: true,
-        },
+        kind: RingKind { in_flight: 0, period: 10_000_000, streams: true },
         saboteurs: Vec::new(),
     }
 }
@@ -37,15 +33,7 @@ fn a_campaign_gives_the_same_hash_on_one_thread_and_on_two() {
     let scenarios = [scenario("")];
     let stop = AtomicBool::new(false);
     let two = campaign(&lab(), &scenarios, &options(), &stop);
-    let one = campaign(
-        &lab(),
-        &scenarios,
-        &Options {
-            jobs: 1,
-            ..options()
-        },
-        &stop,
-    );
+    let one = campaign(&lab(), &scenarios, &Options { jobs: 1, ..options() }, &stop);
     assert_eq!(two.scenarios[0].hash, one.scenarios[0].hash);
     assert_eq!((two.scenarios[0].passed, two.scenarios[0].same), (45, 3));
     assert_eq!(two.exit_code(), 0);
@@ -55,10 +43,7 @@ fn a_campaign_gives_the_same_hash_on_one_thread_and_on_two() {
 fn a_run_over_its_step_bound_is_not_passed() {
     let stop = AtomicBool::new(false);
     let ended = campaign(&lab(), &[scenario("steps = 50\n")], &options(), &stop);
-    assert_eq!(
-        (ended.scenarios[0].passed, ended.scenarios[0].unfinished),
-        (0, 45)
-    );
+    assert_eq!((ended.scenarios[0].passed, ended.scenarios[0].unfinished), (0, 45));
     assert_eq!(ended.exit_code(), 4);
 }
 
@@ -72,9 +57,7 @@ fn a_stopped_campaign_is_incomplete_and_says_so() {
 
 #[test]
 fn a_mark_that_no_seed_reaches_fails_the_campaign() {
-    let scenarios = [scenario(
-        "seeds = 3\n[check]\nsometimes = [\"never.reached\"]\n",
-    )];
+    let scenarios = [scenario("seeds = 3\n[check]\nsometimes = [\"never.reached\"]\n")];
     let ended = campaign(&lab(), &scenarios, &options(), &AtomicBool::new(false));
     assert_eq!(ended.scenarios[0].missed, ["never.reached"]);
     assert_eq!(ended.exit_code(), 1);
@@ -87,10 +70,6 @@ fn a_lasting_refusal_that_nobody_expects_is_a_violation() {
     let text = scenario(fault);
     let ended = campaign(&lab(), &[text], &options(), &AtomicBool::new(false));
     let _ = std::fs::remove_dir_all(options().reports);
-    assert!(
-        ended.scenarios[0].violations["T22"] > 20,
-        "{:?}",
-        ended.scenarios[0].violations
-    );
+    assert!(ended.scenarios[0].violations["T22"] > 20, "{:?}", ended.scenarios[0].violations);
     assert_eq!(ended.exit_code(), 1);
 }

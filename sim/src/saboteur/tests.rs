@@ -34,16 +34,8 @@ impl Checker<Sabotaged<Ring>> for Once {
         step: &Step<'_>,
     ) -> Result<(), String> {
         let seen = &world.guest(step.node).ok_or("no node")?.seen;
-        let repeated = seen
-            .iter()
-            .rev()
-            .skip(1)
-            .any(|number| Some(number) == seen.back());
-        if repeated {
-            Err("a datagram came twice".to_owned())
-        } else {
-            Ok(())
-        }
+        let repeated = seen.iter().rev().skip(1).any(|number| Some(number) == seen.back());
+        if repeated { Err("a datagram came twice".to_owned()) } else { Ok(()) }
     }
 
     fn copy(&self) -> Box<dyn Checker<Sabotaged<Ring>>> {
@@ -52,21 +44,14 @@ impl Checker<Sabotaged<Ring>> for Once {
 }
 
 fn lab() -> Lab<Sabotaged<Ring>> {
-    let inner = RingKind {
-        in_flight: 0,
-        period: 10_000_000,
-        streams: false,
-    };
+    let inner = RingKind { in_flight: 0, period: 10_000_000, streams: false };
     let sabotage = |name, turn| Sabotage {
         name,
         about: "sends twice",
         property: "ONCE",
         scenario: "calm",
         seeds: 3,
-        kind: Turned {
-            inner,
-            turn: Some(turn),
-        },
+        kind: Turned { inner, turn: Some(turn) },
         change: |_| {},
     };
     Lab {

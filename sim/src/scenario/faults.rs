@@ -12,27 +12,12 @@ pub(super) const KINDS: [(&str, &[&str]); 29] = [
     ("partition", &["groups", "direction"]),
     ("cut", LINKS),
     ("loss", &["share", "links", "groups", "nodes", "direction"]),
-    (
-        "duplicate",
-        &["share", "links", "groups", "nodes", "direction"],
-    ),
-    (
-        "reorder",
-        &["share", "by", "links", "groups", "nodes", "direction"],
-    ),
-    (
-        "corrupt",
-        &["share", "links", "groups", "nodes", "direction"],
-    ),
-    (
-        "tamper",
-        &["share", "links", "groups", "nodes", "direction"],
-    ),
+    ("duplicate", &["share", "links", "groups", "nodes", "direction"]),
+    ("reorder", &["share", "by", "links", "groups", "nodes", "direction"]),
+    ("corrupt", &["share", "links", "groups", "nodes", "direction"]),
+    ("tamper", &["share", "links", "groups", "nodes", "direction"]),
     ("delay", &["delay", "links", "groups", "nodes", "direction"]),
-    (
-        "bandwidth",
-        &["rate", "queue", "links", "groups", "nodes", "direction"],
-    ),
+    ("bandwidth", &["rate", "queue", "links", "groups", "nodes", "direction"]),
     ("mtu", &["bytes", "links", "groups", "nodes", "direction"]),
     ("fragment", LINKS),
     ("reset", LINKS),
@@ -71,12 +56,7 @@ pub(super) fn compile(
     let mut plan = Vec::new();
     for (entry, fault) in (0..).zip(&mut file.fault) {
         fix_nodes(fault, entry, nodes, choices)?;
-        let compiler = Compiler {
-            fault,
-            nodes,
-            quiet_at,
-            expects,
-        };
+        let compiler = Compiler { fault, nodes, quiet_at, expects };
         compiler.compile(&mut plan)?;
     }
     plan.sort_by_key(|planned| planned.at);
@@ -86,10 +66,7 @@ pub(super) fn compile(
         let holds =
             |planned: &&Planned| planned.at <= at && planned.until.is_none_or(|until| until > at);
         if plan.iter().filter(links).filter(holds).count() > 128 {
-            return Err((
-                file.name.span(),
-                "more than 128 network faults at once".into(),
-            ));
+            return Err((file.name.span(), "more than 128 network faults at once".into()));
         }
     }
     Ok(plan)
@@ -120,31 +97,14 @@ impl Compiler<'_> {
     fn compile(&self, plan: &mut Vec<Planned>) -> Result<(), At> {
         self.check_keys()?;
         let at = self.time(&self.fault.at)?;
-        let lasts = self
-            .fault
-            .lasts
-            .as_ref()
-            .map(|lasts| self.time(lasts))
-            .transpose()?;
-        let every = self
-            .fault
-            .every
-            .as_ref()
-            .map_or(Ok(0), |every| self.time(every))?;
-        let times = self
-            .fault
-            .times
-            .as_ref()
-            .map_or(1, |times| *times.get_ref());
+        let lasts = self.fault.lasts.as_ref().map(|lasts| self.time(lasts)).transpose()?;
+        let every = self.fault.every.as_ref().map_or(Ok(0), |every| self.time(every))?;
+        let times = self.fault.times.as_ref().map_or(1, |times| *times.get_ref());
         if times == 0 || (times > 1 && every == 0) {
             let place = self.fault.times.as_ref().map_or(0..0, Spanned::span);
             return Err((place, "times must be at least 1, and needs every".into()));
         }
-        let stagger = self
-            .fault
-            .stagger
-            .as_ref()
-            .map_or(Ok(0), |step| self.time(step))?;
+        let stagger = self.fault.stagger.as_ref().map_or(Ok(0), |step| self.time(step))?;
         for round in 0..u64::from(times) {
             for (turn, act) in (0..).zip(self.acts()?) {
                 let at = at + round * every + turn * stagger;
@@ -170,9 +130,7 @@ impl Compiler<'_> {
             Act::Kill { .. } | Act::Leave(_) | Act::Revoke(_) => false,
             Act::Reset(_) | Act::Jump(..) | Act::Move(_) => false,
         };
-        let until = lasts
-            .map(|_| end)
-            .or_else(|| heals.then_some(self.quiet_at));
+        let until = lasts.map(|_| end).or_else(|| heals.then_some(self.quiet_at));
         Ok(Planned { at, until, act })
     }
 
@@ -224,23 +182,11 @@ impl Compiler<'_> {
         let each = |make: &dyn Fn(u32) -> Act| -> Result<Vec<Act>, At> {
             Ok(self.named_nodes()?.into_iter().map(make).collect())
         };
-        let power = self
-            .fault
-            .power
-            .as_ref()
-            .is_some_and(|power| *power.get_ref());
+        let power = self.fault.power.as_ref().is_some_and(|power| *power.get_ref());
         let disk = |fault| each(&move |node| Act::Disk(node, fault));
         match self.fault.kind.text() {
-            "kill" => each(&|node| Act::Kill {
-                node,
-                power,
-                wipe: false,
-            }),
-            "wipe" => each(&|node| Act::Kill {
-                node,
-                power,
-                wipe: true,
-            }),
+            "kill" => each(&|node| Act::Kill { node, power, wipe: false }),
+            "wipe" => each(&|node| Act::Kill { node, power, wipe: true }),
             "pause" => each(&Act::Pause),
             "slow" => {
                 let cost = self.time(self.word("cost", &self.fault.cost)?)?;
@@ -280,10 +226,7 @@ impl Compiler<'_> {
             "loss" => Change::Loss(self.share()?),
             "duplicate" => Change::Duplicate(self.share()?),
             "reorder" => {
-                let by = fault
-                    .by
-                    .as_ref()
-                    .map_or(Ok(100_000_000), |by| self.time(by))?;
+                let by = fault.by.as_ref().map_or(Ok(100_000_000), |by| self.time(by))?;
                 Change::Reorder(self.share()?, by)
             }
             "corrupt" => Change::Corrupt(self.share()?),
@@ -295,10 +238,7 @@ impl Compiler<'_> {
             }
             "bandwidth" => {
                 let rate = fault.rate.as_ref().ok_or_else(|| self.needs("rate"))?;
-                let queue = fault
-                    .queue
-                    .as_ref()
-                    .map_or(65_536, |queue| *queue.get_ref());
+                let queue = fault.queue.as_ref().map_or(65_536, |queue| *queue.get_ref());
                 if *rate.get_ref() == 0 {
                     return Err((rate.span(), "must be at least 1 byte a second".into()));
                 }
@@ -326,10 +266,7 @@ impl Compiler<'_> {
             for node in groups.get_ref().iter().flatten() {
                 self.exists(i64::from(*node), groups.span())?;
             }
-            return Ok(Links::Across {
-                groups: groups.get_ref().clone(),
-                forward_only,
-            });
+            return Ok(Links::Across { groups: groups.get_ref().clone(), forward_only });
         }
         if let Some(links) = &self.fault.links {
             let mut pairs = Vec::new();
@@ -353,17 +290,8 @@ impl Compiler<'_> {
     }
 
     fn named_nodes(&self) -> Result<Vec<u32>, At> {
-        let named = self
-            .fault
-            .nodes
-            .as_ref()
-            .ok_or_else(|| self.needs("nodes"))?;
-        let wrong = || {
-            (
-                named.span(),
-                "must be \"all\", \"any\" or a list of nodes".to_owned(),
-            )
-        };
+        let named = self.fault.nodes.as_ref().ok_or_else(|| self.needs("nodes"))?;
+        let wrong = || (named.span(), "must be \"all\", \"any\" or a list of nodes".to_owned());
         if named.get_ref().as_str() == Some("all") {
             return Ok((0..self.nodes).collect());
         }
@@ -381,11 +309,7 @@ impl Compiler<'_> {
     }
 
     fn share(&self) -> Result<u32, At> {
-        let share = self
-            .fault
-            .share
-            .as_ref()
-            .ok_or_else(|| self.needs("share"))?;
+        let share = self.fault.share.as_ref().ok_or_else(|| self.needs("share"))?;
         span::share(*share.get_ref()).map_err(|why| (share.span(), why))
     }
 
@@ -402,10 +326,7 @@ impl Compiler<'_> {
     }
 
     fn needs(&self, key: &str) -> At {
-        (
-            self.fault.kind.0.span(),
-            format!("{} needs {key}", self.fault.kind.text()),
-        )
+        (self.fault.kind.0.span(), format!("{} needs {key}", self.fault.kind.text()))
     }
 
     fn time(&self, word: &Word) -> Result<u64, At> {

@@ -24,17 +24,10 @@ pub fn span(text: &str) -> Result<u64, String> {
             "h" => 3_600_000_000_000_u64,
             _ => return Err(wrong()),
         };
-        sum = count
-            .checked_mul(unit)
-            .and_then(|span| sum.checked_add(span))
-            .ok_or_else(wrong)?;
+        sum = count.checked_mul(unit).and_then(|span| sum.checked_add(span)).ok_or_else(wrong)?;
         rest = &rest[unit_end..];
     }
-    if text.is_empty() {
-        Err(wrong())
-    } else {
-        Ok(sum)
-    }
+    if text.is_empty() { Err(wrong()) } else { Ok(sum) }
 }
 
 /// Parses a signed span such as `-3s`, in nanoseconds.
@@ -77,11 +70,7 @@ pub fn share(share: f64) -> Result<u32, String> {
     if !(0.0..=1.0).contains(&share) {
         return Err(format!("{share} is no share; it must be between 0 and 1"));
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0 to a million"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to a million")]
     Ok((share * 1_000_000.0).round() as u32)
 }
 
@@ -95,13 +84,8 @@ pub fn write(nanos: u64) -> String {
         (1_000_000, "ms"),
         (1_000, "us"),
     ];
-    let fits = units
-        .iter()
-        .find(|(unit, _)| nanos > 0 && nanos.is_multiple_of(*unit));
-    fits.map_or_else(
-        || format!("{nanos}ns"),
-        |(unit, name)| format!("{}{name}", nanos / unit),
-    )
+    let fits = units.iter().find(|(unit, _)| nanos > 0 && nanos.is_multiple_of(*unit));
+    fits.map_or_else(|| format!("{nanos}ns"), |(unit, name)| format!("{}{name}", nanos / unit))
 }
 
 #[cfg(test)]

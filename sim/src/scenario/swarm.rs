@@ -60,18 +60,10 @@ pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Res
     let most = swarm.most.as_ref().map_or(3, |most| *most.get_ref());
     let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;
     let quiet_at = timed(&file.duration)?.saturating_sub(quiet);
-    let mut drawer = Drawer {
-        nodes: *file.nodes.get_ref(),
-        quiet_at,
-        choices,
-        asked: 0,
-    };
+    let mut drawer = Drawer { nodes: *file.nodes.get_ref(), quiet_at, choices, asked: 0 };
     for (place, kind) in (0..).zip(&kinds) {
         let on = drawer.choices.choose("swarm.kind", [place, 0], 2) == 1;
-        let count = drawer
-            .choices
-            .choose("swarm.count", [place, 0], most.max(1))
-            + 1;
+        let count = drawer.choices.choose("swarm.count", [place, 0], most.max(1)) + 1;
         for turn in 0..if on { count } else { 0 } {
             drawer.asked = (place << 16) | (turn << 8);
             file.fault.push(drawer.fault(kind));
@@ -105,11 +97,8 @@ impl Drawer<'_> {
         let room = self.quiet_at.saturating_sub(at).max(1);
         let lasts = MS * 100 + self.number(room / 2);
         let lasts = lasts.min(room).min(120_000 * MS);
-        let mut fault = Fault {
-            kind: Word::new(kind),
-            at: Word::new(&span::write(at)),
-            ..Fault::default()
-        };
+        let mut fault =
+            Fault { kind: Word::new(kind), at: Word::new(&span::write(at)), ..Fault::default() };
         let instant = matches!(kind, "reset" | "move" | "jump");
         fault.lasts = (!instant).then(|| Word::new(&span::write(lasts)));
         self.strength(kind, &mut fault);
@@ -126,11 +115,8 @@ impl Drawer<'_> {
             "tamper" => self.share(fault, 2),
             "delay" => {
                 let most = MS + self.number(300 * MS);
-                fault.delay = Some(Word::new(&format!(
-                    "{}..{}",
-                    span::write(MS),
-                    span::write(most)
-                )));
+                fault.delay =
+                    Some(Word::new(&format!("{}..{}", span::write(MS), span::write(most))));
             }
             "bandwidth" => fault.rate = Some(unplaced(20_000 + self.number(1_000_000))),
             "mtu" => fault.bytes = Some(unplaced(1_200)),
@@ -144,9 +130,7 @@ impl Drawer<'_> {
 
     fn node_strength(&mut self, kind: &str, fault: &mut Fault) {
         let node = i64::try_from(self.number(u64::from(self.nodes))).expect("a node fits");
-        fault.nodes = Some(unplaced(toml::Value::Array(vec![toml::Value::Integer(
-            node,
-        )])));
+        fault.nodes = Some(unplaced(toml::Value::Array(vec![toml::Value::Integer(node)])));
         match kind {
             "kill" | "wipe" => fault.power = Some(unplaced(self.number(2) == 1)),
             "slow" => fault.cost = Some(Word::new(&span::write(MS / 10 + self.number(20 * MS)))),
@@ -185,8 +169,7 @@ impl Drawer<'_> {
     /// Draws below `bound`, at a site of its own (T14).
     fn number(&mut self, bound: u64) -> u64 {
         self.asked += 1;
-        self.choices
-            .choose("swarm.strength", [self.asked, 0], bound.max(1))
+        self.choices.choose("swarm.strength", [self.asked, 0], bound.max(1))
     }
 }
 

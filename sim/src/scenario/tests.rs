@@ -35,11 +35,7 @@ fn refused(from: &str, to: &str) -> Wrong {
 #[test]
 fn a_right_scenario_becomes_a_plan_in_order_of_time() {
     let resolved = Scenario::parse("s.toml", GOOD).unwrap().resolve(1).unwrap();
-    let at: Vec<u64> = resolved
-        .plan
-        .iter()
-        .map(|planned| planned.at / 1_000_000_000)
-        .collect();
+    let at: Vec<u64> = resolved.plan.iter().map(|planned| planned.at / 1_000_000_000).collect();
     assert_eq!(at, [10, 11, 30, 31, 60]);
     assert_eq!(resolved.plan[4].until, Some(120_000_000_000));
 }
@@ -50,58 +46,20 @@ fn mistakes_are_refused_with_their_place_and_what_would_be_right() {
         ("quiet", "qiet", "6:1", "unknown field"),
         ("nodes = 5", "nodes = \"five\"", "4:9", "invalid type"),
         ("loss = 0.01", "loss = 1.5", "10:8", "between 0 and 1"),
-        (
-            "[2, 3, 4]",
-            "[2, 3, 9]",
-            "16:10",
-            "no node 9; there are 0 to 4",
-        ),
+        ("[2, 3, 4]", "[2, 3, 9]", "16:10", "no node 9; there are 0 to 4"),
         ("\"60s\"\nfor", "\"60\"\nfor", "14:6", "no span of time"),
-        (
-            "\"partition\"",
-            "\"particion\"",
-            "13:8",
-            "there are partition",
-        ),
-        (
-            "groups =",
-            "share = 0.5\ngroups =",
-            "16:9",
-            "partition has no share",
-        ),
-        (
-            "stagger = \"1s\"",
-            "share = 0.5",
-            "23:9",
-            "kill has no share",
-        ),
-        (
-            "at = \"60s\"",
-            "at = \"170s\"",
-            "14:6",
-            "quiet period begins at 3m",
-        ),
-        (
-            "quiet = \"2m\"",
-            "quiet = \"9m\"",
-            "6:9",
-            "shorter than duration",
-        ),
+        ("\"partition\"", "\"particion\"", "13:8", "there are partition"),
+        ("groups =", "share = 0.5\ngroups =", "16:9", "partition has no share"),
+        ("stagger = \"1s\"", "share = 0.5", "23:9", "kill has no share"),
+        ("at = \"60s\"", "at = \"170s\"", "14:6", "quiet period begins at 3m"),
+        ("quiet = \"2m\"", "quiet = \"9m\"", "6:9", "shorter than duration"),
         ("nodes = [0, 1]", "nodes = \"some\"", "22:9", "\"all\""),
         ("\"kill\"", "\"rot\"", "19:8", "beyond what a node survives"),
-        (
-            "[network]",
-            "[config]\nprobe_timeout = \"2s\"\n[network]",
-            "9:17",
-            "0.55 period",
-        ),
+        ("[network]", "[config]\nprobe_timeout = \"2s\"\n[network]", "9:17", "0.55 period"),
     ];
     for (from, to, place, what) in cases {
         let wrong = refused(from, to).to_string();
-        assert!(
-            wrong.starts_with(&format!("s.toml:{place}: ")),
-            "{wrong} should be at {place}"
-        );
+        assert!(wrong.starts_with(&format!("s.toml:{place}: ")), "{wrong} should be at {place}");
         assert!(wrong.contains(what), "{wrong} should say {what}");
     }
 }
@@ -143,11 +101,7 @@ fn every_kind_of_fault_can_be_written() {
 
 fn swarm() -> Scenario {
     let text = GOOD.split("[[fault]]").next().unwrap().to_owned();
-    Scenario::parse(
-        "w.toml",
-        &format!("{text}\n[swarm]\nknobs = true\nnodes = [3, 7]\n"),
-    )
-    .unwrap()
+    Scenario::parse("w.toml", &format!("{text}\n[swarm]\nknobs = true\nnodes = [3, 7]\n")).unwrap()
 }
 
 #[test]
@@ -166,10 +120,7 @@ fn a_resolved_swarm_reads_back_as_the_same_plan() {
     for seed in 0..50 {
         let resolved = swarm().resolve(seed).unwrap();
         let text = toml::to_string(&resolved.file).unwrap();
-        let again = Scenario::parse("f.toml", &text)
-            .unwrap()
-            .resolve(seed)
-            .unwrap();
+        let again = Scenario::parse("f.toml", &text).unwrap().resolve(seed).unwrap();
         assert_eq!(again.plan, resolved.plan);
         assert_eq!(again.config, resolved.config);
         assert_eq!(again.nodes, resolved.nodes);

@@ -47,9 +47,7 @@ fn operation(
     file: &mut File,
     which: impl Fn(&mut crate::scenario::file::Workload) -> &mut Option<Spanned<f64>>,
 ) -> bool {
-    file.workload
-        .as_mut()
-        .is_some_and(|work| which(work).take().is_some())
+    file.workload.as_mut().is_some_and(|work| which(work).take().is_some())
 }
 
 /// Measures a case; `None` if its duration cannot be read.
@@ -72,29 +70,17 @@ pub(super) fn size(case: &Case) -> Option<Size> {
 pub(super) fn time(case: &Case, at: u64) -> Option<Case> {
     let mut case = case.clone();
     let duration = span::span(case.file.duration.get_ref()).ok()?;
-    let quiet = case
-        .file
-        .quiet
-        .as_ref()
-        .map_or(Some(0), |q| span::span(q.get_ref()).ok())?;
+    let quiet = case.file.quiet.as_ref().map_or(Some(0), |q| span::span(q.get_ref()).ok())?;
     if at >= duration {
         return None;
     }
     let quiet_at = (duration - quiet).min(at);
     case.file.duration = Spanned::new(0..0, span::write(at));
-    case.file.quiet = case
-        .file
-        .quiet
-        .map(|_| Spanned::new(0..0, span::write(at - quiet_at)));
-    case.file
-        .fault
-        .retain(|fault| span::span(fault.at.text()).is_ok_and(|begin| begin < quiet_at));
+    case.file.quiet = case.file.quiet.map(|_| Spanned::new(0..0, span::write(at - quiet_at)));
+    case.file.fault.retain(|fault| span::span(fault.at.text()).is_ok_and(|begin| begin < quiet_at));
     for fault in &mut case.file.fault {
         let begin = span::span(fault.at.text()).ok()?;
-        let lasts = fault
-            .lasts
-            .as_ref()
-            .and_then(|lasts| span::span(lasts.text()).ok());
+        let lasts = fault.lasts.as_ref().and_then(|lasts| span::span(lasts.text()).ok());
         if lasts.is_some_and(|lasts| begin + lasts > quiet_at) {
             fault.lasts = Some(Word::new(&span::write(quiet_at - begin)));
         }
@@ -122,9 +108,7 @@ fn keep(fault: &mut Fault, fewer: u32) -> bool {
         *named = Spanned::new(0..0, toml::Value::Array(list));
     }
     if let Some(links) = &mut fault.links {
-        links
-            .get_mut()
-            .retain(|[from, to]| *from < fewer && *to < fewer);
+        links.get_mut().retain(|[from, to]| *from < fewer && *to < fewer);
         if links.get_ref().is_empty() {
             return false;
         }

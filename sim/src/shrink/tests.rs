@@ -20,10 +20,7 @@ impl Checker<Ring> for Once {
         let newest = ring.seen.back();
         let before = ring.seen.len().saturating_sub(1);
         match newest.filter(|number| ring.seen.iter().take(before).any(|seen| seen == *number)) {
-            Some(number) => Err(format!(
-                "datagram {number} came twice to node {}",
-                step.node
-            )),
+            Some(number) => Err(format!("datagram {number} came twice to node {}", step.node)),
             None => Ok(()),
         }
     }
@@ -36,11 +33,7 @@ impl Checker<Ring> for Once {
 fn lab() -> Lab<Ring> {
     Lab {
         known: Known::default().with("ONCE", |_| Box::new(Once)),
-        kind: RingKind {
-            in_flight: 0,
-            period: 10_000_000,
-            streams: true,
-        },
+        kind: RingKind { in_flight: 0, period: 10_000_000, streams: true },
         saboteurs: Vec::new(),
     }
 }
@@ -94,12 +87,7 @@ groups = [[0, 1], [2, 3, 4, 5]]
 
 fn planted() -> Case {
     let scenario = Scenario::parse("planted.toml", PLANTED).unwrap();
-    Case {
-        file: scenario.resolve(7).unwrap().file,
-        seed: 7,
-        overrides: vec![],
-        saboteur: None,
-    }
+    Case { file: scenario.resolve(7).unwrap().file, seed: 7, overrides: vec![], saboteur: None }
 }
 
 #[test]
@@ -114,10 +102,7 @@ fn a_planted_failure_shrinks_to_the_one_fault_that_causes_it() {
     assert_eq!(after.nodes, 2, "the link needs both its ends");
     assert!(after.duration < 6_000_000_000, "{after:?}");
     assert!(shrunk.case.file.workload.is_none());
-    let again = lab()
-        .run_case(&shrunk.case, Keep::default())
-        .unwrap()
-        .outcome;
+    let again = lab().run_case(&shrunk.case, Keep::default()).unwrap().outcome;
     assert_eq!(again.ended, Ended::Violated(shrunk.violation));
     assert_eq!(again.hash, shrunk.hash);
 }
@@ -147,10 +132,7 @@ fn a_failure_file_reads_back_as_the_same_run() {
     });
     let failure = crate::failure::Failure::new(&written, &violation, ran.outcome.hash, &path);
     failure.write(&path).unwrap();
-    let read = crate::failure::Failure::read(&path)
-        .unwrap()
-        .case()
-        .unwrap();
+    let read = crate::failure::Failure::read(&path).unwrap().case().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(read.overrides, written.overrides);
     let again = lab().run_case(&read, Keep::default()).unwrap().outcome;

@@ -36,10 +36,7 @@ impl Fractions {
     #[must_use]
     pub fn within(&self, permille: usize) -> u64 {
         let at = (self.0.len() * permille).div_ceil(1_000);
-        self.0
-            .get(at.saturating_sub(1))
-            .copied()
-            .unwrap_or(u64::MAX)
+        self.0.get(at.saturating_sub(1)).copied().unwrap_or(u64::MAX)
     }
 
     /// Returns how many thousandths of the runs stayed within `bound`.
@@ -76,12 +73,7 @@ pub struct Rates {
 /// Repeats a measurement over `runs` seeds.
 fn sample(setup: &Setup, runs: u32, one: impl Fn(Setup) -> Option<u64>) -> Fractions {
     let seeds = 0..u64::from(runs);
-    let run = |seed| {
-        one(Setup {
-            seed: setup.seed.wrapping_add(seed),
-            ..setup.clone()
-        })
-    };
+    let run = |seed| one(Setup { seed: setup.seed.wrapping_add(seed), ..setup.clone() });
     Fractions::of(seeds.map(|seed| run(seed).unwrap_or(u64::MAX)).collect())
 }
 
@@ -122,9 +114,7 @@ pub fn crash_known(setup: &Setup, runs: u32) -> Fractions {
     sample(setup, runs, |setup| {
         let (mut world, victim) = some_moment(setup);
         world.crash(victim);
-        world.run_until(3_600 * SECOND, 100 * MS, |world| {
-            world.all_hold(victim, State::Dead)
-        })
+        world.run_until(3_600 * SECOND, 100 * MS, |world| world.all_hold(victim, State::Dead))
     })
 }
 
@@ -199,11 +189,7 @@ pub fn rates(setup: &Setup, span: Duration) -> Rates {
 #[must_use]
 pub fn slow_members(setup: &Setup, slow: u32, runs: u32, span: Duration) -> u64 {
     let run = |seed: u64| {
-        let setup = Setup {
-            seed: setup.seed.wrapping_add(seed),
-            record: false,
-            ..setup.clone()
-        };
+        let setup = Setup { seed: setup.seed.wrapping_add(seed), record: false, ..setup.clone() };
         let members = setup.members;
         let mut choices = machines::Choices::new(setup.seed).scoped(u64::MAX);
         let mut world = SwimOnly::settled(setup);
@@ -271,11 +257,7 @@ pub fn accuracy(setup: &Setup, runs: u32, span: Duration) -> u64 {
 /// [`Sabotage::NoBuddy`] does the rest. Without a health score a Nack has no effect.
 #[must_use]
 pub fn without_lifeguard(config: &SwimConfig) -> SwimConfig {
-    SwimConfig {
-        health_max: 0,
-        suspicion_max: 1,
-        ..config.clone()
-    }
+    SwimConfig { health_max: 0, suspicion_max: 1, ..config.clone() }
 }
 
 /// Measures this thread's time on a core where the system tells it, else wall time: other
@@ -287,10 +269,7 @@ struct Stopwatch {
 
 impl Stopwatch {
     fn start() -> Self {
-        Self {
-            wall: Wall::now(),
-            cpu: cpu_nanos(),
-        }
+        Self { wall: Wall::now(), cpu: cpu_nanos() }
     }
 
     fn nanos(&self) -> u64 {
@@ -310,10 +289,7 @@ fn cpu_nanos() -> Option<u64> {
 /// Returns member-seconds of a quiet cluster simulated per second of this core (C170).
 #[must_use]
 pub fn bench(members: u32, span: Duration) -> u64 {
-    let setup = Setup {
-        record: false,
-        ..Setup::new(1, members)
-    };
+    let setup = Setup { record: false, ..Setup::new(1, members) };
     let mut world = SwimOnly::settled(setup);
     world.run(2 * SECOND);
     let start = Stopwatch::start();
@@ -369,10 +345,7 @@ pub fn report(scale: u32) -> String {
 }
 
 fn lossy(members: u32, loss_permille: u32) -> Setup {
-    Setup {
-        loss_permille,
-        ..Setup::new(1, members)
-    }
+    Setup { loss_permille, ..Setup::new(1, members) }
 }
 
 fn suspicion_rows(out: &mut String, scale: u32) {
@@ -427,11 +400,7 @@ fn spread_rows(out: &mut String, scale: u32) {
 
 fn accuracy_row(out: &mut String, scale: u32) {
     let (members, runs, minutes) = (16, 25 * scale, 36);
-    let got = accuracy(
-        &Setup::new(1, members),
-        runs,
-        Duration::from_secs(minutes * 60),
-    );
+    let got = accuracy(&Setup::new(1, members), runs, Duration::from_secs(minutes * 60));
     let hours = u64::from(members * runs) * minutes / 60;
     let _ = writeln!(
         out,

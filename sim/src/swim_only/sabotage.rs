@@ -86,38 +86,18 @@ impl Sabotage {
         };
         let accused = matches!(held.state, State::Suspect | State::Dead);
         match (self, fact) {
-            (
-                Self::AliveAtEqualLife,
-                Fact::Alive {
-                    node,
-                    life,
-                    addr,
-                    meta,
-                },
-            ) if accused && life == held.life => Fact::Alive {
-                node,
-                life: above,
-                addr,
-                meta,
-            },
-            (
-                Self::LastWriterWins,
-                Fact::Suspect {
-                    node,
-                    life,
-                    accuser,
-                },
-            ) if held.state == State::Alive && life < held.life => Fact::Suspect {
-                node,
-                life: above,
-                accuser,
-            },
+            (Self::AliveAtEqualLife, Fact::Alive { node, life, addr, meta })
+                if accused && life == held.life =>
+            {
+                Fact::Alive { node, life: above, addr, meta }
+            }
+            (Self::LastWriterWins, Fact::Suspect { node, life, accuser })
+                if held.state == State::Alive && life < held.life =>
+            {
+                Fact::Suspect { node, life: above, accuser }
+            }
             (Self::LeftBelowDead, Fact::Left { node, .. }) if held.state != State::Left => {
-                Fact::Dead {
-                    node,
-                    life: held.life,
-                    accuser: node,
-                }
+                Fact::Dead { node, life: held.life, accuser: node }
             }
             (_, fact) => fact,
         }
@@ -135,24 +115,11 @@ impl Sabotage {
             {
                 None
             }
-            (
-                Self::NoBuddy,
-                Output::Send {
-                    to,
-                    addr,
-                    lane,
-                    mut message,
-                },
-            ) => {
+            (Self::NoBuddy, Output::Send { to, addr, lane, mut message }) => {
                 if swim.gossip_queue() == 0 {
                     message.entries.retain(|entry| !accuses(entry, to));
                 }
-                Some(Output::Send {
-                    to,
-                    addr,
-                    lane,
-                    message,
-                })
+                Some(Output::Send { to, addr, lane, message })
             }
             (_, output) => Some(output),
         }

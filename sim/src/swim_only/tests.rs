@@ -52,35 +52,18 @@ fn gapless(world: &SwimOnly) -> bool {
         let due = next.insert(seen.observer, seen.index + 1);
         due.is_none_or(|due| due == seen.index)
     });
-    follows
-        && next
-            .iter()
-            .all(|(n, next)| world.swim(*n).snapshot().index == *next)
+    follows && next.iter().all(|(n, next)| world.swim(*n).snapshot().index == *next)
 }
 
 fn setup(seed: u64, members: u32, sabotage: Sabotage) -> Setup {
-    Setup {
-        sabotage,
-        ..Setup::new(seed, members)
-    }
+    Setup { sabotage, ..Setup::new(seed, members) }
 }
 
 /// Lets `from` tell `to` that `about` is suspected in `life`.
 fn accuse(world: &mut SwimOnly, (from, to): (u32, u32), about: u32, life: Life) {
-    let fact = Fact::Suspect {
-        node: node_id(about),
-        life,
-        accuser: node_id(from),
-    };
-    let message = Message {
-        body: Body::Gossip,
-        entries: vec![Entry::Fact(fact)],
-    };
-    let input = Input::Received {
-        from: node_id(from),
-        lane: Lane::Datagram,
-        message,
-    };
+    let fact = Fact::Suspect { node: node_id(about), life, accuser: node_id(from) };
+    let message = Message { body: Body::Gossip, entries: vec![Entry::Fact(fact)] };
+    let input = Input::Received { from: node_id(from), lane: Lane::Datagram, message };
     world.tell(to, input);
 }
 
@@ -130,20 +113,12 @@ fn echo(sabotage: Sabotage) -> Result<(), String> {
     let mut rows = Rows::default();
     let life = world.swim(3).life();
     accuse(&mut world, (1, 2), 3, life);
-    let fact = Fact::Alive {
-        node: node_id(3),
-        life,
-        addr: node_addr(3),
-        meta: Meta::EMPTY,
-    };
+    let fact = Fact::Alive { node: node_id(3), life, addr: node_addr(3), meta: Meta::EMPTY };
     world.crash(3);
     let input = Input::Received {
         from: node_id(1),
         lane: Lane::Datagram,
-        message: Message {
-            body: Body::Gossip,
-            entries: vec![Entry::Fact(fact)],
-        },
+        message: Message { body: Body::Gossip, entries: vec![Entry::Fact(fact)] },
     };
     world.tell(2, input);
     rows.check(&world)
@@ -156,16 +131,11 @@ fn c136_catches_machines_that_accept_alive_at_equal_life() {
 }
 
 fn crash(sabotage: Sabotage, seed: u64) -> Option<u64> {
-    let mut world = SwimOnly::settled(Setup {
-        loss_permille: 100,
-        ..setup(seed, 8, sabotage)
-    });
+    let mut world = SwimOnly::settled(Setup { loss_permille: 100, ..setup(seed, 8, sabotage) });
     world.run(3 * SECOND);
     world.crash(4);
     let bound = Bounds::crash_at(&SwimConfig::of(Profile::Lan), 8, 8);
-    world.run_until(nanos(bound), SECOND / 10, |world| {
-        world.all_hold(4, State::Dead)
-    })
+    world.run_until(nanos(bound), SECOND / 10, |world| world.all_hold(4, State::Dead))
 }
 
 #[test]
@@ -209,9 +179,7 @@ fn mass_restart(sabotage: Sabotage) -> bool {
         world.restart(n, seeds);
     }
     let heal = nanos(world.bounds().heal);
-    let agreed = world
-        .run_until(heal, SECOND / 10, SwimOnly::all_agree)
-        .is_some();
+    let agreed = world.run_until(heal, SECOND / 10, SwimOnly::all_agree).is_some();
     let fenced = world.able().all(|n| {
         let mut members = world.swim(n).members();
         members.all(|member| member.life.session == Session(2))
@@ -250,11 +218,7 @@ fn c143_catches_a_revival_without_a_join() {
         let joins = |seen: &&Seen| seen.kind == MemberEventKind::Join;
         (gapless(&world), world.seen().iter().filter(joins).count())
     };
-    assert_eq!(
-        revived(Sabotage::None),
-        (true, 10),
-        "five and five come back"
-    );
+    assert_eq!(revived(Sabotage::None), (true, 10), "five and five come back");
     assert!(!revived(Sabotage::NoJoinOnRevival).0);
 }
 
@@ -282,11 +246,7 @@ fn a_quiet_cluster_sends_two_datagrams_and_eighty_bytes_a_period() {
 
 #[test]
 fn loss_alone_kills_nobody() {
-    let lossy = Setup {
-        loss_permille: 100,
-        delay_spread: 50_000_000,
-        ..Setup::new(5, 32)
-    };
+    let lossy = Setup { loss_permille: 100, delay_spread: 50_000_000, ..Setup::new(5, 32) };
     let got = rates(&lossy, Duration::from_secs(300));
     assert_eq!(got.false_deaths, 0, "C165");
     assert!(got.suspected_milli <= 10, "C165: {got:?}");
@@ -304,26 +264,17 @@ fn late_members_and_loss_kill_nobody() {
 fn lifeguard_spares_slow_members() {
     let span = Duration::from_secs(300);
     let on = Setup::new(1, 32);
-    let off = Setup {
-        config: without_lifeguard(&on.config),
-        sabotage: Sabotage::NoBuddy,
-        ..on.clone()
-    };
+    let off =
+        Setup { config: without_lifeguard(&on.config), sabotage: Sabotage::NoBuddy, ..on.clone() };
     let with = slow_members(&on, 4, 2, span);
     let without = slow_members(&off, 4, 2, span);
-    assert!(
-        without >= 50 * with.max(1),
-        "C164: {with} against {without}"
-    );
+    assert!(without >= 50 * with.max(1), "C164: {with} against {without}");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
-        let mut world = SwimOnly::settled(Setup {
-            loss_permille: 50,
-            ..Setup::new(seed, 12)
-        });
+        let mut world = SwimOnly::settled(Setup { loss_permille: 50, ..Setup::new(seed, 12) });
         world.crash(1);
         world.run(60 * SECOND);
         (world.traffic(), world.seen().to_vec())

@@ -42,8 +42,7 @@ impl<G: Guest> World<G> {
             Act::Forge(_) => self.agenda.push(self.now, Due::Forge(entry)),
         }
         if planned.until.is_none() {
-            self.active
-                .retain(|other| *other != entry || is_state(&planned));
+            self.active.retain(|other| *other != entry || is_state(&planned));
         }
         self.tell(&planned.act);
     }
@@ -210,9 +209,7 @@ impl<G: Guest> World<G> {
             self.agenda.push(self.now + every, Due::Forge(entry));
         }
         let how = self.choices.choose("forge.how", [0, 0], 6);
-        let node = self
-            .choices
-            .choose("forge.to", [0, 0], u64::from(self.setup.nodes));
+        let node = self.choices.choose("forge.to", [0, 0], u64::from(self.setup.nodes));
         let node = u32::try_from(node).expect("below the count of nodes");
         let Some(bytes) = self.forged(how) else {
             return;
@@ -235,9 +232,7 @@ impl<G: Guest> World<G> {
         let place = self.choices.choose("forge.what", [0, 0], held);
         let mut bytes = tape.get(usize::try_from(place).ok()?)?.clone();
         let length = bytes.len() as u64;
-        let at = self
-            .choices
-            .choose("forge.where", [0, 0], length.max(1) * 8);
+        let at = self.choices.choose("forge.where", [0, 0], length.max(1) * 8);
         let byte = usize::try_from(at / 8).ok()?;
         match how {
             2 if !bytes.is_empty() => bytes[byte] ^= 1 << (at % 8),
@@ -264,15 +259,7 @@ impl<G: Guest> World<G> {
         host.conns.insert(conn.0, (u32::MAX, 1));
         let entropy = self.entropy(node);
         let source = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
-        self.later(
-            node,
-            self.now,
-            Input::Accepted {
-                conn,
-                source,
-                entropy,
-            },
-        );
+        self.later(node, self.now, Input::Accepted { conn, source, entropy });
         self.later(node, self.now + 1, Input::Bytes { conn, bytes });
         self.later(node, self.now + 1_000_000, Input::Closed { conn });
     }

@@ -28,11 +28,7 @@ impl<G: Guest> World<G> {
                 let entropy = self.entropy(node);
                 self.later(node, self.now, Input::Drawn { conn, entropy });
             }
-            Output::StoreSession {
-                session,
-                offset,
-                bytes,
-            } => {
+            Output::StoreSession { session, offset, bytes } => {
                 let epoch = self.hosts[node as usize].epoch;
                 self.store(node, epoch, (session, offset, bytes));
             }
@@ -55,31 +51,14 @@ impl<G: Guest> World<G> {
         if let Some(tape) = &mut self.tape {
             remember(tape, &bytes);
         }
-        match self
-            .net
-            .datagram(node, to, bytes.len(), self.now, &mut self.choices)
-        {
+        match self.net.datagram(node, to, bytes.len(), self.now, &mut self.choices) {
             Fate::Lost => {}
-            Fate::Arrives {
-                at,
-                copy_at: None,
-                corrupt: false,
-            } => {
+            Fate::Arrives { at, copy_at: None, corrupt: false } => {
                 self.agenda.push(at, Due::Datagram { to, bytes });
             }
-            Fate::Arrives {
-                at,
-                copy_at,
-                corrupt,
-            } => {
+            Fate::Arrives { at, copy_at, corrupt } => {
                 if let Some(copy_at) = copy_at {
-                    self.agenda.push(
-                        copy_at,
-                        Due::Datagram {
-                            to,
-                            bytes: bytes.clone(),
-                        },
-                    );
+                    self.agenda.push(copy_at, Due::Datagram { to, bytes: bytes.clone() });
                 }
                 let mut bytes = bytes;
                 if corrupt {
@@ -102,43 +81,24 @@ impl<G: Guest> World<G> {
     /// Gives an input to the present process of `node`, at `at`.
     pub(super) fn later(&mut self, node: u32, at: u64, input: Input) {
         let epoch = self.hosts[node as usize].epoch;
-        self.agenda.push(
-            at,
-            Due::Input {
-                node,
-                epoch,
-                input: Box::new(input),
-            },
-        );
+        self.agenda.push(at, Due::Input { node, epoch, input: Box::new(input) });
     }
 
     /// Draws entropy for a node: a keyed hash of the seed, so that no run shares it (T10).
     pub(super) fn entropy(&mut self, node: u32) -> Entropy {
         let host = &mut self.hosts[node as usize];
         host.drawn += 1;
-        let key = mix(
-            self.setup.seed ^ 0x0065_6e74_726f_7079,
-            host.id.entity() ^ host.drawn,
-        );
+        let key = mix(self.setup.seed ^ 0x0065_6e74_726f_7079, host.id.entity() ^ host.drawn);
         let mut bytes = [0; 64];
         for (word, part) in (1_u64..).zip(bytes.chunks_exact_mut(8)) {
-            let drawn = mix(
-                key ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                0xd6e8_feb8_6659_fd93,
-            );
+            let drawn = mix(key ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0xd6e8_feb8_6659_fd93);
             part.copy_from_slice(&drawn.to_le_bytes());
         }
         Entropy(bytes)
     }
 
     fn told(&mut self, node: u32, output: &Output) {
-        let left = matches!(
-            output,
-            Output::Reply {
-                reply: Reply::Left,
-                ..
-            }
-        );
+        let left = matches!(output, Output::Reply { reply: Reply::Left, .. });
         match self.clients.heard(node, output, &mut self.choices) {
             Reaction::None => {}
             Reaction::Call(after, call, request) => {

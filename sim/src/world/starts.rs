@@ -28,8 +28,7 @@ pub(super) fn hosts<G: Guest>(setup: &Setup<G>) -> Vec<Host<G>> {
     let first = mix(setup.seed ^ 0x6b65_7973, 0xd6e8_feb8_6659_fd93);
     let pool = KEYS.max(u64::from(setup.nodes));
     let keys = (0..u64::from(setup.nodes)).map(|node| secret((first % pool + node) % pool));
-    keys.map(|secret| Host::new(secret, NodeId::of_key(&G::public_key(&secret))))
-        .collect()
+    keys.map(|secret| Host::new(secret, NodeId::of_key(&G::public_key(&secret)))).collect()
 }
 
 /// Returns the allowlist of a run, less `revoked`.
@@ -69,10 +68,8 @@ impl<G: Guest> World<G> {
             Ok(session) => {
                 let host = &mut self.hosts[node as usize];
                 host.session = session;
-                let (epoch, at) = (
-                    host.epoch,
-                    self.now.max(host.disk.faults.stalled_until) + STORE,
-                );
+                let (epoch, at) =
+                    (host.epoch, self.now.max(host.disk.faults.stalled_until) + STORE);
                 self.agenda.push(at, Due::Booted { node, epoch });
             }
             Err(refusal) => self.refuse(node, refusal),
@@ -81,17 +78,12 @@ impl<G: Guest> World<G> {
 
     fn count_up(&mut self, node: u32) -> Result<Session, Refusal> {
         let host = &mut self.hosts[node as usize];
-        let file = host
-            .disk
-            .read(File::Session)
-            .map_err(|_| Refusal::Unreadable)?;
+        let file = host.disk.read(File::Session).map_err(|_| Refusal::Unreadable)?;
         let file = (!file.is_empty()).then_some(file);
         let session = identity::next_session(file.as_deref(), host.id)?;
         let (offset, bytes) = identity::session_slot(session, host.id);
         let offset = usize::try_from(offset).expect("the session file has 32 bytes");
-        let written = host
-            .disk
-            .write(File::Session, offset, &bytes, node, &mut self.choices);
+        let written = host.disk.write(File::Session, offset, &bytes, node, &mut self.choices);
         written.map_err(|_| Refusal::DiskFull)?;
         Ok(session)
     }
@@ -120,11 +112,7 @@ impl<G: Guest> World<G> {
         let instance = Instance(mix(self.setup.seed ^ host.id.entity(), host.drawn));
         let addr = address(node, host.moves);
         let stranger = node >= self.setup.nodes - self.setup.strangers;
-        let allowed = if stranger {
-            Arc::new(Allowed::Any)
-        } else {
-            self.allowed.clone()
-        };
+        let allowed = if stranger { Arc::new(Allowed::Any) } else { self.allowed.clone() };
         let scope = u64::from(epoch) << 32 | u64::from(node + 1);
         let choices = machines::Choices::new(self.setup.seed).scoped(scope);
         let birth = Birth {
@@ -162,12 +150,7 @@ impl<G: Guest> World<G> {
         let others = (0..friends).filter(|other| *other != node);
         let others = others.take(self.setup.contacts as usize);
         let moves = |other: u32| self.hosts[other as usize].moves;
-        others
-            .map(|other| Seed {
-                addr: address(other, moves(other)),
-                node: None,
-            })
-            .collect()
+        others.map(|other| Seed { addr: address(other, moves(other)), node: None }).collect()
     }
 
     /// The node burnt a session while it runs (C27): write it, sync it, say so.
@@ -178,10 +161,7 @@ impl<G: Guest> World<G> {
         }
         let (session, offset, bytes) = what;
         let offset = usize::try_from(offset).expect("the session file has 32 bytes");
-        match host
-            .disk
-            .write(File::Session, offset, &bytes, node, &mut self.choices)
-        {
+        match host.disk.write(File::Session, offset, &bytes, node, &mut self.choices) {
             Ok(()) => {
                 host.disk.sync(File::Session);
                 host.session = session;
@@ -191,14 +171,7 @@ impl<G: Guest> World<G> {
             }
             Err(DiskError::Full | DiskError::Read) => {
                 let at = self.now + AGAIN;
-                self.agenda.push(
-                    at,
-                    Due::Store {
-                        node,
-                        epoch,
-                        what: Box::new(what),
-                    },
-                );
+                self.agenda.push(at, Due::Store { node, epoch, what: Box::new(what) });
             }
         }
     }

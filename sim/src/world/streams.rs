@@ -23,19 +23,12 @@ impl<G: Guest> World<G> {
         let epoch = self.hosts[node as usize].epoch;
         let target = self.reached(addr);
         let index = u32::try_from(self.streams.len()).expect("fewer than 2^32 streams");
-        self.streams
-            .push(Stream::dialled(node, epoch, conn.0, target.unwrap_or(node)));
+        self.streams.push(Stream::dialled(node, epoch, conn.0, target.unwrap_or(node)));
         self.hosts[node as usize].conns.insert(conn.0, (index, 0));
         match target {
             Some(to) => {
                 let at = self.net.segment(node, to, 40, self.now, &mut self.choices);
-                self.agenda.push(
-                    at,
-                    Due::Syn {
-                        stream: index,
-                        attempt: 0,
-                    },
-                );
+                self.agenda.push(at, Due::Syn { stream: index, attempt: 0 });
             }
             None => {
                 let at = self.now + 2 * self.setup.plain.delay_min + 1;
@@ -55,13 +48,7 @@ impl<G: Guest> World<G> {
                 return self.unreachable(index);
             }
             let at = self.now + (SYN_AGAIN << attempt);
-            self.agenda.push(
-                at,
-                Due::Syn {
-                    stream: index,
-                    attempt: attempt + 1,
-                },
-            );
+            self.agenda.push(at, Due::Syn { stream: index, attempt: attempt + 1 });
             return;
         }
         let back = self.net.segment(to, from, 40, self.now, &mut self.choices);
@@ -71,13 +58,7 @@ impl<G: Guest> World<G> {
         }
         self.accept(index, from, to);
         self.streams[index as usize].ends[0].last_arrival = back;
-        self.agenda.push(
-            back,
-            Due::SynAck {
-                stream: index,
-                attempt: 0,
-            },
-        );
+        self.agenda.push(back, Due::SynAck { stream: index, attempt: 0 });
     }
 
     fn accept(&mut self, index: u32, from: u32, to: u32) {
@@ -92,17 +73,8 @@ impl<G: Guest> World<G> {
         end.conn = conn;
         end.open = true;
         let entropy = self.entropy(to);
-        let source = crate::host::address(from, self.hosts[from as usize].moves)
-            .tcp()
-            .ip();
-        self.deliver(
-            to,
-            Input::Accepted {
-                conn: Conn(conn),
-                source,
-                entropy,
-            },
-        );
+        let source = crate::host::address(from, self.hosts[from as usize].moves).tcp().ip();
+        self.deliver(to, Input::Accepted { conn: Conn(conn), source, entropy });
     }
 
     pub(super) fn syn_ack(&mut self, index: u32, attempt: u32) {
@@ -115,13 +87,7 @@ impl<G: Guest> World<G> {
         if self.is_blocked(from, node) && attempt < SYN_TRIES {
             let at = self.now + (SYN_AGAIN << attempt);
             self.streams[index as usize].ends[0].last_arrival = at;
-            self.agenda.push(
-                at,
-                Due::SynAck {
-                    stream: index,
-                    attempt: attempt + 1,
-                },
-            );
+            self.agenda.push(at, Due::SynAck { stream: index, attempt: attempt + 1 });
             return;
         }
         let entropy = self.entropy(node);
@@ -197,22 +163,13 @@ impl<G: Guest> World<G> {
             }
             Chunk::End | Chunk::Reset => 40,
         };
-        let at = self
-            .net
-            .segment(from, to, length, self.now, &mut self.choices);
+        let at = self.net.segment(from, to, length, self.now, &mut self.choices);
         let target = &mut self.streams[index as usize].ends[1 - side];
         target.last_arrival = target.last_arrival.max(at);
         target.inbound.push_back(chunk);
         let at = target.last_arrival;
         let side = u32::from(side == 0);
-        self.agenda.push(
-            at,
-            Due::Arrive {
-                stream: index,
-                side,
-                attempt: 0,
-            },
-        );
+        self.agenda.push(at, Due::Arrive { stream: index, side, attempt: 0 });
     }
 
     fn tamper(&mut self, from: u32, to: u32, bytes: &mut [u8]) {
@@ -233,14 +190,7 @@ impl<G: Guest> World<G> {
             if attempt < SEND_TRIES {
                 let at = self.now + (RETRANSMIT << attempt.min(8));
                 let side = u32::from(side == 1);
-                self.agenda.push(
-                    at,
-                    Due::Arrive {
-                        stream: index,
-                        side,
-                        attempt: attempt + 1,
-                    },
-                );
+                self.agenda.push(at, Due::Arrive { stream: index, side, attempt: attempt + 1 });
             } else {
                 self.streams[index as usize].ends[side].inbound.clear();
                 self.end_closed(index, 1 - side);
@@ -277,9 +227,7 @@ impl<G: Guest> World<G> {
         let from = self.streams[index as usize].ends[1 - side].node;
         if self.net.between(from, node).fragment && bytes.len() > 1 {
             let link = [u64::from(from), u64::from(node)];
-            let at = self
-                .choices
-                .choose("stream.fragment", link, bytes.len() as u64);
+            let at = self.choices.choose("stream.fragment", link, bytes.len() as u64);
             let rest = bytes.split_off(usize::try_from(at).expect("within"));
             if !bytes.is_empty() {
                 self.deliver(node, Input::Bytes { conn, bytes });

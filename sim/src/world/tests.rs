@@ -20,21 +20,13 @@ fn setup(seed: u64, plan: Vec<Planned>) -> Setup<Ring> {
         steps_max: 1_000_000,
         start_span: 0,
         contacts: 2,
-        plain: Conditions {
-            delay_min: MS,
-            delay_span: MS,
-            ..Conditions::default()
-        },
+        plain: Conditions { delay_min: MS, delay_span: MS, ..Conditions::default() },
         ties: true,
         plan: Arc::new(plan),
         work: Work::default(),
         config: Arc::new(ClusterConfig::of(Profile::Lan, "ring")),
         cipher: Cipher::Null,
-        kind: RingKind {
-            in_flight: 0,
-            period: 10 * MS,
-            streams: true,
-        },
+        kind: RingKind { in_flight: 0, period: 10 * MS, streams: true },
     }
 }
 
@@ -46,11 +38,7 @@ fn ran(setup: Setup<Ring>) -> World<Ring> {
 }
 
 fn fault(at: u64, until: u64, act: Act) -> Vec<Planned> {
-    vec![Planned {
-        at: at * SECOND,
-        until: Some(until * SECOND),
-        act,
-    }]
+    vec![Planned { at: at * SECOND, until: Some(until * SECOND), act }]
 }
 
 fn links(change: Change) -> Act {
@@ -62,11 +50,7 @@ fn a_calm_ring_loses_nothing() {
     let world = ran(setup(1, vec![]));
     for node in 0..3 {
         let ring = world.guest(node).unwrap();
-        assert!(
-            (1_990..=2_000).contains(&ring.received),
-            "{}",
-            ring.received
-        );
+        assert!((1_990..=2_000).contains(&ring.received), "{}", ring.received);
         assert!(ring.stream_bytes > 190_000);
         assert_eq!((ring.stream_errors, ring.stream_ends), (0, 0));
     }
@@ -93,10 +77,8 @@ fn an_extra_unused_question_per_step_leaves_the_hash() {
 
 #[test]
 fn a_copied_world_goes_on_like_the_original() {
-    let mut world = World::new(
-        Arc::new(setup(3, fault(2, 9, links(Change::Loss(500_000))))),
-        vec![],
-    );
+    let mut world =
+        World::new(Arc::new(setup(3, fault(2, 9, links(Change::Loss(500_000))))), vec![]);
     while world.now() < 5 * SECOND {
         world.step();
     }
@@ -111,11 +93,7 @@ fn a_cut_of_one_direction_stops_that_direction_only() {
     assert!((1_480..1_520).contains(&received(1)), "{}", received(1));
     assert!(received(0) > 1_990 && received(2) > 1_990);
     let ring = world.guest(1).unwrap();
-    assert_eq!(
-        (ring.stream_errors, ring.stream_ends),
-        (0, 0),
-        "streams outlive short cuts"
-    );
+    assert_eq!((ring.stream_errors, ring.stream_ends), (0, 0), "streams outlive short cuts");
     assert!(ring.stream_bytes > 190_000, "what was held up came later");
 }
 
@@ -140,60 +118,29 @@ fn tampered_streams_arrive_changed_and_fragments_do_not() {
 
 #[test]
 fn a_killed_node_comes_back_in_its_next_session() {
-    let act = Act::Kill {
-        node: 1,
-        power: false,
-        wipe: false,
-    };
+    let act = Act::Kill { node: 1, power: false, wipe: false };
     let world = ran(setup(1, fault(5, 8, act)));
     assert!(world.host(1).is_up());
     assert_eq!(world.host(1).session().0, 2);
     let ring = world.guest(1).unwrap();
     assert!((1_100..1_210).contains(&ring.received), "{}", ring.received);
-    assert!(
-        world.guest(0).unwrap().stream_ends >= 1,
-        "its peers were told"
-    );
+    assert!(world.guest(0).unwrap().stream_ends >= 1, "its peers were told");
     assert!(ring.stream_bytes > 100_000, "and dialled again");
 }
 
 #[test]
 fn a_wiped_node_starts_over_and_a_lost_sync_repeats_a_session() {
-    let wipe = Act::Kill {
-        node: 1,
-        power: true,
-        wipe: true,
-    };
+    let wipe = Act::Kill { node: 1, power: true, wipe: true };
     assert_eq!(ran(setup(1, fault(5, 8, wipe))).host(1).session().0, 1);
     let mut plan = fault(0, 14, Act::Disk(1, DiskFault::LostSync));
-    plan.extend(fault(
-        5,
-        6,
-        Act::Kill {
-            node: 1,
-            power: true,
-            wipe: false,
-        },
-    ));
-    assert_eq!(
-        ran(setup(1, plan)).host(1).session().0,
-        1,
-        "the first start left no trace"
-    );
+    plan.extend(fault(5, 6, Act::Kill { node: 1, power: true, wipe: false }));
+    assert_eq!(ran(setup(1, plan)).host(1).session().0, 1, "the first start left no trace");
 }
 
 #[test]
 fn a_full_disk_holds_up_a_start_until_there_is_room() {
     let mut plan = fault(4, 10, Act::Disk(1, DiskFault::Full));
-    plan.extend(fault(
-        5,
-        6,
-        Act::Kill {
-            node: 1,
-            power: false,
-            wipe: false,
-        },
-    ));
+    plan.extend(fault(5, 6, Act::Kill { node: 1, power: false, wipe: false }));
     let world = ran(setup(1, plan));
     assert!(world.outcome().refusals["disk-full"] >= 3);
     assert!(world.host(1).started_at() >= 10 * SECOND);
@@ -229,52 +176,25 @@ fn a_fast_clock_ticks_more_often() {
 
 #[test]
 fn a_clock_that_jumps_back_stands_still() {
-    let plan = vec![Planned {
-        at: 5 * SECOND,
-        until: None,
-        act: Act::Jump(0, -(3_000 * 1_000_000)),
-    }];
+    let plan =
+        vec![Planned { at: 5 * SECOND, until: None, act: Act::Jump(0, -(3_000 * 1_000_000)) }];
     let received = ran(setup(1, plan)).guest(1).unwrap().received;
     assert!((1_690..1_710).contains(&received), "{received}");
 }
 
 #[test]
 fn a_run_over_its_step_bound_is_unfinished() {
-    let mut world = World::new(
-        Arc::new(Setup {
-            steps_max: 100,
-            ..setup(1, vec![])
-        }),
-        Vec::new(),
-    );
+    let mut world = World::new(Arc::new(Setup { steps_max: 100, ..setup(1, vec![]) }), Vec::new());
     assert_eq!(world.run().ended, Ended::Unfinished);
 }
 
 #[test]
 fn clients_call_as_often_as_asked() {
-    let work = Work {
-        lookup: 20_000,
-        wait: Duration::from_secs(1),
-        ..Work::default()
-    };
-    let mut world = World::new(
-        Arc::new(Setup {
-            work,
-            ..setup(1, vec![])
-        }),
-        vec![],
-    )
-    .tracing();
+    let work = Work { lookup: 20_000, wait: Duration::from_secs(1), ..Work::default() };
+    let mut world = World::new(Arc::new(Setup { work, ..setup(1, vec![]) }), vec![]).tracing();
     world.run();
-    let calls = world
-        .take_trace()
-        .iter()
-        .filter(|line| line.detail.contains("Lookup"))
-        .count();
-    assert!(
-        (280..420).contains(&calls),
-        "{calls} look-ups in 20 s at 20/s, one in eight idle"
-    );
+    let calls = world.take_trace().iter().filter(|line| line.detail.contains("Lookup")).count();
+    assert!((280..420).contains(&calls), "{calls} look-ups in 20 s at 20/s, one in eight idle");
 }
 
 #[test]

@@ -28,12 +28,7 @@ impl<G: Guest> World<G> {
             return;
         };
         let mut line = |event: &str, detail: String| {
-            trace.push(Line {
-                at,
-                node: Some(node),
-                event: event.to_owned(),
-                detail,
-            });
+            trace.push(Line { at, node: Some(node), event: event.to_owned(), detail });
         };
         let (event, detail) = of_input(input);
         line(event, detail);
@@ -54,12 +49,7 @@ impl<G: Guest> World<G> {
         };
         let node = (node < self.setup.nodes && detail.is_empty()).then_some(node);
         if let Some(trace) = &mut self.trace {
-            trace.push(Line {
-                at,
-                node,
-                event: what.to_owned(),
-                detail,
-            });
+            trace.push(Line { at, node, event: what.to_owned(), detail });
         }
     }
 }
@@ -102,10 +92,9 @@ fn of_output(output: &Output) -> (&'static str, String) {
         }
         Output::Close { conn } => ("→ close", format!("conn {}", conn.0)),
         Output::Draw { conn } => ("→ draw", format!("conn {}", conn.0)),
-        Output::Datagram { to, bytes: held } => (
-            "→ datagram",
-            format!("to {}, {}", place(to), bytes(held.len())),
-        ),
+        Output::Datagram { to, bytes: held } => {
+            ("→ datagram", format!("to {}, {}", place(to), bytes(held.len())))
+        }
         Output::StoreSession { session, .. } => ("→ store session", session.0.to_string()),
         Output::Reply { call, reply } => ("→ reply", format!("{} {reply:?}", call.0)),
         Output::Deliver { to, from, .. } => ("→ deliver", format!("to {} from {from:?}", to.0)),

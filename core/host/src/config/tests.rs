@@ -15,14 +15,10 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn read(text: &str, flags: &[(&str, &str)]) -> Result<Config, String> {
     let (_folder, path) = file(text);
-    let flags = flags
-        .iter()
-        .map(|(key, value)| ((*key).into(), (*value).into()));
+    let flags = flags.iter().map(|(key, value)| ((*key).into(), (*value).into()));
     let sources = Sources::new(Some(&path), flags.collect()).unwrap();
     let shown = path.display().to_string();
-    sources
-        .config()
-        .map_err(|error| error.to_string().replace(&shown, "FILE"))
+    sources.config().map_err(|error| error.to_string().replace(&shown, "FILE"))
 }
 
 #[test]
@@ -66,10 +62,7 @@ fn seeds_are_a_list_or_a_text_with_commas() {
 #[test]
 fn each_mistake_is_one_line_with_key_and_source() {
     let mistakes = [
-        (
-            "",
-            "cluster: is required: the name that all nodes of one cluster share",
-        ),
+        ("", "cluster: is required: the name that all nodes of one cluster share"),
         ("cluster = ''", "cluster: must be given (in FILE)"),
         (
             "cluster = 'demo'\nperoid = '1s'",
@@ -107,10 +100,8 @@ fn each_mistake_is_one_line_with_key_and_source() {
             "seeds: no port in \"db\"; expected \"host:port\" or \"NODEID@host:port\" (in FILE)",
         ),
     ];
-    let found: Vec<(&str, String)> = mistakes
-        .iter()
-        .map(|(text, _)| (*text, read(text, &[]).expect_err(text)))
-        .collect();
+    let found: Vec<(&str, String)> =
+        mistakes.iter().map(|(text, _)| (*text, read(text, &[]).expect_err(text))).collect();
     let expected = mistakes.map(|(text, line)| (text, line.to_owned()));
     assert_eq!(found, expected);
 }

@@ -15,9 +15,7 @@ impl SystemClock {
     /// Starts to count.
     #[must_use]
     pub fn start() -> Self {
-        Self {
-            start: std::time::Instant::now(),
-        }
+        Self { start: std::time::Instant::now() }
     }
 }
 

@@ -21,11 +21,7 @@ impl SessionFile {
     /// The file at `path`; it is made when it is first written.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            waiting: VecDeque::new(),
-            running: None,
-        }
+        Self { path, waiting: VecDeque::new(), running: None }
     }
 
     /// Starts the oldest write if none runs: writes reach the disk one after the other.
@@ -69,12 +65,8 @@ impl Disk for SessionFile {
 
 /// Writes and syncs, and syncs the folder too, so that the file's name survives a crash.
 fn store(path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     file.write_all_at(bytes, offset)?;
     file.sync_data()?;
     let folder = match path.parent() {
@@ -92,9 +84,7 @@ mod tests {
     fn slots_are_written_in_place_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.session");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut disk = SessionFile::new(path);
             assert_eq!(disk.read().await.unwrap(), None);
@@ -111,9 +101,7 @@ mod tests {
     fn a_folder_that_is_not_there_is_an_error_and_not_a_panic() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gone").join("node.session");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut disk = SessionFile::new(path);
             disk.write(0, vec![1; 16]);

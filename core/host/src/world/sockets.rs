@@ -242,12 +242,7 @@ impl Sockets {
     fn open(&mut self, conn: Conn, stream: TcpStream) {
         let socket = Arc::new(stream);
         self.wait_to_read(conn, &socket);
-        let peer = Peer {
-            socket,
-            unwritten: VecDeque::new(),
-            offset: 0,
-            waits_to_write: false,
-        };
+        let peer = Peer { socket, unwritten: VecDeque::new(), offset: 0, waits_to_write: false };
         self.streams.insert(conn, peer);
     }
 
@@ -394,10 +389,7 @@ impl Network for Sockets {
     fn ready(&mut self) -> Option<Vec<u8>> {
         // Not through tokio: a process that slept has not yet been told that it can read.
         for _ in 0..DATAGRAMS_IN_A_ROW {
-            match self
-                .udp_now
-                .recv_from(&mut self.buffer[..DATAGRAM_READ_MAX])
-            {
+            match self.udp_now.recv_from(&mut self.buffer[..DATAGRAM_READ_MAX]) {
                 Ok((count, _)) => return Some(self.buffer[..count].to_vec()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(_) => {}
@@ -422,8 +414,7 @@ impl Network for Sockets {
             }
         });
         self.dials.insert(conn, abort);
-        self.waits
-            .push(Box::pin(async move { Ready::Dialled(conn, dial.await) }));
+        self.waits.push(Box::pin(async move { Ready::Dialled(conn, dial.await) }));
     }
 
     fn write(&mut self, conn: Conn, bytes: Vec<u8>) {

@@ -49,18 +49,11 @@ pub(crate) fn lockstep() -> Command {
 /// Makes a key in `folder`.
 pub(crate) fn keygen(folder: &Path) -> Made {
     let out = folder.join("node.key");
-    let output = lockstep()
-        .args(["keygen", "--json", "--out"])
-        .arg(out)
-        .output()
-        .unwrap();
+    let output = lockstep().args(["keygen", "--json", "--out"]).arg(out).output().unwrap();
     assert!(output.status.success(), "keygen failed");
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |key: &str| made[key].as_str().expect("a text").to_owned();
-    Made {
-        node: text("node"),
-        public: text("public_key"),
-    }
+    Made { node: text("node"), public: text("public_key") }
 }
 
 impl Cluster {
@@ -115,11 +108,8 @@ impl Process {
             }
             fs::write(&config, text).unwrap();
         }
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(folder.path().join("log"))
-            .unwrap();
+        let log =
+            File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
         let child = lockstep()
             .args(["serve", "--config"])
             .arg(&config)
@@ -130,13 +120,8 @@ impl Process {
             .stderr(log)
             .spawn()
             .unwrap();
-        let process = Self {
-            child,
-            folder: Some(folder),
-        };
-        process.wait(JOINED, "the node to answer", |node| {
-            node.run(&["status", "--json"]).0 == 0
-        });
+        let process = Self { child, folder: Some(folder) };
+        process.wait(JOINED, "the node to answer", |node| node.run(&["status", "--json"]).0 == 0);
         process
     }
 
@@ -147,12 +132,7 @@ impl Process {
 
     /// Runs a command of the same binary against this node; returns exit code and output.
     pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let output = lockstep()
-            .args(arguments)
-            .arg("--data")
-            .arg(self.folder())
-            .output()
-            .unwrap();
+        let output = lockstep().args(arguments).arg("--data").arg(self.folder()).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let code = output.status.code().expect("it ends by itself");
         (code, text.trim_end().to_owned())
@@ -196,9 +176,7 @@ impl Process {
     pub(crate) fn alive(&self) -> Vec<String> {
         let alive = self.members().into_iter();
         let alive = alive.filter(|row| row["state"] == "alive");
-        alive
-            .map(|row| row["id"].as_str().expect("a text").to_owned())
-            .collect()
+        alive.map(|row| row["id"].as_str().expect("a text").to_owned()).collect()
     }
 
     /// Waits until `seen` is true; `patience` is met by a failure only.
@@ -219,9 +197,7 @@ impl Process {
     pub(crate) fn wait_for_log(&self, patience: Duration, is_it: impl Fn(&Value) -> bool) -> Value {
         let find = || {
             let log = self.log();
-            let lines = log
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok());
+            let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
             lines.into_iter().find(&is_it)
         };
         self.wait(patience, "a log line", |_| find().is_some());
@@ -245,10 +221,8 @@ impl Process {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.child.id().to_string())
-            .status();
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(status.unwrap().success(), "the signal was not sent");
     }
 

@@ -69,23 +69,10 @@ impl Overrides {
     pub fn list(&self) -> Vec<Override> {
         let mut list = Vec::new();
         for (name, site) in &self.sites {
-            let entry = |who, nth, answer| Override {
-                site: name.clone(),
-                who,
-                nth,
-                answer,
-            };
+            let entry = |who, nth, answer| Override { site: name.clone(), who, nth, answer };
             list.extend(site.all.map(|answer| entry(None, None, answer)));
-            list.extend(
-                site.entities
-                    .iter()
-                    .map(|(who, a)| entry(Some(*who), None, *a)),
-            );
-            list.extend(
-                site.single
-                    .iter()
-                    .map(|((w, n), a)| entry(Some(*w), Some(*n), *a)),
-            );
+            list.extend(site.entities.iter().map(|(who, a)| entry(Some(*who), None, *a)));
+            list.extend(site.single.iter().map(|((w, n), a)| entry(Some(*w), Some(*n), *a)));
         }
         list
     }
@@ -93,10 +80,7 @@ impl Overrides {
     pub(super) fn find(&self, site: &str, who: Who, nth: u32) -> Option<u64> {
         let site = self.sites.get(site)?;
         let single = site.single.get(&(who, nth));
-        single
-            .or_else(|| site.entities.get(&who))
-            .copied()
-            .or(site.all)
+        single.or_else(|| site.entities.get(&who)).copied().or(site.all)
     }
 }
 

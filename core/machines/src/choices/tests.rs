@@ -25,62 +25,33 @@ fn answers_spread_evenly_over_the_bound() {
 
 #[test]
 fn scopes_and_seeds_are_independent() {
-    let draw = |mut c: Choices| {
-        (0..8)
-            .map(|_| c.choose("t", [1, 2], 1 << 60))
-            .collect::<Vec<_>>()
-    };
+    let draw = |mut c: Choices| (0..8).map(|_| c.choose("t", [1, 2], 1 << 60)).collect::<Vec<_>>();
     assert_ne!(draw(Choices::new(1)), draw(Choices::new(2)));
     assert_ne!(draw(Choices::new(1)), draw(Choices::new(1).scoped(1)));
-    assert_eq!(
-        draw(Choices::new(1).scoped(3)),
-        draw(Choices::new(1).scoped(3))
-    );
+    assert_eq!(draw(Choices::new(1).scoped(3)), draw(Choices::new(1).scoped(3)));
 }
 
 #[test]
 fn the_most_particular_override_wins() {
-    let entry = |who, nth, answer| Override {
-        site: "t".into(),
-        who,
-        nth,
-        answer,
-    };
+    let entry = |who, nth, answer| Override { site: "t".into(), who, nth, answer };
     let who = [0, 1, 0];
-    let overrides: Overrides = [
-        entry(None, None, 3),
-        entry(Some(who), None, 4),
-        entry(Some(who), Some(1), 99),
-    ]
-    .into_iter()
-    .collect();
+    let overrides: Overrides =
+        [entry(None, None, 3), entry(Some(who), None, 4), entry(Some(who), Some(1), 99)]
+            .into_iter()
+            .collect();
     let mut choices = Choices::new(1).with_overrides(Arc::new(overrides.clone()));
     assert_eq!(choices.choose("t", [2, 0], 10), 3);
     assert_eq!(choices.choose("t", [1, 0], 10), 4);
-    assert_eq!(
-        choices.choose("t", [1, 0], 10),
-        9,
-        "an answer is cut to the bound"
-    );
-    assert_eq!(
-        overrides.list().into_iter().collect::<Overrides>(),
-        overrides
-    );
+    assert_eq!(choices.choose("t", [1, 0], 10), 9, "an answer is cut to the bound");
+    assert_eq!(overrides.list().into_iter().collect::<Overrides>(), overrides);
 }
 
 #[test]
 fn a_replayed_record_gives_the_same_answers() {
     let mut recorded = Choices::new(5).recording();
-    let first: Vec<u64> = (0..100)
-        .map(|n| recorded.choose("t", [n % 3, 0], 4))
-        .collect();
+    let first: Vec<u64> = (0..100).map(|n| recorded.choose("t", [n % 3, 0], 4)).collect();
     let answers = recorded.take_recorded();
-    let zero = Override {
-        site: "t".into(),
-        who: None,
-        nth: None,
-        answer: 0,
-    };
+    let zero = Override { site: "t".into(), who: None, nth: None, answer: 0 };
     let overrides = answers
         .into_iter()
         .map(|a| Override {
@@ -92,9 +63,7 @@ fn a_replayed_record_gives_the_same_answers() {
         .chain([zero])
         .collect();
     let mut replayed = Choices::new(6).with_overrides(Arc::new(overrides));
-    let second: Vec<u64> = (0..100)
-        .map(|n| replayed.choose("t", [n % 3, 0], 4))
-        .collect();
+    let second: Vec<u64> = (0..100).map(|n| replayed.choose("t", [n % 3, 0], 4)).collect();
     assert_eq!(first, second);
 }
 
@@ -104,16 +73,11 @@ fn a_replayed_record_gives_the_same_answers() {
 fn an_answer_does_not_foretell_the_next() {
     for seed in 1..6 {
         let mut choices = Choices::new(seed);
-        let rare: Vec<bool> = (0..20_000)
-            .map(|_| choices.choose("t", [0, 0], 10) == 9)
-            .collect();
+        let rare: Vec<bool> = (0..20_000).map(|_| choices.choose("t", [0, 0], 10) == 9).collect();
         for lag in 1..12 {
             let pairs = rare.iter().zip(&rare[lag..]);
             let both = pairs.filter(|(a, b)| **a && **b).count();
-            assert!(
-                (120..280).contains(&both),
-                "seed {seed}, lag {lag}: {both} of 200"
-            );
+            assert!((120..280).contains(&both), "seed {seed}, lag {lag}: {both} of 200");
         }
     }
 }

@@ -229,45 +229,17 @@ impl SwimConfig {
     pub fn check(&self) -> Result<(), ConfigInvalid> {
         let waited = self.probe_timeout + self.indirect_timeout;
         check(!self.period.is_zero(), "period", "must be above 0")?;
-        check(
-            !self.probe_timeout.is_zero(),
-            "probe_timeout",
-            "must be above 0",
-        )?;
-        check(
-            !self.indirect_timeout.is_zero(),
-            "indirect_timeout",
-            "must be above 0",
-        )?;
+        check(!self.probe_timeout.is_zero(), "probe_timeout", "must be above 0")?;
+        check(!self.indirect_timeout.is_zero(), "indirect_timeout", "must be above 0")?;
         let fits = waited.as_nanos() * 100 <= self.period.as_nanos() * 55;
-        check(
-            fits,
-            "probe_timeout",
-            "probe_timeout + indirect_timeout must be <= 0.55 period",
-        )?;
-        check(
-            !self.gossip_tick.is_zero(),
-            "gossip_tick",
-            "must be above 0",
-        )?;
+        check(fits, "probe_timeout", "probe_timeout + indirect_timeout must be <= 0.55 period")?;
+        check(!self.gossip_tick.is_zero(), "gossip_tick", "must be above 0")?;
         check(!self.sync.is_zero(), "sync", "must be above 0")?;
         check(!self.reprobe.is_zero(), "reprobe", "must be above 0")?;
-        check(
-            self.gossip_fanout >= 1,
-            "gossip_fanout",
-            "must be at least 1",
-        )?;
+        check(self.gossip_fanout >= 1, "gossip_fanout", "must be at least 1")?;
         check(self.retransmit >= 1, "retransmit", "must be at least 1")?;
-        check(
-            self.suspicion_min >= 1,
-            "suspicion_min",
-            "must be at least 1",
-        )?;
-        check(
-            self.suspicion_max >= 1,
-            "suspicion_max",
-            "must be at least 1",
-        )?;
+        check(self.suspicion_min >= 1, "suspicion_min", "must be at least 1")?;
+        check(self.suspicion_max >= 1, "suspicion_max", "must be at least 1")?;
         check(self.members_max >= 1, "members_max", "must be at least 1")?;
         check(self.relays_max >= 1, "relays_max", "must be at least 1")?;
         check(self.watch_buffer >= 1, "watch_buffer", "must be at least 1")
@@ -316,87 +288,27 @@ impl LinksConfig {
     pub fn check(&self) -> Result<(), ConfigInvalid> {
         let step = |span: Duration| (ms(10)..=ms(60_000)).contains(&span);
         check(self.version_min >= 1, "version_min", "must be at least 1")?;
-        check(
-            self.version_min <= self.version_max,
-            "version_max",
-            "must be >= version_min",
-        )?;
-        check(
-            self.required & !self.features == 0,
-            "required",
-            "must be among the features",
-        )?;
-        check(
-            step(self.connect_timeout),
-            "connect_timeout",
-            "must be 10 ms to 60 s",
-        )?;
-        check(
-            step(self.step_timeout),
-            "step_timeout",
-            "must be 10 ms to 60 s",
-        )?;
-        check(
-            step(self.handshake_timeout),
-            "handshake_timeout",
-            "must be 10 ms to 60 s",
-        )?;
-        check(
-            self.accept_rate_source >= 1,
-            "accept_rate_source",
-            "must be at least 1",
-        )?;
-        check(
-            self.accept_burst_source >= 1,
-            "accept_burst_source",
-            "must be at least 1",
-        )?;
-        check(
-            self.accept_rate_total >= 1,
-            "accept_rate_total",
-            "must be at least 1",
-        )?;
-        check(
-            self.half_open_max >= 1,
-            "half_open_max",
-            "must be at least 1",
-        )?;
-        check(
-            self.half_open_source_max >= 1,
-            "half_open_source_max",
-            "must be at least 1",
-        )?;
-        check(
-            !self.backoff_base.is_zero(),
-            "backoff_base",
-            "must be above 0",
-        )?;
-        check(
-            self.backoff_base <= self.backoff_cap,
-            "backoff_cap",
-            "must be >= backoff_base",
-        )?;
-        check(
-            self.backoff_cap <= self.backoff_long,
-            "backoff_long",
-            "must be >= backoff_cap",
-        )?;
+        check(self.version_min <= self.version_max, "version_max", "must be >= version_min")?;
+        check(self.required & !self.features == 0, "required", "must be among the features")?;
+        check(step(self.connect_timeout), "connect_timeout", "must be 10 ms to 60 s")?;
+        check(step(self.step_timeout), "step_timeout", "must be 10 ms to 60 s")?;
+        check(step(self.handshake_timeout), "handshake_timeout", "must be 10 ms to 60 s")?;
+        check(self.accept_rate_source >= 1, "accept_rate_source", "must be at least 1")?;
+        check(self.accept_burst_source >= 1, "accept_burst_source", "must be at least 1")?;
+        check(self.accept_rate_total >= 1, "accept_rate_total", "must be at least 1")?;
+        check(self.half_open_max >= 1, "half_open_max", "must be at least 1")?;
+        check(self.half_open_source_max >= 1, "half_open_source_max", "must be at least 1")?;
+        check(!self.backoff_base.is_zero(), "backoff_base", "must be above 0")?;
+        check(self.backoff_base <= self.backoff_cap, "backoff_cap", "must be >= backoff_base")?;
+        check(self.backoff_cap <= self.backoff_long, "backoff_long", "must be >= backoff_cap")?;
         check(!self.keepalive.is_zero(), "keepalive", "must be above 0")?;
-        check(
-            self.link_idle >= self.keepalive * 2,
-            "link_idle",
-            "must be >= 2 keepalive",
-        )?;
+        check(self.link_idle >= self.keepalive * 2, "link_idle", "must be >= 2 keepalive")?;
         check(self.links_max >= 1, "max_links", "must be at least 1")?;
         let renewed = self.rekey_after + ms(20_000) <= self.reject_after;
         check(renewed, "reject_after", "must be >= rekey_after + 20 s")?;
         let message = (1..=64 << 20).contains(&self.message_bytes_max);
         check(message, "max_message", "must be 1 byte to 64 MiB")?;
-        check(
-            self.unsent_bytes_max >= 1,
-            "unsent_max",
-            "must be at least 1 byte",
-        )
+        check(self.unsent_bytes_max >= 1, "unsent_max", "must be at least 1 byte")
     }
 }
 
@@ -421,18 +333,10 @@ impl RegistryConfig {
     ///
     /// [`ConfigInvalid`] names the first key that is wrong.
     pub fn check(&self) -> Result<(), ConfigInvalid> {
-        check(
-            self.names_per_node_max >= 1,
-            "names_per_node",
-            "must be at least 1",
-        )?;
+        check(self.names_per_node_max >= 1, "names_per_node", "must be at least 1")?;
         let room = self.names_max >= self.names_per_node_max;
         check(room, "names_max", "must be >= names_per_node")?;
-        check(
-            !self.lookup_timeout.is_zero(),
-            "lookup_timeout",
-            "must be above 0",
-        )?;
+        check(!self.lookup_timeout.is_zero(), "lookup_timeout", "must be above 0")?;
         let ttl = (ms(1_000)..=ms(3_600_000)).contains(&self.default_ttl);
         check(ttl, "default_ttl", "must be 1 s to 1 h")
     }
@@ -481,9 +385,6 @@ impl ClusterConfig {
 fn check(holds: bool, key: &'static str, why: &str) -> Result<(), ConfigInvalid> {
     match holds {
         true => Ok(()),
-        false => Err(ConfigInvalid {
-            key,
-            why: why.to_owned(),
-        }),
+        false => Err(ConfigInvalid { key, why: why.to_owned() }),
     }
 }

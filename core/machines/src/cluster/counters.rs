@@ -170,10 +170,7 @@ impl Counters {
     /// All counters at 0.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            plain: [0; COUNT],
-            labelled: BTreeMap::new(),
-        }
+        Self { plain: [0; COUNT], labelled: BTreeMap::new() }
     }
 
     /// Adds 1.
@@ -205,9 +202,7 @@ impl Counters {
 
     /// Lists the labelled counts that are not 0.
     pub fn labelled(&self) -> impl Iterator<Item = (Labelled, u8, u64)> + '_ {
-        self.labelled
-            .iter()
-            .map(|((family, label), count)| (*family, *label, *count))
+        self.labelled.iter().map(|((family, label), count)| (*family, *label, *count))
     }
 
     /// Adds all of `other`.

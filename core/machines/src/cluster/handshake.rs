@@ -108,21 +108,11 @@ impl Failed {
     /// Fails silently, with nobody known.
     #[must_use]
     pub const fn silent(code: Code) -> Self {
-        Self {
-            code,
-            peer: None,
-            clear: None,
-            sealer: None,
-        }
+        Self { code, peer: None, clear: None, sealer: None }
     }
 
     const fn of(code: Code, peer: NodeId) -> Self {
-        Self {
-            code,
-            peer: Some(peer),
-            clear: None,
-            sealer: None,
-        }
+        Self { code, peer: Some(peer), clear: None, sealer: None }
     }
 }
 
@@ -155,13 +145,7 @@ impl AwaitOffer {
         let mut preface = [0; Preface::LEN];
         preface.copy_from_slice(&terms.preface(version).to_bytes());
         let role = Role::Initiator;
-        let mut noise = Noise::new(
-            terms.suite,
-            role,
-            &terms.key,
-            ephemeral,
-            &prologue(&preface),
-        );
+        let mut noise = Noise::new(terms.suite, role, &terms.key, ephemeral, &prologue(&preface));
         out.extend_from_slice(&preface);
         HandshakeKind::Message1.encode(out);
         noise.write(&[], out);
@@ -204,13 +188,7 @@ impl AwaitOffer {
         let Some(features) = terms.agree(offer.features, offer.required) else {
             return fail(Code::FeatureMissing);
         };
-        Ok(Offered {
-            noise: self.noise,
-            peer,
-            key,
-            version: self.version,
-            features,
-        })
+        Ok(Offered { noise: self.noise, peer, key, version: self.version, features })
     }
 }
 
@@ -293,10 +271,7 @@ pub fn check_preface(terms: &Terms, bytes: &[u8]) -> Result<Preface, Failed> {
     if !bytes.starts_with(&Preface::MAGIC) {
         return Err(Failed::silent(Code::BadMagic));
     }
-    let told = |code| Failed {
-        clear: Some(terms.clear_reject(code)),
-        ..Failed::silent(code)
-    };
+    let told = |code| Failed { clear: Some(terms.clear_reject(code)), ..Failed::silent(code) };
     let preface = Preface::from_bytes(bytes).map_err(|_| Failed::silent(Code::Malformed))?;
     if !(terms.version_min..=terms.version_max).contains(&preface.version) {
         return Err(told(Code::VersionMismatch));
@@ -312,10 +287,7 @@ pub fn check_preface(terms: &Terms, bytes: &[u8]) -> Result<Preface, Failed> {
             schema_hash: terms.schema(preface.version),
             ..terms.clear_reject(Code::SchemaMismatch)
         };
-        return Err(Failed {
-            clear: Some(clear),
-            ..Failed::silent(Code::SchemaMismatch)
-        });
+        return Err(Failed { clear: Some(clear), ..Failed::silent(Code::SchemaMismatch) });
     }
     Ok(preface)
 }
@@ -359,10 +331,7 @@ impl AwaitPreface {
         };
         HandshakeKind::Message2.encode(out);
         noise.write(&offer.to_bytes(), out);
-        Ok(AwaitHello {
-            noise,
-            preface: checked,
-        })
+        Ok(AwaitHello { noise, preface: checked })
     }
 }
 
@@ -404,10 +373,7 @@ impl AwaitHello {
             None
         };
         match code {
-            Some(code) => Err(Failed {
-                sealer: Some(Box::new(sealer)),
-                ..Failed::of(code, peer)
-            }),
+            Some(code) => Err(Failed { sealer: Some(Box::new(sealer)), ..Failed::of(code, peer) }),
             None => Ok(Greeted {
                 sealer,
                 agreed: Agreed {

@@ -41,11 +41,7 @@ impl Allowed {
     /// Makes a list of the nodes that hold `keys`.
     #[must_use]
     pub fn only(keys: impl IntoIterator<Item = [u8; 32]>) -> Self {
-        Self::Only(
-            keys.into_iter()
-                .map(|key| (NodeId::of_key(&key), key))
-                .collect(),
-        )
+        Self::Only(keys.into_iter().map(|key| (NodeId::of_key(&key), key)).collect())
     }
 
     /// Lists the nodes of `before` that are no longer allowed. `Any` revokes nobody by itself.
@@ -53,11 +49,7 @@ impl Allowed {
     pub fn revoked_since(&self, before: &Self) -> BTreeSet<NodeId> {
         match before {
             Self::Any => BTreeSet::new(),
-            Self::Only(keys) => keys
-                .keys()
-                .filter(|node| !self.has(**node))
-                .copied()
-                .collect(),
+            Self::Only(keys) => keys.keys().filter(|node| !self.has(**node)).copied().collect(),
         }
     }
 }

@@ -113,10 +113,7 @@ impl Life {
     /// The first life of `session`.
     #[must_use]
     pub const fn first_of(session: Session) -> Self {
-        Self {
-            session,
-            incarnation: Incarnation(0),
-        }
+        Self { session, incarnation: Incarnation(0) }
     }
 }
 

@@ -205,9 +205,7 @@ impl Links {
         assert_eq!(config.check(), Ok(()), "limits are checked at start (C108)");
         let versions = config.version_min..=config.version_max;
         assert!(
-            versions
-                .clone()
-                .all(|version| schemas.contains_key(&version)),
+            versions.clone().all(|version| schemas.contains_key(&version)),
             "every version has a schema"
         );
         Self {
@@ -251,10 +249,7 @@ impl Links {
     ///
     /// If outputs of the last call were not taken.
     pub fn handle(&mut self, now: Instant, input: Input) {
-        assert!(
-            self.outputs.is_empty(),
-            "drain `poll` before the next input"
-        );
+        assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         while let Some((at, timer)) = self.timers.first().copied()
             && at <= now
         {
@@ -363,28 +358,18 @@ impl Links {
             Input::Datagram(bytes) => self.datagram(now, bytes),
             Input::Connected { conn, entropy } => self.connected(now, conn, &entropy),
             Input::DialFailed { conn } | Input::Closed { conn } => self.ended(now, conn),
-            Input::Accepted {
-                conn,
-                source,
-                entropy,
-            } => self.accepted(now, conn, source, &entropy),
+            Input::Accepted { conn, source, entropy } => self.accepted(now, conn, source, &entropy),
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
             Input::Wrote { conn, count } => self.wrote(now, conn, count),
             Input::Drawn { conn, entropy } => self.drawn(now, conn, &entropy),
             Input::Dial { peer, addr } => self.dial_asked(now, peer, addr),
             Input::DialSeed { seed, target } => self.seed_asked(now, seed, target),
-            Input::Message {
-                to,
-                addr,
-                lane: Lane::Datagram,
-                message,
-            } => self.send_datagram(now, to, addr, message),
-            Input::Message {
-                to,
-                lane: Lane::Stream,
-                message,
-                ..
-            } => self.send_message(now, to, message),
+            Input::Message { to, addr, lane: Lane::Datagram, message } => {
+                self.send_datagram(now, to, addr, message)
+            }
+            Input::Message { to, lane: Lane::Stream, message, .. } => {
+                self.send_message(now, to, message)
+            }
             Input::Frame { to, addr, frame } => self.send_frame(now, to, addr, frame),
             Input::Disconnect { peer, reason } => self.disconnect(now, peer, reason),
             Input::SessionKnown { peer, session } => self.session_known(now, peer, session),

@@ -125,20 +125,11 @@ impl Registry {
 
     /// Lets time pass up to `now`, then applies `input`.
     pub fn handle(&mut self, now: Instant, input: Input) {
-        debug_assert!(
-            self.outputs.is_empty(),
-            "drain `poll` before the next input"
-        );
+        debug_assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         self.expire(now);
         match input {
             Input::Tick => {}
-            Input::Register {
-                call,
-                name,
-                actor,
-                ttl,
-                manual,
-            } => {
+            Input::Register { call, name, actor, ttl, manual } => {
                 let result = self.register(now, name, actor, ttl, manual);
                 self.outputs.push_back(Output::Registered { call, result });
             }
@@ -153,12 +144,9 @@ impl Registry {
             Input::ActorEnded(actor) => self.actor_ended(now, actor),
             Input::Lookup { call, name } => self.lookup(now, call, name),
             Input::Entry { from: _, entry } => self.gossiped(now, &entry),
-            Input::Synced {
-                from,
-                step,
-                digests,
-                entries,
-            } => self.synced(now, from, step, &digests, &entries),
+            Input::Synced { from, step, digests, entries } => {
+                self.synced(now, from, step, &digests, &entries)
+            }
             Input::Query { from, query, name } => self.queried(now, from, query, &name),
             Input::QueryReply { from, query, entry } => self.replied(now, from, query, entry),
             Input::Member(event) => self.member(now, &event),
@@ -202,8 +190,7 @@ impl Registry {
     #[must_use]
     pub fn entries(&self, now: Instant) -> Vec<NameEntry> {
         let all = self.table.iter();
-        all.map(|(name, copy)| self.table.entry(name, copy, now))
-            .collect()
+        all.map(|(name, copy)| self.table.entry(name, copy, now)).collect()
     }
 
     /// Lists the names below `prefix` that have a holder, and the index of the first name event
@@ -236,10 +223,7 @@ impl Registry {
     fn visible(&self, copy: &Copy) -> bool {
         match copy.owner == self.me {
             true => copy.session == self.session,
-            false => self
-                .members
-                .get(&copy.owner)
-                .is_some_and(|m| m.session == copy.session),
+            false => self.members.get(&copy.owner).is_some_and(|m| m.session == copy.session),
         }
     }
 
@@ -316,8 +300,7 @@ impl Registry {
             timer: Instant::FAR,
         };
         self.held.insert((actor, name.clone()));
-        self.outputs
-            .push_back(Output::Gossip(self.table.entry(&name, &copy, now)));
+        self.outputs.push_back(Output::Gossip(self.table.entry(&name, &copy, now)));
         self.table.put(&name, copy);
         self.settle(now, &name);
         Ok(())
@@ -353,8 +336,7 @@ impl Registry {
         copy.stage = Stage::Gone;
         copy.vouched = Stamp::of(now);
         self.held.remove(&(actor, name.clone()));
-        self.outputs
-            .push_back(Output::Gossip(self.table.entry(name, &copy, now)));
+        self.outputs.push_back(Output::Gossip(self.table.entry(name, &copy, now)));
         self.table.put(name, copy);
         true
     }
@@ -396,8 +378,7 @@ impl Registry {
                 copy.session = session;
                 copy.serial = self.serial;
                 self.table.put(name, copy.clone());
-                self.outputs
-                    .push_back(Output::Gossip(self.table.entry(name, copy, now)));
+                self.outputs.push_back(Output::Gossip(self.table.entry(name, copy, now)));
             }
         }
         for (name, _) in &own {
@@ -493,12 +474,7 @@ impl Registry {
     }
 
     fn event(&mut self, name: &Name, holder: Ref, kind: NameEventKind) {
-        let event = NameEvent {
-            index: self.events,
-            name: name.clone(),
-            holder,
-            kind,
-        };
+        let event = NameEvent { index: self.events, name: name.clone(), holder, kind };
         self.events += 1;
         self.outputs.push_back(Output::Event(event));
     }
@@ -569,9 +545,7 @@ impl Registry {
             return self.answer(&[call], None);
         }
         let until = now + self.config.lookup_timeout;
-        let query = self
-            .lookups
-            .start(name.clone(), call, &asked, hint.is_some(), until);
+        let query = self.lookups.start(name.clone(), call, &asked, hint.is_some(), until);
         for to in asked {
             let name = name.clone();
             self.outputs.push_back(Output::Query { to, query, name });
@@ -582,10 +556,7 @@ impl Registry {
     fn hint(&self, name: &Name) -> Option<NodeId> {
         let hint = |copy: &&Copy| copy.stage == Stage::Hint && self.visible(copy);
         let copies = self.table.copies(name).iter();
-        copies
-            .filter(hint)
-            .max_by_key(|c| c.rank())
-            .map(|c| c.owner)
+        copies.filter(hint).max_by_key(|c| c.rank()).map(|c| c.owner)
     }
 
     /// Draws up to three Alive members (C77).
@@ -615,8 +586,7 @@ impl Registry {
         let holder = self.table.holder(name);
         let copy = holder.and_then(|holder| self.table.copy(name, holder.node));
         let entry = copy.map(|copy| self.table.entry(name, copy, now));
-        self.outputs
-            .push_back(Output::QueryReply { to, query, entry });
+        self.outputs.push_back(Output::QueryReply { to, query, entry });
     }
 
     fn replied(&mut self, now: Instant, from: NodeId, query: u32, entry: Option<NameEntry>) {
@@ -649,11 +619,7 @@ impl Registry {
         if let (true, Some(actor)) = (visible, entry.actor)
             && let Some(pending) = self.lookups.resolve(name)
         {
-            let holder = Ref {
-                node: entry.owner,
-                session: entry.session,
-                actor,
-            };
+            let holder = Ref { node: entry.owner, session: entry.session, actor };
             self.answer(&pending.waiters, Some(holder));
         }
     }

@@ -209,10 +209,7 @@ impl Router {
     /// A refusal by a gate alone goes before the deadlines: it must not come too late for the
     /// Confirm that its delivery made due.
     pub fn handle(&mut self, now: Instant, input: Input) {
-        debug_assert!(
-            self.outputs.is_empty(),
-            "drain `poll` before the next input"
-        );
+        debug_assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         if let Input::NotTaken { delivery, code } = input {
             return self.not_taken(delivery, code);
         }
@@ -225,33 +222,20 @@ impl Router {
             Input::Close(actor) => {
                 self.actors.remove(&actor);
             }
-            Input::Send {
-                call,
-                from,
-                to,
-                tag,
-                payload,
-                tracked,
-            } => self.send(now, call, from, to, (tag, payload), tracked),
-            Input::Ask {
-                call,
-                from,
-                to,
-                wait,
-                tag,
-                payload,
-            } => self.ask(now, call, from, to, wait, (tag, payload)),
+            Input::Send { call, from, to, tag, payload, tracked } => {
+                self.send(now, call, from, to, (tag, payload), tracked)
+            }
+            Input::Ask { call, from, to, wait, tag, payload } => {
+                self.ask(now, call, from, to, wait, (tag, payload))
+            }
             Input::Cancel(call) => {
                 if let Some(request) = self.asks.of_call(call) {
                     self.finish(request, Err(AskError::Cancelled));
                 }
             }
-            Input::Answer {
-                request,
-                status,
-                tag,
-                payload,
-            } => self.answer(request, status, tag, payload),
+            Input::Answer { request, status, tag, payload } => {
+                self.answer(request, status, tag, payload)
+            }
             Input::Frame { from, frame } => self.frame(now, from, frame),
             Input::LinkUp { peer, hello } => self.link_up(now, peer, hello),
             Input::LinkDown { peer, reason } => self.link_down(peer, reason),
@@ -424,30 +408,12 @@ impl Router {
         };
         let request = self.asks.next();
         let what = What::Ask { request };
-        let ask = |number| Ask {
-            call,
-            node: to.node,
-            session: to.session,
-            number,
-            until,
-        };
+        let ask = |number| Ask { call, node: to.node, session: to.session, number, until };
         if way == Way::Local {
             self.local_last += 1;
             self.asks.open(request, ask(self.local_last));
-            let reply_to = Request {
-                node: self.me,
-                session: self.session,
-                request,
-            };
-            return self.hand(
-                now,
-                call,
-                from,
-                to.actor,
-                Some(reply_to),
-                (tag, payload),
-                what,
-            );
+            let reply_to = Request { node: self.me, session: self.session, request };
+            return self.hand(now, call, from, to.actor, Some(reply_to), (tag, payload), what);
         }
         let draft = Draft { from, bytes, what };
         let number = self.queue(to.node, to.session, way, draft, |number| UserFrame::Ask {
@@ -467,27 +433,15 @@ impl Router {
 
     fn answer(&mut self, request: Request, status: u8, tag: u32, payload: Vec<u8>) {
         if request.node == self.me {
-            let result = Ok(Answer {
-                status,
-                tag,
-                payload,
-            });
+            let result = Ok(Answer { status, tag, payload });
             return self.replied(self.me, request.request, result);
         }
-        let to = Ref {
-            node: request.node,
-            session: request.session,
-            actor: ActorId::NODE,
-        };
+        let to = Ref { node: request.node, session: request.session, actor: ActorId::NODE };
         let bytes = REPLY_BYTES + payload.len();
         let fits = u32::try_from(bytes).is_ok_and(|b| b <= self.limits.router.message_bytes_max);
         // An answer that cannot go is no error here: the asker's time runs out.
         if let (true, Ok(way @ (Way::Link | Way::Dial))) = (fits, self.way(to)) {
-            let draft = Draft {
-                from: ActorId::NODE,
-                bytes,
-                what: What::Reply,
-            };
+            let draft = Draft { from: ActorId::NODE, bytes, what: What::Reply };
             let id = request.request;
             let _ = self.queue(to.node, to.session, way, draft, |number| UserFrame::Reply {
                 number,
@@ -512,8 +466,7 @@ impl Router {
         let lane = if session == peer.lane.session {
             &mut peer.lane
         } else {
-            peer.ahead
-                .get_or_insert_with(|| Box::new(Lane::new(session)))
+            peer.ahead.get_or_insert_with(|| Box::new(Lane::new(session)))
         };
         if lane.session != session {
             return Err(SendError::NoRoute); // Two sessions ahead at once: one of them is no one's.
@@ -574,18 +527,11 @@ impl Router {
         }
         self.handed.push_back(Handed { call, what });
         self.handed_until = self.handed_until.min(now.plus_nanos(1));
-        let from = Ref {
-            node: self.me,
-            session: self.session,
-            actor: from,
-        };
+        let from = Ref { node: self.me, session: self.session, actor: from };
         self.outputs.push_back(Output::Deliver {
             to,
             from,
-            delivery: Delivery {
-                node: self.me,
-                number: call.0,
-            },
+            delivery: Delivery { node: self.me, number: call.0 },
             request,
             tag,
             payload,
@@ -714,49 +660,19 @@ impl Router {
         let Some(session) = self.peers.get(&from).and_then(Peer::link_session) else {
             return; // A closed link has lost all authority (C26).
         };
-        let sender = |actor| Ref {
-            node: from,
-            session,
-            actor,
-        };
+        let sender = |actor| Ref { node: from, session, actor };
         match frame {
-            UserFrame::Send {
-                number,
-                to,
-                from: actor,
-                tag,
-                payload,
-            } => self.arrived(now, number, to, sender(actor), None, (tag, payload)),
-            UserFrame::Ask {
-                number,
-                to,
-                from: actor,
-                request,
-                wait_ms,
-                tag,
-                payload,
-            } => {
-                let request = Request {
-                    node: from,
-                    session,
-                    request,
-                };
+            UserFrame::Send { number, to, from: actor, tag, payload } => {
+                self.arrived(now, number, to, sender(actor), None, (tag, payload))
+            }
+            UserFrame::Ask { number, to, from: actor, request, wait_ms, tag, payload } => {
+                let request = Request { node: from, session, request };
                 let request = Some((request, wait_ms));
                 self.arrived(now, number, to, sender(actor), request, (tag, payload));
             }
-            UserFrame::Reply {
-                number,
-                request,
-                status,
-                tag,
-                payload,
-            } => {
+            UserFrame::Reply { number, request, status, tag, payload } => {
                 if self.accept(now, from, number) {
-                    let answer = Answer {
-                        status,
-                        tag,
-                        payload,
-                    };
+                    let answer = Answer { status, tag, payload };
                     self.replied(from, request, Ok(answer));
                 }
             }
@@ -789,10 +705,7 @@ impl Router {
         self.outputs.push_back(Output::Deliver {
             to,
             from,
-            delivery: Delivery {
-                node: from.node,
-                number,
-            },
+            delivery: Delivery { node: from.node, number },
             request: request.map(|(request, _)| request),
             tag,
             payload,
@@ -977,10 +890,7 @@ impl Router {
             return;
         };
         let number = number_of(&frame);
-        if let UserFrame::Ask {
-            request, wait_ms, ..
-        } = &mut frame
-        {
+        if let UserFrame::Ask { request, wait_ms, .. } = &mut frame {
             let Some(ask) = self.asks.get(*request) else {
                 peer.lane.withdraw(number);
                 return;
@@ -1067,9 +977,7 @@ impl Router {
         for request in self.asks.of_node(node, session) {
             let error = match down {
                 true => AskError::NodeDown,
-                false => AskError::LinkLost {
-                    perhaps_executed: true,
-                },
+                false => AskError::LinkLost { perhaps_executed: true },
             };
             self.finish(request, Err(error));
         }

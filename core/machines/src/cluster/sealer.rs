@@ -200,13 +200,8 @@ impl Sealer {
     pub fn seal_record(&mut self, out: &mut Vec<u8>, start: usize) {
         let len = out.len() - start - 2 + TAG;
         assert!((RECORD_MIN..=RECORD_MAX).contains(&len), "a record's size");
-        assert!(
-            self.stream_tx < DatagramHeader::LANE_BIT,
-            "an epoch ends before 2⁶³"
-        );
-        let tag = self
-            .suite
-            .seal(&self.tx, self.stream_tx, &mut out[start + 2..]);
+        assert!(self.stream_tx < DatagramHeader::LANE_BIT, "an epoch ends before 2⁶³");
+        let tag = self.suite.seal(&self.tx, self.stream_tx, &mut out[start + 2..]);
         self.stream_tx += 1;
         out.extend_from_slice(&tag);
         let len = u16::try_from(len).expect("a record is at most 16,400 bytes");
@@ -249,10 +244,7 @@ impl Sealer {
     /// If the datagram gets longer than 1,200 bytes, or the epoch is used up.
     pub fn seal_datagram(&mut self, index: u32, out: &mut Vec<u8>) {
         assert!(out.len() + TAG <= DATAGRAM_MAX, "a message fits a datagram");
-        let header = DatagramHeader {
-            link_index: index,
-            counter: self.datagram_tx,
-        };
+        let header = DatagramHeader { link_index: index, counter: self.datagram_tx };
         self.datagram_tx += 1;
         out[..DatagramHeader::LEN].copy_from_slice(&header.to_array());
         let text = &mut out[DatagramHeader::LEN..];
@@ -274,13 +266,10 @@ impl Sealer {
             Stale::Old => NotOpened::Old,
             Stale::Seen => NotOpened::Replay,
         })?;
-        let sealed = bytes
-            .get_mut(DatagramHeader::LEN..)
-            .and_then(<[u8]>::split_last_chunk_mut::<TAG>);
+        let sealed =
+            bytes.get_mut(DatagramHeader::LEN..).and_then(<[u8]>::split_last_chunk_mut::<TAG>);
         let (body, tag) = sealed.ok_or(NotOpened::BadTag)?;
-        self.suite
-            .open(&self.rx, header.nonce(), body, tag)
-            .map_err(|BadTag| NotOpened::BadTag)?;
+        self.suite.open(&self.rx, header.nonce(), body, tag).map_err(|BadTag| NotOpened::BadTag)?;
         self.window.accept(header.counter);
         Ok(body)
     }

@@ -177,14 +177,8 @@ impl Swim {
     #[must_use]
     pub fn new(now: Instant, params: SwimParams) -> Self {
         let checked = params.config.check();
-        assert!(
-            checked.is_ok(),
-            "the configuration was not checked: {checked:?}"
-        );
-        let life = Life {
-            session: params.session,
-            incarnation: Incarnation(0),
-        };
+        assert!(checked.is_ok(), "the configuration was not checked: {checked:?}");
+        let life = Life { session: params.session, incarnation: Incarnation(0) };
         let me = Row {
             node: params.node,
             life,
@@ -257,10 +251,7 @@ impl Swim {
     ///
     /// If outputs of the last input were not drained.
     pub fn handle(&mut self, now: Instant, input: Input) {
-        assert!(
-            self.outputs.is_empty(),
-            "drain `poll` before the next input"
-        );
+        assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         if self.stage == Stage::Departed {
             return;
         }
@@ -276,17 +267,8 @@ impl Swim {
         }
         match input {
             Input::Tick => {}
-            Input::Received {
-                from,
-                lane,
-                message,
-            } => self.receive(now, from, lane, message),
-            Input::LinkUp {
-                peer,
-                life: _,
-                addr,
-                seed,
-            } => self.link_up(now, peer, addr, seed),
+            Input::Received { from, lane, message } => self.receive(now, from, lane, message),
+            Input::LinkUp { peer, life: _, addr, seed } => self.link_up(now, peer, addr, seed),
             Input::LinkDown { peer } => self.link_down(peer),
             Input::Unreachable { peer, seed: _ } => {
                 if let Some(peer) = peer {
@@ -365,13 +347,9 @@ impl Swim {
         match message.body {
             Body::Ping { seq } => self.send(now, from, lane, Body::Ack { seq }),
             Body::Ack { seq } => self.acked(now, from, lane, seq),
-            Body::PingReq {
-                seq,
-                wait_ms,
-                target,
-                session: _,
-                addr,
-            } => self.relay(now, (from, lane), (seq, wait_ms), (target, addr)),
+            Body::PingReq { seq, wait_ms, target, session: _, addr } => {
+                self.relay(now, (from, lane), (seq, wait_ms), (target, addr))
+            }
             Body::Nack { seq } => self.nacked(from, seq),
             Body::Gossip => {}
         }
@@ -394,10 +372,7 @@ impl Swim {
         lane: Lane,
         body: Body,
     ) {
-        let mut message = Message {
-            body,
-            entries: Vec::new(),
-        };
+        let mut message = Message { body, entries: Vec::new() };
         let mut room = MESSAGE_MAX - message.encoded_len();
         let entries = &mut message.entries;
         let mut first = [None; 2];
@@ -408,19 +383,13 @@ impl Swim {
         }
         if !self.queue.is_empty() {
             let sends = arithmetic::sends_max(self.config.retransmit, self.member_count());
-            self.queue
-                .fill(now, &mut self.table, sends, first, room, entries);
+            self.queue.fill(now, &mut self.table, sends, first, room, entries);
         }
         if !entries.is_empty() {
             let bytes: usize = entries.iter().map(Entry::encoded_len).sum();
             self.counters.add(Counter::GossipBytes, bytes as u64);
         }
-        self.outputs.push_back(Output::Send {
-            to,
-            addr,
-            lane,
-            message,
-        });
+        self.outputs.push_back(Output::Send { to, addr, lane, message });
     }
 
     /// Puts the accusation of the receiver, and what is owed to it, before all else (C51).
@@ -507,8 +476,7 @@ impl Swim {
     }
 
     fn emit(&mut self, slot: u32, kind: MemberEventKind) {
-        self.counters
-            .count_labelled(Labelled::MemberEvents, kind.number());
+        self.counters.count_labelled(Labelled::MemberEvents, kind.number());
         let row = self.table.row(slot);
         self.outputs.push_back(Output::Event(MemberEvent {
             index: self.events,
@@ -604,10 +572,7 @@ impl Swim {
     /// Returns the table and where the event stream goes on from it (C45).
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            index: self.events,
-            members: self.members().collect(),
-        }
+        Snapshot { index: self.events, members: self.members().collect() }
     }
 
     /// Returns the highest session known of `node`, in the table or remembered (C25, C60).

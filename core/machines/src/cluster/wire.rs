@@ -274,10 +274,7 @@ pub struct Meta {
 
 impl Meta {
     /// No metadata.
-    pub const EMPTY: Self = Self {
-        len: 0,
-        bytes: [0; META_MAX],
-    };
+    pub const EMPTY: Self = Self { len: 0, bytes: [0; META_MAX] };
 
     /// Makes metadata of `bytes`, or `None` if there are more than [`META_MAX`].
     #[must_use]

@@ -182,7 +182,8 @@ fn a_name_registered_on_one_node_is_found_on_another_and_a_message_gets_there() 
     let opened = net.call(0, Call::Open);
     let [Reply::Opened(clock)] = opened[..] else { panic!("{opened:?}") };
     let name = Name::new("clock").unwrap();
-    let register = Call::Register { name: name.clone(), actor: clock.actor, ttl: None, manual: false };
+    let register =
+        Call::Register { name: name.clone(), actor: clock.actor, ttl: None, manual: false };
     assert_eq!(net.call(0, register), [Reply::Registered(Ok(()))]);
     assert_eq!(net.call(2, Call::Lookup(name.clone())), [Reply::Found(Some(clock))]);
 

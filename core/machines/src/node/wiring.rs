@@ -177,8 +177,12 @@ impl Node {
                     self.event(Event::LinkUp { peer });
                 }
                 let (life, addr) = (hello.life, hello.addr);
-                self.tasks
-                    .push_back(Task::Swim(swim::io::Input::LinkUp { peer, life, addr, seed }));
+                self.tasks.push_back(Task::Swim(swim::io::Input::LinkUp {
+                    peer,
+                    life,
+                    addr,
+                    seed,
+                }));
             }
             Link::LinkDown { peer, reason } => {
                 self.tasks.push_back(Task::Router(router::io::Input::LinkDown { peer, reason }));
@@ -303,7 +307,11 @@ impl Node {
     /// Links, registry, asks, watchers: in this order (C44).
     fn member_event(&mut self, event: MemberEvent) {
         let (peer, session) = (event.node, event.life.session);
-        let current = self.links.link(peer).map(|link| link.hello().life.session).is_some_and(|linked| linked <= session);
+        let current = self
+            .links
+            .link(peer)
+            .map(|link| link.hello().life.session)
+            .is_some_and(|linked| linked <= session);
         let disconnect = |reason| Task::Links(links::io::Input::Disconnect { peer, reason });
         match event.kind {
             MemberEventKind::Dead(DeadCause::Timeout | DeadCause::Told) if current => {
@@ -323,9 +331,7 @@ impl Node {
                 self.tasks.push_back(Task::Links(known));
             }
             // A newer link or none: what was there is gone already, or goes by the Join's session.
-            MemberEventKind::Dead(
-                DeadCause::Timeout | DeadCause::Told | DeadCause::Restarted,
-            )
+            MemberEventKind::Dead(DeadCause::Timeout | DeadCause::Told | DeadCause::Restarted)
             | MemberEventKind::Left => {}
         }
         self.tasks.push_back(Task::Registry(registry::io::Input::Member(event)));

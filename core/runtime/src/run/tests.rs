@@ -73,9 +73,7 @@ fn users_are_heard_while_the_network_never_rests() {
 
     let notes = stage.play();
 
-    let last = notes
-        .iter()
-        .rposition(|(_, input)| *input == Input::Seeds(Vec::new()));
+    let last = notes.iter().rposition(|(_, input)| *input == Input::Seeds(Vec::new()));
     assert!(last < Some(21), "the tenth wish came at place {last:?}");
     assert_eq!(notes.len(), 110);
 }
@@ -83,41 +81,23 @@ fn users_are_heard_while_the_network_never_rests() {
 #[test]
 fn a_session_that_cannot_be_stored_ends_the_run() {
     let mut stage = Stage::new();
-    stage.machine.on_first = vec![Output::StoreSession {
-        session: Session(9),
-        offset: 16,
-        bytes: [1; 16],
-    }];
-    stage
-        .network
-        .happened
-        .push_back(Happened::Datagram(vec![1]));
+    stage.machine.on_first =
+        vec![Output::StoreSession { session: Session(9), offset: 16, bytes: [1; 16] }];
+    stage.network.happened.push_back(Happened::Datagram(vec![1]));
     stage.disk_fails = true;
 
     let (_, ended) = stage.play_to_end();
 
     let failed = ended.expect("the run ends").expect_err("the disk failed");
-    assert!(matches!(
-        failed,
-        RunError::Disk {
-            session: Session(9),
-            ..
-        }
-    ));
+    assert!(matches!(failed, RunError::Disk { session: Session(9), .. }));
 }
 
 #[test]
 fn a_stored_session_is_told_to_the_node() {
     let mut stage = Stage::new();
-    stage.machine.on_first = vec![Output::StoreSession {
-        session: Session(9),
-        offset: 16,
-        bytes: [1; 16],
-    }];
-    stage
-        .network
-        .happened
-        .push_back(Happened::Datagram(vec![1]));
+    stage.machine.on_first =
+        vec![Output::StoreSession { session: Session(9), offset: 16, bytes: [1; 16] }];
+    stage.network.happened.push_back(Happened::Datagram(vec![1]));
 
     let notes = stage.play();
 
@@ -134,10 +114,7 @@ fn a_node_that_stops_ends_the_run_after_what_it_had_to_write() {
             bytes: vec![3],
         },
     ];
-    stage
-        .network
-        .happened
-        .push_back(Happened::Datagram(vec![1]));
+    stage.network.happened.push_back(Happened::Datagram(vec![1]));
     let sent = stage.sent.take().expect("nobody took it before");
 
     let (_, ended) = stage.play_to_end();
@@ -152,10 +129,7 @@ fn entropy_comes_with_each_connection_and_is_never_the_same() {
     let mut stage = Stage::new();
     let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
     for conn in [Conn(1), Conn(3)] {
-        stage
-            .network
-            .happened
-            .push_back(Happened::Accepted { conn, source });
+        stage.network.happened.push_back(Happened::Accepted { conn, source });
     }
 
     let notes = stage.play();
@@ -231,10 +205,7 @@ fn an_ask_that_is_dropped_is_cancelled() {
 #[test]
 fn a_letter_to_a_full_mailbox_is_bounced_and_the_first_one_is_read() {
     let mut stage = Stage::new();
-    let here = Ref {
-        actor: ActorId(4),
-        ..somewhere()
-    };
+    let here = Ref { actor: ActorId(4), ..somewhere() };
     stage.machine.answers = vec![Reply::Opened(here)];
     stage.machine.after_answers = vec![letter(4, 1), letter(4, 2), letter(5, 3)];
     let node = stage.handle.clone();
@@ -258,20 +229,14 @@ fn a_letter_to_a_full_mailbox_is_bounced_and_the_first_one_is_read() {
             Some((delivery.number, code))
         })
         .collect();
-    assert_eq!(
-        bounced,
-        vec![(2, BounceCode::MailboxFull), (3, BounceCode::NoActor)]
-    );
+    assert_eq!(bounced, vec![(2, BounceCode::MailboxFull), (3, BounceCode::NoActor)]);
 }
 
 #[test]
 fn whoever_waits_for_joining_hears_of_it_before_or_after() {
     let mut stage = Stage::new();
     stage.machine.on_first = vec![Output::Event(Event::Joined)];
-    stage
-        .network
-        .happened
-        .push_back(Happened::Datagram(vec![1]));
+    stage.network.happened.push_back(Happened::Datagram(vec![1]));
     let node = stage.handle.clone();
 
     let joined = stage.play_with(async move {
@@ -318,10 +283,7 @@ fn the_run_ends_when_the_last_handle_is_dropped_and_calls_after_it_are_gone() {
     let Stage { handle: node, .. } = &stage;
     let other = node.clone();
     let (_, ended) = stage.play_to_end();
-    assert_eq!(
-        ended.expect("the run ends").expect("nothing failed"),
-        Ended::Asked
-    );
+    assert_eq!(ended.expect("the run ends").expect("nothing failed"), Ended::Asked);
 
     let mut cx = Context::from_waker(Waker::noop());
     let joined = pin!(other.joined()).poll(&mut cx);
@@ -356,21 +318,14 @@ fn datagram(byte: u8) -> Input {
 }
 
 fn somewhere() -> Ref {
-    Ref {
-        node: NodeId::from_bytes([9; 16]),
-        session: Session(1),
-        actor: ActorId(1),
-    }
+    Ref { node: NodeId::from_bytes([9; 16]), session: Session(1), actor: ActorId(1) }
 }
 
 fn letter(to: u64, number: u64) -> Output {
     Output::Deliver {
         to: ActorId(to),
         from: somewhere(),
-        delivery: Delivery {
-            node: somewhere().node,
-            number,
-        },
+        delivery: Delivery { node: somewhere().node, number },
         request: None,
         tag: u32::try_from(number).unwrap(),
         payload: vec![],
@@ -392,10 +347,7 @@ struct Script {
 
 impl Machine for Script {
     fn handle(&mut self, now: Instant, input: Input) {
-        assert!(
-            self.outputs.is_empty(),
-            "drain `poll` before the next input"
-        );
+        assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         if self.deadline <= now {
             self.deadline = Instant::FAR;
         }
@@ -403,8 +355,7 @@ impl Machine for Script {
         if let Input::Call { call, .. } = &input {
             let call = *call;
             let replies = self.answers.drain(..);
-            self.outputs
-                .extend(replies.map(|reply| Output::Reply { call, reply }));
+            self.outputs.extend(replies.map(|reply| Output::Reply { call, reply }));
             self.outputs.extend(self.after_answers.drain(..));
         }
         // The test may have ended.
@@ -420,17 +371,11 @@ impl Machine for Script {
     }
 
     fn members(&self) -> Snapshot {
-        Snapshot {
-            index: 0,
-            members: Vec::new(),
-        }
+        Snapshot { index: 0, members: Vec::new() }
     }
 
     fn names(&self, _: &str) -> Names {
-        Names {
-            next: 0,
-            rows: Vec::new(),
-        }
+        Names { next: 0, rows: Vec::new() }
     }
 }
 
@@ -556,11 +501,7 @@ impl Stage {
         let (handle, commands) = handle(NodeId::from_bytes([9; 16]));
         Self {
             clock: Still(Arc::new(AtomicU64::new(0))),
-            network: Queue {
-                happened: VecDeque::new(),
-                ready: VecDeque::new(),
-                sent: send,
-            },
+            network: Queue { happened: VecDeque::new(), ready: VecDeque::new(), sent: send },
             disk_fails: false,
             machine: Script {
                 notes: note,
@@ -621,11 +562,7 @@ impl Stage {
     fn start(&mut self) -> impl Future<Output = Result<Ended, RunError>> + use<> {
         let (send, _) = channel();
         let (note, _) = channel();
-        let empty_network = Queue {
-            happened: VecDeque::new(),
-            ready: VecDeque::new(),
-            sent: send,
-        };
+        let empty_network = Queue { happened: VecDeque::new(), ready: VecDeque::new(), sent: send };
         let empty_machine = Script {
             notes: note,
             deadline: Instant::FAR,
@@ -637,10 +574,7 @@ impl Stage {
         let world = World::<Tests> {
             clock: self.clock.clone(),
             network: std::mem::replace(&mut self.network, empty_network),
-            disk: Paper {
-                fails: self.disk_fails,
-                writes: 0,
-            },
+            disk: Paper { fails: self.disk_fails, writes: 0 },
             entropy: Count(0),
         };
         let machine = std::mem::replace(&mut self.machine, empty_machine);

@@ -44,10 +44,7 @@ fn one_that_gives_up_is_passed_over() {
     // SAFETY: one thread.
     unsafe { credit.release() };
     assert_eq!(poll(&mut second, &credit), Poll::Ready(Granted::Yes));
-    assert!(
-        !second.cancel(&credit),
-        "a wait that is over has nothing to give back"
-    );
+    assert!(!second.cancel(&credit), "a wait that is over has nothing to give back");
 }
 
 #[test]
@@ -59,8 +56,5 @@ fn closing_lets_all_try_and_later_ones_see_it() {
     // SAFETY: one thread.
     unsafe { credit.close() };
     assert_eq!(poll(&mut first, &credit), Poll::Ready(Granted::Yes));
-    assert_eq!(
-        poll(&mut Wait::new(), &credit),
-        Poll::Ready(Granted::Closed)
-    );
+    assert_eq!(poll(&mut Wait::new(), &credit), Poll::Ready(Granted::Closed));
 }

@@ -102,18 +102,10 @@ pub(crate) fn drops_all<L: Lane<Grenade, StdAtomics>>(lane: L) {
     let drops = Arc::new(AtomicU32::new(0));
     for number in 0..10 {
         let live = number == 2 || number == 5;
-        assert!(
-            lane.push(Grenade {
-                drops: drops.clone(),
-                live
-            })
-            .is_ok()
-        );
+        assert!(lane.push(Grenade { drops: drops.clone(), live }).is_ok());
     }
     // SAFETY: one thread.
-    let Pop::Some(first) = (unsafe { lane.pop() }) else {
-        panic!("the first message is there")
-    };
+    let Pop::Some(first) = (unsafe { lane.pop() }) else { panic!("the first message is there") };
     drop(first);
     let panic = catch_unwind(AssertUnwindSafe(|| drop(lane)));
     assert!(panic.is_err(), "the first panic goes on");

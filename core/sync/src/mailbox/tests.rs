@@ -66,9 +66,7 @@ fn a_due_timer_comes_between_the_lanes() {
     channel.send(3).unwrap();
     channel.send_system(1).unwrap();
     let mut timer = Some(2);
-    let order: Vec<_> = (0..4)
-        .map(|_| inbox.try_receive_with(|| timer.take()))
-        .collect();
+    let order: Vec<_> = (0..4).map(|_| inbox.try_receive_with(|| timer.take())).collect();
     let some = Received::Some;
     assert_eq!(order, [some(1), some(2), some(3), Received::Empty]);
 }
@@ -87,14 +85,8 @@ fn fail_hands_the_message_back_and_counts() {
 fn drop_new_drops_the_new_one() {
     let (channel, mut inbox) = bounded(1, Policy::DropNew);
     let mut gone = Vec::new();
-    assert_eq!(
-        channel.send_with(1, |message| gone.push(message)),
-        Ok(Sent::Delivered)
-    );
-    assert_eq!(
-        channel.send_with(2, |message| gone.push(message)),
-        Ok(Sent::Dropped)
-    );
+    assert_eq!(channel.send_with(1, |message| gone.push(message)), Ok(Sent::Delivered));
+    assert_eq!(channel.send_with(2, |message| gone.push(message)), Ok(Sent::Dropped));
     assert_eq!(gone, [2]);
     assert_eq!(inbox.discarded().dropped, 1);
     assert_eq!(inbox.try_receive(), Received::Some(1));
@@ -107,10 +99,7 @@ fn drop_old_drops_the_oldest() {
     for number in 1..=2 {
         assert_eq!(channel.send(number), Ok(Sent::Delivered));
     }
-    assert_eq!(
-        channel.send_with(3, |message| gone.push(message)),
-        Ok(Sent::Evicted(1))
-    );
+    assert_eq!(channel.send_with(3, |message| gone.push(message)), Ok(Sent::Evicted(1)));
     assert_eq!(gone, [1]);
     assert_eq!(inbox.try_receive(), Received::Some(2));
     assert_eq!(inbox.try_receive(), Received::Some(3));
@@ -126,11 +115,7 @@ fn a_blocked_send_goes_on_when_a_slot_is_free_and_nobody_overtakes() {
     assert!(poll(&mut first).is_pending());
     assert!(poll(&mut second).is_pending());
     assert_eq!(inbox.try_receive(), Received::Some(1));
-    assert_eq!(
-        channel.send(9),
-        Err(SendError::Full(9)),
-        "a newcomer does not overtake"
-    );
+    assert_eq!(channel.send(9), Err(SendError::Full(9)), "a newcomer does not overtake");
     assert!(poll(&mut second).is_pending());
     assert_eq!(poll(&mut first), Poll::Ready(Ok(Sent::Delivered)));
     assert_eq!(inbox.try_receive(), Received::Some(2));
@@ -148,11 +133,7 @@ fn a_dropped_send_hands_its_credit_on() {
     assert!(poll(&mut second).is_pending());
     assert_eq!(inbox.try_receive(), Received::Some(1));
     drop(first); // It had been granted the credit.
-    assert_eq!(
-        inbox.try_receive(),
-        Received::Empty,
-        "looking hands the credit on"
-    );
+    assert_eq!(inbox.try_receive(), Received::Empty, "looking hands the credit on");
     assert_eq!(poll(&mut second), Poll::Ready(Ok(Sent::Delivered)));
     assert_eq!(inbox.try_receive(), Received::Some(3));
 }
@@ -160,14 +141,8 @@ fn a_dropped_send_hands_its_credit_on() {
 #[test]
 fn a_send_until_gives_the_message_back_at_its_deadline() {
     let (channel, _inbox) = bounded(1, Policy::Block);
-    assert_eq!(
-        now(channel.send_until(1, ready(()))),
-        Some(Ok(Sent::Delivered))
-    );
-    assert_eq!(
-        now(channel.send_until(2, ready(()))),
-        Some(Err(SendError::Timeout(2)))
-    );
+    assert_eq!(now(channel.send_until(1, ready(()))), Some(Ok(Sent::Delivered)));
+    assert_eq!(now(channel.send_until(2, ready(()))), Some(Err(SendError::Timeout(2))));
     assert_eq!(now(channel.send_until(2, pending())), None);
 }
 

@@ -67,13 +67,7 @@ fn a_panicking_drop_does_not_keep_the_other_messages() {
     let ring = Ring::<Grenade>::new(8);
     for number in 0..8 {
         let live = number == 0 || number == 6;
-        assert!(
-            ring.push(Grenade {
-                drops: drops.clone(),
-                live
-            })
-            .is_ok()
-        );
+        assert!(ring.push(Grenade { drops: drops.clone(), live }).is_ok());
     }
     assert!(catch_unwind(AssertUnwindSafe(|| drop(ring))).is_err());
     assert_eq!(drops.load(Relaxed), 8);

@@ -66,9 +66,7 @@ fn messages_with_large_alignment_are_aligned() {
     }
     for number in 0..10 {
         // SAFETY: one thread.
-        let Pop::Some(wide) = (unsafe { lane.pop() }) else {
-            panic!("ten were pushed")
-        };
+        let Pop::Some(wide) = (unsafe { lane.pop() }) else { panic!("ten were pushed") };
         assert_eq!(wide.0, number);
     }
 }

@@ -160,10 +160,7 @@ fn a_dial_that_nobody_answers_fails_and_one_given_up_is_silent() {
         a.dial(Conn(2), free);
         a.close(Conn(2));
         a.dial(Conn(4), free);
-        assert_eq!(
-            a.next().await.unwrap(),
-            Happened::DialFailed { conn: Conn(4) }
-        );
+        assert_eq!(a.next().await.unwrap(), Happened::DialFailed { conn: Conn(4) });
     });
 }
 
@@ -171,9 +168,7 @@ fn a_dial_that_nobody_answers_fails_and_one_given_up_is_silent() {
 fn an_address_in_use_is_refused() {
     block_on(async {
         let a = bound();
-        let error = Sockets::bind(a.addr().unwrap(), 64 << 10)
-            .err()
-            .expect("it is in use");
+        let error = Sockets::bind(a.addr().unwrap(), 64 << 10).err().expect("it is in use");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     });
 }
@@ -193,10 +188,7 @@ fn a_flood_of_datagrams_does_not_keep_streams_waiting_for_ever() {
         while matches!(b.next().await.unwrap(), Happened::Datagram(_)) {
             before += 1;
         }
-        assert!(
-            before <= 2 * DATAGRAMS_IN_A_ROW,
-            "{before} datagrams came first"
-        );
+        assert!(before <= 2 * DATAGRAMS_IN_A_ROW, "{before} datagrams came first");
         b.close(there);
     });
 }

@@ -9,19 +9,14 @@ use crate::cluster::ids::{Addr, Incarnation, Instance, Life, Session};
 use crate::cluster::wire::{Body, DatagramHeader, Message};
 use crate::digest::Digest;
 
-const GOLDEN: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../scenarios/golden/handshake.json"
-));
+const GOLDEN: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/golden/handshake.json"));
 
 fn golden() -> BTreeMap<String, String> {
     let file: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
     let cases = file["cases"].as_array().unwrap();
     let text = |case: &serde_json::Value, key: &str| case[key].as_str().unwrap().to_owned();
-    cases
-        .iter()
-        .map(|case| (text(case, "name"), text(case, "hex")))
-        .collect()
+    cases.iter().map(|case| (text(case, "name"), text(case, "hex"))).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -45,10 +40,7 @@ pub(crate) fn terms(suite: Suite, secret: u8) -> Terms {
 
 fn hello() -> Hello {
     Hello {
-        life: Life {
-            session: Session(7),
-            incarnation: Incarnation(2),
-        },
+        life: Life { session: Session(7), incarnation: Incarnation(2) },
         instance: Instance(0x0102_0304_0506_0708),
         seen: 0,
         ordinal: 1,
@@ -95,15 +87,10 @@ fn the_examples_of_the_specification_come_out_bit_for_bit() {
     assert_eq!(greeted.hello, hello());
 
     let mut record = Vec::new();
-    dialler
-        .sealer
-        .seal_control(&Control::Keepalive, &mut record);
+    dialler.sealer.seal_control(&Control::Keepalive, &mut record);
     assert_eq!(hex(&record), golden["keepalive_record"]);
 
-    let ping = Message {
-        body: Body::Ping { seq: 42 },
-        entries: Vec::new(),
-    };
+    let ping = Message { body: Body::Ping { seq: 42 }, entries: Vec::new() };
     let mut datagram = vec![0; DatagramHeader::LEN];
     ping.encode(&mut datagram);
     dialler.sealer.seal_datagram(0x5566_7788, &mut datagram);
@@ -173,10 +160,7 @@ fn each_mismatch_of_the_preface_ends_with_its_code() {
         assert_eq!(failed.clear.map(|clear| clear.code), Some(failed.code));
         failed.code
     };
-    let other = Terms {
-        cluster_tag: Preface::cluster_tag_of("other"),
-        ..a.clone()
-    };
+    let other = Terms { cluster_tag: Preface::cluster_tag_of("other"), ..a.clone() };
     assert_eq!(code(&other, &b), Code::WrongCluster);
     let mut other = a.clone();
     other.schemas.insert(1, [0; 16]);
@@ -184,30 +168,11 @@ fn each_mismatch_of_the_preface_ends_with_its_code() {
     let mut other = a.clone();
     other.version_max = 2;
     assert_eq!(code(&other, &b), Code::VersionMismatch);
-    let needs = Terms {
-        features: Features(1),
-        required: Features(1),
-        ..a.clone()
-    };
+    let needs = Terms { features: Features(1), required: Features(1), ..a.clone() };
     assert_eq!(code(&needs, &b), Code::FeatureMissing);
-    assert_eq!(
-        code(
-            &a,
-            &Terms {
-                node: b.node,
-                ..needs
-            }
-        ),
-        Code::FeatureMissing
-    );
-    let offers = Terms {
-        features: Features(3),
-        ..a.clone()
-    };
-    let has = Terms {
-        features: Features(1),
-        ..b
-    };
+    assert_eq!(code(&a, &Terms { node: b.node, ..needs }), Code::FeatureMissing);
+    let offers = Terms { features: Features(3), ..a.clone() };
+    let has = Terms { features: Features(1), ..b };
     let (dialler, greeted) = run(&offers, &has, &hello()).unwrap();
     assert_eq!(dialler.agreed.features, Features(1));
     assert_eq!(greeted.agreed.features, Features(1));
@@ -225,9 +190,7 @@ fn a_changed_preface_breaks_message_two() {
         let (preface, record) = out.split_first_chunk::<40>().unwrap();
         let mut answer = Vec::new();
         let state = AwaitPreface::new(Key::new([4; 32]));
-        state
-            .answer(&b, preface, &record[3..], &mut answer)
-            .unwrap();
+        state.answer(&b, preface, &record[3..], &mut answer).unwrap();
         let failed = dialler.offer(&a, &Allowed::Any, None, &answer[3..]);
         assert_eq!(failed.unwrap_err().code, Code::BadCrypto);
     }
@@ -248,24 +211,14 @@ fn a_version_below_the_common_greatest_is_a_downgrade() {
     let (preface, record) = out.split_first_chunk::<40>().unwrap();
     let mut answer = Vec::new();
     let state = AwaitPreface::new(Key::new([4; 32]));
-    let acceptor = state
-        .answer(&b, preface, &record[3..], &mut answer)
-        .unwrap();
+    let acceptor = state.answer(&b, preface, &record[3..], &mut answer).unwrap();
     let failed = dialler.clone().offer(&a, &Allowed::Any, None, &answer[3..]);
     assert_eq!(failed.unwrap_err().code, Code::Downgraded);
 
     // A dialler that does not check is caught by the acceptor.
-    let blind = Terms {
-        version_max: 1,
-        ..a.clone()
-    };
-    let offered = dialler
-        .offer(&blind, &Allowed::Any, None, &answer[3..])
-        .unwrap();
-    let honest = Hello {
-        version_max: 2,
-        ..hello()
-    };
+    let blind = Terms { version_max: 1, ..a.clone() };
+    let offered = dialler.offer(&blind, &Allowed::Any, None, &answer[3..]).unwrap();
+    let honest = Hello { version_max: 2, ..hello() };
     let mut third = Vec::new();
     let _ = offered.greet(&blind, &honest, &mut third);
     let failed = acceptor.hello(&b, &Allowed::Any, &third[3..]).unwrap_err();
@@ -285,9 +238,7 @@ fn the_first_check_that_fails_decides() {
         let state = AwaitPreface::new(Key::new([4; 32]));
         let _ = state.answer(b, preface, &record[3..], &mut answer).unwrap();
         let offered = dialler.offer(a, allowed, expected, &answer[3..]);
-        offered
-            .map(|offered| offered.peer)
-            .map_err(|failed| failed.code)
+        offered.map(|offered| offered.peer).map_err(|failed| failed.code)
     };
     let nobody = Allowed::only([]);
     assert_eq!(offer(&a, &b, &Allowed::Any, Some(b.node)), Ok(b.node));
@@ -306,26 +257,16 @@ fn an_acceptor_refuses_strangers_and_itself_under_keys() {
     let (preface, record) = out.split_first_chunk::<40>().unwrap();
     let mut answer = Vec::new();
     let state = AwaitPreface::new(Key::new([4; 32]));
-    let acceptor = state
-        .answer(&b, preface, &record[3..], &mut answer)
-        .unwrap();
-    let offered = dialler
-        .offer(&a, &Allowed::Any, None, &answer[3..])
-        .unwrap();
+    let acceptor = state.answer(&b, preface, &record[3..], &mut answer).unwrap();
+    let offered = dialler.offer(&a, &Allowed::Any, None, &answer[3..]).unwrap();
     let mut third = Vec::new();
     let mut dialler = offered.greet(&a, &hello(), &mut third);
 
-    let mut failed = acceptor
-        .clone()
-        .hello(&b, &Allowed::only([]), &third[3..])
-        .unwrap_err();
+    let mut failed = acceptor.clone().hello(&b, &Allowed::only([]), &third[3..]).unwrap_err();
     assert_eq!(failed.code, Code::NotAllowed);
     assert_eq!(failed.peer, Some(a.node));
     let mut sealer = failed.sealer.take().unwrap();
-    let reject = Reject {
-        code: Code::NotAllowed,
-        detail: 0,
-    };
+    let reject = Reject { code: Code::NotAllowed, detail: 0 };
     let mut record = Vec::new();
     sealer.seal_control(&Control::Reject(reject), &mut record);
     let answer = dialler.answer(&mut record[2..]);

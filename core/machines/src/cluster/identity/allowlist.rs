@@ -56,9 +56,7 @@ impl Allowed {
 /// Returns the key of a line, if it is not empty or a comment.
 fn key_of_line(line: &[u8]) -> Result<Option<[u8; 32]>, &'static str> {
     let text = line.split(|byte| *byte == b'#').next().unwrap_or(line);
-    let mut words = text
-        .split(u8::is_ascii_whitespace)
-        .filter(|word| !word.is_empty());
+    let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let Some(word) = words.next() else {
         return Ok(None);
     };

@@ -38,12 +38,7 @@ impl Identity {
     /// Makes the identity of a start in `session`, which is durable.
     #[must_use]
     pub const fn new(node: NodeId, session: Session, instance: Instance) -> Self {
-        Self {
-            node,
-            instance,
-            session,
-            jumps: VecDeque::new(),
-        }
+        Self { node, instance, session, jumps: VecDeque::new() }
     }
 
     /// Returns the node's id.

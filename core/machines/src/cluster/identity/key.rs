@@ -18,10 +18,7 @@ impl StaticKey {
     /// Makes the pair of 32 secret bytes, which must come from a source of entropy.
     #[must_use]
     pub fn from_secret(secret: [u8; 32]) -> Self {
-        Self {
-            secret,
-            public: MontgomeryPoint::mul_base_clamped(secret).to_bytes(),
-        }
+        Self { secret, public: MontgomeryPoint::mul_base_clamped(secret).to_bytes() }
     }
 
     /// Reads a key file: 64 hexadecimal digits and a newline.

@@ -40,14 +40,8 @@ fn a_key_file_is_64_digits_and_a_newline() {
     assert_eq!(why(""), "it is empty");
     assert_eq!(why(&"a1".repeat(32)), "the newline at the end is missing");
     assert_eq!(why("a1\n"), "it has fewer than 64 digits");
-    assert_eq!(
-        why(&format!(" {}", *file)),
-        "it has more than 64 digits and a newline"
-    );
-    assert_eq!(
-        why(&file.replacen('a', "g", 1)),
-        "a digit is not hexadecimal"
-    );
+    assert_eq!(why(&format!(" {}", *file)), "it has more than 64 digits and a newline");
+    assert_eq!(why(&file.replacen('a', "g", 1)), "a digit is not hexadecimal");
     let shown = KeyFileInvalid(why("")).to_string();
     assert_eq!(shown, "not a key file: it is empty");
 }
@@ -108,19 +102,10 @@ fn a_start_takes_the_session_above_the_highest_written() {
     let node = a().node();
     assert_eq!(next_session(None, node), Ok(Session(1)));
     assert_eq!(next_session(Some(&file(node, &[1])), node), Ok(Session(2)));
-    assert_eq!(
-        next_session(Some(&file(node, &[1, 2])), node),
-        Ok(Session(3))
-    );
-    assert_eq!(
-        next_session(Some(&file(node, &[8, 5])), node),
-        Ok(Session(9))
-    );
+    assert_eq!(next_session(Some(&file(node, &[1, 2])), node), Ok(Session(3)));
+    assert_eq!(next_session(Some(&file(node, &[8, 5])), node), Ok(Session(9)));
     let last = file(node, &[Session::MAX.0]);
-    assert_eq!(
-        next_session(Some(&last), node),
-        Err(SessionError::Exhausted)
-    );
+    assert_eq!(next_session(Some(&last), node), Err(SessionError::Exhausted));
 }
 
 #[test]
@@ -210,15 +195,9 @@ fn a_node_that_is_behind_burns_the_session_above_the_highest_known() {
 fn a_jump_over_2_to_the_20_means_that_the_key_is_in_use() {
     let far = 1 + Identity::JUMP_MAX;
     let mut node = identity(1);
-    assert_eq!(
-        node.behind(minutes(0), Session(far)),
-        Err(StopReason::KeyInUse)
-    );
+    assert_eq!(node.behind(minutes(0), Session(far)), Err(StopReason::KeyInUse));
     assert_eq!(node, identity(1));
-    assert_eq!(
-        node.behind(minutes(0), Session(far - 1)),
-        Ok(Some(Session(far)))
-    );
+    assert_eq!(node.behind(minutes(0), Session(far - 1)), Ok(Some(Session(far))));
 }
 
 #[test]
@@ -230,15 +209,9 @@ fn a_fourth_jump_within_ten_minutes_means_that_the_key_is_in_use() {
     }
     let mut late = node.clone();
     let just_before = Instant::from_nanos(minutes(10).as_nanos() - 1);
-    assert_eq!(
-        node.behind(just_before, Session(4)),
-        Err(StopReason::KeyInUse)
-    );
+    assert_eq!(node.behind(just_before, Session(4)), Err(StopReason::KeyInUse));
     assert_eq!(late.behind(minutes(10), Session(4)), Ok(Some(Session(5))));
-    assert_eq!(
-        late.behind(minutes(10), Session(5)),
-        Err(StopReason::KeyInUse)
-    );
+    assert_eq!(late.behind(minutes(10), Session(5)), Err(StopReason::KeyInUse));
 }
 
 #[test]

@@ -26,10 +26,7 @@ fn node_ids_are_ordered_by_their_bytes() {
 
 #[test]
 fn a_life_is_ordered_by_session_first() {
-    let old = Life {
-        session: Session(1),
-        incarnation: Incarnation::MAX,
-    };
+    let old = Life { session: Session(1), incarnation: Incarnation::MAX };
     assert!(old < Life::first_of(Session(2)));
     assert!(old > Life::first_of(Session(1)));
 }
@@ -48,14 +45,7 @@ fn an_address_is_one_that_can_be_reached() {
     assert!(new("fe80::1", 1, 1).is_some());
     assert_eq!(new("10.0.0.1", 0, 1), None);
     assert_eq!(new("10.0.0.1", 1, 0), None);
-    for ip in [
-        "0.0.0.0",
-        "::",
-        "::ffff:0.0.0.0",
-        "224.0.0.1",
-        "ff02::1",
-        "::ffff:224.0.0.1",
-    ] {
+    for ip in ["0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.1", "ff02::1", "::ffff:224.0.0.1"] {
         assert_eq!(new(ip, 1, 1), None, "{ip}");
     }
 }

@@ -64,10 +64,7 @@ impl Links {
     pub(super) fn accepted(&mut self, now: Instant, conn: Conn, source: IpAddr, entropy: &Entropy) {
         if self.draining {
             let clear = self.terms.clear_reject(Code::Draining);
-            let failed = Failed {
-                clear: Some(clear),
-                ..Failed::silent(Code::Draining)
-            };
+            let failed = Failed { clear: Some(clear), ..Failed::silent(Code::Draining) };
             self.refuse(conn, source, failed, 0);
             return;
         }
@@ -100,12 +97,7 @@ impl Links {
 
     /// Ends an accepted connection as C23 says.
     fn refuse(&mut self, conn: Conn, source: IpAddr, failed: Failed, detail: u32) {
-        let Failed {
-            code,
-            peer,
-            clear,
-            sealer,
-        } = failed;
+        let Failed { code, peer, clear, sealer } = failed;
         self.count_code(code);
         self.gate.leave(conn);
         let mut bytes = Vec::new();
@@ -119,12 +111,7 @@ impl Links {
             self.outputs.push_back(Output::Write { conn, bytes });
         }
         self.outputs.push_back(Output::Close { conn });
-        self.outputs.push_back(Output::Refused {
-            source,
-            peer,
-            code,
-            inbound: true,
-        });
+        self.outputs.push_back(Output::Refused { source, peer, code, inbound: true });
     }
 
     pub(super) fn half_bytes(&mut self, now: Instant, conn: Conn, bytes: Vec<u8>) {
@@ -164,10 +151,7 @@ impl Links {
                 let peer = greeted.agreed.peer;
                 half.stage = Stage::Parked(source, greeted, wish);
                 self.unpark(half);
-                let failed = Failed {
-                    peer: Some(peer),
-                    ..Failed::silent(Code::Malformed)
-                };
+                let failed = Failed { peer: Some(peer), ..Failed::silent(Code::Malformed) };
                 self.refuse(conn, source, failed, 0);
                 return Step::Gone;
             }
@@ -207,10 +191,7 @@ impl Links {
                 }
                 Err(()) => {
                     self.indexes.remove(&index);
-                    let told = Told {
-                        peer: Some(state.agreed.peer),
-                        ..Told::default()
-                    };
+                    let told = Told { peer: Some(state.agreed.peer), ..Told::default() };
                     Err(Over::new(target, Code::Malformed, told))
                 }
             },
@@ -260,8 +241,7 @@ impl Links {
         };
         match answered {
             Ok(state) => {
-                half.inbox
-                    .drain(..Preface::LEN + HandshakeKind::HEADER_LEN + 32);
+                half.inbox.drain(..Preface::LEN + HandshakeKind::HEADER_LEN + 32);
                 self.write_half(half, conn, out);
                 half.step = now;
                 half.stage = Stage::AwaitHello(source, state, wish);
@@ -298,11 +278,7 @@ impl Links {
         match greeted {
             Ok(greeted) => {
                 let taken = std::mem::replace(half, Half::new(now, Stage::Taken));
-                let greeting = Greeting {
-                    source,
-                    greeted,
-                    wish,
-                };
+                let greeting = Greeting { source, greeted, wish };
                 self.greet(now, conn, taken, greeting);
             }
             Err(failed) => self.refuse(conn, source, failed, 0),
@@ -318,11 +294,7 @@ impl Links {
         mut half: Box<Half>,
         greeting: Greeting,
     ) {
-        let Greeting {
-            source,
-            greeted,
-            wish,
-        } = greeting;
+        let Greeting { source, greeted, wish } = greeting;
         let node = greeted.agreed.peer;
         let fail = |code, greeted: Greeted| Failed {
             peer: Some(node),
@@ -569,10 +541,7 @@ impl Links {
             match &half.stage {
                 Stage::AwaitPreface(source, ..) => {
                     let clear = self.terms.clear_reject(Code::Draining);
-                    let failed = Failed {
-                        clear: Some(clear),
-                        ..Failed::silent(Code::Draining)
-                    };
+                    let failed = Failed { clear: Some(clear), ..Failed::silent(Code::Draining) };
                     self.refuse(conn, *source, failed, 0);
                 }
                 Stage::AwaitHello(source, ..) | Stage::Parked(source, ..) => {

@@ -42,11 +42,7 @@ impl Assembly {
                 false => Err(Fault::protocol(Counter::FrameFragment)),
             },
             None if header.first => {
-                let partial = Partial {
-                    kind: header.kind,
-                    total: header.total,
-                    body: Vec::new(),
-                };
+                let partial = Partial { kind: header.kind, total: header.total, body: Vec::new() };
                 join(slot, partial, &header, fragment)
             }
             Some(partial) if !header.first => join(slot, partial, &header, fragment),

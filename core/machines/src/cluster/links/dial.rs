@@ -54,12 +54,7 @@ impl Links {
         peer.addr = Some(addr);
         if let Some(link) = peer.link() {
             let hello = link.hello;
-            self.outputs.push_back(Output::LinkUp {
-                peer: node,
-                hello,
-                seed: None,
-                fresh: false,
-            });
+            self.outputs.push_back(Output::LinkUp { peer: node, hello, seed: None, fresh: false });
         } else if peer.dial.is_none() {
             self.dial_peer(now, node);
         }
@@ -120,11 +115,7 @@ impl Links {
     }
 
     fn seed_lost(&mut self, peer: Option<NodeId>, seed: u32, code: Option<Code>) {
-        self.outputs.push_back(Output::Unreachable {
-            peer,
-            seed: Some(seed),
-            code,
-        });
+        self.outputs.push_back(Output::Unreachable { peer, seed: Some(seed), code });
     }
 
     /// Says so, and returns true, if no link with `node` can ever be.
@@ -182,9 +173,7 @@ impl Links {
         peer.addr = addr.or(peer.addr);
         match peer.enqueue(queued, &config) {
             true => self.want(now, node),
-            false => self
-                .outputs
-                .push_back(Output::NotTaken { to: node, number }),
+            false => self.outputs.push_back(Output::NotTaken { to: node, number }),
         }
     }
 
@@ -236,12 +225,8 @@ impl Links {
 
     fn start_dial(&mut self, now: Instant, node: Option<NodeId>, addr: Addr, seed: Option<u32>) {
         let version = self.hints.get(&addr).copied();
-        let target = Target {
-            peer: node,
-            addr,
-            seed,
-            version: version.unwrap_or(self.terms.version_max),
-        };
+        let target =
+            Target { peer: node, addr, seed, version: version.unwrap_or(self.terms.version_max) };
         if self.own.contains(&addr) {
             let code = Some(Code::SelfConnect);
             self.dial_over(now, Conn::default(), target, code, Told::default());
@@ -254,10 +239,7 @@ impl Links {
             peer.ordinal = peer.ordinal.saturating_add(1);
             peer.dial = Some(conn);
         }
-        self.outputs.push_back(Output::Dial {
-            conn,
-            addr: addr.tcp(),
-        });
+        self.outputs.push_back(Output::Dial { conn, addr: addr.tcp() });
         self.put_half(now, conn, Half::new(now, Stage::Connecting(target)));
     }
 
@@ -298,10 +280,7 @@ impl Links {
             if let Some(seed) = target.seed.take() {
                 self.attach_seed(now, node, seed);
             }
-            let told = Told {
-                peer: Some(node),
-                ..Told::default()
-            };
+            let told = Told { peer: Some(node), ..Told::default() };
             return Err(Over::new(target, Code::DuplicateLink, told));
         }
         if peer.dial.is_none() {
@@ -327,10 +306,7 @@ impl Links {
     pub(super) fn clear_reject(target: Target, body: &[u8]) -> Box<Over> {
         match ClearReject::from_bytes(body) {
             Ok(clear) => {
-                let told = Told {
-                    clear: Some(clear),
-                    ..Told::default()
-                };
+                let told = Told { clear: Some(clear), ..Told::default() };
                 Over::new(target, clear.code, told)
             }
             Err(_) => Over::new(target, Code::Malformed, Told::default()),
@@ -348,10 +324,7 @@ impl Links {
         rest: Vec<u8>,
     ) -> Result<Option<Stage>, Box<Over>> {
         let node = state.agreed.peer;
-        let mut told = Told {
-            peer: Some(node),
-            ..Told::default()
-        };
+        let mut told = Told { peer: Some(node), ..Told::default() };
         let hello = match state.answer(record) {
             Ok(Answer::Welcome(hello)) => hello,
             Ok(Answer::Reject(reject)) => {
@@ -415,8 +388,7 @@ impl Links {
             self.learn(&target, code, told);
         }
         if let (Some(node), Some(code), true) = (told.peer, code, told.sealed) {
-            self.outputs
-                .push_back(Output::Rejected { peer: node, code });
+            self.outputs.push_back(Output::Rejected { peer: node, code });
         }
         if let Some(above) = told.above {
             self.outputs.push_back(Output::SessionBehind { above });
@@ -505,11 +477,7 @@ impl Links {
             self.seed_lost(Some(node), *seed, code);
         }
         if seeds.is_empty() {
-            self.outputs.push_back(Output::Unreachable {
-                peer: Some(node),
-                seed: None,
-                code,
-            });
+            self.outputs.push_back(Output::Unreachable { peer: Some(node), seed: None, code });
         }
     }
 
@@ -591,16 +559,7 @@ impl Links {
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.parked = None;
             }
-            self.greet(
-                now,
-                conn,
-                half,
-                Greeting {
-                    source,
-                    greeted: *greeted,
-                    wish,
-                },
-            );
+            self.greet(now, conn, half, Greeting { source, greeted: *greeted, wish });
         }
     }
 
@@ -618,9 +577,6 @@ impl Links {
 
 impl Told {
     fn by(failed: &Failed) -> Self {
-        Self {
-            peer: failed.peer,
-            ..Self::default()
-        }
+        Self { peer: failed.peer, ..Self::default() }
     }
 }

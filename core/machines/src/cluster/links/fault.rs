@@ -16,28 +16,17 @@ pub(crate) struct Fault {
 impl Fault {
     /// A protocol error that `counter` counts.
     pub(crate) const fn protocol(counter: Counter) -> Self {
-        Self {
-            counter: Some(counter),
-            ..Self::plain(CloseReason::ProtocolError)
-        }
+        Self { counter: Some(counter), ..Self::plain(CloseReason::ProtocolError) }
     }
 
     /// An end for another reason, counted by it alone.
     pub(crate) const fn plain(reason: CloseReason) -> Self {
-        Self {
-            reason,
-            counter: None,
-            labelled: None,
-            told: true,
-        }
+        Self { reason, counter: None, labelled: None, told: true }
     }
 
     /// An end that the peer knows of, or would not hear of.
     pub(crate) const fn untold(reason: CloseReason) -> Self {
-        Self {
-            told: false,
-            ..Self::plain(reason)
-        }
+        Self { told: false, ..Self::plain(reason) }
     }
 
     /// A frame or body of this kind that does not decode.

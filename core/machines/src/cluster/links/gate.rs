@@ -44,9 +44,7 @@ struct Bucket {
 impl Bucket {
     fn level(&self, now: Instant, rate: u32, burst: u32) -> u64 {
         let filled = now.nanos_since(self.at).saturating_mul(u64::from(rate));
-        self.level
-            .saturating_add(filled)
-            .min(u64::from(burst) * TOKEN)
+        self.level.saturating_add(filled).min(u64::from(burst) * TOKEN)
     }
 
     fn take(&mut self, now: Instant, rate: u32, burst: u32) -> bool {
@@ -87,10 +85,7 @@ impl Gate {
     pub(crate) fn new(config: &LinksConfig) -> Self {
         Self {
             buckets: BTreeMap::new(),
-            all: Bucket {
-                level: u64::from(config.accept_rate_total) * TOKEN,
-                at: Instant::START,
-            },
+            all: Bucket { level: u64::from(config.accept_rate_total) * TOKEN, at: Instant::START },
             half_open: VecDeque::new(),
         }
     }
@@ -137,14 +132,8 @@ impl Gate {
         if !self.buckets.contains_key(&source) {
             self.make_room(now, rate, burst);
         }
-        let full = Bucket {
-            level: u64::from(burst) * TOKEN,
-            at: now,
-        };
-        self.buckets
-            .entry(source)
-            .or_insert(full)
-            .take(now, rate, burst)
+        let full = Bucket { level: u64::from(burst) * TOKEN, at: now };
+        self.buckets.entry(source).or_insert(full).take(now, rate, burst)
     }
 
     /// Forgets who rested enough; if nobody did, whoever came longest ago.
@@ -153,8 +142,7 @@ impl Gate {
             return;
         }
         let full = u64::from(burst) * TOKEN;
-        self.buckets
-            .retain(|_, bucket| bucket.level(now, rate, burst) < full);
+        self.buckets.retain(|_, bucket| bucket.level(now, rate, burst) < full);
         if self.buckets.len() >= SOURCES_MAX {
             let oldest = self.buckets.iter().min_by_key(|(_, bucket)| bucket.at);
             if let Some(source) = oldest.map(|(source, _)| *source) {

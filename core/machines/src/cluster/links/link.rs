@@ -78,9 +78,7 @@ impl Epochs {
             self.next.as_mut(),
             self.old.as_mut().map(|(epoch, _)| epoch),
         ];
-        all.into_iter()
-            .flatten()
-            .find(|epoch| epoch.local_index == index)
+        all.into_iter().flatten().find(|epoch| epoch.local_index == index)
     }
 
     /// Lists the epochs that are held, oldest first.

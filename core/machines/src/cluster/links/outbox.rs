@@ -38,13 +38,7 @@ impl Queued {
             body.reserve_exact(frame.body_len());
         }
         frame.encode_body(&mut body);
-        Self {
-            kind: frame.kind(),
-            body,
-            sent: 0,
-            number,
-            session,
-        }
+        Self { kind: frame.kind(), body, sent: 0, number, session }
     }
 
     /// Says whether a part of it was given to a stream: it may not go to another one (C83).
@@ -131,10 +125,7 @@ impl Outbox {
         out.extend_from_slice(&front.body[front.sent..end]);
         self.bytes[class] -= end - front.sent;
         front.sent = end;
-        let mut taken = Taken {
-            kind: front.kind,
-            written: None,
-        };
+        let mut taken = Taken { kind: front.kind, written: None };
         if last {
             taken.written = front.number;
             self.queues[class].pop_front();

@@ -23,10 +23,7 @@ fn user(number: u64, len: usize) -> AnyFrame {
 }
 
 fn frame() -> impl Strategy<Value = (u8, usize)> {
-    (
-        0_u8..3,
-        prop_oneof![0_usize..100, 16_300..16_400_usize, 30_000..80_000_usize],
-    )
+    (0_u8..3, prop_oneof![0_usize..100, 16_300..16_400_usize, 30_000..80_000_usize])
 }
 
 fn make(class: u8, number: u64, len: usize) -> AnyFrame {

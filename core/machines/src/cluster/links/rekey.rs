@@ -37,19 +37,11 @@ pub(crate) enum Rekey {
     /// The dialler waits for entropy.
     Drawing { since: Instant },
     /// The dialler sent Rekey1.
-    First {
-        since: Instant,
-        noise: Box<Noise>,
-        index: u32,
-    },
+    First { since: Instant, noise: Box<Noise>, index: u32 },
     /// The acceptor waits for entropy, to answer this.
     Answering { since: Instant, message: [u8; 32] },
     /// The acceptor sent Rekey2.
-    Second {
-        since: Instant,
-        noise: Box<Noise>,
-        index: u32,
-    },
+    Second { since: Instant, noise: Box<Noise>, index: u32 },
     /// The next epoch is known; its last message is under way.
     Third { since: Instant },
 }
@@ -86,10 +78,7 @@ impl Rekey {
 }
 
 fn failed() -> Fault {
-    Fault {
-        reason: CloseReason::RekeyFailed,
-        ..Fault::protocol(Counter::FrameUnexpected)
-    }
+    Fault { reason: CloseReason::RekeyFailed, ..Fault::protocol(Counter::FrameUnexpected) }
 }
 
 fn unexpected() -> Fault {
@@ -134,24 +123,14 @@ impl Links {
             Rekey::Drawing { since } => {
                 let mut noise = start(Role::Initiator);
                 link.push_control(Control::Rekey1(write(&mut noise, &[])));
-                link.rekey = Rekey::First {
-                    since,
-                    noise,
-                    index,
-                };
+                link.rekey = Rekey::First { since, noise, index };
             }
             Rekey::Answering { since, message } => {
                 let mut noise = start(Role::Responder);
-                noise
-                    .read(&message, &mut [0; 32])
-                    .map_err(|BadTag| failed())?;
+                noise.read(&message, &mut [0; 32]).map_err(|BadTag| failed())?;
                 let body = write(&mut noise, &index.to_le_bytes());
                 link.push_control(Control::Rekey2(body));
-                link.rekey = Rekey::Second {
-                    since,
-                    noise,
-                    index,
-                };
+                link.rekey = Rekey::Second { since, noise, index };
             }
             // Nobody asked: the driver answered twice.
             other @ (Rekey::None
@@ -178,10 +157,7 @@ impl Links {
         if link.dialled || !idle {
             return Err(unexpected());
         }
-        link.rekey = Rekey::Answering {
-            since: now,
-            message,
-        };
+        link.rekey = Rekey::Answering { since: now, message };
         let conn = link.conn;
         self.outputs.push_back(Output::Draw { conn });
         Ok(())
@@ -195,21 +171,12 @@ impl Links {
         message: &[u8; 100],
     ) -> Result<(), Fault> {
         let rekey = std::mem::replace(&mut link.rekey, Rekey::None);
-        let Rekey::First {
-            since,
-            mut noise,
-            index,
-        } = rekey
-        else {
+        let Rekey::First { since, mut noise, index } = rekey else {
             return Err(unexpected());
         };
         let remote = self.rekey_read(link, &mut noise, message)?;
         let body = write(&mut noise, &index.to_le_bytes());
-        let Keys {
-            to_responder,
-            to_initiator,
-            hash,
-        } = noise.keys();
+        let Keys { to_responder, to_initiator, hash } = noise.keys();
         self.next_epoch(now, link, to_responder, to_initiator, hash, index, remote);
         link.push_control(Control::Rekey3(body));
         link.rekey = Rekey::Third { since };
@@ -224,20 +191,11 @@ impl Links {
         message: &[u8; 68],
     ) -> Result<(), Fault> {
         let rekey = std::mem::replace(&mut link.rekey, Rekey::None);
-        let Rekey::Second {
-            since,
-            mut noise,
-            index,
-        } = rekey
-        else {
+        let Rekey::Second { since, mut noise, index } = rekey else {
             return Err(unexpected());
         };
         let remote = self.rekey_read(link, &mut noise, message)?;
-        let Keys {
-            to_responder,
-            to_initiator,
-            hash,
-        } = noise.keys();
+        let Keys { to_responder, to_initiator, hash } = noise.keys();
         self.next_epoch(now, link, to_initiator, to_responder, hash, index, remote);
         link.epochs.rx_next = true;
         link.push_control(Control::Rekey4);

@@ -50,13 +50,7 @@ impl Raised {
             hello: self.hello,
             dialled: self.dialled,
             since: now,
-            epochs: Epochs {
-                current,
-                next: None,
-                tx_next: false,
-                rx_next: false,
-                old: None,
-            },
+            epochs: Epochs { current, next: None, tx_next: false, rx_next: false, old: None },
             outbox: Outbox::default(),
             assembly: Assembly::default(),
             inbox: Vec::new(),
@@ -118,10 +112,7 @@ impl Links {
         // Frames are meant for one session of the peer (C145).
         let meant = |queued: &Queued| [Session(0), hello.life.session].contains(&queued.session);
         self.with_link(now, node, |_, link| {
-            queue
-                .into_iter()
-                .filter(meant)
-                .for_each(|queued| link.outbox.push(queued));
+            queue.into_iter().filter(meant).for_each(|queued| link.outbox.push(queued));
             Ok(())
         });
         if let Some(message) = waiting {
@@ -236,22 +227,17 @@ impl Links {
         self.conns.remove(&conn);
         self.timers.remove(&(link.timer, Timer::Conn(conn)));
         let own = link.epochs.all().map(|epoch| epoch.local_index);
-        for index in own
-            .chain(link.retired.iter().copied())
-            .chain(link.rekey.index())
-        {
+        for index in own.chain(link.retired.iter().copied()).chain(link.rekey.index()) {
             self.indexes.remove(&index);
         }
         self.up -= 1;
-        self.counters
-            .count_labelled(Labelled::LinkDown, reason as u8);
+        self.counters.count_labelled(Labelled::LinkDown, reason as u8);
         let since = link.since;
         let (frames, cut) = link.outbox.into_users();
         if let Some(number) = cut {
             self.outputs.push_back(Output::Written { to: node, number });
         }
-        self.outputs
-            .push_back(Output::LinkDown { peer: node, reason });
+        self.outputs.push_back(Output::LinkDown { peer: node, reason });
         self.after_link(now, node, reason, since, frames);
     }
 
@@ -368,8 +354,7 @@ impl Links {
         });
         if too_long || full {
             if let Some(number) = counts {
-                self.outputs
-                    .push_back(Output::NotTaken { to: node, number });
+                self.outputs.push_back(Output::NotTaken { to: node, number });
             }
             return;
         }
@@ -412,8 +397,7 @@ impl Links {
     }
 
     pub(super) fn stream_bytes(&mut self, now: Instant, node: NodeId, bytes: Vec<u8>) {
-        self.counters
-            .add(Counter::StreamBytesIn, bytes.len() as u64);
+        self.counters.add(Counter::StreamBytesIn, bytes.len() as u64);
         self.with_link(now, node, |links, link| {
             let mut inbox = std::mem::take(&mut link.inbox);
             match inbox.is_empty() {
@@ -462,11 +446,7 @@ impl Links {
         link.used_at = now;
         let frame = match frame {
             Frame::Swim(message) => {
-                self.outputs.push_back(Output::Message {
-                    from,
-                    lane: Lane::Stream,
-                    message,
-                });
+                self.outputs.push_back(Output::Message { from, lane: Lane::Stream, message });
                 return Ok(());
             }
             Frame::User(user) => {

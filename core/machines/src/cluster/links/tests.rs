@@ -45,12 +45,7 @@ fn frames(told: &[Output]) -> Vec<Frame> {
 
 fn seqs(told: &[Output], lane: Lane) -> Vec<crate::cluster::wire::Message> {
     let message = |output: &Output| {
-        let Output::Message {
-            lane: came,
-            message,
-            ..
-        } = output
-        else {
+        let Output::Message { lane: came, message, .. } = output else {
             return None;
         };
         (*came == lane).then(|| message.clone())
@@ -79,11 +74,7 @@ fn a_want_brings_a_link_up_that_carries_both_lanes_both_ways() {
         assert!(net.linked(0, 1));
         let told = net.take(1);
         assert_eq!(ups(&told), 1);
-        assert_eq!(
-            seqs(&told, Lane::Datagram),
-            [ping(2)],
-            "the latest one (C31)"
-        );
+        assert_eq!(seqs(&told, Lane::Datagram), [ping(2)], "the latest one (C31)");
         assert_eq!(frames(&told), [send(1, b"first".to_vec())]);
 
         net.message(1, 0, Lane::Datagram, 3);
@@ -94,10 +85,7 @@ fn a_want_brings_a_link_up_that_carries_both_lanes_both_ways() {
         assert_eq!(seqs(&told, Lane::Datagram), [ping(3)]);
         assert_eq!(seqs(&told, Lane::Stream), [ping(4)]);
         assert_eq!(frames(&told), [send(1, b"back".to_vec())]);
-        assert!(told.contains(&Output::Written {
-            to: net.id(1),
-            number: 1
-        }));
+        assert!(told.contains(&Output::Written { to: net.id(1), number: 1 }));
     }
 }
 
@@ -121,11 +109,7 @@ fn a_dial_that_fails_tells_so_and_drops_what_waited() {
     net.message(0, 1, Lane::Datagram, 1);
     net.run_ms(20);
     let told = net.take(0);
-    let unreachable = Output::Unreachable {
-        peer: Some(net.id(1)),
-        seed: None,
-        code: None,
-    };
+    let unreachable = Output::Unreachable { peer: Some(net.id(1)), seed: None, code: None };
     assert_eq!(told, std::slice::from_ref(&unreachable));
     net.refused.clear();
     net.run_ms(30_000);
@@ -277,13 +261,7 @@ fn a_restarted_peer_replaces_its_link() {
 fn frames_for_an_old_session_are_dropped_by_a_link_with_a_new_one() {
     let mut net = Net::new(2, Suite::Null);
     let (peer, mut fresh) = (net.id(1), params(1, Suite::Null));
-    net.input(
-        0,
-        Input::SessionKnown {
-            peer,
-            session: Session(1),
-        },
-    );
+    net.input(0, Input::SessionKnown { peer, session: Session(1) });
     fresh.life = life(2);
     net.nodes[1] = super::Links::new(fresh);
     net.frame(0, 1, send(1, vec![1]));
@@ -329,20 +307,14 @@ fn a_stale_session_is_told_which_one_is_known() {
         net.run_ms(50);
         let told = net.take(1);
         assert!(told.contains(&Output::SessionBehind { above: Session(2) }));
-        assert!(told.contains(&Output::Rejected {
-            peer: net.id(0),
-            code: Code::StaleSession
-        }));
+        assert!(told.contains(&Output::Rejected { peer: net.id(0), code: Code::StaleSession }));
         assert_eq!(codes(&net.take(0)), [(Code::StaleSession, true)]);
         // It burns a session and goes on in it.
         net.input(1, Input::Renewed(life(3)));
         net.dial(1, 0);
         net.run_ms(50);
         assert!(net.linked(0, 1));
-        assert_eq!(
-            net.nodes[0].link(net.id(1)).unwrap().hello().life.session,
-            Session(3)
-        );
+        assert_eq!(net.nodes[0].link(net.id(1)).unwrap().hello().life.session, Session(3));
     }
 }
 
@@ -351,13 +323,7 @@ fn a_stale_session_is_told_which_one_is_known() {
 fn a_dialler_refuses_a_stale_acceptor() {
     let mut net = Net::new(2, Suite::Null);
     let peer = net.id(1);
-    net.input(
-        0,
-        Input::SessionKnown {
-            peer,
-            session: Session(5),
-        },
-    );
+    net.input(0, Input::SessionKnown { peer, session: Session(5) });
     net.dial(0, 1);
     net.run_ms(50);
     assert!(!net.linked(0, 1));
@@ -384,10 +350,7 @@ fn a_link_of_a_session_that_ended_closes_when_membership_says_so() {
 fn seeds_become_peers_whoever_dialled() {
     for at_once in [false, true] {
         let mut net = Net::new(2, Suite::Null);
-        let seed = |addr: Addr, node| Input::DialSeed {
-            seed: 3,
-            target: Seed { addr, node },
-        };
+        let seed = |addr: Addr, node| Input::DialSeed { seed: 3, target: Seed { addr, node } };
         net.input(0, seed(addr(1), None));
         if at_once {
             net.input(1, seed(addr(0), None));
@@ -395,9 +358,8 @@ fn seeds_become_peers_whoever_dialled() {
         net.run_ms(50);
         assert!(net.linked(0, 1));
         let told = net.take(0);
-        let answered = told
-            .iter()
-            .filter(|output| matches!(output, Output::LinkUp { seed: Some(3), .. }));
+        let answered =
+            told.iter().filter(|output| matches!(output, Output::LinkUp { seed: Some(3), .. }));
         assert_eq!(answered.count(), 1, "{told:?}");
         // Again, now that there is a link: by address, and by name.
         let node = Some(net.id(1));
@@ -405,30 +367,16 @@ fn seeds_become_peers_whoever_dialled() {
             net.input(0, seed(addr(1), node));
             net.run_ms(50);
             let told = net.take(0);
-            let answer = told.iter().any(|output| {
-                matches!(
-                    output,
-                    Output::LinkUp {
-                        seed: Some(3),
-                        fresh: false,
-                        ..
-                    }
-                )
-            });
+            let answer = told
+                .iter()
+                .any(|output| matches!(output, Output::LinkUp { seed: Some(3), fresh: false, .. }));
             assert!(answer, "{told:?}");
         }
         assert!(net.linked(0, 1));
         // A seed that is not there.
         net.input(0, seed(addr(7), None));
         net.run_ms(50);
-        assert_eq!(
-            net.take(0),
-            [Output::Unreachable {
-                peer: None,
-                seed: Some(3),
-                code: None
-            }]
-        );
+        assert_eq!(net.take(0), [Output::Unreachable { peer: None, seed: Some(3), code: None }]);
     }
 }
 
@@ -509,13 +457,7 @@ fn disconnect_ends_the_link_and_forgets_what_waits() {
         net.frame(0, 1, send(number, vec![0; 20_000]));
     }
     let peer = net.id(1);
-    net.input(
-        0,
-        Input::Disconnect {
-            peer,
-            reason: CloseReason::MemberDead,
-        },
-    );
+    net.input(0, Input::Disconnect { peer, reason: CloseReason::MemberDead });
     net.run_ms(5_000);
     assert_eq!(downs(&net.take(0)), [CloseReason::MemberDead]);
     assert_eq!(downs(&net.take(1)), [CloseReason::Reset]);

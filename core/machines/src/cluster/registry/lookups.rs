@@ -35,9 +35,7 @@ impl Lookups {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.timers
-            .first()
-            .map_or(Instant::FAR, |(until, _)| *until)
+        self.timers.first().map_or(Instant::FAR, |(until, _)| *until)
     }
 
     /// Takes a look-up whose time is over.
@@ -69,13 +67,7 @@ impl Lookups {
         self.last = self.last.wrapping_add(1);
         self.by_name.insert(name.clone(), self.last);
         self.timers.insert((until, self.last));
-        let pending = Pending {
-            name,
-            waiters: vec![call],
-            asked: asked.to_vec(),
-            hint,
-            until,
-        };
+        let pending = Pending { name, waiters: vec![call], asked: asked.to_vec(), hint, until };
         self.pending.insert(self.last, pending);
         self.waiters += 1;
         self.last

@@ -90,10 +90,7 @@ fn event(node: usize, session: u32, kind: MemberEventKind) -> Input {
     Input::Member(MemberEvent {
         index: 0,
         node: id(node),
-        life: Life {
-            session: Session(session),
-            incarnation: Incarnation(0),
-        },
+        life: Life { session: Session(session), incarnation: Incarnation(0) },
         addr: None,
         meta: Meta::EMPTY,
         kind,
@@ -118,10 +115,7 @@ impl Cluster {
 
     /// A registry that knows all others as members.
     fn fresh(&self, node: usize) -> Registry {
-        let config = RegistryConfig {
-            default_ttl: TTL,
-            ..RegistryConfig::standard()
-        };
+        let config = RegistryConfig { default_ttl: TTL, ..RegistryConfig::standard() };
         let session = Session(self.sessions[node]);
         let mut registry = Registry::new(id(node), session, config, Choices::new(1));
         for other in 0..NODES {
@@ -151,12 +145,7 @@ impl Cluster {
             let at = (entry.owner, entry.session);
             for w in &mut self.witnesses {
                 let same = (w.at.node, w.at.session) == at && w.name == entry.name;
-                if same
-                    && self
-                        .nodes
-                        .iter()
-                        .all(|n| !n.held().any(|(a, _)| a == w.at.actor))
-                {
+                if same && self.nodes.iter().all(|n| !n.held().any(|(a, _)| a == w.at.actor)) {
                     w.ended.get_or_insert(self.now);
                 }
             }
@@ -184,11 +173,7 @@ impl Cluster {
                 );
                 let ok = |o: &Output| matches!(o, Output::Registered { result: Ok(()), .. });
                 if outputs.iter().any(ok) {
-                    self.witnesses.push(Witness {
-                        at,
-                        name: name(n),
-                        ended: None,
-                    });
+                    self.witnesses.push(Witness { at, name: name(n), ended: None });
                 }
             }
             Step::Unregister { node, name: n } => {
@@ -241,12 +226,8 @@ impl Cluster {
             return;
         }
         let now = self.now;
-        let synced = |from, step, digests, entries| Input::Synced {
-            from: id(from),
-            step,
-            digests,
-            entries,
-        };
+        let synced =
+            |from, step, digests, entries| Input::Synced { from: id(from), step, digests, entries };
         let first = self.nodes[from].digests(now, id(to));
         self.input(to, synced(from, SyncStep::First, first.clone(), vec![]));
         let second = self.nodes[to].digests(now, id(from));
@@ -285,8 +266,7 @@ impl Cluster {
             prop_assert!(shown.iter().all(|s| *s == shown[0]), "{name:?}: {shown:?}");
             let holders = self.nodes.iter().enumerate().flat_map(|(node, registry)| {
                 let held = registry.held().filter(|(_, held)| **held == name);
-                held.map(move |(actor, _)| (id(node), actor))
-                    .collect::<Vec<_>>()
+                held.map(move |(actor, _)| (id(node), actor)).collect::<Vec<_>>()
             });
             let holders: Vec<_> = holders.collect();
             let shown: Vec<_> = shown[0].iter().map(|r| (r.node, r.actor)).collect();

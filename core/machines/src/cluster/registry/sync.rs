@@ -37,12 +37,8 @@ impl Registry {
             // An earlier sync may still be answered: what holds for both is the older epoch.
             self.told.entry(to).or_insert(self.table.epoch());
         }
-        let own = NameDigest {
-            owner: self.me,
-            session: self.session,
-            serial: self.serial,
-            age_ms: 0,
-        };
+        let own =
+            NameDigest { owner: self.me, session: self.session, serial: self.serial, age_ms: 0 };
         let members = self.members.iter().filter_map(|(node, member)| {
             let owner = self.table.owner(*node)?;
             let current = owner.session == member.session && owner.known > 0;
@@ -62,10 +58,8 @@ impl Registry {
     /// a delta has no holes and its greatest serial proves how far it reaches.
     #[must_use]
     pub fn delta(&self, now: Instant, theirs: &[NameDigest]) -> Vec<NameEntry> {
-        let theirs: BTreeMap<NodeId, (Session, u32)> = theirs
-            .iter()
-            .map(|d| (d.owner, (d.session, d.serial)))
-            .collect();
+        let theirs: BTreeMap<NodeId, (Session, u32)> =
+            theirs.iter().map(|d| (d.owner, (d.session, d.serial))).collect();
         let base = |owner: NodeId, session: Session, known: u32| match theirs.get(&owner) {
             Some((theirs, _)) if *theirs > session => None,
             Some((theirs, serial)) if *theirs == session => {
@@ -89,8 +83,7 @@ impl Registry {
             span.is_some_and(|(base, known)| copy.serial > *base && copy.serial <= *known)
         };
         let all = self.table.iter().filter(|(_, copy)| within(copy));
-        all.map(|(name, copy)| self.table.entry(name, copy, now))
-            .collect()
+        all.map(|(name, copy)| self.table.entry(name, copy, now)).collect()
     }
 
     /// Takes a message of a sync: entries first, then what the digests prove.
@@ -119,10 +112,8 @@ impl Registry {
                 refused.insert(entry.owner);
             }
         }
-        let present: BTreeSet<(&Name, NodeId)> = entries
-            .iter()
-            .map(|entry| (&entry.name, entry.owner))
-            .collect();
+        let present: BTreeSet<(&Name, NodeId)> =
+            entries.iter().map(|entry| (&entry.name, entry.owner)).collect();
         for reach in reaches {
             let told = told.filter(|_| !refused.contains(&reach.owner));
             let full = empty.contains(&reach.owner);
@@ -246,12 +237,7 @@ fn reaches(
             }
             let greatest = greatest.into_iter();
             greatest
-                .map(|((owner, session), serial)| Reach {
-                    owner,
-                    session,
-                    serial,
-                    vouched: None,
-                })
+                .map(|((owner, session), serial)| Reach { owner, session, serial, vouched: None })
                 .collect()
         }
     }

@@ -108,11 +108,7 @@ impl Copy {
 
     /// The end of what `entry` says, made now.
     pub(super) fn gone(entry: &NameEntry, now: Instant) -> Self {
-        Self {
-            actor: None,
-            vouched: Stamp::of(now),
-            ..Self::of(entry, Stage::Gone, now)
-        }
+        Self { actor: None, vouched: Stamp::of(now), ..Self::of(entry, Stage::Gone, now) }
     }
 
     /// The order of the entries of one name (C73).
@@ -122,11 +118,7 @@ impl Copy {
 
     /// The registered actor; the node itself stands in for a gone one.
     pub(super) fn at(&self) -> Ref {
-        Ref {
-            node: self.owner,
-            session: self.session,
-            actor: self.actor.unwrap_or(ActorId::NODE),
-        }
+        Ref { node: self.owner, session: self.session, actor: self.actor.unwrap_or(ActorId::NODE) }
     }
 }
 
@@ -236,13 +228,8 @@ impl Table {
     }
 
     pub(super) fn holders(&self, prefix: &str) -> Vec<(Name, Ref)> {
-        let below = self
-            .slots
-            .iter()
-            .filter(|(n, _)| n.as_str().starts_with(prefix));
-        below
-            .filter_map(|(name, slot)| Some((name.clone(), slot.holder?)))
-            .collect()
+        let below = self.slots.iter().filter(|(n, _)| n.as_str().starts_with(prefix));
+        below.filter_map(|(name, slot)| Some((name.clone(), slot.holder?))).collect()
     }
 
     /// Sets the registration of `name`, returns the one before, and forgets a name without copies.
@@ -379,10 +366,8 @@ impl Table {
             true => *count += 1,
             false => *count -= 1,
         };
-        let owner = self
-            .owners
-            .get_mut(&node)
-            .expect("an owner is known before and while it has copies");
+        let owner =
+            self.owners.get_mut(&node).expect("an owner is known before and while it has copies");
         step(&mut owner.copies);
         step(&mut self.copies);
         match stage {
@@ -468,11 +453,7 @@ impl Table {
 
     /// Forgets an owner without copies.
     pub(super) fn forget_owner(&mut self, node: NodeId) {
-        if self
-            .owners
-            .get(&node)
-            .is_some_and(|owner| owner.copies == 0)
-        {
+        if self.owners.get(&node).is_some_and(|owner| owner.copies == 0) {
             self.reset(node);
             self.owners.remove(&node);
         }
@@ -574,10 +555,7 @@ impl Table {
     }
 
     fn room_for(&self, node: NodeId, stage: Stage, before: Option<Stage>) -> bool {
-        let owner = self
-            .owners
-            .get(&node)
-            .expect("the owner's session was entered");
+        let owner = self.owners.get(&node).expect("the owner's session was entered");
         let fewer = u32::from(before.is_some());
         let node_max = self.names_per_node_max.saturating_mul(2);
         let copies_max = self.names_max.saturating_mul(2);

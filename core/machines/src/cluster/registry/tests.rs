@@ -1,8 +1,5 @@
 //! Unit tests of the registry: registering, conflicts, hints, look-ups, syncs, retention.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a test picks what it asks about"
-)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test picks what it asks about")]
 
 use super::*;
 use crate::cluster::ids::{Incarnation, Life};
@@ -25,11 +22,7 @@ fn name(text: &str) -> Name {
 }
 
 fn node(id: NodeId, actor: u64) -> Ref {
-    Ref {
-        node: id,
-        session: Session(1),
-        actor: ActorId(actor),
-    }
+    Ref { node: id, session: Session(1), actor: ActorId(actor) }
 }
 
 fn entry(text: &str, owner: NodeId, version: u32, serial: u32) -> NameEntry {
@@ -46,19 +39,11 @@ fn entry(text: &str, owner: NodeId, version: u32, serial: u32) -> NameEntry {
 }
 
 fn gone(text: &str, owner: NodeId, version: u32, serial: u32) -> NameEntry {
-    NameEntry {
-        actor: None,
-        ..entry(text, owner, version, serial)
-    }
+    NameEntry { actor: None, ..entry(text, owner, version, serial) }
 }
 
 fn digest(owner: NodeId, serial: u32, age_ms: u32) -> NameDigest {
-    NameDigest {
-        owner,
-        session: Session(1),
-        serial,
-        age_ms,
-    }
+    NameDigest { owner, session: Session(1), serial, age_ms }
 }
 
 impl Bench {
@@ -91,10 +76,7 @@ impl Bench {
         self.input(Input::Member(MemberEvent {
             index: 0,
             node,
-            life: Life {
-                session: Session(session),
-                incarnation: Incarnation(0),
-            },
+            life: Life { session: Session(session), incarnation: Incarnation(0) },
             addr: None,
             meta: Meta::EMPTY,
             kind,
@@ -127,10 +109,7 @@ impl Bench {
     }
 
     fn lookup(&mut self, call: u64, text: &str) -> Vec<Output> {
-        self.input(Input::Lookup {
-            call: CallId(call),
-            name: name(text),
-        })
+        self.input(Input::Lookup { call: CallId(call), name: name(text) })
     }
 
     fn holder(&self, text: &str) -> Option<Ref> {
@@ -143,12 +122,7 @@ impl Bench {
     /// A sync that this node began with B, which answers with `digests` and `entries`.
     fn sync(&mut self, digests: Vec<NameDigest>, entries: Vec<NameEntry>) -> Vec<Output> {
         self.registry.digests(self.now, B);
-        self.input(Input::Synced {
-            from: B,
-            step: SyncStep::Second,
-            digests,
-            entries,
-        })
+        self.input(Input::Synced { from: B, step: SyncStep::Second, digests, entries })
     }
 }
 
@@ -248,11 +222,8 @@ fn a_ttl_outside_1_s_to_1_h_is_refused() {
 
 #[test]
 fn caps_refuse_own_names_and_drop_those_of_others() {
-    let config = RegistryConfig {
-        names_per_node_max: 2,
-        names_max: 3,
-        ..RegistryConfig::standard()
-    };
+    let config =
+        RegistryConfig { names_per_node_max: 2, names_max: 3, ..RegistryConfig::standard() };
     let mut bench = Bench::with(config);
     bench.register("a", 1).unwrap();
     bench.register("b", 1).unwrap();
@@ -261,20 +232,13 @@ fn caps_refuse_own_names_and_drop_those_of_others() {
     bench.entry(entry("e", B, 1, 2));
     assert_eq!(bench.holder("e"), None);
     assert_eq!(bench.registry.counters().get(Counter::NamesFull), 1);
-    assert_eq!(
-        bench.registry.known_through(B),
-        1,
-        "what was dropped is not known"
-    );
+    assert_eq!(bench.registry.known_through(B), 1, "what was dropped is not known");
 }
 
 #[test]
 fn a_full_table_refuses() {
-    let config = RegistryConfig {
-        names_per_node_max: 2,
-        names_max: 2,
-        ..RegistryConfig::standard()
-    };
+    let config =
+        RegistryConfig { names_per_node_max: 2, names_max: 2, ..RegistryConfig::standard() };
     let mut bench = Bench::with(config);
     bench.entry(entry("a", B, 1, 1));
     bench.entry(entry("b", C, 1, 1));
@@ -287,10 +251,7 @@ fn a_manual_registration_lives_while_it_is_renewed_in_time() {
     let ttl = Some(Duration::from_secs(1));
     bench.register_as("clock", 9, ttl, true).unwrap();
     bench.wait(900);
-    let renew = Input::Renew {
-        call: CallId(2),
-        name: name("clock"),
-    };
+    let renew = Input::Renew { call: CallId(2), name: name("clock") };
     assert_eq!(registered(&bench.input(renew.clone())), Ok(()));
     bench.wait(999);
     assert_eq!(bench.holder("clock"), Some(node(A, 9)));
@@ -304,9 +265,7 @@ fn a_manual_registration_lives_while_it_is_renewed_in_time() {
 #[test]
 fn an_automatic_registration_needs_no_renewal() {
     let mut bench = Bench::new();
-    bench
-        .register_as("clock", 9, Some(Duration::from_secs(1)), false)
-        .unwrap();
+    bench.register_as("clock", 9, Some(Duration::from_secs(1)), false).unwrap();
     assert_eq!(bench.registry.deadline(), Instant::FAR);
     bench.wait(10_000_000);
     assert_eq!(bench.holder("clock"), Some(node(A, 9)));
@@ -322,10 +281,7 @@ fn an_ended_actor_loses_its_names_and_no_others() {
     let ended: Vec<_> = gossip(&outputs).iter().map(|e| e.serial).collect();
     assert_eq!(ended, [4, 5]);
     assert_eq!(gossip(&outputs)[0].version, 1, "the version stays");
-    assert_eq!(
-        (bench.holder("a"), bench.holder("c")),
-        (None, Some(node(A, 2)))
-    );
+    assert_eq!((bench.holder("a"), bench.holder("c")), (None, Some(node(A, 2))));
 }
 
 #[test]
@@ -333,10 +289,7 @@ fn unregister_withdraws_own_names_only() {
     let mut bench = Bench::new();
     bench.register("a", 1).unwrap();
     bench.entry(entry("b", B, 1, 1));
-    let unregister = |text| Input::Unregister {
-        call: CallId(3),
-        name: name(text),
-    };
+    let unregister = |text| Input::Unregister { call: CallId(3), name: name(text) };
     let outputs = bench.input(unregister("a"));
     assert_eq!(registered(&outputs), Ok(()));
     assert_eq!(events(&outputs), [(NameEventKind::Withdrawn, node(A, 1))]);
@@ -364,10 +317,7 @@ fn a_renewed_session_registers_what_is_held_anew() {
     let outputs = bench.input(Input::Renewed(Session(4)));
     let said = gossip(&outputs);
     assert_eq!(said.len(), 1);
-    assert_eq!(
-        (said[0].session, said[0].serial, said[0].version),
-        (Session(4), 1, 1)
-    );
+    assert_eq!((said[0].session, said[0].serial, said[0].version), (Session(4), 1, 1));
     assert_eq!(events(&outputs)[0].0, NameEventKind::Replaced);
     assert_eq!(bench.registry.known_through(A), 1);
 }
@@ -377,11 +327,7 @@ fn a_renewed_session_registers_what_is_held_anew() {
 #[test]
 fn the_greatest_version_then_owner_is_the_registration_in_any_order_of_arrival() {
     for reversed in [false, true] {
-        let mut entries = [
-            entry("x", B, 2, 1),
-            entry("x", C, 1, 1),
-            entry("x", C, 2, 2),
-        ];
+        let mut entries = [entry("x", B, 2, 1), entry("x", C, 1, 1), entry("x", C, 2, 2)];
         if reversed {
             entries.reverse();
         }
@@ -398,10 +344,7 @@ fn an_outranked_registration_is_withdrawn_and_lost() {
     let mut bench = Bench::new();
     bench.register("x", 5).unwrap();
     let outputs = bench.entry(entry("x", B, 1, 1)); // The same version; B is greater.
-    let told = [
-        (NameEventKind::Lost, node(A, 5)),
-        (NameEventKind::Replaced, node(B, 9)),
-    ];
+    let told = [(NameEventKind::Lost, node(A, 5)), (NameEventKind::Replaced, node(B, 9))];
     assert_eq!(events(&outputs), told);
     let said = gossip(&outputs);
     assert_eq!((said[0].owner, said[0].actor, said[0].serial), (A, None, 2));
@@ -437,15 +380,8 @@ fn an_own_entry_that_is_not_held_is_contradicted() {
     assert_eq!(said, [gone("x", A, 3, 9)]);
     let again = gossip(&bench.entry(entry("x", A, 3, 8)));
     assert_eq!(again, [gone("x", A, 3, 9)], "the same end, not another");
-    let other = NameEntry {
-        session: Session(9),
-        ..entry("x", A, 3, 8)
-    };
-    assert_eq!(
-        bench.entry(other),
-        [],
-        "of another session it knows nothing"
-    );
+    let other = NameEntry { session: Session(9), ..entry("x", A, 3, 8) };
+    assert_eq!(bench.entry(other), [], "of another session it knows nothing");
 }
 
 // Copies (C75, C78).
@@ -453,10 +389,7 @@ fn an_own_entry_that_is_not_held_is_contradicted() {
 #[test]
 fn a_copy_is_live_for_its_ttl_then_a_hint_then_nothing() {
     let mut bench = Bench::new();
-    let aged = NameEntry {
-        age_ms: 20_000,
-        ..entry("x", B, 1, 1)
-    };
+    let aged = NameEntry { age_ms: 20_000, ..entry("x", B, 1, 1) };
     bench.entry(aged);
     bench.wait(39_999);
     assert_eq!(bench.holder("x"), Some(node(B, 9)));
@@ -471,18 +404,12 @@ fn a_copy_is_live_for_its_ttl_then_a_hint_then_nothing() {
 
 #[test]
 fn copies_of_the_dead_and_the_left_are_dropped() {
-    for kind in [
-        MemberEventKind::Dead(DeadCause::Timeout),
-        MemberEventKind::Left,
-    ] {
+    for kind in [MemberEventKind::Dead(DeadCause::Timeout), MemberEventKind::Left] {
         let mut bench = Bench::new();
         bench.entry(entry("x", B, 1, 1));
         let outputs = bench.member(B, 1, kind);
         assert_eq!(events(&outputs), [(NameEventKind::Withdrawn, node(B, 9))]);
-        assert_eq!(
-            (bench.registry.sizes().0, bench.registry.known_through(B)),
-            (0, 0)
-        );
+        assert_eq!((bench.registry.sizes().0, bench.registry.known_through(B)), (0, 0));
     }
 }
 
@@ -594,10 +521,7 @@ fn a_delta_above_what_was_forgotten_proves_nothing() {
         entries: vec![entry("y", C, 1, 4)],
     });
     assert_eq!(bench.registry.known_through(C), 0, "x is missing");
-    bench.sync(
-        vec![digest(C, 4, 0)],
-        vec![entry("x", C, 1, 3), entry("y", C, 1, 4)],
-    );
+    bench.sync(vec![digest(C, 4, 0)], vec![entry("x", C, 1, 3), entry("y", C, 1, 4)]);
     assert_eq!(bench.registry.known_through(C), 4);
 }
 
@@ -608,18 +532,10 @@ fn a_delta_revives_no_hint_whose_end_may_be_forgotten() {
     bench.wait(100_000); // x became a hint; its NameGone, 2, may be forgotten by everyone.
     bench.sync(vec![digest(B, 3, 0)], vec![entry("y", B, 1, 3)]);
     assert_eq!(bench.holder("x"), None);
-    assert_eq!(
-        bench.registry.known_through(B),
-        0,
-        "the next delta starts from nothing"
-    );
+    assert_eq!(bench.registry.known_through(B), 0, "the next delta starts from nothing");
     bench.sync(vec![digest(B, 3, 0)], vec![entry("y", B, 1, 3)]);
     assert_eq!(bench.registry.known_through(B), 3);
-    assert_eq!(
-        bench.registry.sizes().0,
-        1,
-        "what a full delta does not name has ended"
-    );
+    assert_eq!(bench.registry.sizes().0, 1, "what a full delta does not name has ended");
 }
 
 #[test]
@@ -633,20 +549,13 @@ fn a_delta_has_all_above_the_digest_and_nothing_for_equals() {
     assert_eq!(delta(3), []);
     let serials: Vec<_> = delta(1).iter().map(|e| e.serial).collect();
     assert_eq!(serials, [2, 3]);
-    assert_eq!(
-        bench.registry.delta(now, &[]).len(),
-        3,
-        "who knows nothing gets all"
-    );
+    assert_eq!(bench.registry.delta(now, &[]).len(), 3, "who knows nothing gets all");
 }
 
 #[test]
 fn a_forwarded_entry_has_grown_older_by_the_time_it_was_held() {
     let mut bench = Bench::new();
-    bench.entry(NameEntry {
-        age_ms: 5_000,
-        ..entry("x", B, 1, 1)
-    });
+    bench.entry(NameEntry { age_ms: 5_000, ..entry("x", B, 1, 1) });
     bench.wait(700);
     assert_eq!(bench.registry.delta(bench.now, &[])[0].age_ms, 5_700);
 }
@@ -684,15 +593,9 @@ fn an_unknown_name_asks_three_members_and_the_first_live_answer_wins() {
     bench.member(B, 1, MemberEventKind::Suspect);
     let asked = queries(&bench.lookup(1, "x"));
     assert_eq!(asked.len(), 3);
-    assert!(
-        asked.iter().all(|(to, _)| *to != B),
-        "only Alive ones are asked"
-    );
-    let reply = |at: usize, entry| Input::QueryReply {
-        from: asked[at].0,
-        query: asked[at].1,
-        entry,
-    };
+    assert!(asked.iter().all(|(to, _)| *to != B), "only Alive ones are asked");
+    let reply =
+        |at: usize, entry| Input::QueryReply { from: asked[at].0, query: asked[at].1, entry };
     assert_eq!(found(&bench.input(reply(0, None))), []);
     let outputs = bench.input(reply(1, Some(entry("x", C, 1, 1))));
     assert_eq!(found(&outputs), [(1, Some(node(C, 9)))]);
@@ -707,11 +610,7 @@ fn a_lookup_ends_when_nobody_knows_or_the_time_is_over() {
     let asked = queries(&bench.lookup(1, "x"));
     assert_eq!(asked.len(), 2, "there are two others");
     for (at, (from, query)) in asked.into_iter().enumerate() {
-        let outputs = bench.input(Input::QueryReply {
-            from,
-            query,
-            entry: None,
-        });
+        let outputs = bench.input(Input::QueryReply { from, query, entry: None });
         assert_eq!(found(&outputs).len(), at);
     }
     bench.lookup(2, "x");
@@ -737,19 +636,12 @@ fn a_member_that_dies_is_not_waited_for() {
     bench.member(B, 1, MemberEventKind::Left);
     let outputs = bench.member(C, 1, MemberEventKind::Left);
     assert_eq!(found(&outputs), [(1, None)]);
-    assert_eq!(
-        found(&bench.lookup(2, "x")),
-        [(2, None)],
-        "nobody is left to ask"
-    );
+    assert_eq!(found(&bench.lookup(2, "x")), [(2, None)], "nobody is left to ask");
 }
 
 #[test]
 fn lookups_in_flight_have_a_cap() {
-    let config = RegistryConfig {
-        lookups_max: 1,
-        ..RegistryConfig::standard()
-    };
+    let config = RegistryConfig { lookups_max: 1, ..RegistryConfig::standard() };
     let mut bench = Bench::with(config);
     bench.lookup(1, "x");
     assert_eq!(found(&bench.lookup(2, "y")), [(2, None)]);
@@ -760,22 +652,9 @@ fn a_query_is_answered_from_the_own_table() {
     let mut bench = Bench::new();
     bench.entry(entry("x", B, 1, 1));
     bench.wait(100);
-    let mut query = |text| {
-        bench.input(Input::Query {
-            from: C,
-            query: 5,
-            name: name(text),
-        })
-    };
-    let entry = Some(NameEntry {
-        age_ms: 100,
-        ..entry("x", B, 1, 1)
-    });
-    let reply = |entry| Output::QueryReply {
-        to: C,
-        query: 5,
-        entry,
-    };
+    let mut query = |text| bench.input(Input::Query { from: C, query: 5, name: name(text) });
+    let entry = Some(NameEntry { age_ms: 100, ..entry("x", B, 1, 1) });
+    let reply = |entry| Output::QueryReply { to: C, query: 5, entry };
     assert_eq!(query("x"), [reply(entry)]);
     assert_eq!(query("y"), [reply(None)]);
 }
@@ -801,10 +680,7 @@ fn the_snapshot_and_the_events_after_it_have_no_gap() {
 fn an_entry_with_an_impossible_ttl_changes_nothing() {
     let mut bench = Bench::new();
     let before = crate::digest::Digest::of(&bench.registry);
-    let bad = NameEntry {
-        ttl_ms: 999,
-        ..entry("x", B, 1, 1)
-    };
+    let bad = NameEntry { ttl_ms: 999, ..entry("x", B, 1, 1) };
     assert_eq!(bench.entry(bad), []);
     assert_eq!(crate::digest::Digest::of(&bench.registry), before);
 }

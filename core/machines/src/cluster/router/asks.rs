@@ -32,9 +32,7 @@ impl Asks {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.timers
-            .first()
-            .map_or(Instant::FAR, |(until, _)| *until)
+        self.timers.first().map_or(Instant::FAR, |(until, _)| *until)
     }
 
     pub(super) fn get(&self, request: u64) -> Option<&Ask> {

@@ -93,12 +93,7 @@ impl Lane {
         let number = self.next;
         self.next += 1;
         self.queued_bytes += u64::from(bytes);
-        self.items.push_back(Item {
-            number,
-            bytes,
-            from,
-            what,
-        });
+        self.items.push_back(Item { number, bytes, from, what });
         number
     }
 

@@ -119,10 +119,7 @@ fn addr() -> Addr {
 }
 
 fn life(session: u32) -> Life {
-    Life {
-        session: Session(session),
-        incarnation: Incarnation(0),
-    }
+    Life { session: Session(session), incarnation: Incarnation(0) }
 }
 
 fn event(side: usize, session: u32, kind: MemberEventKind) -> Input {
@@ -200,12 +197,9 @@ impl World {
                     }
                 }
             }
-            Output::Deliver {
-                delivery,
-                request,
-                payload,
-                ..
-            } => self.delivered(side, delivery, request, &payload),
+            Output::Deliver { delivery, request, payload, .. } => {
+                self.delivered(side, delivery, request, &payload)
+            }
             Output::Sent { call, .. } => {
                 end.outcomes.remove(&call.0);
             }
@@ -234,9 +228,7 @@ impl World {
         if !self.taken {
             self.arrivals.refused.insert(call);
             let code = BounceCode::MailboxFull;
-            self.ends[side]
-                .router
-                .handle(self.now, Input::NotTaken { delivery, code });
+            self.ends[side].router.handle(self.now, Input::NotTaken { delivery, code });
         } else if let Some(request) = request {
             self.ends[side].requests.push_back(request);
         }
@@ -246,11 +238,7 @@ impl World {
     fn draft(&mut self, side: usize) -> (CallId, Ref, Vec<u8>) {
         self.calls += 1;
         let session = self.ends[1 - side].session;
-        let to = Ref {
-            node: id(1 - side),
-            session: Session(session),
-            actor: ACTOR,
-        };
+        let to = Ref { node: id(1 - side), session: Session(session), actor: ACTOR };
         let mut payload = self.calls.to_le_bytes().to_vec();
         payload.extend(u64::from(session).to_le_bytes());
         (CallId(self.calls), to, payload)
@@ -262,46 +250,18 @@ impl World {
                 let (call, to, payload) = self.draft(side);
                 self.ends[side].outcomes.insert(call.0, Vec::new());
                 let (from, tag, tracked) = (ACTOR, 0, true);
-                self.input(
-                    side,
-                    Input::Send {
-                        call,
-                        from,
-                        to,
-                        tag,
-                        payload,
-                        tracked,
-                    },
-                );
+                self.input(side, Input::Send { call, from, to, tag, payload, tracked });
             }
             Step::Ask { side, wait_ms } => {
                 let (call, to, payload) = self.draft(side);
                 self.ends[side].answers.insert(call.0, 0);
                 let (from, tag, wait) = (ACTOR, 0, Duration::from_millis(wait_ms));
-                self.input(
-                    side,
-                    Input::Ask {
-                        call,
-                        from,
-                        to,
-                        wait,
-                        tag,
-                        payload,
-                    },
-                );
+                self.input(side, Input::Ask { call, from, to, wait, tag, payload });
             }
             Step::Answer { side } => {
                 if let Some(request) = self.ends[side].requests.pop_front() {
                     let (status, tag, payload) = (0, 0, vec![]);
-                    self.input(
-                        side,
-                        Input::Answer {
-                            request,
-                            status,
-                            tag,
-                            payload,
-                        },
-                    );
+                    self.input(side, Input::Answer { request, status, tag, payload });
                 }
             }
             Step::Write { side, count } => self.write(side, count),

@@ -1,8 +1,5 @@
 //! Unit tests of the router: every step of C80, every error, every outcome.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a test picks what it asks about"
-)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test picks what it asks about")]
 
 use std::time::Duration;
 
@@ -27,10 +24,7 @@ fn addr() -> Addr {
 
 fn hello(session: u32, instance: u64, seen: u64, link_index: u32) -> Hello {
     Hello {
-        life: Life {
-            session: Session(session),
-            incarnation: Incarnation(0),
-        },
+        life: Life { session: Session(session), incarnation: Incarnation(0) },
         instance: Instance(instance),
         seen,
         ordinal: 1,
@@ -44,10 +38,7 @@ fn event(node: NodeId, session: u32, kind: MemberEventKind) -> Input {
     Input::Member(MemberEvent {
         index: 0,
         node,
-        life: Life {
-            session: Session(session),
-            incarnation: Incarnation(0),
-        },
+        life: Life { session: Session(session), incarnation: Incarnation(0) },
         addr: Some(addr()),
         meta: Meta::EMPTY,
         kind,
@@ -55,19 +46,11 @@ fn event(node: NodeId, session: u32, kind: MemberEventKind) -> Input {
 }
 
 fn to(session: u32) -> Ref {
-    Ref {
-        node: PEER,
-        session: Session(session),
-        actor: THEIRS,
-    }
+    Ref { node: PEER, session: Session(session), actor: THEIRS }
 }
 
 fn here(session: u32, actor: ActorId) -> Ref {
-    Ref {
-        node: ME,
-        session: Session(session),
-        actor,
-    }
+    Ref { node: ME, session: Session(session), actor }
 }
 
 fn send_to(call: u64, to: Ref) -> Input {
@@ -95,21 +78,12 @@ fn ask_to(call: u64, to: Ref, wait_ms: u64) -> Input {
 fn arriving(number: u64) -> Input {
     Input::Frame {
         from: PEER,
-        frame: UserFrame::Send {
-            number,
-            to: MINE,
-            from: THEIRS,
-            tag: 5,
-            payload: vec![8],
-        },
+        frame: UserFrame::Send { number, to: MINE, from: THEIRS, tag: 5, payload: vec![8] },
     }
 }
 
 fn confirm(upto: u64) -> Input {
-    Input::Frame {
-        from: PEER,
-        frame: UserFrame::Confirm { upto },
-    }
+    Input::Frame { from: PEER, frame: UserFrame::Confirm { upto } }
 }
 
 impl Bench {
@@ -144,10 +118,7 @@ impl Bench {
     }
 
     fn up(&mut self, session: u32, instance: u64, seen: u64, link_index: u32) -> Vec<Output> {
-        self.input(Input::LinkUp {
-            peer: PEER,
-            hello: hello(session, instance, seen, link_index),
-        })
+        self.input(Input::LinkUp { peer: PEER, hello: hello(session, instance, seen, link_index) })
     }
 
     fn down(&mut self, reason: CloseReason) -> Vec<Output> {
@@ -255,10 +226,7 @@ fn step_3_a_reference_below_the_members_session_is_stale() {
 
 #[test]
 fn step_4_a_member_that_is_dead_or_left_in_that_session_is_down() {
-    for kind in [
-        MemberEventKind::Dead(DeadCause::Timeout),
-        MemberEventKind::Left,
-    ] {
+    for kind in [MemberEventKind::Dead(DeadCause::Timeout), MemberEventKind::Left] {
         let mut bench = Bench::linked();
         bench.input(event(PEER, 4, kind));
         assert_eq!(bench.sent(to(4)), Err(SendError::NodeDown));
@@ -346,10 +314,7 @@ fn a_suspect_is_routed_to_and_the_dead_are_again_when_heard_of() {
 
 #[test]
 fn a_full_link_queue_is_busy_until_something_is_written() {
-    let links = LinksConfig {
-        link_queue_bytes_max: 100,
-        ..LinksConfig::standard()
-    };
+    let links = LinksConfig { link_queue_bytes_max: 100, ..LinksConfig::standard() };
     let mut bench = Bench::with(RouterConfig::standard(), &links);
     bench.input(event(PEER, 4, MemberEventKind::Join));
     bench.up(4, 1, 0, 1);
@@ -376,10 +341,7 @@ fn a_full_dial_queue_is_busy_by_items_and_by_bytes() {
 
 #[test]
 fn too_many_without_an_outcome_are_busy() {
-    let config = RouterConfig {
-        unconfirmed_max: 2,
-        ..RouterConfig::standard()
-    };
+    let config = RouterConfig { unconfirmed_max: 2, ..RouterConfig::standard() };
     let mut bench = Bench::with(config, &LinksConfig::standard());
     bench.input(event(PEER, 4, MemberEventKind::Join));
     bench.up(4, 1, 0, 1);
@@ -392,10 +354,7 @@ fn too_many_without_an_outcome_are_busy() {
 
 #[test]
 fn a_message_above_the_limit_is_too_large_also_for_a_neighbour() {
-    let config = RouterConfig {
-        message_bytes_max: 30,
-        ..RouterConfig::standard()
-    };
+    let config = RouterConfig { message_bytes_max: 30, ..RouterConfig::standard() };
     let mut bench = Bench::with(config, &LinksConfig::standard());
     bench.input(event(PEER, 4, MemberEventKind::Join));
     assert_eq!(bench.sent(to(4)), Err(SendError::TooLarge));
@@ -439,10 +398,7 @@ fn a_bounce_names_its_number_and_the_rest_is_delivered() {
     bench.written(3);
     let code = BounceCode::MailboxFull;
     let bounce = UserFrame::Bounce { number: 2, code };
-    let bounce = Input::Frame {
-        from: PEER,
-        frame: bounce,
-    };
+    let bounce = Input::Frame { from: PEER, frame: bounce };
     let outputs = bench.input(bounce.clone());
     assert_eq!(outcomes(&outputs), [(2, Outcome::Bounced(code))]);
     assert_eq!(bench.input(bounce), [], "a bounce counts once");
@@ -462,11 +418,7 @@ fn a_reconnect_loses_what_was_not_seen_and_keeps_what_was_not_written() {
     let outputs = bench.up(4, 1, 1, 2);
     assert_eq!(outcomes(&outputs), [(2, Outcome::Lost), (3, Outcome::Lost)]);
     assert_eq!(gaps(&outputs), [(2, 3, Some(Outcome::Lost))]);
-    assert_eq!(
-        frames(&outputs),
-        [],
-        "the links have number 4; nothing is resent (C85)"
-    );
+    assert_eq!(frames(&outputs), [], "the links have number 4; nothing is resent (C85)");
     bench.written(4);
     let rest = [(1, Outcome::Delivered), (4, Outcome::Delivered)];
     assert_eq!(outcomes(&bench.input(confirm(4))), rest);
@@ -537,11 +489,7 @@ fn a_new_instance_ends_what_was_sent_and_counts_from_1() {
     assert_eq!(outcomes(&outputs), [(1, Outcome::Unknown)]);
     assert_eq!(gaps(&outputs), [(1, 1, Some(Outcome::Unknown))]);
     assert_eq!(bench.sent(to(5)), Ok(1));
-    assert_eq!(
-        gaps(&bench.input(arriving(1))),
-        [],
-        "they count from 1, too"
-    );
+    assert_eq!(gaps(&bench.input(arriving(1))), [], "they count from 1, too");
 }
 
 #[test]
@@ -587,10 +535,7 @@ fn a_refusal_by_the_gate_goes_before_the_confirm_that_covers_it() {
     let mut bench = Bench::linked();
     bench.input(arriving(1));
     bench.now = bench.now + Duration::from_secs(1); // The Confirm is long due.
-    let delivery = Delivery {
-        node: PEER,
-        number: 1,
-    };
+    let delivery = Delivery { node: PEER, number: 1 };
     let code = BounceCode::MailboxFull;
     let outputs = bench.input(Input::NotTaken { delivery, code });
     assert_eq!(frames(&outputs), [UserFrame::Bounce { number: 1, code }]);
@@ -604,10 +549,7 @@ fn bounces_and_confirms_are_repeated_on_the_next_link() {
     bench.input(arriving(1));
     bench.down(CloseReason::Reset);
     let code = BounceCode::NoActor;
-    let again = [
-        UserFrame::Bounce { number: 1, code },
-        UserFrame::Confirm { upto: 1 },
-    ];
+    let again = [UserFrame::Bounce { number: 1, code }, UserFrame::Confirm { upto: 1 }];
     assert_eq!(frames(&bench.up(4, 1, 0, 2)), again);
 }
 
@@ -646,12 +588,7 @@ fn a_frame_without_a_link_has_no_authority() {
 fn an_ask_is_answered_once() {
     let mut bench = Bench::linked();
     let outputs = bench.input(ask_to(1, to(4), 250));
-    let [
-        UserFrame::Ask {
-            request, wait_ms, ..
-        },
-    ] = frames(&outputs)[..]
-    else {
+    let [UserFrame::Ask { request, wait_ms, .. }] = frames(&outputs)[..] else {
         panic!("one request goes out: {outputs:?}");
     };
     assert_eq!(wait_ms, 250);
@@ -659,19 +596,9 @@ fn an_ask_is_answered_once() {
     assert_eq!(asked(&bench.input(confirm(1))), []);
     let reply = |number| Input::Frame {
         from: PEER,
-        frame: UserFrame::Reply {
-            number,
-            request,
-            status: 0,
-            tag: 6,
-            payload: vec![9],
-        },
+        frame: UserFrame::Reply { number, request, status: 0, tag: 6, payload: vec![9] },
     };
-    let answer = Answer {
-        status: 0,
-        tag: 6,
-        payload: vec![9],
-    };
+    let answer = Answer { status: 0, tag: 6, payload: vec![9] };
     assert_eq!(asked(&bench.input(reply(1))), [Ok(answer)]);
     assert_eq!(asked(&bench.input(reply(2))), []);
     assert_eq!(bench.router.counters().get(Counter::ReplyUnexpected), 1);
@@ -706,17 +633,13 @@ fn an_ask_ends_in_every_other_way_too() {
         b.down(CloseReason::Reset);
         b.up(4, 1, 0, 2)
     });
-    let not_executed = AskError::LinkLost {
-        perhaps_executed: false,
-    };
+    let not_executed = AskError::LinkLost { perhaps_executed: false };
     assert_eq!(lost, not_executed);
     let revoked = ended(&|b| {
         b.written(1);
         b.down(CloseReason::Revoked)
     });
-    let perhaps = AskError::LinkLost {
-        perhaps_executed: true,
-    };
+    let perhaps = AskError::LinkLost { perhaps_executed: true };
     assert_eq!(revoked, perhaps);
     let unreachable = ended(&|b| {
         b.down(CloseReason::Reset);
@@ -741,10 +664,7 @@ fn an_ask_that_cannot_be_queued_is_refused() {
 
 #[test]
 fn too_many_asks_are_busy() {
-    let config = RouterConfig {
-        asks_max: 1,
-        ..RouterConfig::standard()
-    };
+    let config = RouterConfig { asks_max: 1, ..RouterConfig::standard() };
     let mut bench = Bench::with(config, &LinksConfig::standard());
     bench.input(event(PEER, 4, MemberEventKind::Join));
     assert_eq!(asked(&bench.input(ask_to(1, to(4), 250))), []);
@@ -760,12 +680,7 @@ fn the_wait_that_travels_is_what_is_left_and_nobody_waiting_is_not_sent() {
     bench.input(ask_to(2, to(4), 500));
     assert_eq!(asked(&bench.wait(200)), [Err(AskError::Timeout)]);
     let outputs = bench.up(4, 1, 0, 1);
-    let [
-        UserFrame::Ask {
-            number, wait_ms, ..
-        },
-    ] = frames(&outputs)[..]
-    else {
+    let [UserFrame::Ask { number, wait_ms, .. }] = frames(&outputs)[..] else {
         panic!("only the second goes out: {outputs:?}");
     };
     assert_eq!((number, wait_ms), (2, 300));
@@ -794,22 +709,12 @@ fn a_request_without_time_left_bounces_too_late() {
 fn an_answer_goes_to_the_asker_and_not_to_its_next_session() {
     let mut bench = Bench::linked();
     let answer = |session| Input::Answer {
-        request: Request {
-            node: PEER,
-            session: Session(session),
-            request: 77,
-        },
+        request: Request { node: PEER, session: Session(session), request: 77 },
         status: 1,
         tag: 2,
         payload: vec![],
     };
-    let reply = UserFrame::Reply {
-        number: 1,
-        request: 77,
-        status: 1,
-        tag: 2,
-        payload: vec![],
-    };
+    let reply = UserFrame::Reply { number: 1, request: 77, status: 1, tag: 2, payload: vec![] };
     assert_eq!(frames(&bench.input(answer(4))), [reply]);
     bench.down(CloseReason::PeerRestarted);
     bench.up(5, 2, 0, 2);
@@ -848,12 +753,7 @@ fn a_local_request_is_answered_or_bounced() {
         Output::Deliver { request, .. } => *request,
         _ => None,
     });
-    let answer = Input::Answer {
-        request: request.unwrap(),
-        status: 0,
-        tag: 1,
-        payload: vec![2],
-    };
+    let answer = Input::Answer { request: request.unwrap(), status: 0, tag: 1, payload: vec![2] };
     let answered = bench.input(answer.clone());
     assert!(matches!(asked(&answered)[..], [Ok(_)]));
     assert_eq!(asked(&bench.input(answer)), []);

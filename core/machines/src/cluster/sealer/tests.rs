@@ -6,10 +6,7 @@ use crate::digest::Digest;
 
 fn pair(suite: Suite) -> (Sealer, Sealer) {
     let (ab, ba) = (Key::new([1; 32]), Key::new([2; 32]));
-    (
-        Sealer::new(suite, 0, ab.clone(), ba.clone()),
-        Sealer::new(suite, 0, ba, ab),
-    )
+    (Sealer::new(suite, 0, ab.clone(), ba.clone()), Sealer::new(suite, 0, ba, ab))
 }
 
 fn datagram(sealer: &mut Sealer, text: &[u8]) -> Vec<u8> {
@@ -75,10 +72,7 @@ fn a_record_does_not_open_as_a_datagram() {
     let mut out = vec![0; 2];
     out.extend_from_slice(b"a record");
     a.seal_record(&mut out, 0);
-    let header = DatagramHeader {
-        link_index: 9,
-        counter: 0,
-    };
+    let header = DatagramHeader { link_index: 9, counter: 0 };
     let mut forged = header.to_array().to_vec();
     forged.extend_from_slice(&out[2..]);
     forged.resize(forged.len().max(36), 0);

@@ -27,10 +27,7 @@ impl Window {
     /// Starts with nothing accepted.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            next: 0,
-            bits: [0; WORDS],
-        }
+        Self { next: 0, bits: [0; WORDS] }
     }
 
     /// Returns 1 + the highest counter accepted, 0 before the first.

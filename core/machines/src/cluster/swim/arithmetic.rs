@@ -7,12 +7,8 @@ use crate::cluster::wire::State;
 use crate::time::{Instant, nanos};
 
 /// 1000·ln(c+1)/ln(k+1) for c confirmations out of k: how much of the longest wait they save (C48).
-const SAVED: [[u64; 4]; 4] = [
-    [1000, 1000, 1000, 1000],
-    [0, 1000, 1000, 1000],
-    [0, 631, 1000, 1000],
-    [0, 500, 792, 1000],
-];
+const SAVED: [[u64; 4]; 4] =
+    [[1000, 1000, 1000, 1000], [0, 1000, 1000, 1000], [0, 631, 1000, 1000], [0, 500, 792, 1000]];
 /// Alive entries without metadata that fit a datagram (W(N) of C50).
 const ENTRIES_PER_DATAGRAM: u64 = 25;
 
@@ -82,9 +78,7 @@ const fn scale_milli(members: u32) -> u64 {
 
 /// The least suspicion, α·S(N)·T, in nanoseconds.
 pub(super) const fn suspicion_min(alpha: u32, period: u64, members: u32) -> u64 {
-    (alpha as u64)
-        .saturating_mul(period / 1000)
-        .saturating_mul(scale_milli(members))
+    (alpha as u64).saturating_mul(period / 1000).saturating_mul(scale_milli(members))
 }
 
 /// The confirmations that bring a suspicion to its least: k of C48.
@@ -197,9 +191,7 @@ mod tests {
 
     #[test]
     fn logarithms_round_up() {
-        let logs: Vec<u32> = [0, 1, 2, 3, 4, 5, 32, 33, 1000, 1024, 1025]
-            .map(log2_ceil)
-            .to_vec();
+        let logs: Vec<u32> = [0, 1, 2, 3, 4, 5, 32, 33, 1000, 1024, 1025].map(log2_ceil).to_vec();
         assert_eq!(logs, [0, 0, 1, 2, 2, 3, 5, 6, 10, 10, 11]);
     }
 
@@ -227,9 +219,7 @@ mod tests {
 
     #[test]
     fn syncs_grow_rarer_with_the_logarithm_of_the_cluster() {
-        let seconds: Vec<u64> = [1, 32, 33, 100, 1_000]
-            .map(|n| bounds(n).sync.as_secs())
-            .to_vec();
+        let seconds: Vec<u64> = [1, 32, 33, 100, 1_000].map(|n| bounds(n).sync.as_secs()).to_vec();
         assert_eq!(seconds, [30, 30, 60, 90, 180]);
     }
 
@@ -237,9 +227,7 @@ mod tests {
     fn confirmations_shorten_the_wait_by_the_table() {
         let (min, max) = (4_000_000, 24_000_000);
         let waits = |wanted: u8| -> Vec<u64> {
-            (0..=wanted)
-                .map(|c| suspicion_wait(min, max, c, wanted))
-                .collect()
+            (0..=wanted).map(|c| suspicion_wait(min, max, c, wanted)).collect()
         };
         assert_eq!(waits(0), [min]);
         assert_eq!(waits(1), [max, min]);

@@ -40,32 +40,14 @@ impl Claim {
             confirms: true,
         };
         match *fact {
-            Fact::Alive {
-                node,
-                life,
-                addr,
-                meta,
-            } => Self {
-                addr: Some(addr),
-                meta,
-                ..blank(node, life, State::Alive, node)
-            },
-            Fact::Suspect {
-                node,
-                life,
-                accuser,
-            } => blank(node, life, State::Suspect, accuser),
-            Fact::Dead {
-                node,
-                life,
-                accuser,
-            } => blank(node, life, State::Dead, accuser),
+            Fact::Alive { node, life, addr, meta } => {
+                Self { addr: Some(addr), meta, ..blank(node, life, State::Alive, node) }
+            }
+            Fact::Suspect { node, life, accuser } => blank(node, life, State::Suspect, accuser),
+            Fact::Dead { node, life, accuser } => blank(node, life, State::Dead, accuser),
             Fact::Left { node, session } => {
                 let incarnation = Incarnation::LEFT;
-                let life = Life {
-                    session,
-                    incarnation,
-                };
+                let life = Life { session, incarnation };
                 blank(node, life, State::Left, node)
             }
         }
@@ -353,26 +335,15 @@ impl Swim {
             Some(suspicion) => suspicion.deadline(),
             None => Instant::FAR,
         };
-        let due: Vec<u32> = self
-            .suspects
-            .iter()
-            .copied()
-            .filter(|slot| deadline(self, *slot) <= now)
-            .collect();
+        let due: Vec<u32> =
+            self.suspects.iter().copied().filter(|slot| deadline(self, *slot) <= now).collect();
         for slot in due {
             let row = self.table.row(slot);
-            let fact = Fact::Dead {
-                node: row.node,
-                life: row.life,
-                accuser: self.me,
-            };
+            let fact = Fact::Dead { node: row.node, life: row.life, accuser: self.me };
             self.hear(now, self.me, &fact);
         }
-        let next = self
-            .suspects
-            .iter()
-            .map(|slot| deadline(self, *slot))
-            .fold(Instant::FAR, Instant::min);
+        let next =
+            self.suspects.iter().map(|slot| deadline(self, *slot)).fold(Instant::FAR, Instant::min);
         self.timers.set(Timer::Suspicion, next);
     }
 
@@ -455,10 +426,7 @@ impl Swim {
         if me.state == State::Left || session <= me.life.session {
             return;
         }
-        me.life = Life {
-            session,
-            incarnation: Incarnation(0),
-        };
+        me.life = Life { session, incarnation: Incarnation(0) };
         self.behind = self.behind.filter(|above| *above >= session);
         self.enqueue(now, ME);
         self.tell_change();

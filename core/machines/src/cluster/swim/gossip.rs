@@ -61,10 +61,7 @@ impl Queue {
     /// Queues the latest fact of a row, in place of an older one about it.
     pub(super) fn push(&mut self, table: &mut Table, slot: u32) {
         self.drop_fact(table, slot);
-        let ticket = Ticket {
-            sends: 0,
-            stamp: self.next_stamp(),
-        };
+        let ticket = Ticket { sends: 0, stamp: self.next_stamp() };
         self.insert(table, slot, ticket);
     }
 
@@ -75,10 +72,7 @@ impl Queue {
         }
         let equals = &mut self.facts[sends];
         // What is sent again in its turn is older, and what is new is newer, than all the equals.
-        if equals
-            .front()
-            .is_none_or(|(stamp, _)| ticket.stamp < *stamp)
-        {
+        if equals.front().is_none_or(|(stamp, _)| ticket.stamp < *stamp) {
             equals.push_front((ticket.stamp, slot));
         } else {
             let at = equals.partition_point(|(stamp, _)| *stamp < ticket.stamp);
@@ -96,11 +90,7 @@ impl Queue {
         let equals = &mut self.facts[ticket.sends as usize];
         let at = equals.partition_point(|(stamp, _)| *stamp < ticket.stamp);
         let removed = equals.remove(at);
-        assert_eq!(
-            removed,
-            Some((ticket.stamp, slot)),
-            "a ticket tells its place"
-        );
+        assert_eq!(removed, Some((ticket.stamp, slot)), "a ticket tells its place");
         self.facts_len -= 1;
         if self.facts_len == 0 {
             self.facts.clear();

@@ -164,11 +164,7 @@ impl Swim {
         let row = self.table.row(slot);
         // One that died, left or restarted meanwhile was not the one asked.
         if row.is_member() && row.life.session == session {
-            let fact = Fact::Suspect {
-                node: target,
-                life: row.life,
-                accuser: self.me,
-            };
+            let fact = Fact::Suspect { node: target, life: row.life, accuser: self.me };
             self.hear(now, self.me, &fact);
         }
     }
@@ -220,11 +216,7 @@ impl Swim {
 
     pub(super) fn nacked(&mut self, from: NodeId, seq: u32) {
         let waits = self.round.phase == Phase::Indirect && self.round.seq == seq;
-        let helper = self
-            .round
-            .helpers
-            .iter_mut()
-            .find(|(node, _)| *node == from);
+        let helper = self.round.helpers.iter_mut().find(|(node, _)| *node == from);
         match helper {
             Some((_, nack)) if waits => *nack = true,
             Some(_) | None => self.counters.count(Counter::AckUnexpected),

@@ -80,26 +80,12 @@ fn fact() -> impl Strategy<Value = Fact> {
     (0..6_u32, life(), 0..6_u32, 0..4_u8).prop_map(|(node, life, accuser, kind)| {
         let (node, accuser) = (id(node), id(accuser));
         match kind {
-            0 => Fact::Alive {
-                node,
-                life,
-                addr: addr(100 + life.incarnation.0),
-                meta: Meta::EMPTY,
-            },
-            1 => Fact::Suspect {
-                node,
-                life,
-                accuser,
-            },
-            2 => Fact::Dead {
-                node,
-                life,
-                accuser,
-            },
-            _ => Fact::Left {
-                node,
-                session: life.session,
-            },
+            0 => {
+                Fact::Alive { node, life, addr: addr(100 + life.incarnation.0), meta: Meta::EMPTY }
+            }
+            1 => Fact::Suspect { node, life, accuser },
+            2 => Fact::Dead { node, life, accuser },
+            _ => Fact::Left { node, session: life.session },
         }
     })
 }
@@ -144,11 +130,7 @@ fn row() -> impl Strategy<Value = MemberRow> {
 fn input() -> impl Strategy<Value = Input> {
     let node = || (0..8_u32).prop_map(id);
     let lane = prop_oneof![Just(Lane::Datagram), Just(Lane::Stream)];
-    let step = prop_oneof![
-        Just(SyncStep::First),
-        Just(SyncStep::Second),
-        Just(SyncStep::Third)
-    ];
+    let step = prop_oneof![Just(SyncStep::First), Just(SyncStep::Second), Just(SyncStep::Third)];
     let only = |nodes: Vec<u8>| Allowed::only(nodes.into_iter().map(|n| [n; 32]));
     prop_oneof![
         4 => Just(Input::Tick),
@@ -193,13 +175,7 @@ fn small() -> Swim {
         forget_left_after: std::time::Duration::from_secs(20),
         ..SwimConfig::of(Profile::Local)
     };
-    Swim::new(
-        Instant::START,
-        SwimParams {
-            config,
-            ..params(0, &[1, 2])
-        },
-    )
+    Swim::new(Instant::START, SwimParams { config, ..params(0, &[1, 2]) })
 }
 
 fn drain(swim: &mut Swim) -> Vec<Output> {
@@ -359,10 +335,7 @@ fn about(fact: &Fact) -> NodeId {
 pub(super) fn alive(n: u32, incarnation: u32) -> Fact {
     Fact::Alive {
         node: id(n),
-        life: Life {
-            session: Session(1),
-            incarnation: Incarnation(incarnation),
-        },
+        life: Life { session: Session(1), incarnation: Incarnation(incarnation) },
         addr: addr(n),
         meta: Meta::EMPTY,
     }
@@ -373,9 +346,6 @@ pub(super) fn gossip(from: u32, fact: Fact) -> Input {
     Input::Received {
         from: id(from),
         lane: Lane::Datagram,
-        message: Message {
-            body: Body::Gossip,
-            entries: vec![Entry::Fact(fact)],
-        },
+        message: Message { body: Body::Gossip, entries: vec![Entry::Fact(fact)] },
     }
 }

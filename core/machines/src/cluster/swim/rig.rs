@@ -47,10 +47,7 @@ pub(super) fn params(n: u32, seeds: &[u32]) -> SwimParams {
 }
 
 pub(super) fn seed(n: u32) -> Seed {
-    Seed {
-        addr: addr(n),
-        node: None,
-    }
+    Seed { addr: addr(n), node: None }
 }
 
 pub(super) struct Node {
@@ -125,10 +122,7 @@ impl Rig {
         let mut rig = Self::new(seed, count);
         rig.run(Duration::from_secs(5));
         rig.run(Bounds::of(&rig.config, count).dissemination * 2);
-        assert!(
-            rig.all_agree(count),
-            "seed {seed}: {count} nodes have not settled"
-        );
+        assert!(rig.all_agree(count), "seed {seed}: {count} nodes have not settled");
         rig
     }
 
@@ -196,10 +190,7 @@ impl Rig {
     }
 
     pub(super) fn able(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..)
-            .zip(&self.nodes)
-            .filter(|(_, node)| node.up)
-            .map(|(n, _)| n)
+        (0..).zip(&self.nodes).filter(|(_, node)| node.up).map(|(n, _)| n)
     }
 
     /// All that are up hold each other Alive in the same lives, and are `count` in number.
@@ -311,9 +302,7 @@ impl Rig {
 
     fn act(&mut self, n: u32, output: Output) {
         match output {
-            Output::Send {
-                to, lane, message, ..
-            } => self.carry(n, to, lane, message),
+            Output::Send { to, lane, message, .. } => self.carry(n, to, lane, message),
             Output::Dial { peer, addr } => self.connect(n, Some(peer), addr, None),
             Output::DialSeed { seed, target } => {
                 self.connect(n, target.node, target.addr, Some(seed));
@@ -338,9 +327,7 @@ impl Rig {
 
     /// The node behind an id, if it can be reached from `n` now.
     fn reach(&self, n: u32, to: NodeId) -> Option<u32> {
-        let to = (0..)
-            .zip(&self.nodes)
-            .find(|(_, other)| other.swim.node() == to);
+        let to = (0..).zip(&self.nodes).find(|(_, other)| other.swim.node() == to);
         let (at, node) = to?;
         (node.up && node.group == self.nodes[n as usize].group).then_some(at)
     }
@@ -356,14 +343,8 @@ impl Rig {
     }
 
     fn carry(&mut self, n: u32, to: NodeId, lane: Lane, message: Message) {
-        assert!(
-            message.encoded_len() <= MESSAGE_MAX,
-            "a message is too long"
-        );
-        assert_eq!(
-            Message::from_bytes(&message.to_bytes()),
-            Ok(message.clone())
-        );
+        assert!(message.encoded_len() <= MESSAGE_MAX, "a message is too long");
+        assert_eq!(Message::from_bytes(&message.to_bytes()), Ok(message.clone()));
         let Some(to) = self.reach(n, to) else {
             return;
         };
@@ -379,11 +360,7 @@ impl Rig {
             }
         }
         let from = id(n);
-        let input = Input::Received {
-            from,
-            lane,
-            message,
-        };
+        let input = Input::Received { from, lane, message };
         self.push(at, to, Some(input));
     }
 

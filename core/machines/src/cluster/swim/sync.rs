@@ -47,11 +47,7 @@ pub(super) struct SeedState {
 }
 
 pub(super) fn seed_states(seeds: &[Seed]) -> Vec<SeedState> {
-    let state = |seed: &Seed| SeedState {
-        seed: *seed,
-        peer: None,
-        reached: false,
-    };
+    let state = |seed: &Seed| SeedState { seed: *seed, peer: None, reached: false };
     seeds.iter().map(state).collect()
 }
 
@@ -123,10 +119,7 @@ impl Swim {
     fn synced_rows(&self, now: Instant) -> Vec<MemberRow> {
         let mut rows = Vec::with_capacity(self.table.len());
         rows.push(self.table.row(ME).synced(now, &self.spans));
-        let others = self
-            .table
-            .iter()
-            .filter(|row| row.node != self.me && !row.revoked);
+        let others = self.table.iter().filter(|row| row.node != self.me && !row.revoked);
         rows.extend(others.map(|row| row.synced(now, &self.spans)));
         rows
     }
@@ -223,19 +216,12 @@ impl Swim {
             return true;
         };
         crate::sometimes!("sync.dead_notice");
-        let fact = Fact::Dead {
-            node: claim.node,
-            life: claim.life,
-            accuser: claim.accuser,
-        };
+        let fact = Fact::Dead { node: claim.node, life: claim.life, accuser: claim.accuser };
         self.outputs.push_back(Output::Send {
             to: claim.node,
             addr,
             lane: Lane::Datagram,
-            message: Message {
-                body: Body::Gossip,
-                entries: vec![Entry::Fact(fact)],
-            },
+            message: Message { body: Body::Gossip, entries: vec![Entry::Fact(fact)] },
         });
         true
     }
@@ -290,14 +276,12 @@ impl Swim {
             self.counters.count_labelled(Labelled::Sync, 2);
         }
         let next = self.syncs.values().map(|sync| sync.until).min();
-        self.timers
-            .set(Timer::SyncTimeout, next.unwrap_or(Instant::FAR));
+        self.timers.set(Timer::SyncTimeout, next.unwrap_or(Instant::FAR));
     }
 
     /// Every Q, one random Dead member is dialled and, if it answers, synced with (C59).
     pub(super) fn reprobe(&mut self, now: Instant) {
-        self.timers
-            .set(Timer::Reprobe, now.plus_nanos(self.spans.reprobe));
+        self.timers.set(Timer::Reprobe, now.plus_nanos(self.spans.reprobe));
         if self.dead.is_empty() {
             return;
         }
@@ -324,8 +308,7 @@ impl Swim {
             self.timers.clear(Timer::Join);
             return self.join();
         }
-        self.timers
-            .set(Timer::Join, now.plus_nanos(self.spans.reprobe));
+        self.timers.set(Timer::Join, now.plus_nanos(self.spans.reprobe));
         let alone = self.alive <= 1;
         for at in 0..self.seeds.len() {
             self.seeds[at].reached = !alone && self.is_reached(self.seeds[at]);
@@ -374,9 +357,7 @@ impl Swim {
             return;
         }
         let spread = 2 * u64::from(log2_ceil(self.member_count())) * self.spans.gossip_tick;
-        self.stage = Stage::Leaving {
-            until: now.plus_nanos(self.spans.leave_timeout),
-        };
+        self.stage = Stage::Leaving { until: now.plus_nanos(self.spans.leave_timeout) };
         self.set_state(ME, State::Left);
         let me = self.table.row_mut(ME);
         me.life.incarnation = Incarnation::LEFT;

@@ -119,20 +119,9 @@ impl Row {
                 addr: self.addr.expect("an Alive row has an address"),
                 meta: self.meta,
             },
-            State::Suspect => Fact::Suspect {
-                node,
-                life,
-                accuser,
-            },
-            State::Dead => Fact::Dead {
-                node,
-                life,
-                accuser,
-            },
-            State::Left => Fact::Left {
-                node,
-                session: life.session,
-            },
+            State::Suspect => Fact::Suspect { node, life, accuser },
+            State::Dead => Fact::Dead { node, life, accuser },
+            State::Left => Fact::Left { node, session: life.session },
         }
     }
 
@@ -294,10 +283,7 @@ impl Table {
     pub(super) fn remove(&mut self, slot: u32) {
         self.revision.0 += 1;
         let node = self.row(slot).node;
-        let at = self
-            .nodes
-            .binary_search(&node)
-            .expect("a slot in use is indexed");
+        let at = self.nodes.binary_search(&node).expect("a slot in use is indexed");
         self.nodes.remove(at);
         self.slots.remove(at);
         self.free.push(slot);

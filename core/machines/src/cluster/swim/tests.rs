@@ -24,49 +24,27 @@ use crate::time::Instant;
 const MS: u64 = 1_000_000;
 
 fn life(session: u32, incarnation: u32) -> Life {
-    Life {
-        session: Session(session),
-        incarnation: Incarnation(incarnation),
-    }
+    Life { session: Session(session), incarnation: Incarnation(incarnation) }
 }
 
 fn left(session: u32) -> Life {
-    Life {
-        session: Session(session),
-        incarnation: Incarnation::LEFT,
-    }
+    Life { session: Session(session), incarnation: Incarnation::LEFT }
 }
 
 fn says_alive(n: u32, life: Life) -> Fact {
-    Fact::Alive {
-        node: id(n),
-        life,
-        addr: addr(n),
-        meta: Meta::EMPTY,
-    }
+    Fact::Alive { node: id(n), life, addr: addr(n), meta: Meta::EMPTY }
 }
 
 fn suspect(n: u32, life: Life, accuser: u32) -> Fact {
-    Fact::Suspect {
-        node: id(n),
-        life,
-        accuser: id(accuser),
-    }
+    Fact::Suspect { node: id(n), life, accuser: id(accuser) }
 }
 
 fn dead(n: u32, life: Life, accuser: u32) -> Fact {
-    Fact::Dead {
-        node: id(n),
-        life,
-        accuser: id(accuser),
-    }
+    Fact::Dead { node: id(n), life, accuser: id(accuser) }
 }
 
 fn has_left(n: u32, session: u32) -> Fact {
-    Fact::Left {
-        node: id(n),
-        session: Session(session),
-    }
+    Fact::Left { node: id(n), session: Session(session) }
 }
 
 /// A machine of node 0 and what came out of it last.
@@ -82,11 +60,8 @@ impl Lone {
     }
 
     fn with(params: SwimParams) -> Self {
-        let mut lone = Self {
-            swim: Swim::new(Instant::START, params),
-            now: Instant::START,
-            out: Vec::new(),
-        };
+        let mut lone =
+            Self { swim: Swim::new(Instant::START, params), now: Instant::START, out: Vec::new() };
         lone.handle(Input::Tick);
         lone
     }
@@ -113,10 +88,7 @@ impl Lone {
         self.handle(Input::Received {
             from: id(from),
             lane,
-            message: Message {
-                body,
-                entries: Vec::new(),
-            },
+            message: Message { body, entries: Vec::new() },
         });
     }
 
@@ -165,9 +137,7 @@ impl Lone {
 
     fn sends(&self) -> Vec<(NodeId, Lane, Message)> {
         let sent = |output: &Output| match output {
-            Output::Send {
-                to, lane, message, ..
-            } => Some((*to, *lane, message.clone())),
+            Output::Send { to, lane, message, .. } => Some((*to, *lane, message.clone())),
             _ => None,
         };
         self.out.iter().filter_map(sent).collect()
@@ -209,10 +179,7 @@ macro_rules! cells {
     };
 }
 
-const K: Life = Life {
-    session: Session(2),
-    incarnation: Incarnation(3),
-};
+const K: Life = Life { session: Session(2), incarnation: Incarnation(3) };
 
 fn held_alive() -> [Fact; 1] {
     [says_alive(1, K)]
@@ -357,10 +324,7 @@ fn an_accusation_of_my_life_or_above_is_refuted_above_it() {
         assert_eq!(lone.swim.life(), life(1, heard.incarnation.0 + 1));
         assert_eq!(lone.swim.health(), 1, "C49");
         assert_eq!(lone.count(Counter::Refutations), 1);
-        let told = Output::SelfChanged {
-            life: lone.swim.life(),
-            addr: addr(0),
-        };
+        let told = Output::SelfChanged { life: lone.swim.life(), addr: addr(0) };
         assert!(lone.out.contains(&told));
     }
 }
@@ -371,12 +335,7 @@ fn an_alive_of_mine_that_i_did_not_say_is_outdone() {
     lone.hear(1, says_alive(0, life(1, 4)));
     assert_eq!(lone.count(Counter::SelfAhead), 1);
     assert_eq!(lone.swim.life(), life(1, 5));
-    let elsewhere = Fact::Alive {
-        node: id(0),
-        life: life(1, 5),
-        addr: addr(9),
-        meta: Meta::EMPTY,
-    };
+    let elsewhere = Fact::Alive { node: id(0), life: life(1, 5), addr: addr(9), meta: Meta::EMPTY };
     lone.hear(1, elsewhere);
     assert_eq!(lone.swim.life(), life(1, 6));
     assert_eq!(lone.count(Counter::SelfAhead), 1);
@@ -404,11 +363,7 @@ fn a_higher_session_of_mine_and_my_left_ask_for_a_new_session_once() {
     assert_eq!(lone.swim.life(), life(7, 0));
     lone.hear(1, dead(0, life(6, 3), 1));
     assert_eq!(behind(&lone), []);
-    assert_eq!(
-        lone.swim.life(),
-        life(7, 0),
-        "an older session's death is not mine"
-    );
+    assert_eq!(lone.swim.life(), life(7, 0), "an older session's death is not mine");
 }
 
 #[test]
@@ -430,11 +385,7 @@ fn an_older_accusation_is_answered_with_my_alive_first() {
         out = lone.sends();
     }
     let first = |sends: &[(NodeId, Lane, Message)]| sends[0].2.entries.first().cloned();
-    assert_ne!(
-        first(&out),
-        Some(Entry::Fact(alive(0, 1))),
-        "sent often enough by now"
-    );
+    assert_ne!(first(&out), Some(Entry::Fact(alive(0, 1))), "sent often enough by now");
     lone.hear(3, suspect(0, life(1, 0), 3));
     assert_eq!(lone.swim.life(), life(1, 1), "no change");
     lone.receive(3, Lane::Datagram, Body::Ping { seq: 1 });
@@ -582,9 +533,7 @@ fn a_helper_pings_forwards_and_says_nack_in_time() {
     let own = pings[0].2;
     lone.pass(230 * MS);
     let nack = |sends: &[(NodeId, Lane, Message)]| {
-        sends
-            .iter()
-            .any(|(to, _, m)| *to == id(1) && m.body == Body::Nack { seq: 42 })
+        sends.iter().any(|(to, _, m)| *to == id(1) && m.body == Body::Nack { seq: 42 })
     };
     assert!(!nack(&lone.sends()));
     lone.pass(20 * MS);
@@ -592,11 +541,7 @@ fn a_helper_pings_forwards_and_says_nack_in_time() {
     lone.receive(2, Lane::Datagram, Body::Ack { seq: own });
     let forwarded = lone.sends();
     assert_eq!(forwarded[0].0, id(1));
-    assert_eq!(
-        forwarded[0].2.body,
-        Body::Ack { seq: 42 },
-        "late, but within 2 waits"
-    );
+    assert_eq!(forwarded[0].2.body, Body::Ack { seq: 42 }, "late, but within 2 waits");
     lone.receive(2, Lane::Datagram, Body::Ack { seq: own });
     assert_eq!(lone.count(Counter::AckUnexpected), 1);
 }
@@ -606,10 +551,7 @@ fn a_helper_refuses_strangers_and_more_than_its_cap() {
     let allowed = Allowed::only([[1; 32]]);
     let mut lone = Lone::with(SwimParams {
         allowed: Arc::new(allowed),
-        config: SwimConfig {
-            relays_max: 1,
-            ..SwimConfig::of(Profile::Lan)
-        },
+        config: SwimConfig { relays_max: 1, ..SwimConfig::of(Profile::Lan) },
         ..params(0, &[])
     });
     let ask = |target: NodeId| Body::PingReq {
@@ -641,13 +583,7 @@ fn death_after(members: u32, accusers: u32) -> u64 {
     loop {
         lone.pass_answered(10 * MS, &[1]);
         let dead = |output: &Output| {
-            matches!(
-                output,
-                Output::Event(MemberEvent {
-                    kind: Kind::Dead(_),
-                    ..
-                })
-            )
+            matches!(output, Output::Event(MemberEvent { kind: Kind::Dead(_), .. }))
         };
         if lone.out.iter().any(dead) {
             return lone.now.nanos_since(start) / MS;
@@ -681,16 +617,8 @@ fn a_repeated_accuser_confirms_nothing() {
         addr: Some(addr(1)),
         meta: Meta::EMPTY,
     };
-    lone.handle(Input::Sync {
-        from: id(7),
-        step: SyncStep::First,
-        rows: vec![row],
-    });
-    assert_eq!(
-        lone.count(Counter::SuspicionConfirmations),
-        1,
-        "rows never confirm (C54)"
-    );
+    lone.handle(Input::Sync { from: id(7), step: SyncStep::First, rows: vec![row] });
+    assert_eq!(lone.count(Counter::SuspicionConfirmations), 1, "rows never confirm (C54)");
 }
 
 #[test]
@@ -734,10 +662,8 @@ fn traffic_does_not_postpone_a_deadline_for_ever() {
 
 #[test]
 fn facts_of_strangers_are_neither_applied_nor_passed_on() {
-    let mut lone = Lone::with(SwimParams {
-        allowed: Arc::new(Allowed::only([[1; 32]])),
-        ..params(0, &[])
-    });
+    let mut lone =
+        Lone::with(SwimParams { allowed: Arc::new(Allowed::only([[1; 32]])), ..params(0, &[]) });
     let queued = lone.swim.gossip_queue();
     lone.hear(1, alive(3, 0));
     assert_eq!(lone.count(Counter::FactNotAllowed), 1);
@@ -764,10 +690,7 @@ fn moving_raises_the_incarnation() {
     let mut lone = Lone::among(1);
     lone.handle(Input::Moved(addr(33)));
     assert_eq!(lone.swim.life(), life(1, 1));
-    let told = Output::SelfChanged {
-        life: life(1, 1),
-        addr: addr(33),
-    };
+    let told = Output::SelfChanged { life: life(1, 1), addr: addr(33) };
     assert_eq!(lone.out, [told]);
     lone.handle(Input::Moved(addr(33)));
     assert_eq!(lone.out, [], "no change, no word");
@@ -791,21 +714,13 @@ fn a_fact_is_sent_so_often_and_then_no_more() {
     for _ in 0..40 {
         lone.receive(1, Lane::Datagram, Body::Ping { seq: 1 });
         let (_, _, ack) = lone.sends().remove(0);
-        count += ack
-            .entries
-            .iter()
-            .filter(|e| **e == Entry::Fact(alive(2, 0)))
-            .count();
+        count += ack.entries.iter().filter(|e| **e == Entry::Fact(alive(2, 0))).count();
     }
     assert_eq!(count, 6, "R(3) = 3·⌈log₂ 4⌉");
     assert_eq!(lone.swim.gossip_queue(), 0);
     lone.pass(450 * MS);
     let gossip = |(_, _, m): &(NodeId, Lane, Message)| m.body == Body::Gossip;
-    assert_eq!(
-        lone.sends().iter().filter(|s| gossip(s)).count(),
-        0,
-        "an empty queue is silent"
-    );
+    assert_eq!(lone.sends().iter().filter(|s| gossip(s)).count(), 0, "an empty queue is silent");
 }
 
 fn entry(name: &str, serial: u32) -> NameEntry {
@@ -829,29 +744,16 @@ fn names_travel_after_facts_and_grow_older_while_they_wait() {
     lone.now = lone.now.plus_nanos(100 * MS);
     lone.receive(1, Lane::Datagram, Body::Ping { seq: 1 });
     let (_, _, ack) = lone.sends().remove(0);
-    let aged = NameEntry {
-        age_ms: 110,
-        ..entry("a", 2)
-    };
+    let aged = NameEntry { age_ms: 110, ..entry("a", 2) };
     let facts = ack.entries.len() - 1;
-    assert_eq!(
-        ack.entries[facts],
-        Entry::Name(aged.clone()),
-        "one per subject, last"
-    );
+    assert_eq!(ack.entries[facts], Entry::Name(aged.clone()), "one per subject, last");
     assert!(facts > 0);
     lone.handle(Input::Received {
         from: id(1),
         lane: Lane::Datagram,
-        message: Message {
-            body: Body::Gossip,
-            entries: vec![Entry::Name(aged.clone())],
-        },
+        message: Message { body: Body::Gossip, entries: vec![Entry::Name(aged.clone())] },
     });
-    let name = Output::Name {
-        from: id(1),
-        entry: aged,
-    };
+    let name = Output::Name { from: id(1), entry: aged };
     assert_eq!(lone.out, [name]);
 }
 
@@ -870,20 +772,13 @@ fn row(n: u32, state: State, age_ms: u32) -> MemberRow {
 }
 
 fn first(from: u32, rows: Vec<MemberRow>) -> Input {
-    Input::Sync {
-        from: id(from),
-        step: SyncStep::First,
-        rows,
-    }
+    Input::Sync { from: id(from), step: SyncStep::First, rows }
 }
 
 #[test]
 fn a_sync_merges_before_it_answers() {
     let mut lone = Lone::among(1);
-    lone.handle(first(
-        2,
-        vec![row(2, State::Alive, 0), row(3, State::Alive, 0)],
-    ));
+    lone.handle(first(2, vec![row(2, State::Alive, 0), row(3, State::Alive, 0)]));
     let answer = lone.out.iter().find_map(|output| match output {
         Output::Sync { to, step, rows } => Some((*to, *step, rows.clone())),
         _ => None,
@@ -968,10 +863,7 @@ fn a_row_without_address_is_suspected_only_after_a_sync_brought_one() {
 #[test]
 fn a_full_table_takes_no_more_rows() {
     let mut lone = Lone::with(SwimParams {
-        config: SwimConfig {
-            members_max: 3,
-            ..SwimConfig::of(Profile::Lan)
-        },
+        config: SwimConfig { members_max: 3, ..SwimConfig::of(Profile::Lan) },
         ..params(0, &[])
     });
     for n in 1..=3 {
@@ -992,23 +884,9 @@ fn seeds_are_dialled_until_each_was_reached() {
         lone.out.iter().filter_map(seed).collect()
     };
     assert_eq!(dialled(&lone), [1, 2], "not oneself");
-    lone.handle(Input::Unreachable {
-        peer: None,
-        seed: Some(2),
-    });
-    lone.handle(Input::LinkUp {
-        peer: id(1),
-        life: life(1, 0),
-        addr: addr(1),
-        seed: Some(1),
-    });
-    assert!(matches!(
-        lone.out[..],
-        [Output::Sync {
-            step: SyncStep::First,
-            ..
-        }]
-    ));
+    lone.handle(Input::Unreachable { peer: None, seed: Some(2) });
+    lone.handle(Input::LinkUp { peer: id(1), life: life(1, 0), addr: addr(1), seed: Some(1) });
+    assert!(matches!(lone.out[..], [Output::Sync { step: SyncStep::First, .. }]));
     assert!(!lone.swim.is_joined());
     lone.handle(Input::Sync {
         from: id(1),
@@ -1076,12 +954,7 @@ fn every_member_is_found_whatever_its_id() {
     let mut lone = Lone::new();
     let nodes: Vec<NodeId> = (0..100).map(low).chain((0..100).map(high)).collect();
     for node in &nodes {
-        let fact = Fact::Alive {
-            node: *node,
-            life: life(1, 0),
-            addr: addr(1),
-            meta: Meta::EMPTY,
-        };
+        let fact = Fact::Alive { node: *node, life: life(1, 0), addr: addr(1), meta: Meta::EMPTY };
         lone.hear(1, fact);
     }
     assert!(nodes.iter().all(|node| lone.swim.member(*node).is_some()));
@@ -1104,10 +977,7 @@ fn clusters_of_16_and_64_find_themselves() {
     for (seed, count) in [(1, 2), (2, 3), (3, 16), (4, 64)] {
         let mut rig = Rig::new(seed, count);
         let span = Duration::from_secs(2) + rig.bounds().dissemination * 2;
-        assert!(
-            rig.run_until(span, |rig| rig.all_agree(count)),
-            "{count} nodes"
-        );
+        assert!(rig.run_until(span, |rig| rig.all_agree(count)), "{count} nodes");
         assert_eq!(rig.check_events(), Ok(()));
     }
 }
@@ -1124,10 +994,7 @@ fn a_crash_is_known_to_all_within_its_bounds() {
             };
             let bounds = rig.bounds();
             let bound = bounds.crash_99.max(bounds.crash);
-            assert!(
-                rig.run_until(bound, gone),
-                "C138: seed {seed}, {count} nodes"
-            );
+            assert!(rig.run_until(bound, gone), "C138: seed {seed}, {count} nodes");
             assert_eq!(rig.check_events(), Ok(()));
         }
     }
@@ -1151,11 +1018,7 @@ fn a_false_accusation_is_refuted_and_kills_nobody() {
     for seed in 0..10 {
         let mut rig = Rig::settled(seed, 8);
         let accused = rig.nodes[3].swim.life();
-        let fact = Fact::Suspect {
-            node: id(3),
-            life: accused,
-            accuser: id(6),
-        };
+        let fact = Fact::Suspect { node: id(3), life: accused, accuser: id(6) };
         rig.say(2, gossip(6, fact));
         let cleared = |rig: &Rig| rig.all_agree(8) && rig.nodes[3].swim.life() > accused;
         let span = rig.bounds().dissemination * 4;
@@ -1196,18 +1059,12 @@ fn a_partition_heals_within_its_bound() {
             })
         };
         let split = Bounds::crash_at(&rig.config, count, rig.config.health_max);
-        assert!(
-            rig.run_until(split, apart),
-            "seed {seed}: the halves give each other up"
-        );
+        assert!(rig.run_until(split, apart), "seed {seed}: the halves give each other up");
         for node in &mut rig.nodes {
             node.group = 0;
         }
         let heal = rig.bounds().heal;
-        assert!(
-            rig.run_until(heal, |rig| rig.all_agree(count)),
-            "C140: seed {seed}, {count}"
-        );
+        assert!(rig.run_until(heal, |rig| rig.all_agree(count)), "C140: seed {seed}, {count}");
         assert_eq!(rig.check_events(), Ok(()));
     }
 }
@@ -1221,15 +1078,10 @@ fn all_restart_and_find_themselves_in_their_new_sessions() {
             rig.restart(n);
         }
         let heal = rig.bounds().heal;
-        assert!(
-            rig.run_until(heal, |rig| rig.all_agree(count)),
-            "C141: seed {seed}"
-        );
+        assert!(rig.run_until(heal, |rig| rig.all_agree(count)), "C141: seed {seed}");
         let renewed = |rig: &Rig| {
             let swims = rig.nodes.iter().map(|node| &node.swim);
-            swims
-                .flat_map(Swim::members)
-                .all(|m| m.life.session == Session(2))
+            swims.flat_map(Swim::members).all(|m| m.life.session == Session(2))
         };
         assert!(renewed(&rig), "old sessions are over");
         assert_eq!(rig.check_events(), Ok(()));

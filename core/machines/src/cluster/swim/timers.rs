@@ -41,10 +41,7 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) const fn new() -> Self {
-        Self {
-            at: [Instant::FAR; ALL.len()],
-            earliest: Instant::FAR,
-        }
+        Self { at: [Instant::FAR; ALL.len()], earliest: Instant::FAR }
     }
 
     pub(super) const fn earliest(&self) -> Instant {

@@ -28,11 +28,7 @@ impl Watch {
     /// Starts a watcher that may be `events_max` events behind (`watch_buffer`).
     #[must_use]
     pub const fn new(events_max: u32) -> Self {
-        Self {
-            events: VecDeque::new(),
-            events_max,
-            missed: 0,
-        }
+        Self { events: VecDeque::new(), events_max, missed: 0 }
     }
 
     /// Offers an event. One that does not fit makes all that waits obsolete.

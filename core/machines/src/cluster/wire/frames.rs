@@ -193,38 +193,18 @@ impl UserFrame {
     /// Appends its body; the kind goes into the frame header.
     pub fn encode_body(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Send {
-                number,
-                to,
-                from,
-                tag,
-                payload,
-            } => {
+            Self::Send { number, to, from, tag, payload } => {
                 put_u64s(&[*number, to.0, from.0], out);
                 out.extend_from_slice(&tag.to_le_bytes());
                 out.extend_from_slice(payload);
             }
-            Self::Ask {
-                number,
-                to,
-                from,
-                request,
-                wait_ms,
-                tag,
-                payload,
-            } => {
+            Self::Ask { number, to, from, request, wait_ms, tag, payload } => {
                 put_u64s(&[*number, to.0, from.0, *request], out);
                 out.extend_from_slice(&wait_ms.to_le_bytes());
                 out.extend_from_slice(&tag.to_le_bytes());
                 out.extend_from_slice(payload);
             }
-            Self::Reply {
-                number,
-                request,
-                status,
-                tag,
-                payload,
-            } => {
+            Self::Reply { number, request, status, tag, payload } => {
                 put_u64s(&[*number, *request], out);
                 out.extend_from_slice(&[*status, 0, 0, 0]);
                 out.extend_from_slice(&tag.to_le_bytes());

@@ -13,14 +13,10 @@ use super::{
 use crate::cluster::ids::{ActorId, Addr, Incarnation, Instance, Life, NodeId, Ref, Session};
 use crate::codec::{Reader, Wire};
 
-const EXAMPLES: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../scenarios/golden/wire/examples.json"
-));
-const RECORDED: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../scenarios/golden/wire/recorded.json"
-));
+const EXAMPLES: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/golden/wire/examples.json"));
+const RECORDED: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/golden/wire/recorded.json"));
 
 /// The cases of a file, each to be asked for once.
 struct Golden(BTreeMap<String, Vec<u8>>);
@@ -36,9 +32,7 @@ impl Golden {
     }
 
     fn take(&mut self, name: &str) -> Vec<u8> {
-        self.0
-            .remove(name)
-            .unwrap_or_else(|| panic!("no case {name}"))
+        self.0.remove(name).unwrap_or_else(|| panic!("no case {name}"))
     }
 
     fn value<T: Wire + PartialEq + Debug>(&mut self, name: &str, value: &T) {
@@ -57,19 +51,13 @@ impl Golden {
     }
 
     fn finish(self) {
-        assert!(
-            self.0.is_empty(),
-            "cases without a value: {:?}",
-            self.0.keys()
-        );
+        assert!(self.0.is_empty(), "cases without a value: {:?}", self.0.keys());
     }
 }
 
 fn unhex(text: &str) -> Vec<u8> {
     let pairs = (0..text.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
+    pairs.map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -89,26 +77,15 @@ fn addr(last: u8) -> Addr {
 }
 
 fn life(session: u32, incarnation: u32) -> Life {
-    Life {
-        session: Session(session),
-        incarnation: Incarnation(incarnation),
-    }
+    Life { session: Session(session), incarnation: Incarnation(incarnation) }
 }
 
 fn alive() -> Fact {
-    Fact::Alive {
-        node: b(),
-        life: life(7, 2),
-        addr: addr(2),
-        meta: Meta::EMPTY,
-    }
+    Fact::Alive { node: b(), life: life(7, 2), addr: addr(2), meta: Meta::EMPTY }
 }
 
 fn left() -> Fact {
-    Fact::Left {
-        node: b(),
-        session: Session(7),
-    }
+    Fact::Left { node: b(), session: Session(7) }
 }
 
 fn clock() -> NameEntry {
@@ -125,12 +102,7 @@ fn clock() -> NameEntry {
 }
 
 fn clock_gone() -> NameEntry {
-    NameEntry {
-        actor: None,
-        serial: 4,
-        age_ms: 0,
-        ..clock()
-    }
+    NameEntry { actor: None, serial: 4, age_ms: 0, ..clock() }
 }
 
 fn schema_hash() -> [u8; 16] {
@@ -138,10 +110,7 @@ fn schema_hash() -> [u8; 16] {
 }
 
 fn bare(body: Body) -> Message {
-    Message {
-        body,
-        entries: Vec::new(),
-    }
+    Message { body, entries: Vec::new() }
 }
 
 #[test]
@@ -181,10 +150,7 @@ fn the_examples_before_keys_are_encoded_as_specified() {
     HandshakeKind::Reject.put_record(&reject.to_bytes(), &mut out);
     assert_eq!(hex(&out), hex(&record));
     let mut reader = Reader::new(&record);
-    assert_eq!(
-        HandshakeKind::decode(&mut reader),
-        Ok(HandshakeKind::Reject)
-    );
+    assert_eq!(HandshakeKind::decode(&mut reader), Ok(HandshakeKind::Reject));
     assert_eq!(ClearReject::from_bytes(reader.rest()), Ok(reject));
 }
 
@@ -194,19 +160,11 @@ fn the_examples_under_keys_are_encoded_as_specified() {
     for before_keys in ["prologue", "hello_of_a", "clear_reject"] {
         golden.take(before_keys);
     }
-    let whole = |kind, total| FrameHeader {
-        kind,
-        first: true,
-        last: true,
-        total,
-    };
+    let whole = |kind, total| FrameHeader { kind, first: true, last: true, total };
     golden.value("keepalive", &whole(FrameKind::Keepalive, 0));
     let send = golden.take("send");
     let mut reader = Reader::new(&send);
-    assert_eq!(
-        FrameHeader::decode(&mut reader),
-        Ok(whole(FrameKind::Send, 33))
-    );
+    assert_eq!(FrameHeader::decode(&mut reader), Ok(whole(FrameKind::Send, 33)));
     let frame = UserFrame::Send {
         number: 1,
         to: ActorId(9),
@@ -215,10 +173,7 @@ fn the_examples_under_keys_are_encoded_as_specified() {
         payload: b"hello".to_vec(),
     };
     let body = reader.rest();
-    assert_eq!(
-        Frame::decode_body(FrameKind::Send, body),
-        Ok(Frame::User(frame.clone()))
-    );
+    assert_eq!(Frame::decode_body(FrameKind::Send, body), Ok(Frame::User(frame.clone())));
     let mut out = whole(FrameKind::Send, 33).to_bytes();
     frame.encode_body(&mut out);
     assert_eq!(hex(&out), hex(&send));
@@ -226,61 +181,25 @@ fn the_examples_under_keys_are_encoded_as_specified() {
     golden.value("ping", &bare(Body::Ping { seq: 42 }));
     golden.value("ack", &bare(Body::Ack { seq: 42 }));
     golden.value("nack", &bare(Body::Nack { seq: 42 }));
-    let ping_req = Body::PingReq {
-        seq: 42,
-        wait_ms: 300,
-        target: b(),
-        session: Session(7),
-        addr: addr(2),
-    };
+    let ping_req =
+        Body::PingReq { seq: 42, wait_ms: 300, target: b(), session: Session(7), addr: addr(2) };
     golden.value("ping_req", &bare(ping_req));
-    golden.value(
-        "datagram_header",
-        &DatagramHeader {
-            link_index: 0x5566_7788,
-            counter: 0,
-        },
-    );
+    golden.value("datagram_header", &DatagramHeader { link_index: 0x5566_7788, counter: 0 });
     golden.value("alive", &alive());
     let (node, life, accuser) = (b(), life(7, 2), a());
-    golden.value(
-        "suspect",
-        &Fact::Suspect {
-            node,
-            life,
-            accuser,
-        },
-    );
-    golden.value(
-        "dead",
-        &Fact::Dead {
-            node,
-            life,
-            accuser,
-        },
-    );
+    golden.value("suspect", &Fact::Suspect { node, life, accuser });
+    golden.value("dead", &Fact::Dead { node, life, accuser });
     golden.value("left", &left());
     golden.value("name", &clock());
     golden.value("name_gone", &clock_gone());
-    let actor = Ref {
-        node: b(),
-        session: Session(7),
-        actor: ActorId(9),
-    };
+    let actor = Ref { node: b(), session: Session(7), actor: ActorId(9) };
     assert_eq!(actor.to_bytes(), ref_bytes(actor));
     golden.value("ref", &actor);
     golden.finish();
 }
 
 fn row(node: NodeId, life: Life, state: State, age_ms: u32, addr: Option<Addr>) -> MemberRow {
-    MemberRow {
-        node,
-        life,
-        state,
-        age_ms,
-        addr,
-        meta: Meta::EMPTY,
-    }
+    MemberRow { node, life, state, age_ms, addr, meta: Meta::EMPTY }
 }
 
 #[test]
@@ -303,63 +222,27 @@ fn the_formats_without_an_example_are_encoded_as_first_recorded() {
     let dead_row = row(a(), life(7, 1), State::Dead, 1_500, None);
     let left_life = life(7, Incarnation::LEFT.0);
     golden.value("row_alive", &alive_row);
-    golden.value(
-        "row_suspect",
-        &row(a(), life(8, 0), State::Suspect, 0, Some(two_ports)),
-    );
+    golden.value("row_suspect", &row(a(), life(8, 0), State::Suspect, 0, Some(two_ports)));
     golden.value("row_dead", &dead_row);
-    golden.value(
-        "row_left",
-        &row(a(), left_life, State::Left, 90_000, Some(addr(1))),
-    );
-    let digest = NameDigest {
-        owner: b(),
-        session: Session(7),
-        serial: 3,
-        age_ms: 0,
-    };
+    golden.value("row_left", &row(a(), left_life, State::Left, 90_000, Some(addr(1))));
+    let digest = NameDigest { owner: b(), session: Session(7), serial: 3, age_ms: 0 };
     golden.value("digest", &digest);
-    let sync = SyncBody {
-        rows: vec![alive_row, dead_row],
-        digests: vec![digest],
-    };
+    let sync = SyncBody { rows: vec![alive_row, dead_row], digests: vec![digest] };
     for (name, frame) in [
         ("sync1", Frame::Sync1(sync.clone())),
         ("sync2", Frame::Sync2(sync, vec![clock(), clock_gone()])),
         ("sync3", Frame::Sync3(vec![clock()])),
         ("sync3_empty", Frame::Sync3(Vec::new())),
-        (
-            "name_query",
-            Frame::NameQuery {
-                query: 5,
-                name: clock().name,
-            },
-        ),
-        (
-            "name_reply",
-            Frame::NameReply {
-                query: 5,
-                entry: Some(clock()),
-            },
-        ),
-        (
-            "name_reply_none",
-            Frame::NameReply {
-                query: 5,
-                entry: None,
-            },
-        ),
+        ("name_query", Frame::NameQuery { query: 5, name: clock().name }),
+        ("name_reply", Frame::NameReply { query: 5, entry: Some(clock()) }),
+        ("name_reply_none", Frame::NameReply { query: 5, entry: None }),
     ] {
         golden.body(name, &AnyFrame::Frame(frame));
     }
     user_frames(&mut golden);
     links_own_frames(&mut golden);
     golden.value("gossip_empty", &bare(Body::Gossip));
-    let entries = vec![
-        Entry::Fact(alive()),
-        Entry::Fact(left()),
-        Entry::Name(clock()),
-    ];
+    let entries = vec![Entry::Fact(alive()), Entry::Fact(left()), Entry::Name(clock())];
     let body = Body::Ping { seq: 42 };
     golden.value("ping_with_entries", &Message { body, entries });
     golden.finish();
@@ -382,10 +265,7 @@ fn user_frames(golden: &mut Golden) {
         tag: 0x13,
         payload: b"noon".to_vec(),
     };
-    let bounce = UserFrame::Bounce {
-        number: 3,
-        code: BounceCode::MailboxFull,
-    };
+    let bounce = UserFrame::Bounce { number: 3, code: BounceCode::MailboxFull };
     for (name, frame) in [
         ("ask", ask),
         ("reply", reply),
@@ -397,31 +277,15 @@ fn user_frames(golden: &mut Golden) {
 }
 
 fn links_own_frames(golden: &mut Golden) {
-    let stale = Reject {
-        code: Code::StaleSession,
-        detail: 9,
-    };
+    let stale = Reject { code: Code::StaleSession, detail: 9 };
     golden.body("reject", &AnyFrame::Control(Control::Reject(stale)));
-    golden.body(
-        "close",
-        &AnyFrame::Control(Control::Close(CloseReason::Shutdown)),
-    );
+    golden.body("close", &AnyFrame::Control(Control::Close(CloseReason::Shutdown)));
     golden.value(
         "welcome_header",
-        &FrameHeader {
-            kind: FrameKind::Welcome,
-            first: true,
-            last: true,
-            total: 56,
-        },
+        &FrameHeader { kind: FrameKind::Welcome, first: true, last: true, total: 56 },
     );
     golden.value(
         "sync1_first_fragment_header",
-        &FrameHeader {
-            kind: FrameKind::Sync1,
-            first: true,
-            last: false,
-            total: 20_000,
-        },
+        &FrameHeader { kind: FrameKind::Sync1, first: true, last: false, total: 20_000 },
     );
 }

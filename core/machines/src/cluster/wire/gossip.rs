@@ -61,12 +61,7 @@ impl Fact {
 impl Wire for Fact {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Alive {
-                node,
-                life,
-                addr,
-                meta,
-            } => {
+            Self::Alive { node, life, addr, meta } => {
                 out.push(ALIVE);
                 node.encode(out);
                 life.encode(out);
@@ -74,21 +69,13 @@ impl Wire for Fact {
                 out.push(meta.len);
                 meta.put_bytes(out);
             }
-            Self::Suspect {
-                node,
-                life,
-                accuser,
-            } => {
+            Self::Suspect { node, life, accuser } => {
                 out.push(SUSPECT);
                 node.encode(out);
                 life.encode(out);
                 accuser.encode(out);
             }
-            Self::Dead {
-                node,
-                life,
-                accuser,
-            } => {
+            Self::Dead { node, life, accuser } => {
                 out.push(DEAD);
                 node.encode(out);
                 life.encode(out);
@@ -124,10 +111,9 @@ impl Wire for Fact {
                 life: living(reader)?,
                 accuser: NodeId::decode(reader)?,
             }),
-            LEFT => Ok(Self::Left {
-                node: NodeId::decode(reader)?,
-                session: Session::decode(reader)?,
-            }),
+            LEFT => {
+                Ok(Self::Left { node: NodeId::decode(reader)?, session: Session::decode(reader)? })
+            }
             _ => Err(here.malformed("a fact")),
         }
     }
@@ -275,13 +261,7 @@ impl Body {
             Self::Ping { seq } | Self::Ack { seq } | Self::Nack { seq } => {
                 out.extend_from_slice(&seq.to_le_bytes());
             }
-            Self::PingReq {
-                seq,
-                wait_ms,
-                target,
-                session,
-                addr,
-            } => {
+            Self::PingReq { seq, wait_ms, target, session, addr } => {
                 out.extend_from_slice(&seq.to_le_bytes());
                 out.extend_from_slice(&wait_ms.to_le_bytes());
                 target.encode(out);
@@ -333,10 +313,7 @@ impl Wire for Message {
         for entry in &self.entries {
             entry.encode(out);
         }
-        assert!(
-            out.len() - start <= MESSAGE_MAX,
-            "a message fits a datagram"
-        );
+        assert!(out.len() - start <= MESSAGE_MAX, "a message fits a datagram");
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {

@@ -49,11 +49,7 @@ impl HandshakeKind {
     ///
     /// If `body` has not [`HandshakeKind::body_len`] bytes.
     pub fn put_record(self, body: &[u8], out: &mut Vec<u8>) {
-        assert_eq!(
-            body.len(),
-            usize::from(self.body_len()),
-            "one length a kind"
-        );
+        assert_eq!(body.len(), usize::from(self.body_len()), "one length a kind");
         self.encode(out);
         out.extend_from_slice(body);
     }
@@ -161,13 +157,7 @@ impl Wire for Preface {
         reader.zero(2)?;
         let (cluster_tag, schema_hash) = (reader.array()?, reader.array()?);
         let (features, required) = Features::take_pair(reader, version)?;
-        Ok(Self {
-            version,
-            cluster_tag,
-            schema_hash,
-            features,
-            required,
-        })
+        Ok(Self { version, cluster_tag, schema_hash, features, required })
     }
 }
 
@@ -200,12 +190,7 @@ impl Wire for Offer {
         let version_max = version(reader, version_min)?;
         let (features, required) = Features::take_pair(reader, version_max)?;
         reader.zero(4)?;
-        Ok(Self {
-            version_min,
-            version_max,
-            features,
-            required,
-        })
+        Ok(Self { version_min, version_max, features, required })
     }
 }
 
@@ -270,12 +255,7 @@ impl Wire for ClearReject {
         let version_min = version(reader, 1)?;
         let version_max = version(reader, version_min)?;
         reader.zero(2)?;
-        Ok(Self {
-            code,
-            version_min,
-            version_max,
-            schema_hash: reader.array()?,
-        })
+        Ok(Self { code, version_min, version_max, schema_hash: reader.array()? })
     }
 }
 

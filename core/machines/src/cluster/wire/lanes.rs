@@ -92,10 +92,7 @@ impl DatagramHeader {
     /// If the counter passes [`DatagramHeader::COUNTER_MAX`]: a link closes long before.
     #[must_use]
     pub fn to_array(self) -> [u8; Self::LEN] {
-        assert!(
-            self.counter <= Self::COUNTER_MAX,
-            "an epoch ends before its counters"
-        );
+        assert!(self.counter <= Self::COUNTER_MAX, "an epoch ends before its counters");
         let mut bytes = [0; Self::LEN];
         bytes[0] = Self::TYPE;
         bytes[4..8].copy_from_slice(&self.link_index.to_le_bytes());
@@ -133,10 +130,7 @@ impl Wire for DatagramHeader {
         let here = reader.clone();
         let nonce = reader.u64()?;
         match nonce & Self::LANE_BIT != 0 && nonce != u64::MAX {
-            true => Ok(Self {
-                link_index,
-                counter: nonce & !Self::LANE_BIT,
-            }),
+            true => Ok(Self { link_index, counter: nonce & !Self::LANE_BIT }),
             false => Err(here.malformed("a nonce of the datagram lane")),
         }
     }

@@ -35,10 +35,7 @@ pub(crate) fn incarnation() -> impl Strategy<Value = Incarnation> {
 }
 
 pub(crate) fn life() -> impl Strategy<Value = Life> {
-    (session(), incarnation()).prop_map(|(session, incarnation)| Life {
-        session,
-        incarnation,
-    })
+    (session(), incarnation()).prop_map(|(session, incarnation)| Life { session, incarnation })
 }
 
 pub(crate) fn addr() -> impl Strategy<Value = Addr> {
@@ -103,10 +100,7 @@ pub(crate) fn name_entry() -> impl Strategy<Value = NameEntry> {
 }
 
 pub(crate) fn entry() -> impl Strategy<Value = Entry> {
-    prop_oneof![
-        fact().prop_map(Entry::Fact),
-        name_entry().prop_map(Entry::Name)
-    ]
+    prop_oneof![fact().prop_map(Entry::Fact), name_entry().prop_map(Entry::Name)]
 }
 
 pub(crate) fn body() -> impl Strategy<Value = Body> {
@@ -150,27 +144,14 @@ pub(crate) fn member_row() -> impl Strategy<Value = MemberRow> {
             if !over {
                 age_ms = 0;
             }
-            MemberRow {
-                node,
-                life,
-                state,
-                age_ms,
-                addr: (known || !over).then_some(addr),
-                meta,
-            }
+            MemberRow { node, life, state, age_ms, addr: (known || !over).then_some(addr), meta }
         },
     )
 }
 
 pub(crate) fn name_digest() -> impl Strategy<Value = NameDigest> {
-    (node(), session(), any::<u32>(), any::<u32>()).prop_map(|(owner, session, serial, age_ms)| {
-        NameDigest {
-            owner,
-            session,
-            serial,
-            age_ms,
-        }
-    })
+    (node(), session(), any::<u32>(), any::<u32>())
+        .prop_map(|(owner, session, serial, age_ms)| NameDigest { owner, session, serial, age_ms })
 }
 
 pub(crate) fn sync_body() -> impl Strategy<Value = SyncBody> {
@@ -186,13 +167,7 @@ pub(crate) fn user_frame() -> impl Strategy<Value = UserFrame> {
     let four = || (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
     prop_oneof![
         (four(), any::<u32>(), payload()).prop_map(|((number, to, from, _), tag, payload)| {
-            UserFrame::Send {
-                number,
-                to: ActorId(to),
-                from: ActorId(from),
-                tag,
-                payload,
-            }
+            UserFrame::Send { number, to: ActorId(to), from: ActorId(from), tag, payload }
         }),
         (four(), any::<(u32, u32)>(), payload()).prop_map(
             |((number, to, from, request), (wait_ms, tag), payload)| UserFrame::Ask {
@@ -251,11 +226,7 @@ pub(crate) fn hello() -> impl Strategy<Value = Hello> {
 
 /// Features offered, and some of them required, by a node of that version.
 fn features(version: u16) -> impl Strategy<Value = (Features, Features)> {
-    let known = if version <= VERSION {
-        Features::KNOWN.0
-    } else {
-        u32::MAX
-    };
+    let known = if version <= VERSION { Features::KNOWN.0 } else { u32::MAX };
     any::<(u32, u32)>().prop_map(move |(offered, required)| {
         let offered = offered & known;
         (Features(offered), Features(offered & required))
@@ -271,14 +242,7 @@ fn versions() -> impl Strategy<Value = (u16, u16)> {
 }
 
 pub(crate) fn preface() -> impl Strategy<Value = Preface> {
-    let with = |version| {
-        (
-            Just(version),
-            any::<[u8; 8]>(),
-            any::<[u8; 16]>(),
-            features(version),
-        )
-    };
+    let with = |version| (Just(version), any::<[u8; 8]>(), any::<[u8; 16]>(), features(version));
     version().prop_flat_map(with).prop_map(
         |(version, cluster_tag, schema_hash, (features, required))| Preface {
             version,
@@ -291,14 +255,14 @@ pub(crate) fn preface() -> impl Strategy<Value = Preface> {
 }
 
 pub(crate) fn offer() -> impl Strategy<Value = Offer> {
-    versions()
-        .prop_flat_map(|(min, max)| (Just((min, max)), features(max)))
-        .prop_map(|((version_min, version_max), (features, required))| Offer {
+    versions().prop_flat_map(|(min, max)| (Just((min, max)), features(max))).prop_map(
+        |((version_min, version_max), (features, required))| Offer {
             version_min,
             version_max,
             features,
             required,
-        })
+        },
+    )
 }
 
 pub(crate) fn clear_reject() -> impl Strategy<Value = ClearReject> {
@@ -322,11 +286,7 @@ pub(crate) fn clear_reject() -> impl Strategy<Value = ClearReject> {
 pub(crate) fn reject() -> impl Strategy<Value = Reject> {
     (prop::sample::select(Code::ALL.to_vec()), session()).prop_map(|(code, session)| Reject {
         code,
-        detail: if code == Code::StaleSession {
-            session.0
-        } else {
-            0
-        },
+        detail: if code == Code::StaleSession { session.0 } else { 0 },
     })
 }
 
@@ -362,12 +322,8 @@ pub(crate) fn frame_header() -> impl Strategy<Value = FrameHeader> {
 }
 
 pub(crate) fn datagram_header() -> impl Strategy<Value = DatagramHeader> {
-    (any::<u32>(), 0..=DatagramHeader::COUNTER_MAX).prop_map(|(link_index, counter)| {
-        DatagramHeader {
-            link_index,
-            counter,
-        }
-    })
+    (any::<u32>(), 0..=DatagramHeader::COUNTER_MAX)
+        .prop_map(|(link_index, counter)| DatagramHeader { link_index, counter })
 }
 
 pub(crate) fn reference() -> impl Strategy<Value = Ref> {

@@ -13,10 +13,7 @@ fn addr() -> Addr {
 }
 
 fn life(session: u32, incarnation: u32) -> Life {
-    Life {
-        session: Session(session),
-        incarnation: Incarnation(incarnation),
-    }
+    Life { session: Session(session), incarnation: Incarnation(incarnation) }
 }
 
 fn alive(meta: &[u8]) -> Fact {
@@ -55,10 +52,7 @@ fn offset<T: Wire + std::fmt::Debug>(bytes: &[u8]) -> u32 {
 fn addresses_that_nobody_can_reach_are_malformed() {
     let mapped = |ip: [u8; 4]| [[0, 0, 0xFF, 0xFF], ip].concat();
     assert_eq!(offset::<Addr>(&with(&addr(), 8, &mapped([0, 0, 0, 0]))), 0);
-    assert_eq!(
-        offset::<Addr>(&with(&addr(), 8, &mapped([224, 0, 0, 1]))),
-        0
-    );
+    assert_eq!(offset::<Addr>(&with(&addr(), 8, &mapped([224, 0, 0, 1]))), 0);
     assert_eq!(offset::<Addr>(&with(&addr(), 0, &[0; 16])), 0);
     assert_eq!(offset::<Addr>(&with(&addr(), 0, &[0xFF])), 0);
     assert_eq!(offset::<Addr>(&with(&addr(), 16, &[0, 0])), 0);
@@ -69,10 +63,7 @@ fn addresses_that_nobody_can_reach_are_malformed() {
 fn sessions_0_and_2_to_the_32_minus_1_do_not_exist() {
     assert!(Session::from_bytes(&[0; 4]).is_err());
     assert!(Session::from_bytes(&[0xFF; 4]).is_err());
-    assert_eq!(
-        Session::from_bytes(&[0xFE, 0xFF, 0xFF, 0xFF]),
-        Ok(Session::MAX)
-    );
+    assert_eq!(Session::from_bytes(&[0xFE, 0xFF, 0xFF, 0xFF]), Ok(Session::MAX));
 }
 
 #[test]
@@ -95,10 +86,7 @@ fn a_preface_of_a_later_version_decodes_so_that_it_can_be_answered() {
 }
 
 fn with_version(preface: &Preface, version: u16) -> Preface {
-    Preface {
-        version,
-        ..*preface
-    }
+    Preface { version, ..*preface }
 }
 
 #[test]
@@ -126,12 +114,8 @@ fn a_hello_is_of_a_living_node_with_a_link_index() {
 
 #[test]
 fn only_some_codes_are_told_in_clear() {
-    let reject = ClearReject {
-        code: Code::Draining,
-        version_min: 1,
-        version_max: 1,
-        schema_hash: [0; 16],
-    };
+    let reject =
+        ClearReject { code: Code::Draining, version_min: 1, version_max: 1, schema_hash: [0; 16] };
     let told =
         (0..=u8::MAX).filter(|code| ClearReject::from_bytes(&with(&reject, 0, &[*code])).is_ok());
     assert_eq!(told.collect::<Vec<_>>(), [2, 3, 4, 5, 16]);
@@ -153,23 +137,15 @@ fn a_handshake_record_has_the_one_length_of_its_kind() {
     for kind in HandshakeKind::ALL {
         let header = kind.to_bytes();
         assert_eq!(HandshakeKind::from_bytes(&header), Ok(kind));
-        assert_eq!(
-            offset::<HandshakeKind>(&[header[0], header[1] ^ 1, header[2]]),
-            1
-        );
+        assert_eq!(offset::<HandshakeKind>(&[header[0], header[1] ^ 1, header[2]]), 1);
     }
     assert_eq!(offset::<HandshakeKind>(&[4, 32, 0]), 0);
 }
 
 #[test]
 fn numbers_stand_for_the_words_of_the_specification() {
-    let kinds: Vec<u8> = (0..=u8::MAX)
-        .filter(|b| FrameKind::from_u8(*b).is_some())
-        .collect();
-    let expected = [
-        (0x01..=0x09).collect::<Vec<u8>>(),
-        vec![0x10, 0x12, 0x13, 0x14],
-    ];
+    let kinds: Vec<u8> = (0..=u8::MAX).filter(|b| FrameKind::from_u8(*b).is_some()).collect();
+    let expected = [(0x01..=0x09).collect::<Vec<u8>>(), vec![0x10, 0x12, 0x13, 0x14]];
     let rest = [vec![0x20, 0x21, 0x22, 0x23, 0x24], vec![0x30, 0x31]];
     assert_eq!(kinds, [expected.concat(), rest.concat()].concat());
     for kind in FrameKind::ALL {
@@ -186,18 +162,10 @@ fn numbers_stand_for_the_words_of_the_specification() {
 
 #[test]
 fn a_frame_header_with_another_class_than_its_kinds_is_malformed() {
-    let header = FrameHeader {
-        kind: FrameKind::Confirm,
-        first: true,
-        last: true,
-        total: 8,
-    };
+    let header = FrameHeader { kind: FrameKind::Confirm, first: true, last: true, total: 8 };
     assert_eq!(offset::<FrameHeader>(&with(&header, 0, &[0x40])), 0);
     for class in 1..=3 {
-        assert_eq!(
-            offset::<FrameHeader>(&with(&header, 1, &[3 | class << 2])),
-            1
-        );
+        assert_eq!(offset::<FrameHeader>(&with(&header, 1, &[3 | class << 2])), 1);
     }
     assert_eq!(offset::<FrameHeader>(&with(&header, 1, &[3 | 16])), 1);
     assert_eq!(offset::<FrameHeader>(&with(&header, 3, &[1])), 2);
@@ -205,10 +173,7 @@ fn a_frame_header_with_another_class_than_its_kinds_is_malformed() {
 
 #[test]
 fn a_datagram_has_36_to_1200_bytes_type_1_and_bit_63() {
-    let header = DatagramHeader {
-        link_index: 3,
-        counter: DatagramHeader::COUNTER_MAX,
-    };
+    let header = DatagramHeader { link_index: 3, counter: DatagramHeader::COUNTER_MAX };
     let datagram = |len: usize| {
         let mut bytes = header.to_bytes();
         bytes.resize(len, 0xAA);
@@ -229,10 +194,7 @@ fn a_datagram_has_36_to_1200_bytes_type_1_and_bit_63() {
 
 #[test]
 fn a_message_has_one_version_known_kinds_and_a_true_count() {
-    let message = Message {
-        body: Body::Gossip,
-        entries: vec![Entry::Fact(alive(b"x"))],
-    };
+    let message = Message { body: Body::Gossip, entries: vec![Entry::Fact(alive(b"x"))] };
     assert_eq!(offset::<Message>(&with(&message, 0, &[2])), 0);
     assert_eq!(offset::<Message>(&with(&message, 1, &[6])), 1);
     assert_eq!(offset::<Message>(&with(&message, 3, &[1])), 3);
@@ -248,10 +210,7 @@ fn a_message_may_fill_a_datagram_and_not_more() {
     // 4 + 18 × 64 = 1,156 bytes, and 12 more are missing.
     let mut entries = vec![Entry::Fact(alive(&[9; 18])); 18];
     entries[0] = Entry::Fact(alive(&[9; 30]));
-    let full = Message {
-        body: Body::Gossip,
-        entries: entries.clone(),
-    };
+    let full = Message { body: Body::Gossip, entries: entries.clone() };
     assert_eq!(full.encoded_len(), MESSAGE_MAX);
     let bytes = full.to_bytes();
     assert_eq!(Message::from_bytes(&bytes), Ok(full));
@@ -312,14 +271,8 @@ fn names_have_legal_bytes_an_actor_and_a_ttl_of_1_s_to_1_h() {
     assert_eq!(offset::<NameEntry>(&with(&entry, 2, b" ")), 1);
     assert_eq!(offset::<NameEntry>(&with(&entry, 3, &[0x7F])), 1);
     assert_eq!(offset::<NameEntry>(&with(&entry, 24, &[0; 8])), 24);
-    assert_eq!(
-        offset::<NameEntry>(&with(&entry, 40, &999_u32.to_le_bytes())),
-        40
-    );
-    assert_eq!(
-        offset::<NameEntry>(&with(&entry, 40, &3_600_001_u32.to_le_bytes())),
-        40
-    );
+    assert_eq!(offset::<NameEntry>(&with(&entry, 40, &999_u32.to_le_bytes())), 40);
+    assert_eq!(offset::<NameEntry>(&with(&entry, 40, &3_600_001_u32.to_le_bytes())), 40);
     assert!(NameEntry::from_bytes(&with(&entry, 40, &3_600_000_u32.to_le_bytes())).is_ok());
     let empty = [&[6, 0][..], &[1; 36]].concat();
     assert_eq!(offset::<NameEntry>(&empty), 1);
@@ -329,10 +282,7 @@ fn names_have_legal_bytes_an_actor_and_a_ttl_of_1_s_to_1_h() {
 fn a_count_that_the_bytes_cannot_hold_is_refused_before_anything_is_allocated() {
     let claims = [u32::MAX, 1 << 27, 1];
     for claim in claims {
-        assert_eq!(
-            offset::<SyncBody>(&[&claim.to_le_bytes()[..], &[0; 8]].concat()),
-            0
-        );
+        assert_eq!(offset::<SyncBody>(&[&claim.to_le_bytes()[..], &[0; 8]].concat()), 0);
         let sync3 = AnyFrame::decode_body(FrameKind::Sync3, &claim.to_le_bytes());
         assert_eq!(sync3.map_err(|e: Malformed| e.offset), Err(0));
     }
@@ -353,10 +303,7 @@ fn a_frame_of_the_links_is_not_for_the_machines_above() {
 
 #[test]
 fn a_message_without_entries_needs_no_memory_of_its_own() {
-    let ping = Message {
-        body: Body::Ping { seq: 42 },
-        entries: Vec::new(),
-    };
+    let ping = Message { body: Body::Ping { seq: 42 }, entries: Vec::new() };
     let mut out = Vec::with_capacity(ping.encoded_len());
     let (buffer, room) = (out.as_ptr(), out.capacity());
     ping.encode(&mut out);

@@ -42,10 +42,7 @@ impl Wire for Life {
 
     /// Takes a life of any state; [`living`] refuses the incarnation of those that left.
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self {
-            session: Session::decode(reader)?,
-            incarnation: Incarnation(reader.u32()?),
-        })
+        Ok(Self { session: Session::decode(reader)?, incarnation: Incarnation(reader.u32()?) })
     }
 }
 

@@ -121,12 +121,7 @@ fn record(net: &mut Net, plain: &[u8]) {
 }
 
 fn fragment(kind: FrameKind, first: bool, last: bool, total: u32, body: &[u8]) -> Vec<u8> {
-    let header = FrameHeader {
-        kind,
-        first,
-        last,
-        total,
-    };
+    let header = FrameHeader { kind, first, last, total };
     [&header.to_array()[..], body].concat()
 }
 
@@ -141,18 +136,9 @@ fn bad_records_close_that_link_alone() {
         (vec![vec![4, 3 | 4, 0, 0, 0, 0, 0, 0]], Err(4)),
         (vec![vec![4, 3 | 16, 0, 0, 0, 0, 0, 0]], Err(4)),
         (vec![vec![4, 3, 1, 0, 0, 0, 0, 0]], Err(4)),
-        (
-            vec![fragment(send, true, false, 17 << 20, &[1; 100])],
-            Ok(Counter::FrameTooLarge),
-        ),
-        (
-            vec![fragment(send, false, true, 10, &[1; 10])],
-            Ok(Counter::FrameFragment),
-        ),
-        (
-            vec![fragment(send, true, true, 11, &[1; 10])],
-            Ok(Counter::FrameFragment),
-        ),
+        (vec![fragment(send, true, false, 17 << 20, &[1; 100])], Ok(Counter::FrameTooLarge)),
+        (vec![fragment(send, false, true, 10, &[1; 10])], Ok(Counter::FrameFragment)),
+        (vec![fragment(send, true, true, 11, &[1; 10])], Ok(Counter::FrameFragment)),
         (
             vec![
                 fragment(send, true, false, 20, &[1; 10]),
@@ -182,18 +168,9 @@ fn bad_records_close_that_link_alone() {
             Ok(Counter::FrameFragment),
         ),
         (vec![fragment(send, true, true, 10, &[1; 10])], Err(0x20)),
-        (
-            vec![fragment(FrameKind::Rekey4, true, true, 0, &[])],
-            Ok(Counter::FrameUnexpected),
-        ),
-        (
-            vec![fragment(FrameKind::Rekey3, true, true, 68, &[1; 68])],
-            Ok(Counter::FrameUnexpected),
-        ),
-        (
-            vec![fragment(FrameKind::Rekey1, true, true, 32, &[1; 32])],
-            Ok(Counter::FrameUnexpected),
-        ),
+        (vec![fragment(FrameKind::Rekey4, true, true, 0, &[])], Ok(Counter::FrameUnexpected)),
+        (vec![fragment(FrameKind::Rekey3, true, true, 68, &[1; 68])], Ok(Counter::FrameUnexpected)),
+        (vec![fragment(FrameKind::Rekey1, true, true, 32, &[1; 32])], Ok(Counter::FrameUnexpected)),
     ];
     for (records, counted) in cases {
         let mut net = linked(Suite::Null);
@@ -380,10 +357,7 @@ impl Orders {
                 self.pipes.push(((1 - to, conn), (to, other)));
                 let entropy = |tag: usize| Entropy([u8::try_from(tag + 1).unwrap(); 64]);
                 let node = 1 - to;
-                let connected = Input::Connected {
-                    conn,
-                    entropy: entropy(node),
-                };
+                let connected = Input::Connected { conn, entropy: entropy(node) };
                 self.push(node, conn, Step::Input(connected));
                 self.input(
                     to,
@@ -416,13 +390,7 @@ fn in_every_order_of_a_simultaneous_dial_one_link_is_left() {
     };
     let ids = [start.nodes[0].node(), start.nodes[1].node()];
     for node in [0, 1] {
-        start.input(
-            node,
-            Input::Dial {
-                peer: ids[1 - node],
-                addr: addr(1 - node),
-            },
-        );
+        start.input(node, Input::Dial { peer: ids[1 - node], addr: addr(1 - node) });
     }
     let (mut seen, mut todo, mut ends) = (BTreeSet::new(), vec![start], 0);
     while let Some(state) = todo.pop() {

@@ -58,10 +58,7 @@ impl Story {
             8 => {
                 let node = self.net.id(b);
                 let node = (self.pick(2) == 0).then_some(node);
-                let target = Seed {
-                    addr: addr(b),
-                    node,
-                };
+                let target = Seed { addr: addr(b), node };
                 self.net.input(a, Input::DialSeed { seed: 1, target });
             }
             9 => self.net.dial(a, b),
@@ -102,8 +99,7 @@ impl Story {
         for node in 0..NODES {
             for output in self.net.take(node) {
                 if let Output::Frame {
-                    frame: Frame::User(UserFrame::Send { payload, .. }),
-                    ..
+                    frame: Frame::User(UserFrame::Send { payload, .. }), ..
                 } = output
                 {
                     assert!(self.arrived.insert(payload[..8].to_vec()), "twice");

@@ -83,27 +83,15 @@ pub(crate) fn params(node: usize, suite: Suite) -> LinksParams {
 }
 
 pub(crate) const fn life(session: u32) -> Life {
-    Life {
-        session: Session(session),
-        incarnation: Incarnation(0),
-    }
+    Life { session: Session(session), incarnation: Incarnation(0) }
 }
 
 pub(crate) fn ping(seq: u32) -> Message {
-    Message {
-        body: Body::Ping { seq },
-        entries: Vec::new(),
-    }
+    Message { body: Body::Ping { seq }, entries: Vec::new() }
 }
 
 pub(crate) fn send(number: u64, payload: Vec<u8>) -> Frame {
-    Frame::User(UserFrame::Send {
-        number,
-        to: ActorId(9),
-        from: ActorId(4),
-        tag: 1,
-        payload,
-    })
+    Frame::User(UserFrame::Send { number, to: ActorId(9), from: ActorId(4), tag: 1, payload })
 }
 
 impl Net {
@@ -158,27 +146,12 @@ impl Net {
 
     pub(crate) fn message(&mut self, from: usize, to: usize, lane: Lane, seq: u32) {
         let (node, addr) = (self.id(to), addr(to));
-        self.input(
-            from,
-            Input::Message {
-                to: node,
-                addr,
-                lane,
-                message: ping(seq),
-            },
-        );
+        self.input(from, Input::Message { to: node, addr, lane, message: ping(seq) });
     }
 
     pub(crate) fn frame(&mut self, from: usize, to: usize, frame: Frame) {
         let (node, addr) = (self.id(to), Some(addr(to)));
-        self.input(
-            from,
-            Input::Frame {
-                to: node,
-                addr,
-                frame,
-            },
-        );
+        self.input(from, Input::Frame { to: node, addr, frame });
     }
 
     /// Lets a node have an input now, and carries out what it wants.
@@ -216,14 +189,7 @@ impl Net {
                 match to {
                     Some(to) if self.hung.contains(&(node, to)) => {}
                     Some(to) if !self.refused.contains(&(node, to)) => {
-                        self.at(
-                            at,
-                            Event::Arrive {
-                                from: node,
-                                conn,
-                                to,
-                            },
-                        );
+                        self.at(at, Event::Arrive { from: node, conn, to });
                     }
                     _ => self.at(at, Event::Input(node, Input::DialFailed { conn })),
                 }
@@ -286,10 +252,7 @@ impl Net {
         assert_eq!(links.up() as usize, links.links().count());
         for peer in links.peers.values() {
             let dials = peer.is_dialling() || peer.is_parked();
-            assert!(
-                peer.link().is_none() || !dials,
-                "a dial beside a link (C26)"
-            );
+            assert!(peer.link().is_none() || !dials, "a dial beside a link (C26)");
         }
         let sizes = links.sizes();
         assert!(sizes.half_open <= links.config().half_open_max as usize);
@@ -336,14 +299,7 @@ impl Net {
                 self.at(at, Event::Input(from, Input::Connected { conn, entropy }));
                 let entropy = self.entropy();
                 let source = IpAddr::from(addr(from).ip());
-                self.input(
-                    to,
-                    Input::Accepted {
-                        conn: other,
-                        source,
-                        entropy,
-                    },
-                );
+                self.input(to, Input::Accepted { conn: other, source, entropy });
             }
         }
     }
@@ -367,11 +323,7 @@ impl Net {
 
     /// Ends streams as a broken network does.
     pub(crate) fn cut(&mut self, which: impl Fn(usize, Conn) -> bool) {
-        let ends: Vec<_> = self
-            .pipes
-            .iter()
-            .map(|(end, other)| (*end, *other))
-            .collect();
+        let ends: Vec<_> = self.pipes.iter().map(|(end, other)| (*end, *other)).collect();
         for (end, other) in ends {
             if which(end.0, end.1) && self.pipes.remove(&end).is_some() {
                 self.pipes.remove(&other);

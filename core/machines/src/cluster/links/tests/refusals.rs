@@ -125,10 +125,7 @@ fn a_stranger_is_refused_and_never_learns_who_dialled() {
     net.run_ms(50);
     let told = net.take(0);
     assert_eq!(codes(&told), [(Code::NotAllowed, false)]);
-    assert!(told.contains(&Output::Rejected {
-        peer: net.id(1),
-        code: Code::NotAllowed
-    }));
+    assert!(told.contains(&Output::Rejected { peer: net.id(1), code: Code::NotAllowed }));
     assert_eq!(codes(&net.take(1)), [(Code::NotAllowed, true)]);
     // The dialler does not know the acceptor, whose address it has: no message 3.
     let mut net = Net::with(2, Suite::Noise, |node, params| {
@@ -136,19 +133,12 @@ fn a_stranger_is_refused_and_never_learns_who_dialled() {
             params.allowed = only(0);
         }
     });
-    let target = Seed {
-        addr: addr(1),
-        node: None,
-    };
+    let target = Seed { addr: addr(1), node: None };
     net.input(0, Input::DialSeed { seed: 0, target });
     net.run_ms(50);
     assert_eq!(codes(&net.take(0)), [(Code::NotAllowed, false)]);
     assert_eq!(codes(&net.take(1)), []);
-    let written = net
-        .written
-        .iter()
-        .find(|((node, _), _)| *node == 0)
-        .unwrap();
+    let written = net.written.iter().find(|((node, _), _)| *node == 0).unwrap();
     assert_eq!(written.1.len(), 40 + 3 + 32, "preface and message 1 alone");
     // Known not to be allowed: not even dialled.
     net.dial(0, 1);
@@ -161,10 +151,7 @@ fn a_stranger_is_refused_and_never_learns_who_dialled() {
 #[test]
 fn a_node_that_dials_itself_drops_that_address() {
     let mut net = Net::new(1, Suite::Noise);
-    let target = Seed {
-        addr: addr(0),
-        node: None,
-    };
+    let target = Seed { addr: addr(0), node: None };
     net.input(0, Input::DialSeed { seed: 0, target });
     net.run_ms(50);
     let told = net.take(0);
@@ -185,13 +172,7 @@ fn a_node_that_dials_itself_drops_that_address() {
 fn another_node_at_the_address_is_the_wrong_peer() {
     let mut net = Net::new(3, Suite::Noise);
     let peer = net.id(2);
-    net.input(
-        0,
-        Input::Dial {
-            peer,
-            addr: addr(1),
-        },
-    );
+    net.input(0, Input::Dial { peer, addr: addr(1) });
     net.run_ms(50);
     let told = net.take(0);
     assert_eq!(codes(&told), [(Code::WrongPeer, false)]);
@@ -252,14 +233,7 @@ fn a_draining_node_refuses_in_clear() {
 
 fn accept(net: &mut Net, conn: u64, source: [u8; 4]) {
     let entropy = net.entropy();
-    net.input(
-        0,
-        Input::Accepted {
-            conn: Conn(conn),
-            source: IpAddr::from(source),
-            entropy,
-        },
-    );
+    net.input(0, Input::Accepted { conn: Conn(conn), source: IpAddr::from(source), entropy });
 }
 
 /// C21: the rate of one source, and of all.
@@ -322,13 +296,7 @@ fn a_slow_loris_is_closed_at_the_step_timeout() {
     accept(&mut net, 1, [1, 1, 1, 1]);
     let preface = terms(&net).preface(1).to_bytes();
     for byte in &preface[..39] {
-        net.input(
-            0,
-            Input::Bytes {
-                conn: Conn(1),
-                bytes: vec![*byte],
-            },
-        );
+        net.input(0, Input::Bytes { conn: Conn(1), bytes: vec![*byte] });
         net.run_ms(50);
     }
     assert_eq!(net.nodes[0].sizes().half_open, 1);
@@ -385,13 +353,7 @@ fn bytes_that_are_no_handshake_close_silently() {
     for (bytes, code) in cases {
         let mut net = Net::new(1, Suite::Noise);
         accept(&mut net, 1, [1, 1, 1, 1]);
-        net.input(
-            0,
-            Input::Bytes {
-                conn: Conn(1),
-                bytes,
-            },
-        );
+        net.input(0, Input::Bytes { conn: Conn(1), bytes });
         assert_eq!(codes(&net.take(0)), [(code, true)]);
         assert_eq!(net.written.len(), 0, "silently");
         assert_eq!(net.nodes[0].sizes().conns, 0);
@@ -437,14 +399,7 @@ fn an_address_without_a_known_node_is_nobody() {
     let mut net = Net::new(1, Suite::Null);
     let peer = key(5).node();
     let frame = send(1, vec![]);
-    net.input(
-        0,
-        Input::Frame {
-            to: peer,
-            addr: None::<Addr>,
-            frame,
-        },
-    );
+    net.input(0, Input::Frame { to: peer, addr: None::<Addr>, frame });
     let (peer, seed, code) = (Some(peer), None, None);
     assert_eq!(net.take(0), [Output::Unreachable { peer, seed, code }]);
 }

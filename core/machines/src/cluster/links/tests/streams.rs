@@ -37,10 +37,7 @@ fn urgent_frames_overtake_a_long_body() {
         let conn = net.conn(0, 1).unwrap();
         let unsent = net.nodes[0].link(net.id(1)).unwrap().unsent;
         assert!(unsent <= net.nodes[0].config().unsent_bytes_max);
-        let wrote = super::Input::Wrote {
-            conn,
-            count: unsent,
-        };
+        let wrote = super::Input::Wrote { conn, count: unsent };
         net.input(0, wrote);
         net.run_ms(500);
         let told = net.take(1);
@@ -71,21 +68,12 @@ fn four_records_of_class_one_are_followed_by_one_of_class_two() {
     }
     net.stuck.clear();
     let conn = net.conn(0, 1).unwrap();
-    net.input(
-        0,
-        super::Input::Wrote {
-            conn,
-            count: 1 << 20,
-        },
-    );
+    net.input(0, super::Input::Wrote { conn, count: 1 << 20 });
     net.run_ms(100);
     let order: Vec<bool> = frames(&net.take(1)).iter().map(|f| *f == sync()).collect();
     // The user frame needs three more records: after 4, 8 and 12 of class 1.
     assert_eq!(order.len(), 13);
-    assert!(
-        order[..12].iter().all(|sync| *sync) && !order[12],
-        "{order:?}"
-    );
+    assert!(order[..12].iter().all(|sync| *sync) && !order[12], "{order:?}");
 }
 
 /// C38: a full queue takes nothing more, and says so.
@@ -119,13 +107,7 @@ fn a_full_queue_refuses_frames_by_number() {
     assert!(net.nodes[0].room(to) < 30_028);
     net.stuck.clear();
     let conn = net.conn(0, 1).unwrap();
-    net.input(
-        0,
-        super::Input::Wrote {
-            conn,
-            count: 1 << 20,
-        },
-    );
+    net.input(0, super::Input::Wrote { conn, count: 1 << 20 });
     net.run_ms(200);
     let got = frames(&net.take(1));
     assert_eq!(got.len() + refused.len(), 10);
@@ -222,11 +204,7 @@ fn a_rekey_under_traffic_loses_nothing() {
             let peer: NodeId = net.id(1 - node);
             let link = net.nodes[node].link(peer).unwrap();
             assert_eq!(link.epoch(), 2);
-            assert_eq!(
-                net.nodes[node].sizes().indexes,
-                2,
-                "the old one is in grace"
-            );
+            assert_eq!(net.nodes[node].sizes().indexes, 2, "the old one is in grace");
         }
         net.run_ms(11_000);
         assert_eq!(net.nodes[0].sizes().indexes, 1);
