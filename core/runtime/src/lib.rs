@@ -1,1 +1,30 @@
 //! The ports of a node and the run loop that carries bytes and time between them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Entropy`], and what a simulator may do |
+//! | [`run`](mod@run) | the loop: one future per node, on any executor |
+//! | [`handle`](mod@handle) | what users of a node hold: calls, endpoints, watches |
+//! | [`machine`] | what the loop needs of a node |
+//! | [`race`](mod@race) | two futures, one winner, ties go left |
+//! | [`watch`] | snapshot, then every event, never a silent hole |
+//!
+//! Nothing here knows tokio, sockets or files: `host` and the simulators bring them. If there is
+//! an `if` about the protocol in this crate, it belongs in `machines`.
+#![forbid(unsafe_code)]
+
+pub mod handle;
+pub mod machine;
+pub mod ports;
+pub mod race;
+pub mod run;
+mod users;
+pub mod watch;
+
+pub use handle::{Endpoint, Gone, Handle, Tracked, handle};
+pub use machine::{Machine, Member, Members, Names};
+pub use ports::{Clock, Disk, Entropy, Env, Happened, Network, World};
+pub use race::{Won, race};
+pub use run::{Commands, Ended, RunError, run};
+pub use users::Letter;
+pub use watch::{Watch, Watched};

@@ -72,6 +72,9 @@ impl Session {
     pub const MAX: Self = Self(u32::MAX - 1);
 }
 
+/// All sessions that a node can be in.
+pub const SESSION_RANGE: std::ops::RangeInclusive<Session> = Session::FIRST..=Session::MAX;
+
 /// Refutations and changes within a session (C8). [`Incarnation::LEFT`] is reserved for "left".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u32);

@@ -5,6 +5,17 @@
 
 use super::ids::{ActorId, Addr, Instance, Life, NodeId, Ref, Session};
 
+mod frames;
+mod gossip;
+mod handshake;
+mod lanes;
+mod sync;
+mod values;
+
+pub use frames::AnyFrame;
+pub use handshake::{HandshakeKind, prologue};
+pub use lanes::{Control, DatagramHeader, FrameHeader, Reject};
+
 /// The version of the wire formats that this build speaks.
 pub const VERSION: u16 = 1;
 /// The longest datagram, in bytes (C15).
@@ -13,6 +24,14 @@ pub const DATAGRAM_MAX: usize = 1_200;
 pub const DATAGRAM_OVERHEAD: usize = 32;
 /// The longest membership message, in bytes (section 2.4).
 pub const MESSAGE_MAX: usize = DATAGRAM_MAX - DATAGRAM_OVERHEAD;
+/// The shortest membership message, in bytes: Gossip without entries.
+pub const MESSAGE_MIN: usize = 4;
+/// The shortest ciphertext of a stream record, in bytes: an empty body (C14).
+pub const RECORD_MIN: usize = 24;
+/// The longest ciphertext of a stream record, in bytes (C14).
+pub const RECORD_MAX: usize = 16_400;
+/// How long copies of a name may live, in ms: 1 s … 1 h (C72).
+pub const TTL_MS: std::ops::RangeInclusive<u32> = 1_000..=3_600_000;
 /// The longest metadata of a member, in bytes.
 pub const META_MAX: usize = 64;
 /// The longest name, in bytes (C70).
