@@ -1,0 +1,150 @@
+//! Properties and who watches them: a checker sees every event, and says what was broken (T30).
+
+use std::fmt;
+
+use machines::Instant;
+use machines::node::io::{Input, Output};
+
+use crate::guest::Guest;
+use crate::world::World;
+
+/// A broken property: which, how that shows, and when (T30).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The property's number in the specs, such as `C136`.
+    pub property: &'static str,
+    /// What was seen.
+    pub evidence: String,
+    /// True time, in nanoseconds.
+    pub at: u64,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = Instant::from_nanos(self.at);
+        write!(f, "{} at {at:?}: {}", self.property, self.evidence)
+    }
+}
+
+/// One handled input of one node. The node itself is `world.guest(step.node)`, already stepped.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Which node.
+    pub node: u32,
+    /// What its clock showed.
+    pub local: Instant,
+    /// What happened to it.
+    pub input: &'a Input,
+    /// What it wanted done; not yet done.
+    pub outputs: &'a [Output],
+}
+
+/// Something that happened in the world, outside the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The process of a node started; `world.guest(node)` is new.
+    Started(u32),
+    /// A process could not start.
+    Refused(u32, crate::boot::Refusal),
+    /// The process of a node died.
+    Died(u32),
+    /// A node left the cluster by itself, and its process ended.
+    Left(u32),
+    /// A node stopped by itself ([`Output::Stop`]).
+    Stopped(u32),
+    /// What crosses which link changed: `world.is_open(from, to)`.
+    LinksChanged,
+    /// A fault began or ended that is none of the above.
+    FaultsChanged,
+    /// A node was taken off every other node's allowlist.
+    Revoked(u32),
+}
+
+/// Watches one property over a run. A safety property answers in `after_step` or `notice`, a
+/// liveness property in the quiet period, an eventual one in `end` (T31).
+pub trait Checker<G: Guest>: Send {
+    /// Which property; the same as in every violation that it returns.
+    fn property(&self) -> &'static str;
+
+    /// Looks at one handled input. `world.now()` is the true time.
+    ///
+    /// # Errors
+    ///
+    /// The evidence that the property is broken.
+    fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String>;
+
+    /// Looks at something that happened outside the nodes.
+    ///
+    /// # Errors
+    ///
+    /// The evidence that the property is broken.
+    fn notice(&mut self, _world: &World<G>, _notice: Notice) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The quiet period begins: every fault has healed (T23).
+    fn quiet(&mut self, _world: &World<G>) {}
+
+    /// The run is over.
+    ///
+    /// # Errors
+    ///
+    /// The evidence that the property is broken.
+    fn end(&mut self, _world: &World<G>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Copies the checker with what it has seen, for a world that is copied.
+    fn copy(&self) -> Box<dyn Checker<G>>;
+}
+
+/// How to make a checker for a run.
+pub type Make<G> = fn(&crate::world::Setup<G>) -> Box<dyn Checker<G>>;
+
+/// The checkers that there are: property → how to make one.
+#[derive(Debug)]
+pub struct Known<G: Guest> {
+    table: Vec<(&'static str, Make<G>)>,
+}
+
+impl<G: Guest> Clone for Known<G> {
+    fn clone(&self) -> Self {
+        Self {
+            table: self.table.clone(),
+        }
+    }
+}
+
+impl<G: Guest> Default for Known<G> {
+    fn default() -> Self {
+        Self { table: Vec::new() }
+    }
+}
+
+impl<G: Guest> Known<G> {
+    /// Adds the checker of `property`.
+    ///
+    /// # Panics
+    ///
+    /// If that property has one already.
+    #[must_use]
+    pub fn with(mut self, property: &'static str, make: Make<G>) -> Self {
+        assert!(self.find(property).is_none(), "{property} has one checker");
+        self.table.push((property, make));
+        self
+    }
+
+    /// Finds the checker of `property`.
+    #[must_use]
+    pub fn find(&self, property: &str) -> Option<Make<G>> {
+        self.table
+            .iter()
+            .find(|(id, _)| *id == property)
+            .map(|(_, make)| *make)
+    }
+
+    /// Lists the properties.
+    pub fn properties(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.table.iter().map(|(id, _)| *id)
+    }
+}

@@ -1,0 +1,3 @@
+//! The command `lockstep-sim`.
+
+fn main() {}

@@ -1,0 +1,295 @@
+//! How the entries of a plan begin and end (T20), and what an attacker does.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use machines::cluster::ids::Conn;
+use machines::node::io::{Call, Input};
+
+use super::{Due, World, starts};
+use crate::checker::Notice;
+use crate::guest::Guest;
+use crate::host::{State, address};
+use crate::net::Conditions;
+use crate::plan::{Act, DiskFault, Links, Planned};
+
+impl<G: Guest> World<G> {
+    pub(super) fn begin(&mut self, entry: u32) {
+        self.active.push(entry);
+        self.note("begin", entry);
+        let planned = self.setup.plan[entry as usize].clone();
+        match &planned.act {
+            Act::Links(..) => self.reshape(),
+            Act::Reset(links) => self.reset(links),
+            Act::Kill { node, power, wipe } => self.kill(*node, *power, *wipe),
+            Act::Pause(node) => self.pause(*node, planned.until.unwrap_or(self.setup.quiet_at)),
+            Act::Slow(node, cost) => self.hosts[*node as usize].slow = *cost,
+            Act::Disk(node, fault) => {
+                let until = planned.until.unwrap_or(self.setup.quiet_at);
+                self.spoil(*node, *fault, true, until);
+            }
+            Act::Jump(node, by) => self.skew(*node, |clock, now| clock.jump(now, *by)),
+            Act::Drift(node, ppm) => self.skew(*node, |clock, now| clock.drift(now, *ppm)),
+            Act::Leave(node) => {
+                let call = self.clients.name_call();
+                self.call(*node, call, Call::Leave);
+            }
+            Act::Move(node) => self.move_away(*node),
+            Act::Revoke(node) => {
+                self.allow(Some(*node));
+                self.notify(Notice::Revoked(*node));
+            }
+            Act::Forge(_) => self.agenda.push(self.now, Due::Forge(entry)),
+        }
+        if planned.until.is_none() {
+            self.active
+                .retain(|other| *other != entry || is_state(&planned));
+        }
+        self.tell(&planned.act);
+    }
+
+    pub(super) fn end(&mut self, entry: u32) {
+        self.active.retain(|other| *other != entry);
+        self.note("end", entry);
+        let planned = self.setup.plan[entry as usize].clone();
+        match &planned.act {
+            Act::Links(..) => self.reshape(),
+            Act::Kill { node, .. } | Act::Leave(node) => self.start_again(*node),
+            Act::Slow(node, _) => self.hosts[*node as usize].slow = 0,
+            Act::Disk(node, fault) => self.spoil(*node, *fault, false, 0),
+            Act::Drift(node, _) => self.skew(*node, |clock, now| clock.drift(now, 0)),
+            Act::Revoke(_) => self.allow(None),
+            Act::Reset(_) | Act::Pause(_) | Act::Jump(..) | Act::Move(_) | Act::Forge(_) => {}
+        }
+        self.tell(&planned.act);
+    }
+
+    fn tell(&mut self, act: &Act) {
+        match act {
+            Act::Links(..) => self.notify(Notice::LinksChanged),
+            Act::Reset(_)
+            | Act::Kill { .. }
+            | Act::Pause(_)
+            | Act::Slow(..)
+            | Act::Disk(..)
+            | Act::Jump(..)
+            | Act::Drift(..)
+            | Act::Leave(_)
+            | Act::Move(_)
+            | Act::Revoke(_)
+            | Act::Forge(_) => self.notify(Notice::FaultsChanged),
+        }
+    }
+
+    fn reshape(&mut self) {
+        let plan = self.setup.plan.clone();
+        let entries = self.active.iter().map(|entry| &plan[*entry as usize]);
+        let changes: Vec<_> = entries
+            .filter_map(|planned| match &planned.act {
+                Act::Links(links, change) => Some((
+                    move |from, to| links.has(from, to),
+                    move |conditions: &mut Conditions| change.apply(conditions),
+                )),
+                Act::Reset(_)
+                | Act::Kill { .. }
+                | Act::Pause(_)
+                | Act::Slow(..)
+                | Act::Disk(..)
+                | Act::Jump(..)
+                | Act::Drift(..)
+                | Act::Leave(_)
+                | Act::Move(_)
+                | Act::Revoke(_)
+                | Act::Forge(_) => None,
+            })
+            .collect();
+        self.net.reshape(&changes);
+    }
+
+    fn reset(&mut self, links: &Links) {
+        for from in 0..self.setup.nodes {
+            for to in 0..self.setup.nodes {
+                if links.has(from, to) {
+                    self.reset_between(from, to);
+                }
+            }
+        }
+    }
+
+    fn kill(&mut self, node: u32, power: bool, wipe: bool) {
+        self.stop(node, State::Down, power);
+        let host = &mut self.hosts[node as usize];
+        if wipe {
+            host.disk.wipe();
+        }
+        self.notify(Notice::Died(node));
+    }
+
+    /// Ends the process of `node`, whatever it was doing.
+    pub(super) fn stop(&mut self, node: u32, state: State, power: bool) {
+        let host = &mut self.hosts[node as usize];
+        host.guest = None;
+        host.state = state;
+        host.epoch += 1; // What is under way for the old process finds nobody.
+        host.ended_at = self.now;
+        host.busy_until = 0;
+        host.inbox.clear();
+        host.datagrams_waiting = 0;
+        host.dark = power;
+        host.disk.crash(node, &mut self.choices);
+        self.clients.ended(node);
+        self.drop_streams(node, !power);
+    }
+
+    fn start_again(&mut self, node: u32) {
+        match self.hosts[node as usize].state {
+            State::Down | State::Left | State::Off => self.start(node),
+            State::Up | State::Booting | State::Refused(_) => {}
+        }
+    }
+
+    fn pause(&mut self, node: u32, until: u64) {
+        let host = &mut self.hosts[node as usize];
+        if host.guest.is_some() {
+            host.busy_until = host.busy_until.max(until);
+            self.agenda.push(until, Due::Wake(node));
+        }
+    }
+
+    fn spoil(&mut self, node: u32, fault: DiskFault, on: bool, until: u64) {
+        let disk = &mut self.hosts[node as usize].disk;
+        match fault {
+            DiskFault::Torn => disk.faults.torn = on,
+            DiskFault::LostSync => disk.faults.lost_sync = on,
+            DiskFault::Misdirected => disk.faults.misdirected = on,
+            DiskFault::ReadError => disk.faults.read_error = on,
+            DiskFault::Full => disk.faults.full = on,
+            DiskFault::Stall => disk.faults.stalled_until = until,
+            DiskFault::Rot if on => disk.rot(node, &mut self.choices),
+            DiskFault::Rot => {}
+        }
+    }
+
+    fn skew(&mut self, node: u32, change: impl FnOnce(&mut crate::clock::Clock, u64)) {
+        change(&mut self.hosts[node as usize].clock, self.now);
+        self.arm_now(node);
+    }
+
+    fn move_away(&mut self, node: u32) {
+        let host = &mut self.hosts[node as usize];
+        host.moves = host.moves.wrapping_add(1);
+        let addr = address(node, host.moves);
+        let conns: Vec<(u32, usize)> = host.conns.values().copied().collect();
+        for (index, _) in conns {
+            if (index as usize) < self.streams.len() {
+                self.end_closed(index, 0);
+                self.end_closed(index, 1);
+            }
+        }
+        self.deliver(node, Input::Moved(addr));
+    }
+
+    /// Takes `revoked` off every other node's allowlist, or puts everyone back on.
+    fn allow(&mut self, revoked: Option<u32>) {
+        self.allowed = starts::allowed::<G>(&self.setup, &self.hosts, revoked);
+        for node in 0..self.setup.nodes - self.setup.strangers {
+            if Some(node) != revoked {
+                let allowed = Arc::clone(&self.allowed);
+                self.deliver(node, Input::Allowed(allowed));
+            }
+        }
+    }
+
+    /// The attacker's next deed.
+    pub(super) fn forge(&mut self, entry: u32) {
+        let planned = &self.setup.plan[entry as usize];
+        let Act::Forge(every) = planned.act else {
+            return;
+        };
+        if planned.until.is_some_and(|until| self.now + every < until) {
+            self.agenda.push(self.now + every, Due::Forge(entry));
+        }
+        let how = self.choices.choose("forge.how", [0, 0], 6);
+        let node = self
+            .choices
+            .choose("forge.to", [0, 0], u64::from(self.setup.nodes));
+        let node = u32::try_from(node).expect("below the count of nodes");
+        let Some(bytes) = self.forged(how) else {
+            return;
+        };
+        self.note("forge", node);
+        match how {
+            5 => self.knock(node, bytes),
+            _ => self.datagram_arrives(node, bytes),
+        }
+    }
+
+    /// Makes what the attacker sends: 0 nothing, 1 a replay, 2 a changed bit, 3 a piece, 4 noise,
+    /// 5 something overheard, on a connection of its own.
+    fn forged(&mut self, how: u64) -> Option<Vec<u8>> {
+        let tape = self.tape.as_ref()?;
+        let held = u64::try_from(tape.len()).expect("a short tape");
+        if how == 0 || held == 0 {
+            return None;
+        }
+        let place = self.choices.choose("forge.what", [0, 0], held);
+        let mut bytes = tape.get(usize::try_from(place).ok()?)?.clone();
+        let length = bytes.len() as u64;
+        let at = self
+            .choices
+            .choose("forge.where", [0, 0], length.max(1) * 8);
+        let byte = usize::try_from(at / 8).ok()?;
+        match how {
+            2 if !bytes.is_empty() => bytes[byte] ^= 1 << (at % 8),
+            3 => bytes.truncate(byte),
+            4 => {
+                for (place, value) in (0..).zip(bytes.iter_mut()) {
+                    let drawn = machines::digest::mix(at ^ place, self.now | 1);
+                    *value = drawn.to_le_bytes()[0];
+                }
+            }
+            _ => {}
+        }
+        Some(bytes)
+    }
+
+    /// The attacker connects, says something, and goes.
+    fn knock(&mut self, node: u32, bytes: Vec<u8>) {
+        let host = &mut self.hosts[node as usize];
+        if host.guest.is_none() {
+            return;
+        }
+        let conn = Conn(host.next_accept);
+        host.next_accept += 2;
+        host.conns.insert(conn.0, (u32::MAX, 1));
+        let entropy = self.entropy(node);
+        let source = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+        self.later(
+            node,
+            self.now,
+            Input::Accepted {
+                conn,
+                source,
+                entropy,
+            },
+        );
+        self.later(node, self.now + 1, Input::Bytes { conn, bytes });
+        self.later(node, self.now + 1_000_000, Input::Closed { conn });
+    }
+}
+
+/// Says whether a fault without an end goes on.
+const fn is_state(planned: &Planned) -> bool {
+    match planned.act {
+        Act::Links(..)
+        | Act::Kill { .. }
+        | Act::Pause(_)
+        | Act::Slow(..)
+        | Act::Disk(..)
+        | Act::Drift(..)
+        | Act::Leave(_)
+        | Act::Revoke(_)
+        | Act::Forge(_) => true,
+        Act::Reset(_) | Act::Jump(..) | Act::Move(_) => false,
+    }
+}

@@ -1,0 +1,203 @@
+//! How processes start, and what keeps them from it (C7).
+
+use std::sync::Arc;
+
+use machines::cluster::identity::Allowed;
+use machines::cluster::ids::{Instance, NodeId, Session};
+use machines::cluster::swim::io::Seed;
+use machines::digest::mix;
+use machines::node::io::Input;
+
+use super::{Due, Setup, World};
+use crate::boot::{self, Refusal};
+use crate::checker::Notice;
+use crate::disk::{DiskError, File};
+use crate::guest::{Birth, Guest};
+use crate::host::{Host, State, address};
+
+/// Writing and syncing a session takes so long.
+const STORE: u64 = 1_000_000;
+/// A start or a store that the disk refused is tried again after this.
+const AGAIN: u64 = 1_000_000_000;
+/// Keys are taken from a pool of so many, from a place that the seed decides: so the order of the
+/// ids differs between seeds, and their public halves are computed only once.
+const KEYS: u64 = 1_024;
+
+/// Makes the nodes of a run.
+pub(super) fn hosts<G: Guest>(setup: &Setup<G>) -> Vec<Host<G>> {
+    let first = mix(setup.seed ^ 0x6b65_7973, 0xd6e8_feb8_6659_fd93);
+    let pool = KEYS.max(u64::from(setup.nodes));
+    let keys = (0..u64::from(setup.nodes)).map(|node| secret((first % pool + node) % pool));
+    keys.map(|secret| Host::new(secret, NodeId::of_key(&G::public_key(&secret))))
+        .collect()
+}
+
+/// Returns the allowlist of a run, less `revoked`.
+pub(super) fn allowed<G: Guest>(
+    setup: &Setup<G>,
+    hosts: &[Host<G>],
+    revoked: Option<u32>,
+) -> Arc<Allowed> {
+    let friends = setup.nodes - setup.strangers;
+    let keys = (0..friends).filter(|node| Some(*node) != revoked);
+    let keys = keys.map(|node| G::public_key(&hosts[node as usize].secret));
+    Arc::new(Allowed::only(keys))
+}
+
+/// Returns the secret key at a place of the pool. Only a simulation has such keys.
+fn secret(place: u64) -> [u8; 32] {
+    let mut secret = [0; 32];
+    for (word, part) in (0_u64..).zip(secret.chunks_exact_mut(8)) {
+        let drawn = mix(place ^ 0x9e37_79b9_7f4a_7c15, word ^ 0xe703_7ed1_a0b4_28db);
+        part.copy_from_slice(&drawn.to_le_bytes());
+    }
+    secret
+}
+
+impl<G: Guest> World<G> {
+    /// The process of `node` starts: it counts its session up, and goes on when that is durable.
+    pub(super) fn start(&mut self, node: u32) {
+        let host = &mut self.hosts[node as usize];
+        if matches!(host.state, State::Up | State::Booting) {
+            return;
+        }
+        host.epoch += 1;
+        host.dark = false;
+        host.state = State::Booting;
+        self.note("start", node);
+        match self.count_up(node) {
+            Ok(session) => {
+                let host = &mut self.hosts[node as usize];
+                host.session = session;
+                let (epoch, at) = (
+                    host.epoch,
+                    self.now.max(host.disk.faults.stalled_until) + STORE,
+                );
+                self.agenda.push(at, Due::Booted { node, epoch });
+            }
+            Err(refusal) => self.refuse(node, refusal),
+        }
+    }
+
+    fn count_up(&mut self, node: u32) -> Result<Session, Refusal> {
+        let host = &mut self.hosts[node as usize];
+        let file = host
+            .disk
+            .read(File::Session)
+            .map_err(|_| Refusal::Unreadable)?;
+        let session = boot::next_session(&file, host.id)?;
+        let (offset, bytes) = boot::slot(session, host.id);
+        let written = host
+            .disk
+            .write(File::Session, offset, &bytes, node, &mut self.choices);
+        written.map_err(|_| Refusal::DiskFull)?;
+        Ok(session)
+    }
+
+    fn refuse(&mut self, node: u32, refusal: Refusal) {
+        self.hosts[node as usize].state = State::Refused(refusal);
+        *self.refusals.entry(refusal.name()).or_insert(0) += 1;
+        self.note(refusal.name(), node);
+        match refusal {
+            Refusal::Unreadable | Refusal::DiskFull => {
+                self.agenda.push(self.now + AGAIN, Due::Start(node));
+            }
+            Refusal::SessionCorrupt | Refusal::Exhausted => {}
+        }
+        self.notify(Notice::Refused(node, refusal));
+    }
+
+    /// The session is durable: the machine is born.
+    pub(super) fn booted(&mut self, node: u32, epoch: u32) {
+        let host = &mut self.hosts[node as usize];
+        if host.epoch != epoch || host.state != State::Booting {
+            return;
+        }
+        host.disk.sync(File::Session);
+        host.drawn += 1;
+        let instance = Instance(mix(self.setup.seed ^ host.id.entity(), host.drawn));
+        let addr = address(node, host.moves);
+        let stranger = node >= self.setup.nodes - self.setup.strangers;
+        let allowed = if stranger {
+            Arc::new(Allowed::Any)
+        } else {
+            self.allowed.clone()
+        };
+        let scope = u64::from(epoch) << 32 | u64::from(node + 1);
+        let choices = machines::Choices::new(self.setup.seed).scoped(scope);
+        let birth = Birth {
+            node,
+            nodes: self.setup.nodes,
+            secret: host.secret,
+            session: host.session,
+            instance,
+            addr,
+            allowed,
+            seeds: Vec::new(),
+            config: self.setup.config.clone(),
+            choices: choices.with_overrides(self.setup.overrides.clone()),
+            cipher: self.setup.cipher,
+        };
+        let seeds = self.seeds(node);
+        let host = &mut self.hosts[node as usize];
+        let local = host.clock.read(self.now);
+        host.guest = Some(G::new(&self.setup.kind, local, Birth { seeds, ..birth }));
+        host.state = State::Up;
+        host.started_at = self.now;
+        host.busy_until = 0;
+        self.note("up", node);
+        self.notify(Notice::Started(node));
+        self.handle(node, Input::Tick);
+        if self.clients.are_busy() {
+            let (call, request) = self.clients.started(node);
+            self.call(node, call, request);
+            self.agenda.push(self.now, Due::Client { node, epoch });
+        }
+    }
+
+    fn seeds(&self, node: u32) -> Vec<Seed> {
+        let friends = self.setup.nodes - self.setup.strangers;
+        let others = (0..friends).filter(|other| *other != node);
+        let others = others.take(self.setup.contacts as usize);
+        let moves = |other: u32| self.hosts[other as usize].moves;
+        others
+            .map(|other| Seed {
+                addr: address(other, moves(other)),
+                node: None,
+            })
+            .collect()
+    }
+
+    /// The node burnt a session while it runs (C27): write it, sync it, say so.
+    pub(super) fn store(&mut self, node: u32, epoch: u32, what: (Session, u64, [u8; 16])) {
+        let host = &mut self.hosts[node as usize];
+        if host.epoch != epoch || host.guest.is_none() {
+            return;
+        }
+        let (session, offset, bytes) = what;
+        let offset = usize::try_from(offset).expect("the session file has 32 bytes");
+        match host
+            .disk
+            .write(File::Session, offset, &bytes, node, &mut self.choices)
+        {
+            Ok(()) => {
+                host.disk.sync(File::Session);
+                host.session = session;
+                let at = self.now.max(host.disk.faults.stalled_until) + STORE;
+                let input = Box::new(Input::SessionStored(session));
+                self.agenda.push(at, Due::Input { node, epoch, input });
+            }
+            Err(DiskError::Full | DiskError::Read) => {
+                let at = self.now + AGAIN;
+                self.agenda.push(
+                    at,
+                    Due::Store {
+                        node,
+                        epoch,
+                        what: Box::new(what),
+                    },
+                );
+            }
+        }
+    }
+}

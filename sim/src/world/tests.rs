@@ -1,0 +1,285 @@
+use std::time::Duration;
+
+use machines::cluster::config::Profile;
+
+use super::*;
+use crate::plan::{Act, Change, DiskFault, Links};
+use crate::ring::{Ring, RingKind};
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+
+fn setup(seed: u64, plan: Vec<Planned>) -> Setup<Ring> {
+    Setup {
+        seed,
+        overrides: Arc::default(),
+        nodes: 3,
+        strangers: 0,
+        duration: 20 * SECOND,
+        quiet_at: 15 * SECOND,
+        steps_max: 1_000_000,
+        start_span: 0,
+        contacts: 2,
+        plain: Conditions {
+            delay_min: MS,
+            delay_span: MS,
+            ..Conditions::default()
+        },
+        ties: true,
+        plan: Arc::new(plan),
+        work: Work::default(),
+        config: Arc::new(ClusterConfig::of(Profile::Lan, "ring")),
+        cipher: Cipher::Null,
+        kind: RingKind {
+            in_flight: 0,
+            period: 10 * MS,
+            streams: true,
+        },
+    }
+}
+
+fn ran(setup: Setup<Ring>) -> World<Ring> {
+    let mut world = World::new(Arc::new(setup), Vec::new());
+    let outcome = world.run();
+    assert_eq!(outcome.ended, Ended::Passed);
+    world
+}
+
+fn fault(at: u64, until: u64, act: Act) -> Vec<Planned> {
+    vec![Planned {
+        at: at * SECOND,
+        until: Some(until * SECOND),
+        act,
+    }]
+}
+
+fn links(change: Change) -> Act {
+    Act::Links(Links::Pairs(vec![(0, 1)]), change)
+}
+
+#[test]
+fn a_calm_ring_loses_nothing() {
+    let world = ran(setup(1, vec![]));
+    for node in 0..3 {
+        let ring = world.guest(node).unwrap();
+        assert!(
+            (1_990..=2_000).contains(&ring.received),
+            "{}",
+            ring.received
+        );
+        assert!(ring.stream_bytes > 190_000);
+        assert_eq!((ring.stream_errors, ring.stream_ends), (0, 0));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_hash_and_another_seed_another() {
+    let hash = |seed| ran(setup(seed, vec![])).outcome().hash;
+    assert_eq!(hash(1), hash(1));
+    assert_ne!(hash(1), hash(2));
+}
+
+#[test]
+fn an_extra_unused_question_per_step_leaves_the_hash() {
+    // T13.
+    let mut plain = World::new(Arc::new(setup(3, vec![])), Vec::new());
+    let mut asked = plain.clone();
+    while plain.step() {}
+    while asked.step() {
+        asked.ask_in_vain();
+    }
+    assert_eq!(plain.outcome(), asked.outcome());
+}
+
+#[test]
+fn a_copied_world_goes_on_like_the_original() {
+    let mut world = World::new(
+        Arc::new(setup(3, fault(2, 9, links(Change::Loss(500_000))))),
+        vec![],
+    );
+    while world.now() < 5 * SECOND {
+        world.step();
+    }
+    let mut copy = world.clone();
+    assert_eq!(world.run(), copy.run());
+}
+
+#[test]
+fn a_cut_of_one_direction_stops_that_direction_only() {
+    let world = ran(setup(1, fault(5, 10, links(Change::Cut))));
+    let received = |node| world.guest(node).unwrap().received;
+    assert!((1_480..1_520).contains(&received(1)), "{}", received(1));
+    assert!(received(0) > 1_990 && received(2) > 1_990);
+    let ring = world.guest(1).unwrap();
+    assert_eq!(
+        (ring.stream_errors, ring.stream_ends),
+        (0, 0),
+        "streams outlive short cuts"
+    );
+    assert!(ring.stream_bytes > 190_000, "what was held up came later");
+}
+
+#[test]
+fn loss_and_duplication_change_what_arrives() {
+    let lossy = ran(setup(1, fault(0, 15, links(Change::Loss(300_000)))));
+    let received = lossy.guest(1).unwrap().received;
+    assert!((1_450..1_650).contains(&received), "{received}");
+    let doubled = ran(setup(1, fault(0, 15, links(Change::Duplicate(300_000)))));
+    let received = doubled.guest(1).unwrap().received;
+    assert!((2_350..2_550).contains(&received), "{received}");
+}
+
+#[test]
+fn tampered_streams_arrive_changed_and_fragments_do_not() {
+    let tampered = ran(setup(1, fault(1, 15, links(Change::Tamper(100_000)))));
+    assert!(tampered.guest(1).unwrap().stream_errors > 50);
+    let pieces = ran(setup(1, fault(1, 15, links(Change::Fragment))));
+    assert_eq!(pieces.guest(1).unwrap().stream_errors, 0);
+    assert!(pieces.events() > ran(setup(1, vec![])).events() + 1_000);
+}
+
+#[test]
+fn a_killed_node_comes_back_in_its_next_session() {
+    let act = Act::Kill {
+        node: 1,
+        power: false,
+        wipe: false,
+    };
+    let world = ran(setup(1, fault(5, 8, act)));
+    assert!(world.host(1).is_up());
+    assert_eq!(world.host(1).session().0, 2);
+    let ring = world.guest(1).unwrap();
+    assert!((1_100..1_210).contains(&ring.received), "{}", ring.received);
+    assert!(
+        world.guest(0).unwrap().stream_ends >= 1,
+        "its peers were told"
+    );
+    assert!(ring.stream_bytes > 100_000, "and dialled again");
+}
+
+#[test]
+fn a_wiped_node_starts_over_and_a_lost_sync_repeats_a_session() {
+    let wipe = Act::Kill {
+        node: 1,
+        power: true,
+        wipe: true,
+    };
+    assert_eq!(ran(setup(1, fault(5, 8, wipe))).host(1).session().0, 1);
+    let mut plan = fault(0, 14, Act::Disk(1, DiskFault::LostSync));
+    plan.extend(fault(
+        5,
+        6,
+        Act::Kill {
+            node: 1,
+            power: true,
+            wipe: false,
+        },
+    ));
+    assert_eq!(
+        ran(setup(1, plan)).host(1).session().0,
+        1,
+        "the first start left no trace"
+    );
+}
+
+#[test]
+fn a_full_disk_holds_up_a_start_until_there_is_room() {
+    let mut plan = fault(4, 10, Act::Disk(1, DiskFault::Full));
+    plan.extend(fault(
+        5,
+        6,
+        Act::Kill {
+            node: 1,
+            power: false,
+            wipe: false,
+        },
+    ));
+    let world = ran(setup(1, plan));
+    assert!(world.outcome().refusals["disk-full"] >= 3);
+    assert!(world.host(1).started_at() >= 10 * SECOND);
+}
+
+#[test]
+fn a_paused_node_answers_nothing_and_then_everything() {
+    let mut world = World::new(Arc::new(setup(1, fault(5, 8, Act::Pause(1)))), Vec::new());
+    let received_at = |world: &mut World<Ring>, at: u64| {
+        while world.now() < at * SECOND {
+            world.step();
+        }
+        world.guest(1).unwrap().received
+    };
+    let before = received_at(&mut world, 6);
+    assert_eq!(received_at(&mut world, 7), before);
+    assert!(received_at(&mut world, 9) > before + 350);
+}
+
+#[test]
+fn a_slow_node_falls_behind() {
+    let world = ran(setup(1, fault(1, 15, Act::Slow(1, 50 * MS))));
+    let received = world.guest(1).unwrap().received;
+    assert!(received < 1_990, "{received}");
+}
+
+#[test]
+fn a_fast_clock_ticks_more_often() {
+    let world = ran(setup(1, fault(0, 15, Act::Drift(0, 10_000))));
+    let received = world.guest(1).unwrap().received;
+    assert!((2_010..2_020).contains(&received), "{received}");
+}
+
+#[test]
+fn a_clock_that_jumps_back_stands_still() {
+    let plan = vec![Planned {
+        at: 5 * SECOND,
+        until: None,
+        act: Act::Jump(0, -(3_000 * 1_000_000)),
+    }];
+    let received = ran(setup(1, plan)).guest(1).unwrap().received;
+    assert!((1_690..1_710).contains(&received), "{received}");
+}
+
+#[test]
+fn a_run_over_its_step_bound_is_unfinished() {
+    let mut world = World::new(
+        Arc::new(Setup {
+            steps_max: 100,
+            ..setup(1, vec![])
+        }),
+        Vec::new(),
+    );
+    assert_eq!(world.run().ended, Ended::Unfinished);
+}
+
+#[test]
+fn clients_call_as_often_as_asked() {
+    let work = Work {
+        lookup: 20_000,
+        wait: Duration::from_secs(1),
+        ..Work::default()
+    };
+    let mut world = World::new(
+        Arc::new(Setup {
+            work,
+            ..setup(1, vec![])
+        }),
+        vec![],
+    )
+    .tracing();
+    world.run();
+    let calls = world
+        .take_trace()
+        .iter()
+        .filter(|line| line.detail.contains("Lookup"))
+        .count();
+    assert!(
+        (280..420).contains(&calls),
+        "{calls} look-ups in 20 s at 20/s, one in eight idle"
+    );
+}
+
+#[test]
+fn an_attacker_sends_what_it_overheard() {
+    let world = ran(setup(1, fault(5, 10, Act::Forge(10 * MS))));
+    let received: u64 = (0..3).map(|node| world.guest(node).unwrap().received).sum();
+    assert!(received > 3 * 1_990 + 200, "{received}");
+}
