@@ -50,7 +50,8 @@ impl Instant {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Returns the milliseconds since `earlier`, as the wire formats carry ages: at most `u32::MAX`.
+    /// Returns the milliseconds since `earlier`, as the wire formats carry ages:
+    /// at most `u32::MAX`.
     #[must_use]
     pub fn age_ms(self, earlier: Self) -> u32 {
         u32::try_from(self.nanos_since(earlier) / 1_000_000).unwrap_or(u32::MAX)

@@ -12,6 +12,16 @@ mod lanes;
 mod sync;
 mod values;
 
+#[cfg(test)]
+pub(crate) mod strategies;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod props;
+#[cfg(test)]
+mod tests;
+
 pub use frames::AnyFrame;
 pub use handshake::{HandshakeKind, prologue};
 pub use lanes::{Control, DatagramHeader, FrameHeader, Reject};

@@ -48,10 +48,10 @@ fn only_the_push_that_finds_the_lane_parked_says_wake() {
 }
 
 #[test]
-fn a_block_holds_about_512_bytes_of_messages() {
+fn a_block_holds_about_two_kibibytes_of_messages() {
     assert_eq!(Segmented::<()>::SLOTS, 62);
     assert_eq!(Segmented::<u64>::SLOTS, 62);
-    assert_eq!(Segmented::<[u8; 64]>::SLOTS, 8);
+    assert_eq!(Segmented::<[u8; 64]>::SLOTS, 32);
     assert_eq!(Segmented::<[u8; 4096]>::SLOTS, 3);
 }
 

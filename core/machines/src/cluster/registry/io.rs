@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::ids::{ActorId, CallId, NodeId, Ref, Session};
-use crate::cluster::swim::io::MemberEvent;
+use crate::cluster::swim::io::{MemberEvent, SyncStep};
 use crate::cluster::wire::{Name, NameDigest, NameEntry};
 
 /// What happens to the registry.
@@ -59,6 +59,8 @@ pub enum Input {
     Synced {
         /// Who sent them.
         from: NodeId,
+        /// Which message of the sync: the first carries no entries, the third no digests.
+        step: SyncStep,
         /// Its digests.
         digests: Vec<NameDigest>,
         /// Its entries.

@@ -10,7 +10,8 @@ use crate::codec::{Malformed, Reader, Wire};
 
 impl Wire for NodeId {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_bytes());
+        // By its path: through a reference, `to_bytes` is the trait's, which calls this.
+        out.extend_from_slice(&Self::to_bytes(*self));
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
