@@ -12,6 +12,8 @@ pub mod decorators;
 pub mod disk;
 pub mod guest;
 pub mod host;
+#[cfg(feature = "world")]
+pub mod madsim_world;
 pub mod net;
 pub mod plan;
 pub mod ring;
