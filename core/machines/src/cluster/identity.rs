@@ -4,6 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::NodeId;
 
+mod allowlist;
+mod catch_up;
+mod key;
+mod session;
+
+#[cfg(test)]
+mod props;
+#[cfg(test)]
+mod tests;
+
+pub use allowlist::AllowlistInvalid;
+pub use catch_up::Identity;
+pub use key::{KeyFileInvalid, StaticKey, has_small_order};
+pub use session::{SessionError, next_session, session_slot};
+
 /// Whom this node links with (C24).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Allowed {

@@ -70,6 +70,12 @@ impl Session {
     pub const FIRST: Self = Self(1);
     /// The greatest session.
     pub const MAX: Self = Self(u32::MAX - 1);
+
+    /// Returns the session of the next start, or `None` if they are used up.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        (self < Self::MAX).then(|| Self(self.0 + 1))
+    }
 }
 
 /// All sessions that a node can be in.
@@ -84,6 +90,14 @@ impl Incarnation {
     pub const LEFT: Self = Self(u32::MAX);
     /// The greatest that a living member can have.
     pub const MAX: Self = Self(u32::MAX - 1);
+
+    /// Returns the incarnation with which a node that is in this one refutes what is said about
+    /// it with `heard` (C43), or `None` if the node must burn a new session instead (C8).
+    #[must_use]
+    pub fn above(self, heard: Self) -> Option<Self> {
+        let most = self.max(heard);
+        (most < Self::MAX).then(|| Self(most.0 + 1))
+    }
 }
 
 /// How new what is said about a node is: session first, then incarnation (C8).
@@ -93,6 +107,17 @@ pub struct Life {
     pub session: Session,
     /// The incarnation in it.
     pub incarnation: Incarnation,
+}
+
+impl Life {
+    /// The first life of `session`.
+    #[must_use]
+    pub const fn first_of(session: Session) -> Self {
+        Self {
+            session,
+            incarnation: Incarnation(0),
+        }
+    }
 }
 
 /// Random, drawn at each start; tells two processes with one key and one session apart (C9).

@@ -1,3 +1,548 @@
-//! Links.
+//! All links of a node: one authenticated stream and one datagram lane per peer (C20–C39).
+//!
+//! ```text
+//!             want, not before the redial delay
+//!   absent ───────────────────────────────────► D0 ─► D1 ─► D2 ──┐
+//!     ▲  ▲                                      │     │     │    │ Welcome
+//!     │  └── failed: Unreachable, back off ◄────┴─────┴─────┘    ▼
+//!     │                                                          Up ◄─┐ rekey (C35)
+//!     └───────────── closed: LinkDown{reason} (C39) ◄──────────── │ └─┘
+//!                                                                 ▲
+//!   Accepted ─ rates, caps ─► A0 ─► A1 ─ link rule (C25) ─────────┤
+//!                                    └─► Parked ─ own dial failed ┘
+//! ```
+//!
+//! Per peer there is at most one Up link, one unfinished dial and one parked dial of theirs
+//! (C26). What a closed link had not decoded is thrown away.
+//!
+//! # Interpretations
+//!
+//! - A link is Silent when its *stream* is: datagrams that arrive do not keep a dead stream up.
+//! - A dial of theirs that is parked wins after half a `step_timeout` if the own dial has not
+//!   sent its Hello by then: it cannot have come up at the peer, and C25 wants the other one to
+//!   succeed where one cannot.
+//! - A Close that says PeerRestarted, MemberDead or MemberLeft tells what the *peer* thinks of
+//!   us; here the link ends as Reset.
+//! - A frame that was cut off by the end of its link is reported Written before LinkDown: it is
+//!   never written again (C83).
+//! - Queued frames are meant for one session of the peer, the highest known when they were
+//!   queued; a link with another session drops them (C145).
+//!
+//! # Source
+//!
+//! Sections 3 and 4 of the cluster's specification. The link rule replaces timestamps by
+//! ordinals, so that it needs no clock.
 
+mod accept;
+mod assembly;
+mod dial;
+mod fault;
+mod gate;
 pub mod io;
+mod link;
+mod outbox;
+mod peer;
+mod rekey;
+mod stream;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::config::LinksConfig;
+use super::counters::{Counter, Counters, Labelled};
+use super::handshake::{
+    AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Greeted, Static, Terms,
+};
+use super::identity::Allowed;
+use super::ids::{Addr, Conn, Instance, Life, NodeId};
+use super::sealer::Suite;
+use super::swim::io::Lane;
+use super::wire::{CloseReason, Code, Features, Hello, Preface};
+use crate::choices::Choices;
+use crate::time::Instant;
+use gate::Gate;
+use io::{Input, Output};
+pub use link::{Epoch, Epochs, Link};
+pub use peer::Peer;
+use peer::{PEERS_MAX, SEEDS_MAX};
+
+/// The most addresses remembered to speak a lower version, and to be our own.
+const HINTS_MAX: usize = 1_024;
+
+/// What a node's links are made of.
+#[derive(Clone, Debug)]
+pub struct LinksParams {
+    /// Limits and intervals.
+    pub config: LinksConfig,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The schema hash of each version of `version_min … version_max`.
+    pub schemas: BTreeMap<u16, [u8; 16]>,
+    /// The own static key.
+    pub key: Static,
+    /// The own process.
+    pub instance: Instance,
+    /// The own life.
+    pub life: Life,
+    /// Where this node listens.
+    pub addr: Addr,
+    /// Whom it links with.
+    pub allowed: Arc<Allowed>,
+    /// Decides at `link.backoff`.
+    pub choices: Choices,
+    /// How links are sealed; only simulators give anything but [`Suite::Noise`].
+    pub suite: Suite,
+}
+
+/// All links of a node.
+#[derive(Clone, Debug, Hash)]
+pub struct Links {
+    config: LinksConfig,
+    terms: Terms,
+    instance: Instance,
+    life: Life,
+    addr: Addr,
+    allowed: Arc<Allowed>,
+    choices: Choices,
+    draining: bool,
+    gate: Gate,
+    /// What is known of each peer; public for checkers and saboteurs.
+    pub peers: BTreeMap<NodeId, Peer>,
+    conns: BTreeMap<Conn, Role>,
+    /// Link index → connection.
+    indexes: BTreeMap<u32, Conn>,
+    /// The next own dial is named by this; even.
+    dials: u64,
+    up: u32,
+    /// Addresses whose node refused the greatest version in clear (C22).
+    hints: BTreeMap<Addr, u16>,
+    /// Addresses that turned out to be our own (C23).
+    own: BTreeSet<Addr>,
+    timers: BTreeSet<(Instant, Timer)>,
+    counters: Counters,
+    outputs: VecDeque<Output>,
+}
+
+/// What goes off at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timer {
+    Conn(Conn),
+    Redial(NodeId),
+}
+
+/// What a connection is.
+#[derive(Clone, Debug, Hash)]
+enum Role {
+    /// A handshake.
+    Half(Box<Half>),
+    /// The stream of an Up link.
+    Up(NodeId),
+}
+
+/// A connection that is not Up.
+#[derive(Clone, Debug, Hash)]
+struct Half {
+    stage: Stage,
+    since: Instant,
+    step: Instant,
+    timer: Instant,
+    inbox: Vec<u8>,
+    unsent: u32,
+}
+
+/// Whom a dial is for.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Target {
+    peer: Option<NodeId>,
+    addr: Addr,
+    seed: Option<u32>,
+    version: u16,
+}
+
+/// The states of section 3.
+#[derive(Clone, Debug, Hash)]
+enum Stage {
+    Connecting(Target),
+    AwaitOffer(Target, AwaitOffer, u32),
+    AwaitWelcome(Target, AwaitWelcome, u32),
+    AwaitPreface(IpAddr, AwaitPreface, u32),
+    AwaitHello(IpAddr, AwaitHello, u32),
+    Parked(IpAddr, Box<Greeted>, u32),
+    /// While a handler has the state; never seen outside of it.
+    Taken,
+}
+
+impl Stage {
+    const fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Connecting(target)
+            | Self::AwaitOffer(target, ..)
+            | Self::AwaitWelcome(target, ..) => Some(target),
+            Self::AwaitPreface(..) | Self::AwaitHello(..) | Self::Parked(..) | Self::Taken => None,
+        }
+    }
+}
+
+impl Links {
+    /// Makes the links of a node: none yet.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration does not pass its own check, or a version has no schema.
+    #[must_use]
+    pub fn new(params: LinksParams) -> Self {
+        let LinksParams {
+            config,
+            cluster,
+            schemas,
+            key,
+            instance,
+            life,
+            addr,
+            allowed,
+            choices,
+            suite,
+        } = params;
+        assert_eq!(config.check(), Ok(()), "limits are checked at start (C108)");
+        let versions = config.version_min..=config.version_max;
+        assert!(
+            versions.clone().all(|version| schemas.contains_key(&version)),
+            "every version has a schema"
+        );
+        Self {
+            terms: Terms {
+                suite,
+                node: NodeId::of_key(&key.public),
+                key,
+                version_min: config.version_min,
+                version_max: config.version_max,
+                features: Features(config.features),
+                required: Features(config.required),
+                cluster_tag: Preface::cluster_tag_of(&cluster),
+                schemas,
+            },
+            gate: Gate::new(&config),
+            config,
+            instance,
+            life,
+            addr,
+            allowed,
+            choices,
+            draining: false,
+            peers: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            indexes: BTreeMap::new(),
+            dials: 0,
+            up: 0,
+            hints: BTreeMap::new(),
+            own: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            counters: Counters::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Lets time pass up to `now`, then applies `input`.
+    ///
+    /// Bytes of connections that were closed, and datagrams that do not open, change nothing.
+    ///
+    /// # Panics
+    ///
+    /// If outputs of the last call were not taken.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        assert!(
+            self.outputs.is_empty(),
+            "drain `poll` before the next input"
+        );
+        while let Some((at, timer)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.remove(&(at, timer));
+            match timer {
+                Timer::Conn(conn) => self.conn_timer(now, conn),
+                Timer::Redial(peer) => self.redial_timer(now, peer),
+            }
+        }
+        self.apply(now, input);
+    }
+
+    /// Takes the next thing to do. Call until it returns `None` after every `handle`.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call `handle` at the latest, with [`Input::Tick`] if nothing else.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.timers.first().map_or(Instant::FAR, |(at, _)| *at)
+    }
+
+    /// Returns this node.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.terms.node
+    }
+
+    /// Returns the limits.
+    #[must_use]
+    pub const fn config(&self) -> &LinksConfig {
+        &self.config
+    }
+
+    /// Returns the limits, for rates and backoffs that are reloaded while running (C108).
+    pub const fn config_mut(&mut self) -> &mut LinksConfig {
+        &mut self.config
+    }
+
+    /// Returns what was counted.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Lists the links that are Up, by peer.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.peers.values().filter_map(Peer::link)
+    }
+
+    /// Returns the link with `peer`, if it is Up.
+    #[must_use]
+    pub fn link(&self, peer: NodeId) -> Option<&Link> {
+        self.peers.get(&peer)?.link()
+    }
+
+    /// Returns how many links are Up.
+    #[must_use]
+    pub const fn up(&self) -> u32 {
+        self.up
+    }
+
+    /// Returns how many user bytes `peer`'s queue can take now: what does not fit is answered by
+    /// [`Output::NotTaken`] (C38). An empty queue takes one message of any legal size.
+    #[must_use]
+    pub fn room(&self, peer: NodeId) -> usize {
+        let (most, used) = match self.peers.get(&peer) {
+            None => (self.config.dial_queue_bytes_max, 0),
+            Some(peer) => match peer.link() {
+                Some(link) => (self.config.link_queue_bytes_max, link.queue_bytes()),
+                None if peer.queue.len() >= self.config.dial_queue_items_max as usize => (0, 0),
+                None => (self.config.dial_queue_bytes_max, peer.queue_bytes),
+            },
+        };
+        match used {
+            0 if most > 0 => self.config.message_bytes_max.max(most) as usize,
+            _ => (most as usize).saturating_sub(used),
+        }
+    }
+
+    /// Returns the sizes of all tables (C150).
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let (half_open, sources) = self.gate.sizes();
+        Sizes {
+            peers: self.peers.len(),
+            conns: self.conns.len(),
+            indexes: self.indexes.len(),
+            timers: self.timers.len(),
+            half_open,
+            sources,
+            hints: self.hints.len() + self.own.len(),
+        }
+    }
+
+    fn apply(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::Datagram(bytes) => self.datagram(now, bytes),
+            Input::Connected { conn, entropy } => self.connected(now, conn, &entropy),
+            Input::DialFailed { conn } | Input::Closed { conn } => self.ended(now, conn),
+            Input::Accepted {
+                conn,
+                source,
+                entropy,
+            } => self.accepted(now, conn, source, &entropy),
+            Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
+            Input::Wrote { conn, count } => self.wrote(now, conn, count),
+            Input::Drawn { conn, entropy } => self.drawn(now, conn, &entropy),
+            Input::Dial { peer, addr } => self.dial_asked(now, peer, addr),
+            Input::DialSeed { seed, target } => self.seed_asked(now, seed, target),
+            Input::Message {
+                to,
+                addr,
+                lane: Lane::Datagram,
+                message,
+            } => self.send_datagram(now, to, addr, message),
+            Input::Message {
+                to,
+                lane: Lane::Stream,
+                message,
+                ..
+            } => self.send_message(now, to, message),
+            Input::Frame { to, addr, frame } => self.send_frame(now, to, addr, frame),
+            Input::Disconnect { peer, reason } => self.disconnect(now, peer, reason),
+            Input::SessionKnown { peer, session } => self.session_known(now, peer, session),
+            Input::SelfChanged { life, addr } => {
+                self.life = life;
+                self.addr = addr;
+                self.own.clear();
+            }
+            Input::Renewed(life) => self.renewed(now, life),
+            Input::Allowed(allowed) => self.allowed_changed(now, allowed),
+            Input::Drain => self.drain(now),
+            Input::CloseAll(reason) => self.close_all(now, reason),
+        }
+    }
+
+    fn bytes(&mut self, now: Instant, conn: Conn, bytes: Vec<u8>) {
+        match self.conns.get(&conn) {
+            Some(Role::Up(peer)) => {
+                let peer = *peer;
+                self.stream_bytes(now, peer, bytes);
+            }
+            Some(Role::Half(_)) => self.half_bytes(now, conn, bytes),
+            // Closed: it has lost all authority (C26).
+            None => {}
+        }
+    }
+
+    fn ended(&mut self, now: Instant, conn: Conn) {
+        match self.conns.get(&conn) {
+            Some(Role::Up(peer)) => {
+                let peer = *peer;
+                self.close_link(now, peer, CloseReason::Reset, Farewell::Gone);
+            }
+            Some(Role::Half(_)) => self.half_ended(now, conn, None, Farewell::Gone),
+            None => {}
+        }
+    }
+
+    fn conn_timer(&mut self, now: Instant, conn: Conn) {
+        match self.conns.get(&conn) {
+            Some(Role::Up(peer)) => {
+                let peer = *peer;
+                self.link_timer(now, peer);
+            }
+            Some(Role::Half(_)) => self.half_timer(now, conn),
+            None => {}
+        }
+    }
+
+    /// Returns the record of `node`, made if need be; the table stays within its cap.
+    fn peer(&mut self, now: Instant, node: NodeId) -> &mut Peer {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&node) {
+            let idle = self.peers.iter().filter(|(_, peer)| peer.is_idle());
+            let oldest = idle.min_by_key(|(_, peer)| peer.touched);
+            if let Some(node) = oldest.map(|(node, _)| *node) {
+                let peer = self.peers.remove(&node);
+                let redial = peer.map_or(Instant::FAR, |peer| peer.redial);
+                self.timers.remove(&(redial, Timer::Redial(node)));
+            }
+        }
+        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(now));
+        peer.touched = now;
+        peer
+    }
+
+    /// Makes what this node says of itself to `peer`.
+    fn own_hello(&self, peer: NodeId, instance: Option<Instance>, link_index: u32) -> Hello {
+        let known = self.peers.get(&peer);
+        Hello {
+            life: self.life,
+            instance: self.instance,
+            seen: known.map_or(0, |peer| peer.seen_from(instance)),
+            ordinal: known.map_or(0, |peer| peer.ordinal),
+            link_index,
+            addr: self.addr,
+            version_max: self.config.version_max,
+        }
+    }
+
+    /// Returns an index that no link uses, `wish` if possible.
+    fn free_index(&self, wish: u32) -> u32 {
+        let mut index = wish;
+        while index == 0 || self.indexes.contains_key(&index) {
+            index = index.wrapping_add(1);
+        }
+        index
+    }
+
+    /// Counts and marks the end of a handshake (C111, C122).
+    fn count_code(&mut self, code: Code) {
+        mark(code);
+        match code {
+            Code::BadMagic => self.counters.count(Counter::HsBadMagic),
+            Code::Busy => self.counters.count(Counter::HsBusy),
+            Code::BadCrypto => self.counters.count(Counter::HsBadCrypto),
+            Code::Malformed => self.counters.count(Counter::HsMalformed),
+            Code::Timeout => self.counters.count(Counter::HsTimeout),
+            Code::VersionMismatch
+            | Code::SchemaMismatch
+            | Code::FeatureMissing
+            | Code::WrongCluster
+            | Code::NotAllowed
+            | Code::SelfConnect
+            | Code::WrongPeer
+            | Code::StaleSession
+            | Code::DuplicateLink
+            | Code::Downgraded
+            | Code::Draining
+            | Code::Revoked => self
+                .counters
+                .count_labelled(Labelled::HsReject, code as u8),
+        }
+    }
+}
+
+/// The sizes of the tables of [`Links`] (C150).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Peers remembered.
+    pub peers: usize,
+    /// Connections, Up or not.
+    pub conns: usize,
+    /// Link indexes in use.
+    pub indexes: usize,
+    /// Timers set.
+    pub timers: usize,
+    /// Accepted connections that are not Up.
+    pub half_open: usize,
+    /// Sources whose rate is remembered.
+    pub sources: usize,
+    /// Addresses remembered for their version, or as our own.
+    pub hints: usize,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Farewell {
+    /// The driver said that it is gone.
+    Gone,
+    /// This end closes it without a word.
+    Silent,
+    /// This end says why, then closes it.
+    Told,
+}
+
+fn mark(code: Code) {
+    crate::sometimes!("hs.bad_magic", code == Code::BadMagic);
+    crate::sometimes!("hs.version_mismatch", code == Code::VersionMismatch);
+    crate::sometimes!("hs.schema_mismatch", code == Code::SchemaMismatch);
+    crate::sometimes!("hs.feature_missing", code == Code::FeatureMissing);
+    crate::sometimes!("hs.wrong_cluster", code == Code::WrongCluster);
+    crate::sometimes!("hs.busy", code == Code::Busy);
+    crate::sometimes!("hs.not_allowed", code == Code::NotAllowed);
+    crate::sometimes!("hs.self_connect", code == Code::SelfConnect);
+    crate::sometimes!("hs.wrong_peer", code == Code::WrongPeer);
+    crate::sometimes!("hs.stale_session", code == Code::StaleSession);
+    crate::sometimes!("hs.duplicate_link", code == Code::DuplicateLink);
+    crate::sometimes!("hs.bad_crypto", code == Code::BadCrypto);
+    crate::sometimes!("hs.malformed", code == Code::Malformed);
+    crate::sometimes!("hs.timeout", code == Code::Timeout);
+    crate::sometimes!("hs.downgraded", code == Code::Downgraded);
+    crate::sometimes!("hs.draining", code == Code::Draining);
+    crate::sometimes!("hs.revoked", code == Code::Revoked);
+}
+
+//CFG #[cfg(test)]
+//TESTS mod tests;

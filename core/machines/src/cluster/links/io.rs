@@ -223,6 +223,14 @@ pub enum Output {
         /// Its number.
         number: u64,
     },
+    /// The user frame with this number was not taken: its queue is full, it is longer than
+    /// `max_message`, or no address is known (C38, C87).
+    NotTaken {
+        /// To whom.
+        to: NodeId,
+        /// Its number.
+        number: u64,
+    },
     /// A handshake was refused: for the log and the status (C121).
     Refused {
         /// Where it came from, or was dialled to.
