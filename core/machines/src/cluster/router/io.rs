@@ -129,7 +129,15 @@ pub struct Delivery {
 /// What the router wants done, and tells.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
-    /// Give a frame to the links.
+    /// Bring up a link: frames wait here for it, since only its Hello tells whether it leads to
+    /// the session that they are for (C80, C145). Answered by `LinkUp` or `Unreachable`.
+    Dial {
+        /// Whom.
+        peer: NodeId,
+        /// Where it is thought to listen.
+        addr: Addr,
+    },
+    /// Give a frame to the links. A link with the frame's session is up.
     Frame {
         /// To whom.
         to: NodeId,
