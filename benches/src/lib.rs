@@ -4,6 +4,7 @@
 //! The last one, `verdict`, reads both beside `thresholds.toml` and prints the table (T81).
 
 pub mod bars;
+pub mod counting;
 pub mod interleaved;
 pub mod results;
 

@@ -76,7 +76,11 @@ pub fn met() -> Vec<(Site, Half)> {
 
 /// What is left of `order` at `caller`.
 fn weakened(order: Ordering, caller: &Location<'static>) -> Ordering {
-    let site = Site { file: caller.file(), line: caller.line(), column: caller.column() };
+    let site = Site {
+        file: caller.file(),
+        line: caller.line(),
+        column: caller.column(),
+    };
     let halves: &[Half] = match order {
         Ordering::Acquire => &[Half::Acquire],
         Ordering::Release => &[Half::Release],
@@ -290,7 +294,12 @@ impl<T: Copy, X: AtomicOf<T>> AtomicOf<T> for Weakened<X> {
         failure: Ordering,
     ) -> Result<T, T> {
         let caller = Location::caller();
-        self.0.compare_exchange(old, new, weakened(success, caller), weakened(failure, caller))
+        self.0.compare_exchange(
+            old,
+            new,
+            weakened(success, caller),
+            weakened(failure, caller),
+        )
     }
 
     #[track_caller]
@@ -302,7 +311,12 @@ impl<T: Copy, X: AtomicOf<T>> AtomicOf<T> for Weakened<X> {
         failure: Ordering,
     ) -> Result<T, T> {
         let caller = Location::caller();
-        self.0.compare_exchange(old, new, weakened(success, caller), weakened(failure, caller))
+        self.0.compare_exchange(
+            old,
+            new,
+            weakened(success, caller),
+            weakened(failure, caller),
+        )
     }
 }
 
@@ -321,12 +335,14 @@ impl<T: Copy, X: AtomicBits<T>> AtomicBits<T> for Weakened<X> {
 impl<T: Copy, X: AtomicCount<T>> AtomicCount<T> for Weakened<X> {
     #[track_caller]
     fn fetch_add(&self, amount: T, order: Ordering) -> T {
-        self.0.fetch_add(amount, weakened(order, Location::caller()))
+        self.0
+            .fetch_add(amount, weakened(order, Location::caller()))
     }
 
     #[track_caller]
     fn fetch_sub(&self, amount: T, order: Ordering) -> T {
-        self.0.fetch_sub(amount, weakened(order, Location::caller()))
+        self.0
+            .fetch_sub(amount, weakened(order, Location::caller()))
     }
 }
 

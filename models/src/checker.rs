@@ -163,7 +163,11 @@ impl Checker for LoomAtomics {
 
     fn spawn(body: impl FnOnce() + 'static) -> impl FnOnce() {
         let handle = loom::thread::spawn(body);
-        || handle.join().expect("loom reports a panic before it can be joined")
+        || {
+            handle
+                .join()
+                .expect("loom reports a panic before it can be joined")
+        }
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
@@ -211,7 +215,11 @@ impl Checker for ShuttleAtomics {
     fn spawn(body: impl FnOnce() + 'static) -> impl FnOnce() {
         let body = Alone(body);
         let handle = shuttle::thread::spawn(move || body.call());
-        || handle.join().expect("shuttle reports a panic before it can be joined")
+        || {
+            handle
+                .join()
+                .expect("shuttle reports a panic before it can be joined")
+        }
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {

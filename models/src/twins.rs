@@ -25,7 +25,10 @@ pub fn twin(
     let Some(message) = failure else {
         panic!("twin {name} passed: the model cannot see what it is there for");
     };
-    assert!(message.contains(expected), "twin {name} failed otherwise: {message}");
+    assert!(
+        message.contains(expected),
+        "twin {name} failed otherwise: {message}"
+    );
     report("twin", name, &format!("caught: {}", first_line(&message)));
 }
 
@@ -36,17 +39,16 @@ pub fn twin(
 /// # Panics
 ///
 /// If the two differ. The message has the table.
-pub fn orderings(
-    name: &str,
-    file: &str,
-    unneeded: &[(&str, Half)],
-    models: &[(Bound, fn())],
-) {
+pub fn orderings(name: &str, file: &str, unneeded: &[(&str, Half)], models: &[(Bound, fn())]) {
     let mut sites = BTreeSet::new();
     for &(bound, model) in models {
         weaken(Weakening::Nothing);
         explore(bound, model);
-        sites.extend(met().into_iter().filter(|(site, _)| site.file.ends_with(file)));
+        sites.extend(
+            met()
+                .into_iter()
+                .filter(|(site, _)| site.file.ends_with(file)),
+        );
     }
     assert!(!sites.is_empty(), "{file} asks for no ordering at all");
 
@@ -58,16 +60,25 @@ pub fn orderings(
             .iter()
             .find_map(|&(bound, model)| failure(Weakening::At(site, half), bound, model));
         let seen = message.as_deref().map_or("not noticed", first_line);
-        writeln!(table, "| {}:{} | `{text}` | {half:?} | {seen} |", file, site.line)
-            .expect("writing to a string does not fail");
+        writeln!(
+            table,
+            "| {}:{} | `{text}` | {half:?} | {seen} |",
+            file, site.line
+        )
+        .expect("writing to a string does not fail");
         if message.is_none() {
             unnoticed.insert((text, half));
         }
     }
-    let unneeded: BTreeSet<(String, Half)> =
-        unneeded.iter().map(|&(text, half)| (text.to_owned(), half)).collect();
+    let unneeded: BTreeSet<(String, Half)> = unneeded
+        .iter()
+        .map(|&(text, half)| (text.to_owned(), half))
+        .collect();
     report("orderings", name, &format!("\n{table}"));
-    assert_eq!(unnoticed, unneeded, "removals that {name} did not notice:\n{table}");
+    assert_eq!(
+        unnoticed, unneeded,
+        "removals that {name} did not notice:\n{table}"
+    );
 }
 
 /// The message of the panic that `model` ends with; `None` if it passes.
@@ -86,15 +97,19 @@ fn failure(
 fn text_of(panic: Box<dyn Any + Send>) -> String {
     match panic.downcast::<String>() {
         Ok(text) => *text,
-        Err(panic) => panic
-            .downcast_ref::<&str>()
-            .map_or_else(|| "a panic without text".to_owned(), |text| (*text).to_owned()),
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(
+            || "a panic without text".to_owned(),
+            |text| (*text).to_owned(),
+        ),
     }
 }
 
 /// The first line that says something.
 fn first_line(text: &str) -> &str {
-    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("")
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or("")
 }
 
 /// The text of a line of the source.

@@ -47,8 +47,8 @@ use crate::boot;
 use crate::decorators::{DiskRates, Faults, Faulty, Flaky, LinkRates, Skew, Skewed};
 use client::Client;
 use ports::{Drawn, File, Platter, Simulated, Sockets, VirtualClock};
-pub use record::Verdict;
 use record::Record;
+pub use record::Verdict;
 
 /// The nodes of a run.
 const NODES: usize = 3;
@@ -132,7 +132,9 @@ pub fn run(seed: u64) -> Verdict {
 
 impl Run {
     fn new(seed: u64, mut choices: Choices) -> Self {
-        let places: Vec<_> = (0..NODES).map(|place| Place::new(seed, place, &mut choices)).collect();
+        let places: Vec<_> = (0..NODES)
+            .map(|place| Place::new(seed, place, &mut choices))
+            .collect();
         // A swarm: each seed has some kinds of faults, in some strength (T21).
         let mut rate = |site, most| match choices.choose(site, [0; 2], 2) {
             0 => 0,
@@ -161,7 +163,11 @@ impl Run {
 
     /// The seeds of a node: all the others.
     fn seeds(&self, own: usize) -> Vec<Seed> {
-        let others = self.places.iter().enumerate().filter(|(place, _)| *place != own);
+        let others = self
+            .places
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| *place != own);
         others
             .map(|(_, place)| Seed {
                 addr: place.addr,
@@ -180,7 +186,11 @@ impl Place {
         let drift = choices.choose("madsim.drift", [place as u64, 0], 20_001);
         let drift = i64::try_from(drift).expect("an answer is below its bound");
         // 0, +1, -1, +2 …: answer 0 is the true clock.
-        let drift = if drift % 2 == 0 { -drift / 2 } else { drift / 2 + 1 };
+        let drift = if drift % 2 == 0 {
+            -drift / 2
+        } else {
+            drift / 2 + 1
+        };
         Self {
             secret,
             id: NodeId::of_key(&public_key(&secret)),

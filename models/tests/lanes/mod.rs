@@ -21,7 +21,11 @@ pub struct Letter<C: Atomics> {
 
 /// A letter with its mark.
 pub fn letter<C: Atomics>(sender: usize, number: u32) -> Letter<C> {
-    Letter { sender, number, _mark: C::LeakMark::default() }
+    Letter {
+        sender,
+        number,
+        _mark: C::LeakMark::default(),
+    }
 }
 
 /// Senders side by side, then everything is received: nothing lost, nothing twice, FIFO for each
@@ -65,7 +69,10 @@ where
             Pop::Closed => panic!("nobody closed the lane"),
         }
     }
-    assert!(next.iter().all(|&count| count == messages), "nothing is lost: {next:?}");
+    assert!(
+        next.iter().all(|&count| count == messages),
+        "nothing is lost: {next:?}"
+    );
 }
 
 /// A receiver that sleeps gets every message: no wakeup is lost (G402).
@@ -153,9 +160,16 @@ where
     for join in joins {
         join();
     }
-    assert_eq!(shared.1.load(Relaxed), popped, "what was accepted came out before Closed");
+    assert_eq!(
+        shared.1.load(Relaxed),
+        popped,
+        "what was accepted came out before Closed"
+    );
     // SAFETY: as above.
-    assert!(matches!(unsafe { shared.0.pop() }, Pop::Closed), "closed for ever");
+    assert!(
+        matches!(unsafe { shared.0.pop() }, Pop::Closed),
+        "closed for ever"
+    );
 }
 
 /// A sender against a receiver that takes one message and goes: whoever is last frees all (G404).

@@ -60,7 +60,11 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let outcomes = all(&arguments);
     let code = report(&outcomes);
-    println!("{} seeds in {:.1} s", outcomes.len(), start.elapsed().as_secs_f64());
+    println!(
+        "{} seeds in {:.1} s",
+        outcomes.len(),
+        start.elapsed().as_secs_f64()
+    );
     ExitCode::from(code)
 }
 
@@ -70,7 +74,11 @@ fn one(seed: u64) -> Line {
         seed,
         hash: format!("{:016x}", verdict.hash),
         noted: verdict.noted,
-        counts: verdict.counts.iter().map(|(what, n)| ((*what).to_owned(), *n)).collect(),
+        counts: verdict
+            .counts
+            .iter()
+            .map(|(what, n)| ((*what).to_owned(), *n))
+            .collect(),
         violations: verdict.violations,
     }
 }
@@ -90,7 +98,10 @@ fn all(arguments: &Arguments) -> Vec<Outcome> {
                         return;
                     }
                     let outcome = outcome(seed, (seed - arguments.from) % arguments.twice == 0);
-                    outcomes.lock().expect("no panic while it is held").push((seed, outcome));
+                    outcomes
+                        .lock()
+                        .expect("no panic while it is held")
+                        .push((seed, outcome));
                 }
             });
         }

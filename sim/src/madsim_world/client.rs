@@ -50,9 +50,16 @@ impl<M: Machine> Client<M> {
         let endpoint = self.handle.open(LETTERS).await?;
         let own = endpoint.reference();
         spawn_local(serve(endpoint, self.place, self.record.clone()));
-        spawn_local(watch(self.handle.watch().await?, self.place, self.record.clone()));
+        spawn_local(watch(
+            self.handle.watch().await?,
+            self.place,
+            self.record.clone(),
+        ));
 
-        let registered = self.handle.register(name(self.place), own.actor, None, false).await?;
+        let registered = self
+            .handle
+            .register(name(self.place), own.actor, None, false)
+            .await?;
         self.record.note(self.place, &registered);
         for number in 1.. {
             let pause = 20 + self.choices.choose("client.pause", [0; 2], 400);
@@ -64,7 +71,9 @@ impl<M: Machine> Client<M> {
 
     /// Looks a worker up, and sends it something or asks it.
     async fn once(&mut self, number: u64) -> Result<(), Gone> {
-        let place = self.choices.choose("client.whom", [0; 2], self.nodes as u64);
+        let place = self
+            .choices
+            .choose("client.whom", [0; 2], self.nodes as u64);
         let place = usize::try_from(place).expect("an answer is below its bound");
         let found = self.handle.lookup(name(place)).await?;
         self.record.note(self.place, &found);

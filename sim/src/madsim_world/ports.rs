@@ -163,10 +163,14 @@ impl Network for Sockets {
         let (tell, alive) = (self.tell.clone(), self.alive.clone());
         spawn_local(async move {
             let Ok(stream) = TcpStream::connect(to).await else {
-                let _ = tell.send(Told::Happened(Happened::DialFailed { conn })).await;
+                let _ = tell
+                    .send(Told::Happened(Happened::DialFailed { conn }))
+                    .await;
                 return;
             };
-            let _ = tell.send(Told::Happened(Happened::Connected { conn })).await;
+            let _ = tell
+                .send(Told::Happened(Happened::Connected { conn }))
+                .await;
             carry(conn, stream, writing, tell, alive).await;
         });
     }

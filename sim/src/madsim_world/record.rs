@@ -75,7 +75,10 @@ impl Record {
                 Some(Outcome::Delivered | Outcome::Unknown) | None => false,
             };
             if denied && send.delivered > 0 {
-                let what = format!("C146: message {message} arrived and was told {:?}", send.outcome);
+                let what = format!(
+                    "C146: message {message} arrived and was told {:?}",
+                    send.outcome
+                );
                 inner.violations.push(what);
             }
             if send.outcome == Some(Outcome::Delivered) && send.delivered == 0 {
@@ -117,7 +120,9 @@ impl Record {
         };
         inner.count(what);
         if let Some(stranger) = peer.filter(|peer| !inner.friends.contains(peer)) {
-            inner.broken(format!("C130: node {node} knows a stranger {stranger:?}: {event:?}"));
+            inner.broken(format!(
+                "C130: node {node} knows a stranger {stranger:?}: {event:?}"
+            ));
         }
     }
 
@@ -142,9 +147,14 @@ impl Record {
             Outcome::Lost => "lost",
             Outcome::Unknown => "unknown",
         });
-        let before = inner.sends.get_mut(&message).and_then(|s| s.outcome.replace(outcome));
+        let before = inner
+            .sends
+            .get_mut(&message)
+            .and_then(|s| s.outcome.replace(outcome));
         if let Some(before) = before {
-            inner.broken(format!("C146: message {message} is {before:?} and {outcome:?}"));
+            inner.broken(format!(
+                "C146: message {message} is {before:?} and {outcome:?}"
+            ));
         }
     }
 
@@ -154,11 +164,15 @@ impl Record {
         inner.note(node, &(at, from, message, number));
         inner.count("arrived");
         if !inner.friends.contains(&from.node) {
-            inner.broken(format!("C130: message {message} is from a stranger {from:?}"));
+            inner.broken(format!(
+                "C130: message {message} is from a stranger {from:?}"
+            ));
         }
         let last = inner.last.insert((from, at), number);
         if last >= Some(number) {
-            inner.broken(format!("C146: {number} came after {last:?} from {from:?} to {at:?}"));
+            inner.broken(format!(
+                "C146: {number} came after {last:?} from {from:?} to {at:?}"
+            ));
         }
         let problem = match inner.sends.get_mut(&message) {
             None => Some("was never sent"),
@@ -184,7 +198,9 @@ impl Record {
         // Clocks run slow by 1 % at most, a sleep lasts a millisecond at least, and the loop may
         // have to carry something else first.
         if took > wait + wait / 50 + Duration::from_millis(50) {
-            inner.broken(format!("C147: an ask for {wait:?} took {took:?}: {result:?}"));
+            inner.broken(format!(
+                "C147: an ask for {wait:?} took {took:?}: {result:?}"
+            ));
         }
     }
 

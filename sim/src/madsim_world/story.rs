@@ -41,7 +41,9 @@ pub(super) async fn tell(run: &Arc<Run>, hosts: &[Host], network: &NetSim) {
         disagreement = disagree(run).await;
     }
     match disagreement {
-        Some(what) => run.record.broken(format!("C140, C149: {HEAL:?} after the last fault, {what}")),
+        Some(what) => run
+            .record
+            .broken(format!("C140, C149: {HEAL:?} after the last fault, {what}")),
         None => {
             let took = TimeHandle::current().elapsed() - healed;
             run.record.note(NODES, &("agreed", took));
@@ -167,7 +169,9 @@ fn alive(members: &Members) -> BTreeSet<(NodeId, Life)> {
 /// Feeds the hash with the whole state of a node.
 async fn digest(run: &Run, place: usize) {
     if let Some(handle) = run.places[place].handle() {
-        let state = handle.look(|_, node| blake3::hash(format!("{node:?}").as_bytes())).await;
+        let state = handle
+            .look(|_, node| blake3::hash(format!("{node:?}").as_bytes()))
+            .await;
         run.record.note(place, &state);
     }
 }

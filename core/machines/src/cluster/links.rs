@@ -207,7 +207,9 @@ impl Links {
         assert_eq!(config.check(), Ok(()), "limits are checked at start (C108)");
         let versions = config.version_min..=config.version_max;
         assert!(
-            versions.clone().all(|version| schemas.contains_key(&version)),
+            versions
+                .clone()
+                .all(|version| schemas.contains_key(&version)),
             "every version has a schema"
         );
         Self {
@@ -487,9 +489,7 @@ impl Links {
             | Code::DuplicateLink
             | Code::Downgraded
             | Code::Draining
-            | Code::Revoked => self
-                .counters
-                .count_labelled(Labelled::HsReject, code as u8),
+            | Code::Revoked => self.counters.count_labelled(Labelled::HsReject, code as u8),
         }
     }
 }

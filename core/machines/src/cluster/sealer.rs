@@ -200,7 +200,10 @@ impl Sealer {
     pub fn seal_record(&mut self, out: &mut Vec<u8>, start: usize) {
         let len = out.len() - start - 2 + TAG;
         assert!((RECORD_MIN..=RECORD_MAX).contains(&len), "a record's size");
-        assert!(self.stream_tx < DatagramHeader::LANE_BIT, "an epoch ends before 2⁶³");
+        assert!(
+            self.stream_tx < DatagramHeader::LANE_BIT,
+            "an epoch ends before 2⁶³"
+        );
         let tag = self
             .suite
             .seal(&self.tx, self.stream_tx, &mut out[start + 2..]);

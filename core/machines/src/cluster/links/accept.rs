@@ -13,9 +13,7 @@ use crate::cluster::handshake::{
 };
 use crate::cluster::ids::{Conn, Entropy, NodeId, Session};
 use crate::cluster::sealer::{RECORD_MAX, RECORD_MIN};
-use crate::cluster::wire::{
-    CloseReason, Code, Control, HandshakeKind, Hello, Preface, Reject,
-};
+use crate::cluster::wire::{CloseReason, Code, Control, HandshakeKind, Hello, Preface, Reject};
 use crate::codec::{Reader, Wire};
 use crate::time::Instant;
 
@@ -64,13 +62,7 @@ impl Half {
 
 impl Links {
     /// Someone connected: the checks of C21 that need no byte of theirs.
-    pub(super) fn accepted(
-        &mut self,
-        now: Instant,
-        conn: Conn,
-        source: IpAddr,
-        entropy: &Entropy,
-    ) {
+    pub(super) fn accepted(&mut self, now: Instant, conn: Conn, source: IpAddr, entropy: &Entropy) {
         if self.draining {
             let clear = self.terms.clear_reject(Code::Draining);
             let failed = Failed {

@@ -393,7 +393,8 @@ impl Links {
             self.learn(&target, code, told);
         }
         if let (Some(node), Some(code), true) = (told.peer, code, told.sealed) {
-            self.outputs.push_back(Output::Rejected { peer: node, code });
+            self.outputs
+                .push_back(Output::Rejected { peer: node, code });
         }
         if let Some(above) = told.above {
             self.outputs.push_back(Output::SessionBehind { above });
@@ -509,9 +510,7 @@ impl Links {
         let base = nanos(self.config.backoff_base);
         let doubled = base.saturating_mul(1 << failures.min(32));
         let most = doubled.min(nanos(self.config.backoff_cap));
-        let jitter = self
-            .choices
-            .choose("link.backoff", [node.entity(), 0], 512);
+        let jitter = self.choices.choose("link.backoff", [node.entity(), 0], 512);
         most / 1_024 * (512 + jitter)
     }
 

@@ -122,11 +122,7 @@ impl Links {
     }
 
     /// Entropy for a rekey came.
-    pub(super) fn rekey_drawn(
-        &mut self,
-        link: &mut Link,
-        entropy: &Entropy,
-    ) -> Result<(), Fault> {
+    pub(super) fn rekey_drawn(&mut self, link: &mut Link, entropy: &Entropy) -> Result<(), Fault> {
         let (ephemeral, wish) = part_entropy(entropy);
         let index = self.free_index(wish);
         let prologue = link.rekey_prologue();
@@ -272,12 +268,7 @@ impl Links {
     }
 
     /// Reads a Noise message whose payload is a link index, from the same key as ever.
-    fn rekey_read(
-        &self,
-        link: &Link,
-        noise: &mut Noise,
-        message: &[u8],
-    ) -> Result<u32, Fault> {
+    fn rekey_read(&self, link: &Link, noise: &mut Noise, message: &[u8]) -> Result<u32, Fault> {
         let mut payload = [0; 4];
         let opened = noise.read(message, &mut payload);
         opened.map_err(|BadTag| failed())?;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::assembly::Assembly;
 use super::dial::Told;
 use super::fault::Fault;
 use super::io::Output;
 use super::link::{Alarm, Epoch, Epochs, Link};
-use super::assembly::Assembly;
 use super::outbox::{Outbox, Queued, number};
 use super::rekey::Rekey;
 use super::{Farewell, Links, Role, Timer};
@@ -236,7 +236,10 @@ impl Links {
         self.conns.remove(&conn);
         self.timers.remove(&(link.timer, Timer::Conn(conn)));
         let own = link.epochs.all().map(|epoch| epoch.local_index);
-        for index in own.chain(link.retired.iter().copied()).chain(link.rekey.index()) {
+        for index in own
+            .chain(link.retired.iter().copied())
+            .chain(link.rekey.index())
+        {
             self.indexes.remove(&index);
         }
         self.up -= 1;
