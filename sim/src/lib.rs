@@ -2,20 +2,35 @@
 //!
 //! [`world::World`] runs one seed of one scenario in one thread, in virtual time. Everything that
 //! decides a run is in its [`world::Setup`]; the same setup gives the same run, bit for bit.
+//! [`run`] carries campaigns of many seeds, [`shrink`] makes failures small, [`replay`] shows them.
 
 pub mod agenda;
+pub mod bench;
 pub mod boot;
 pub mod checker;
+pub mod cli;
 pub mod clients;
 pub mod clock;
 pub mod decorators;
 pub mod disk;
+pub mod failure;
 pub mod guest;
 pub mod host;
+pub mod lab;
 #[cfg(feature = "world")]
 pub mod madsim_world;
 pub mod net;
 pub mod plan;
+mod progress;
+pub mod replay;
+pub mod report;
 pub mod ring;
+pub mod run;
+pub mod saboteur;
+pub mod scenario;
+pub mod shrink;
 pub mod streams;
+pub mod subject;
 pub mod world;
+
+pub mod swim_only;

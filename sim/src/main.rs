@@ -1,3 +1,5 @@
-//! The command `lockstep-sim`.
+//! The command `lockstep-sim`, run as `cargo sim`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sim::cli::main(&sim::subject::lab())
+}

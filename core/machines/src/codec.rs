@@ -227,3 +227,6 @@ pub fn put_count(out: &mut Vec<u8>, count: usize) {
     let count = u32::try_from(count).expect("every table is bounded far below u32::MAX");
     out.extend_from_slice(&count.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests;

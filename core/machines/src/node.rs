@@ -1,3 +1,377 @@
 //! The machine of one node: what production and every simulator drive.
+//!
+//! ```text
+//!                 ┌──────────── Node ─────────────────────────────────────────┐
+//!   Input ──────► │ Links ◄──► Swim ◄──► Registry        Router ◄──► endpoints │ ──► Output
+//!                 │   ▲                                    ▲                  │
+//!                 │   └────────────── frames ──────────────┘                  │
+//!                 └───────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The parts never call each other. What one gives becomes a task for another, and tasks are
+//! carried out first in, first out, until none is left; so one input's consequences inside the
+//! node are complete, and in one order, before the next input.
+//!
+//! The node has no state of its own but endpoints and a session that is being burnt:
+//!
+//! ```text
+//!   in a session ──SessionBehind──► storing ──SessionStored──► in the new session (C27)
+//!   Running ──Leave──► Leaving ──Departed──► Left (C56)
+//! ```
+//!
+//! # Source
+//!
+//! C1: this composes the machines of the cluster; the kernel and the ledger join it later.
 
 pub mod io;
+mod status;
+mod wiring;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::choices::Choices;
+use crate::cluster::config::ClusterConfig;
+use crate::cluster::counters::Counters;
+use crate::cluster::identity::{Allowed, Identity, session_slot};
+use crate::cluster::handshake::Static;
+use crate::cluster::ids::{ActorId, Addr, CallId, Incarnation, Instance, Life, NodeId, Ref, Session};
+use crate::cluster::links::{Links, LinksParams};
+use crate::cluster::registry::Registry;
+use crate::cluster::router::Router;
+use crate::cluster::sealer::Suite;
+use crate::cluster::swim::io::Seed;
+use crate::cluster::swim::{Swim, SwimParams};
+use crate::cluster::wire::{Meta, schema};
+use crate::time::Instant;
+use io::{Event, Input, Output, StopReason};
+pub use status::{LinkStatus, MemberStatus, NameStatus, RejectStatus, Status};
+use wiring::Task;
+
+/// Inputs that may be taken while a timer is due, before the timer runs (C53).
+const INPUTS_BEFORE_TIMERS_MAX: u32 = 1_024;
+/// Timers that one call may run before a part must be at fault.
+const TIMER_ROUNDS_MAX: u32 = 1_000_000;
+/// Refusals kept for the status (C121).
+const REJECTS_MAX: usize = 20;
+
+/// What a node is made of.
+#[derive(Clone, Debug)]
+pub struct NodeParams {
+    /// Every limit and interval. Must have passed [`ClusterConfig::check`].
+    pub config: ClusterConfig,
+    /// The static key; the node's id is derived from it.
+    pub key: Static,
+    /// The session of this start, already durable (C7).
+    pub session: Session,
+    /// Drawn at this start (C9).
+    pub instance: Instance,
+    /// Where this node listens.
+    pub addr: Addr,
+    /// The node's words about itself.
+    pub meta: Meta,
+    /// Whom it trusts.
+    pub allowed: Arc<Allowed>,
+    /// Whom it joins.
+    pub seeds: Vec<Seed>,
+    /// Its decisions.
+    pub choices: Choices,
+    /// How it seals. Only a simulator has a use for another than [`Suite::Noise`].
+    pub suite: Suite,
+}
+
+/// The parts of a node, to look at or, in a simulation that breaks a promise on purpose, to
+/// change (T32). Production has no use for it.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// Links and handshakes.
+    pub links: &'a mut Links,
+    /// Membership.
+    pub swim: &'a mut Swim,
+    /// Names.
+    pub registry: &'a mut Registry,
+    /// Messages to actors.
+    pub router: &'a mut Router,
+}
+
+/// One node: membership, links, names and routing, composed.
+#[derive(Clone, Debug, Hash)]
+pub struct Node {
+    config: ClusterConfig,
+    identity: Identity,
+    allowed: Arc<Allowed>,
+    addr: Addr,
+    links: Links,
+    swim: Swim,
+    registry: Registry,
+    router: Router,
+    /// The last endpoint opened in this session (C10).
+    last_actor: u64,
+    phase: Phase,
+    /// The session that the parts are in; the identity's is newer while one is stored (C27).
+    session: Session,
+    /// Inputs taken since a timer fell due.
+    inputs_since_due: u32,
+    tasks: VecDeque<Task>,
+    sync_digests: wiring::SyncDigests,
+    rejects: VecDeque<(Instant, RejectStatus)>,
+    outputs: VecDeque<Output>,
+    started: Instant,
+}
+
+/// How far a node has gone in leaving (C56).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Running,
+    /// Whoever asked is told when it is done.
+    Leaving(Vec<CallId>),
+    Left,
+}
+
+impl Node {
+    /// Starts a node. It dials its seeds at the first [`Input::Tick`].
+    ///
+    /// # Panics
+    ///
+    /// If `params.config` does not pass its check.
+    #[must_use]
+    pub fn new(now: Instant, params: NodeParams) -> Self {
+        let NodeParams {
+            config,
+            key,
+            session,
+            instance,
+            addr,
+            meta,
+            allowed,
+            seeds,
+            choices,
+            suite,
+        } = params;
+        assert_eq!(config.check(), Ok(()), "the configuration was checked before");
+        let node = NodeId::of_key(&key.public);
+        let links = Links::new(LinksParams {
+            config: config.links.clone(),
+            cluster: config.cluster.clone(),
+            schemas: schema::hashes(),
+            key,
+            instance,
+            life: Life { session, incarnation: Incarnation::default() },
+            addr,
+            allowed: Arc::clone(&allowed),
+            choices: choices.clone(),
+            suite,
+        });
+        let swim = Swim::new(
+            now,
+            SwimParams {
+                config: config.swim.clone(),
+                node,
+                session,
+                addr,
+                meta,
+                allowed: Arc::clone(&allowed),
+                seeds,
+                choices: choices.clone(),
+            },
+        );
+        let registry = Registry::new(node, session, config.registry.clone(), choices);
+        let router = Router::new(node, session, config.router.clone(), &config.links);
+        let identity = Identity::new(node, session, instance);
+        let mut this = Self {
+            config,
+            identity,
+            allowed,
+            addr,
+            links,
+            swim,
+            registry,
+            router,
+            last_actor: 0,
+            phase: Phase::Running,
+            session,
+            inputs_since_due: 0,
+            tasks: VecDeque::new(),
+            sync_digests: wiring::SyncDigests::default(),
+            rejects: VecDeque::new(),
+            outputs: VecDeque::new(),
+            started: now,
+        };
+        this.take_outputs(now);
+        this.settle(now);
+        this
+    }
+
+    /// Applies `input`, and lets every passed deadline act.
+    ///
+    /// A driver hands in all that is readable before [`Input::Tick`] (C53): inputs that were
+    /// waiting count before timers that fell due meanwhile. So that a busy network cannot
+    /// postpone a deadline for ever, timers run by themselves after
+    /// 1,024 such inputs.
+    ///
+    /// # Panics
+    ///
+    /// If outputs of the last call are still there: drain [`Node::poll`] first.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        assert!(self.outputs.is_empty(), "drain `poll` before the next input");
+        let due = self.deadline() <= now;
+        let tick = matches!(input, Input::Tick);
+        self.accept(now, input);
+        self.settle(now);
+        self.inputs_since_due = if due { self.inputs_since_due + 1 } else { 0 };
+        if tick || self.inputs_since_due > INPUTS_BEFORE_TIMERS_MAX {
+            self.inputs_since_due = 0;
+            self.expire(now);
+        }
+    }
+
+    /// Takes the next thing to do. Call until it returns `None` after every `handle`.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call `handle` at the latest, with [`Input::Tick`] if nothing else.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let cluster = self.links.deadline().min(self.swim.deadline());
+        cluster.min(self.registry.deadline()).min(self.router.deadline())
+    }
+
+    /// Returns who this node is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.identity.node()
+    }
+
+    /// Returns the current session.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        self.session
+    }
+
+    /// Returns the process's instance number.
+    #[must_use]
+    pub fn instance(&self) -> Instance {
+        self.identity.instance()
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub fn config(&self) -> &ClusterConfig {
+        &self.config
+    }
+
+    /// Returns whom this node trusts.
+    #[must_use]
+    pub fn allowed(&self) -> &Allowed {
+        &self.allowed
+    }
+
+    /// Returns the links.
+    #[must_use]
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Returns membership.
+    #[must_use]
+    pub fn swim(&self) -> &Swim {
+        &self.swim
+    }
+
+    /// Returns the names.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Returns the router.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Says whether the node has left the cluster.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.phase == Phase::Left
+    }
+
+    /// Returns the parts, to be changed by a simulation that breaks a promise on purpose.
+    pub fn parts_mut(&mut self) -> Parts<'_> {
+        Parts {
+            links: &mut self.links,
+            swim: &mut self.swim,
+            registry: &mut self.registry,
+            router: &mut self.router,
+        }
+    }
+
+    /// Returns the sum of all parts' counters.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.links.counters().clone();
+        counters.merge(self.swim.counters());
+        counters.merge(self.registry.counters());
+        counters.merge(self.router.counters());
+        counters
+    }
+
+    /// Returns a reference to one of this node's endpoints, in its current session.
+    fn local_ref(&self, actor: ActorId) -> Ref {
+        Ref { node: self.id(), session: self.session(), actor }
+    }
+
+    /// Runs the timers of every part that has one due.
+    fn expire(&mut self, now: Instant) {
+        let mut rounds = 0;
+        while self.deadline() <= now {
+            if self.links.deadline() <= now {
+                self.tasks.push_back(Task::Links(crate::cluster::links::io::Input::Tick));
+            }
+            if self.swim.deadline() <= now {
+                self.tasks.push_back(Task::Swim(crate::cluster::swim::io::Input::Tick));
+            }
+            if self.registry.deadline() <= now {
+                self.tasks.push_back(Task::Registry(crate::cluster::registry::io::Input::Tick));
+            }
+            if self.router.deadline() <= now {
+                self.tasks.push_back(Task::Router(crate::cluster::router::io::Input::Tick));
+            }
+            self.settle(now);
+            rounds += 1;
+            assert!(rounds < TIMER_ROUNDS_MAX, "a timer that has acted moves on");
+        }
+    }
+
+    /// Carries out all tasks.
+    fn settle(&mut self, now: Instant) {
+        while let Some(task) = self.tasks.pop_front() {
+            self.carry_out(now, task);
+        }
+        self.sync_digests.clear();
+    }
+
+    /// Burns a session above `above`, unless this node has left that behind already (C27).
+    fn session_behind(&mut self, now: Instant, above: Session) {
+        match self.identity.behind(now, above) {
+            Ok(None) => {}
+            Ok(Some(session)) => {
+                let (offset, bytes) = session_slot(session, self.id());
+                self.outputs.push_back(Output::StoreSession { session, offset, bytes });
+            }
+            Err(reason) => self.stop(reason),
+        }
+    }
+
+    fn stop(&mut self, reason: StopReason) {
+        self.outputs.push_back(Output::Stop(reason));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -214,3 +214,6 @@ impl fmt::Debug for Entropy {
         f.write_str("…")
     }
 }
+
+#[cfg(test)]
+mod tests;

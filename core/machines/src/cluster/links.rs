@@ -286,6 +286,12 @@ impl Links {
         self.terms.node
     }
 
+    /// Returns the own public key.
+    #[must_use]
+    pub const fn public_key(&self) -> &[u8; 32] {
+        &self.terms.key.public
+    }
+
     /// Returns the limits.
     #[must_use]
     pub const fn config(&self) -> &LinksConfig {

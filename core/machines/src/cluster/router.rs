@@ -261,6 +261,7 @@ impl Router {
                     peer.lane.wrote(number);
                 }
             }
+            Input::NotQueued { to, number } => self.not_queued(to, number),
             Input::Member(event) => self.member(&event),
             Input::Renewed(session) => self.renewed(session),
             Input::Leave => self.leaving = true,
@@ -605,6 +606,14 @@ impl Router {
         let accepted = self.peers.get(&delivery.node);
         if accepted.is_some_and(|peer| (1..=peer.received).contains(&delivery.number)) {
             self.bounce(delivery.node, delivery.number, code);
+        }
+    }
+
+    /// The links had no room for a frame, or no link any more: it is not sent.
+    fn not_queued(&mut self, to: NodeId, number: u64) {
+        let item = self.peers.get_mut(&to).and_then(|peer| peer.lane.withdraw(number));
+        if let Some(item) = item {
+            self.resolve(item.what, Outcome::NotSent, false);
         }
     }
 
@@ -973,7 +982,8 @@ impl Router {
         } = &mut frame
         {
             let Some(ask) = self.asks.get(*request) else {
-                return peer.lane.withdraw(number);
+                peer.lane.withdraw(number);
+                return;
             };
             *wait_ms = left_ms(now, ask.until);
         }

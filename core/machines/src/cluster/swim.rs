@@ -46,10 +46,10 @@ use std::sync::Arc;
 
 use crate::choices::Choices;
 use crate::cluster::config::SwimConfig;
-use crate::cluster::counters::Counters;
+use crate::cluster::counters::{Counter, Counters, Labelled};
 use crate::cluster::identity::Allowed;
 use crate::cluster::ids::{Addr, Incarnation, Life, NodeId, Session};
-use crate::cluster::wire::{Body, Entry, Fact, MESSAGE_MAX, Message, Meta, State};
+use crate::cluster::wire::{Body, Entry, MESSAGE_MAX, Message, Meta, State};
 use crate::time::Instant;
 
 use arithmetic::Spans;
@@ -122,6 +122,10 @@ pub struct Snapshot {
 }
 
 /// The membership machine.
+#[expect(
+    clippy::derived_hash_with_manual_eq,
+    reason = "equality is equality of all that is hashed"
+)]
 #[derive(Clone, Debug, Hash)]
 pub struct Swim {
     timers: Timers,
@@ -188,6 +192,7 @@ impl Swim {
             owed: false,
             revoked: false,
             since: now,
+            forget: Instant::FAR,
             addr: Some(params.addr),
             meta: params.meta,
             accuser: params.node,
@@ -389,27 +394,32 @@ impl Swim {
         lane: Lane,
         body: Body,
     ) {
-        let mut entries = Vec::new();
-        let mut room = MESSAGE_MAX - body_bytes(&body);
+        let mut message = Message {
+            body,
+            entries: Vec::new(),
+        };
+        let mut room = MESSAGE_MAX - message.encoded_len();
+        let entries = &mut message.entries;
         let mut first = [None; 2];
         if self.special > 0
             && let Some(slot) = slot
         {
-            first = self.put_first(slot, &mut room, &mut entries);
+            first = self.put_first(slot, &mut room, entries);
         }
         if !self.queue.is_empty() {
             let sends = arithmetic::sends_max(self.config.retransmit, self.member_count());
             self.queue
-                .fill(now, &mut self.table, sends, first, room, &mut entries);
+                .fill(now, &mut self.table, sends, first, room, entries);
         }
         if !entries.is_empty() {
-            self.count_gossip(&entries);
+            let bytes: usize = entries.iter().map(Entry::encoded_len).sum();
+            self.counters.add(Counter::GossipBytes, bytes as u64);
         }
         self.outputs.push_back(Output::Send {
             to,
             addr,
             lane,
-            message: Message { body, entries },
+            message,
         });
     }
 
@@ -421,8 +431,9 @@ impl Swim {
         entries: &mut Vec<Entry>,
     ) -> [Option<u32>; 2] {
         let mut put = |row: &Row| {
-            *room -= row.fact_bytes();
-            entries.push(Entry::Fact(row.fact()));
+            let entry = Entry::Fact(row.fact());
+            *room -= entry.encoded_len();
+            entries.push(entry);
         };
         let row = self.table.row(slot);
         let accused = match row.state {
@@ -495,14 +506,7 @@ impl Swim {
         }
     }
 
-    fn count_gossip(&mut self, entries: &[Entry]) {
-        use crate::cluster::counters::Counter;
-        let bytes: usize = entries.iter().map(entry_bytes).sum();
-        self.counters.add(Counter::GossipBytes, bytes as u64);
-    }
-
     fn emit(&mut self, slot: u32, kind: MemberEventKind) {
-        use crate::cluster::counters::Labelled;
         self.counters
             .count_labelled(Labelled::MemberEvents, kind.number());
         let row = self.table.row(slot);
@@ -666,25 +670,6 @@ fn draw(choices: &mut Choices, site: &'static str, pool: &mut Vec<u32>, count: u
 /// An answer as an index: it is below a length.
 fn index(answer: u64) -> usize {
     usize::try_from(answer).expect("an answer is below the length it was asked for")
-}
-
-/// Bytes of a message without entries (C16).
-const fn body_bytes(body: &Body) -> usize {
-    match body {
-        Body::Ping { .. } | Body::Ack { .. } | Body::Nack { .. } => 8,
-        Body::PingReq { .. } => 52,
-        Body::Gossip => 4,
-    }
-}
-
-/// Bytes of an entry (C17).
-fn entry_bytes(entry: &Entry) -> usize {
-    match entry {
-        Entry::Fact(Fact::Alive { meta, .. }) => 46 + meta.as_bytes().len(),
-        Entry::Fact(Fact::Suspect { .. } | Fact::Dead { .. }) => 41,
-        Entry::Fact(Fact::Left { .. }) => 21,
-        Entry::Name(entry) => gossip::name_bytes(entry),
-    }
 }
 
 impl PartialEq for Swim {

@@ -9,6 +9,7 @@ mod frames;
 mod gossip;
 mod handshake;
 mod lanes;
+pub mod schema;
 mod sync;
 mod values;
 

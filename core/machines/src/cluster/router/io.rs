@@ -98,6 +98,13 @@ pub enum Input {
         /// Its number.
         number: u64,
     },
+    /// The links did not take a frame: it is NotSent.
+    NotQueued {
+        /// To whom.
+        to: NodeId,
+        /// Its number.
+        number: u64,
+    },
     /// A member event.
     Member(MemberEvent),
     /// The own session changed: old local references are stale (C27).

@@ -162,15 +162,13 @@ impl Lane {
         self.items.drain(..end).collect()
     }
 
-    /// Takes an item that will not be sent, since nobody waits for it any more.
-    pub(super) fn withdraw(&mut self, number: u64) {
-        let at = self.place(number).checked_sub(1);
-        if let Some(at) = at
-            && self.items.get(at).is_some_and(|item| item.number == number)
-            && let Some(item) = self.items.remove(at)
-        {
-            self.queued_bytes -= u64::from(item.bytes);
-        }
+    /// Takes an item that is not written, and will not be.
+    pub(super) fn withdraw(&mut self, number: u64) -> Option<Item> {
+        let at = self.place(number).checked_sub(1)?;
+        let hit = self.items.get(at)?.number == number && number > self.written;
+        let item = hit.then(|| self.items.remove(at))??;
+        self.queued_bytes -= u64::from(item.bytes);
+        Some(item)
     }
 
     /// Binds the lane to an instance that has seen, or used, all numbers below `first`. Returns

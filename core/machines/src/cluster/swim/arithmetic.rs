@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::cluster::config::SwimConfig;
-use crate::time::nanos;
+use crate::cluster::wire::State;
+use crate::time::{Instant, nanos};
 
 /// 1000·ln(c+1)/ln(k+1) for c confirmations out of k: how much of the longest wait they save (C48).
 const SAVED: [[u64; 4]; 4] = [
@@ -50,6 +51,25 @@ impl Spans {
             forget_after: nanos(config.forget_after),
             forget_left_after: nanos(config.forget_left_after),
             leave_timeout: nanos(config.leave_timeout),
+        }
+    }
+}
+
+impl Spans {
+    /// How long a row in this state is kept after it came to it (C60); 0 where age means nothing.
+    pub(super) const fn keep(&self, state: State) -> u64 {
+        match state {
+            State::Alive | State::Suspect => 0,
+            State::Dead => self.forget_after,
+            State::Left => self.forget_left_after,
+        }
+    }
+
+    /// When a row in this state, of this age, is forgotten.
+    pub(super) const fn forget_at(&self, now: Instant, state: State, age: u64) -> Instant {
+        match state {
+            State::Alive | State::Suspect => Instant::FAR,
+            State::Dead | State::Left => now.plus_nanos(self.keep(state).saturating_sub(age)),
         }
     }
 }

@@ -20,15 +20,15 @@ pub(super) struct Claim {
     pub(super) addr: Option<Addr>,
     pub(super) meta: Meta,
     pub(super) accuser: NodeId,
-    /// Since when it is so.
-    pub(super) since: Instant,
+    /// For how long it is so, in nanoseconds.
+    pub(super) age: u64,
     /// Whether a repeated suspicion is an independent one (C54).
     pub(super) confirms: bool,
 }
 
 impl Claim {
     /// A gossiped fact, or one of our own.
-    pub(super) fn of_fact(now: Instant, fact: &Fact) -> Self {
+    pub(super) fn of_fact(fact: &Fact) -> Self {
         let blank = |node, life, state, accuser| Self {
             node,
             life,
@@ -36,7 +36,7 @@ impl Claim {
             addr: None,
             meta: Meta::EMPTY,
             accuser,
-            since: now,
+            age: 0,
             confirms: true,
         };
         match *fact {
@@ -72,8 +72,7 @@ impl Claim {
     }
 
     /// A row of a sync: its sender is the accuser, and never confirms (C54).
-    pub(super) fn of_row(now: Instant, from: NodeId, row: &MemberRow) -> Self {
-        let age = u64::from(row.age_ms) * 1_000_000;
+    pub(super) fn of_row(from: NodeId, row: &MemberRow) -> Self {
         Self {
             node: row.node,
             life: row.life,
@@ -81,9 +80,14 @@ impl Claim {
             addr: row.addr,
             meta: row.meta,
             accuser: from,
-            since: Instant::from_nanos(now.as_nanos().saturating_sub(age)),
+            age: u64::from(row.age_ms) * 1_000_000,
             confirms: false,
         }
+    }
+
+    /// Since when it is so; the start of this node's time if it is older.
+    const fn since(&self, now: Instant) -> Instant {
+        Instant::from_nanos(now.as_nanos().saturating_sub(self.age))
     }
 
     /// Says whether any member could have said this: only Left has the last incarnation, and
@@ -119,7 +123,7 @@ impl MemberEventKind {
 impl Swim {
     /// Hears a gossiped fact from `from`.
     pub(super) fn hear(&mut self, now: Instant, from: NodeId, fact: &Fact) {
-        self.learn(now, from, &Claim::of_fact(now, fact));
+        self.learn(now, from, &Claim::of_fact(fact));
     }
 
     /// Applies a claim if C41–C43 say so.
@@ -157,7 +161,8 @@ impl Swim {
             state: State::Left,
             owed: false,
             revoked: false,
-            since: claim.since,
+            since: claim.since(now),
+            forget: self.spans.forget_at(now, claim.state, claim.age),
             addr: claim.addr,
             meta: claim.meta,
             accuser: claim.accuser,
@@ -200,7 +205,7 @@ impl Swim {
             self.set_state(slot, State::Dead);
             self.emit(slot, MemberEventKind::Dead(DeadCause::Restarted));
         }
-        let differs = self.take_claim(slot, claim);
+        let differs = self.take_claim(now, slot, claim);
         self.set_state(slot, claim.state);
         if claim.state == State::Suspect {
             self.begin_suspicion(now, slot, claim.accuser);
@@ -268,11 +273,13 @@ impl Swim {
     }
 
     /// Takes what a claim says but its state; true if address or words changed.
-    fn take_claim(&mut self, slot: u32, claim: &Claim) -> bool {
+    fn take_claim(&mut self, now: Instant, slot: u32, claim: &Claim) -> bool {
+        let forget = self.spans.forget_at(now, claim.state, claim.age);
         let row = self.table.row_mut(slot);
         let differs = claim.addr.is_some() && (row.addr != claim.addr || row.meta != claim.meta);
         row.life = claim.life;
-        row.since = claim.since;
+        row.since = claim.since(now);
+        row.forget = forget;
         row.accuser = claim.accuser;
         if claim.addr.is_some() {
             row.addr = claim.addr;

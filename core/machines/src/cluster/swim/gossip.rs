@@ -118,12 +118,14 @@ impl Queue {
             if room < ENTRY_MIN || misses >= MISSES_MAX {
                 break;
             }
-            let row = table.row(*slot);
             if but.contains(&Some(*slot)) {
                 taken.push(*slot);
-            } else if row.fact_bytes() <= room {
-                room -= row.fact_bytes();
-                entries.push(Entry::Fact(row.fact()));
+                continue;
+            }
+            let fact = table.row(*slot).fact();
+            if fact.encoded_len() <= room {
+                room -= fact.encoded_len();
+                entries.push(Entry::Fact(fact));
                 taken.push(*slot);
             } else {
                 misses += 1;
@@ -152,7 +154,7 @@ impl Queue {
         let mut misses = 0;
         let mut taken: Vec<NameKey> = Vec::new();
         for (key, held) in &self.names {
-            let bytes = name_bytes(&held.entry);
+            let bytes = held.entry.encoded_len();
             if bytes <= room {
                 room -= bytes;
                 taken.push(*key);
@@ -193,13 +195,4 @@ impl HeldName {
         entry.age_ms = entry.age_ms.saturating_add(now.age_ms(self.since));
         entry
     }
-}
-
-/// Bytes of a name entry on the wire (C17).
-pub(super) fn name_bytes(entry: &NameEntry) -> usize {
-    let fixed = match entry.actor {
-        Some(_) => 46,
-        None => 38,
-    };
-    fixed + entry.name.as_str().len()
 }

@@ -122,12 +122,12 @@ impl Swim {
     /// All rows but those that are not allowed here, oneself first.
     fn synced_rows(&self, now: Instant) -> Vec<MemberRow> {
         let mut rows = Vec::with_capacity(self.table.len());
-        rows.push(self.table.row(ME).synced(now));
+        rows.push(self.table.row(ME).synced(now, &self.spans));
         let others = self
             .table
             .iter()
             .filter(|row| row.node != self.me && !row.revoked);
-        rows.extend(others.map(|row| row.synced(now)));
+        rows.extend(others.map(|row| row.synced(now, &self.spans)));
         rows
     }
 
@@ -186,13 +186,9 @@ impl Swim {
     fn merge(&mut self, now: Instant, from: NodeId, rows: &[MemberRow]) {
         let before = self.counters.get(Counter::Refutations);
         for row in rows {
-            let claim = Claim::of_row(now, from, row);
-            let keep = match row.state {
-                State::Alive | State::Suspect => u64::MAX,
-                State::Dead => self.spans.forget_after,
-                State::Left => self.spans.forget_left_after,
-            };
-            if u64::from(row.age_ms) * 1_000_000 > keep {
+            let claim = Claim::of_row(from, row);
+            let gone = matches!(row.state, State::Dead | State::Left);
+            if gone && claim.age >= self.spans.keep(row.state) {
                 continue;
             }
             if row.state == State::Dead && self.notify_dead(now, &claim) {
@@ -379,6 +375,7 @@ impl Swim {
         let me = self.table.row_mut(ME);
         me.life.incarnation = Incarnation::LEFT;
         me.since = now;
+        me.forget = self.spans.forget_at(now, State::Left, 0);
         for timer in [Timer::Round, Timer::Sync, Timer::Reprobe, Timer::Join] {
             self.timers.clear(timer);
         }
@@ -410,17 +407,8 @@ impl Swim {
     /// Plans when a Dead or Left row is forgotten (C60).
     pub(super) fn plan_to_forget(&mut self, slot: u32) {
         if slot != ME {
-            let at = self.forget_at(slot);
+            let at = self.table.row(slot).forget;
             self.timers.advance(Timer::Forget, at);
-        }
-    }
-
-    fn forget_at(&self, slot: u32) -> Instant {
-        let row = self.table.row(slot);
-        match row.state {
-            State::Alive | State::Suspect => Instant::FAR,
-            State::Dead => row.since.plus_nanos(self.spans.forget_after),
-            State::Left => row.since.plus_nanos(self.spans.forget_left_after),
         }
     }
 
@@ -428,7 +416,7 @@ impl Swim {
         let slots: Vec<u32> = self.table.slots().to_vec();
         let mut next = Instant::FAR;
         for slot in slots {
-            let at = self.forget_at(slot);
+            let at = self.table.row(slot).forget;
             if slot == ME {
                 continue;
             } else if at <= now {
@@ -476,6 +464,7 @@ impl Swim {
         row.revoked = true;
         if row.is_member() {
             row.since = now;
+            row.forget = self.spans.forget_at(now, State::Dead, 0);
             self.set_state(slot, State::Dead);
             self.emit(slot, MemberEventKind::Dead(DeadCause::Revoked));
         }

@@ -6,6 +6,7 @@ use crate::cluster::ids::{Addr, Life, NodeId};
 use crate::cluster::wire::{Fact, MemberRow, Meta, State};
 use crate::time::Instant;
 
+use super::arithmetic::Spans;
 use super::suspicion::Suspicion;
 
 /// What C42 says a fact about a known member does.
@@ -93,6 +94,9 @@ pub(super) struct Row {
     /// Dead because its key was taken off the allowlist (C24).
     pub(super) revoked: bool,
     pub(super) since: Instant,
+    /// When a Dead or Left row is forgotten (C60). Its age is told from here, since it can be
+    /// older than this node's clock.
+    pub(super) forget: Instant,
     pub(super) addr: Option<Addr>,
     pub(super) meta: Meta,
     /// Who accused in the latest applied Suspect or Dead fact.
@@ -130,15 +134,6 @@ impl Row {
         }
     }
 
-    /// Bytes of [`Row::fact`] on the wire (C17).
-    pub(super) fn fact_bytes(&self) -> usize {
-        match self.state {
-            State::Alive => 46 + self.meta.as_bytes().len(),
-            State::Suspect | State::Dead => 41,
-            State::Left => 21,
-        }
-    }
-
     /// Says whether the node is a member: Alive or Suspect.
     pub(super) const fn is_member(&self) -> bool {
         match self.state {
@@ -148,16 +143,14 @@ impl Row {
     }
 
     /// The row as synced (C54).
-    pub(super) fn synced(&self, now: Instant) -> MemberRow {
-        let age_ms = match self.state {
-            State::Alive | State::Suspect => 0,
-            State::Dead | State::Left => now.age_ms(self.since),
-        };
+    pub(super) fn synced(&self, now: Instant, spans: &Spans) -> MemberRow {
+        let left = self.forget.nanos_since(now);
+        let age = spans.keep(self.state).saturating_sub(left) / 1_000_000;
         MemberRow {
             node: self.node,
             life: self.life,
             state: self.state,
-            age_ms,
+            age_ms: u32::try_from(age).unwrap_or(u32::MAX),
             addr: self.addr,
             meta: self.meta,
         }

@@ -350,3 +350,16 @@ fn a_frame_of_the_links_is_not_for_the_machines_above() {
     assert!(Frame::decode_body(FrameKind::Keepalive, &[]).is_err());
     assert!(AnyFrame::decode_body(FrameKind::Keepalive, &[0]).is_err());
 }
+
+#[test]
+fn a_message_without_entries_needs_no_memory_of_its_own() {
+    let ping = Message {
+        body: Body::Ping { seq: 42 },
+        entries: Vec::new(),
+    };
+    let mut out = Vec::with_capacity(ping.encoded_len());
+    let (buffer, room) = (out.as_ptr(), out.capacity());
+    ping.encode(&mut out);
+    assert_eq!((out.as_ptr(), out.capacity()), (buffer, room));
+    assert_eq!(Message::from_bytes(&out).unwrap().entries.capacity(), 0);
+}

@@ -1,0 +1,245 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::io::{Call, Reply};
+use super::*;
+use crate::cluster::config::Profile;
+use crate::cluster::handshake::Static;
+use crate::cluster::identity::StaticKey;
+use crate::cluster::ids::{Conn, Entropy};
+use crate::cluster::sealer::Key;
+use crate::cluster::wire::{Name, State};
+
+/// Nodes on a network without delay or loss.
+struct Net {
+    now: Instant,
+    nodes: Vec<Node>,
+    inputs: VecDeque<(usize, Input)>,
+    /// Either end of a stream → the other.
+    streams: BTreeMap<(usize, Conn), (usize, Conn)>,
+    accepted: u64,
+    drawn: u8,
+    replies: Vec<(usize, CallId, Reply)>,
+    delivered: Vec<(usize, Vec<u8>)>,
+    stored: Vec<(usize, Session)>,
+    calls: u64,
+}
+
+fn addr(node: usize) -> Addr {
+    let last = u8::try_from(node).unwrap() + 1;
+    Addr::new(IpAddr::from([10, 0, 0, last]), 7_400, 7_400).unwrap()
+}
+
+fn key(node: usize) -> Static {
+    let secret = [u8::try_from(node).unwrap() + 1; 32];
+    let public = StaticKey::from_secret(secret).public();
+    Static { secret: Key::new(secret), public }
+}
+
+fn params(node: usize, nodes: usize, session: u32) -> NodeParams {
+    let seeds = (0..nodes).filter(|other| *other != node);
+    NodeParams {
+        config: ClusterConfig::of(Profile::Lan, "demo"),
+        key: key(node),
+        session: Session(session),
+        instance: Instance(u64::from(session) * 100 + node as u64),
+        addr: addr(node),
+        meta: Meta::EMPTY,
+        allowed: Arc::new(Allowed::only((0..nodes).map(|node| key(node).public))),
+        seeds: seeds.map(|other| Seed { addr: addr(other), node: None }).collect(),
+        choices: Choices::new(7).scoped(node as u64),
+        suite: Suite::Noise,
+    }
+}
+
+impl Net {
+    fn new(nodes: usize) -> Self {
+        let start = |node| Node::new(Instant::START, params(node, nodes, 1));
+        let mut net = Self {
+            now: Instant::START,
+            nodes: (0..nodes).map(start).collect(),
+            inputs: VecDeque::new(),
+            streams: BTreeMap::new(),
+            accepted: 0,
+            drawn: 0,
+            replies: Vec::new(),
+            delivered: Vec::new(),
+            stored: Vec::new(),
+            calls: 0,
+        };
+        for node in 0..nodes {
+            net.drain(node);
+        }
+        net
+    }
+
+    fn entropy(&mut self) -> Entropy {
+        self.drawn += 1;
+        Entropy([self.drawn; 64])
+    }
+
+    fn run(&mut self, span: Duration) {
+        let until = self.now + span;
+        loop {
+            while let Some((node, input)) = self.inputs.pop_front() {
+                self.nodes[node].handle(self.now, input);
+                self.drain(node);
+            }
+            let due = (0..self.nodes.len()).min_by_key(|node| self.nodes[*node].deadline());
+            let due = due.unwrap();
+            if self.nodes[due].deadline() > until {
+                self.now = until;
+                return;
+            }
+            self.now = self.now.max(self.nodes[due].deadline());
+            self.nodes[due].handle(self.now, Input::Tick);
+            self.drain(due);
+        }
+    }
+
+    fn call(&mut self, node: usize, request: Call) -> Vec<Reply> {
+        self.calls += 1;
+        let call = CallId(self.calls);
+        self.inputs.push_back((node, Input::Call { call, request }));
+        self.run(Duration::from_secs(6));
+        let own = |(at, id, reply): &(usize, CallId, Reply)| {
+            (*at == node && *id == call).then(|| reply.clone())
+        };
+        self.replies.iter().filter_map(own).collect()
+    }
+
+    fn drain(&mut self, node: usize) {
+        while let Some(output) = self.nodes[node].poll() {
+            self.perform(node, output);
+        }
+    }
+
+    fn perform(&mut self, node: usize, output: Output) {
+        let at = |to: std::net::SocketAddr| (0..self.nodes.len()).find(|n| addr(*n).tcp() == to);
+        match output {
+            Output::Dial { conn, addr: to } => {
+                let to = at(to).unwrap();
+                let other = Conn(2 * self.accepted + 1);
+                self.accepted += 1;
+                self.streams.insert((node, conn), (to, other));
+                self.streams.insert((to, other), (node, conn));
+                let entropy = self.entropy();
+                let source = IpAddr::V6(addr(node).ip());
+                self.inputs.push_back((to, Input::Accepted { conn: other, source, entropy }));
+                let entropy = self.entropy();
+                self.inputs.push_back((node, Input::Connected { conn, entropy }));
+            }
+            Output::Write { conn, bytes } => {
+                let count = u32::try_from(bytes.len()).unwrap();
+                self.inputs.push_back((node, Input::Wrote { conn, count }));
+                if let Some((to, conn)) = self.streams.get(&(node, conn)).copied() {
+                    self.inputs.push_back((to, Input::Bytes { conn, bytes }));
+                }
+            }
+            Output::Close { conn } => {
+                if let Some((to, other)) = self.streams.remove(&(node, conn)) {
+                    self.streams.remove(&(to, other));
+                    self.inputs.push_back((to, Input::Closed { conn: other }));
+                }
+            }
+            Output::Draw { conn } => {
+                let entropy = self.entropy();
+                self.inputs.push_back((node, Input::Drawn { conn, entropy }));
+            }
+            Output::Datagram { to, bytes } => {
+                self.inputs.push_back((at(to).unwrap(), Input::Datagram(bytes)));
+            }
+            Output::StoreSession { session, .. } => {
+                self.stored.push((node, session));
+                self.inputs.push_back((node, Input::SessionStored(session)));
+            }
+            Output::Reply { call, reply } => self.replies.push((node, call, reply)),
+            Output::Deliver { payload, .. } => self.delivered.push((node, payload)),
+            Output::Event(_) => {}
+            Output::Stop(reason) => panic!("node {node} stopped: {reason:?}"),
+        }
+    }
+
+    fn states(&self, observer: usize) -> Vec<State> {
+        self.nodes[observer].swim().members().map(|member| member.state).collect()
+    }
+}
+
+#[test]
+fn three_nodes_join_and_link_with_each_other() {
+    let mut net = Net::new(3);
+    net.run(Duration::from_secs(20));
+    for node in 0..3 {
+        assert_eq!(net.states(node), [State::Alive; 3], "node {node}");
+        assert_eq!(net.nodes[node].links().up(), 2, "node {node}");
+        let status = net.nodes[node].status(net.now);
+        assert!(status.joined);
+        assert_eq!(status.members.iter().filter(|member| member.linked).count(), 2);
+    }
+}
+
+#[test]
+fn a_name_registered_on_one_node_is_found_on_another_and_a_message_gets_there() {
+    let mut net = Net::new(3);
+    net.run(Duration::from_secs(5));
+    let opened = net.call(0, Call::Open);
+    let [Reply::Opened(clock)] = opened[..] else { panic!("{opened:?}") };
+    let name = Name::new("clock").unwrap();
+    let register = Call::Register { name: name.clone(), actor: clock.actor, ttl: None, manual: false };
+    assert_eq!(net.call(0, register), [Reply::Registered(Ok(()))]);
+    assert_eq!(net.call(2, Call::Lookup(name.clone())), [Reply::Found(Some(clock))]);
+
+    let payload = b"what time is it".to_vec();
+    let send = Call::Send { from: ActorId::NODE, to: clock, tag: 1, payload, tracked: true };
+    let outcome = Reply::Outcome(crate::cluster::router::io::Outcome::Delivered);
+    assert_eq!(net.call(2, send), [Reply::Sent(Ok(1)), outcome]);
+    assert_eq!(net.delivered, [(0, b"what time is it".to_vec())]);
+
+    assert_eq!(net.call(0, Call::Close(clock.actor)), [Reply::Done]);
+    assert_eq!(net.call(2, Call::Lookup(name)), [Reply::Found(None)]);
+}
+
+#[test]
+fn a_node_that_leaves_is_left_and_not_dead() {
+    let mut net = Net::new(3);
+    net.run(Duration::from_secs(5));
+    let id = net.nodes[1].id();
+    assert_eq!(net.call(1, Call::Leave), [Reply::Left]);
+    assert!(net.nodes[1].has_left());
+    let state = net.nodes[0].swim().member(id).map(|member| member.state);
+    assert_eq!(state, Some(State::Left));
+    assert_eq!(net.nodes[0].links().up(), 1);
+}
+
+#[test]
+fn a_rolled_back_session_heals_by_itself() {
+    // C27: node 2 comes back in session 1, while the others know it in session 5.
+    let mut net = Net::new(3);
+    net.nodes[2] = Node::new(Instant::START, params(2, 3, 5));
+    net.drain(2);
+    net.run(Duration::from_secs(20));
+    for stream in net.streams.keys().filter(|(node, _)| *node == 2).copied().collect::<Vec<_>>() {
+        net.perform(2, Output::Close { conn: stream.1 });
+    }
+    net.nodes[2] = Node::new(net.now, params(2, 3, 1));
+    net.drain(2);
+    net.run(Duration::from_secs(40));
+    assert_eq!(net.stored, [(2, Session(6))]);
+    assert_eq!(net.nodes[2].session(), Session(6));
+    let id = net.nodes[2].id();
+    let held = net.nodes[0].swim().member(id).unwrap();
+    assert_eq!((held.life.session, held.state), (Session(6), State::Alive));
+}
+
+#[test]
+fn equal_histories_have_equal_digests() {
+    let mut first = Net::new(3);
+    let mut second = Net::new(3);
+    first.run(Duration::from_secs(10));
+    second.run(Duration::from_secs(10));
+    let digest = |net: &Net| net.nodes.iter().map(crate::digest::Digest::of).collect::<Vec<_>>();
+    assert_eq!(digest(&first), digest(&second));
+    second.run(Duration::from_secs(1));
+    assert_ne!(digest(&first), digest(&second));
+}

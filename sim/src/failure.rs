@@ -1,0 +1,167 @@
+//! Failure files: all that is needed to see a failure again (T40).
+
+use std::path::{Path, PathBuf};
+
+use machines::choices::Override;
+use serde::{Deserialize, Serialize};
+
+use crate::checker::Violation;
+use crate::lab::Case;
+use crate::scenario::file::File;
+use crate::scenario::{Wrong, placed, span};
+
+/// A failure as a file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// The version of the program that found it.
+    pub version: String,
+    /// How to see it again.
+    pub replay: String,
+    /// The property that was violated.
+    pub property: String,
+    /// When, in virtual time.
+    pub at: String,
+    /// How that showed.
+    pub evidence: String,
+    /// The hash of the run, in hexadecimal digits.
+    pub hash: String,
+    /// The seed.
+    pub seed: u64,
+    /// The saboteur that took part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saboteur: Option<String>,
+    /// The scenario, whole and resolved; its faults are the fault plan.
+    pub scenario: File,
+    /// Replaced answers.
+    #[serde(default, rename = "override", skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Replaced>,
+}
+
+/// One replaced answer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    /// The site.
+    pub site: String,
+    /// The entities in hexadecimal digits, the owner first; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub who: Option<[String; 3]>,
+    /// The question; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nth: Option<u32>,
+    /// The answer.
+    pub answer: u64,
+}
+
+impl Failure {
+    /// Describes how `case` violates a property.
+    #[must_use]
+    pub fn new(case: &Case, violation: &Violation, hash: u64, path: &Path) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            replay: format!("cargo sim replay {}", path.display()),
+            property: violation.property.to_owned(),
+            at: span::write(violation.at),
+            evidence: violation.evidence.clone(),
+            hash: format!("{hash:016x}"),
+            seed: case.seed,
+            saboteur: case.saboteur.clone(),
+            scenario: case.file.clone(),
+            overrides: case.overrides.iter().map(replaced).collect(),
+        }
+    }
+
+    /// Returns the run that failed.
+    ///
+    /// # Errors
+    ///
+    /// An entity that is no number.
+    pub fn case(&self) -> Result<Case, String> {
+        Ok(Case {
+            file: self.scenario.clone(),
+            seed: self.seed,
+            overrides: self
+                .overrides
+                .iter()
+                .map(replacing)
+                .collect::<Result<_, _>>()?,
+            saboteur: self.saboteur.clone(),
+        })
+    }
+
+    /// Reads a failure file.
+    ///
+    /// # Errors
+    ///
+    /// [`Wrong`]: where, and what.
+    pub fn read(path: &Path) -> Result<Self, Wrong> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| placed(&name, "", 0..0, format!("cannot be read: {error}")))?;
+        toml::from_str(&text).map_err(|error| {
+            let place = error.span().unwrap_or(0..0);
+            placed(
+                &name,
+                &text,
+                place,
+                error.message().trim().replace('\n', "; "),
+            )
+        })
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), String> {
+        let text = toml::to_string(self).map_err(|error| error.to_string())?;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        }
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+/// Returns where the failure of a seed is written.
+#[must_use]
+pub fn path_of(reports: &Path, scenario: &str, seed: u64) -> PathBuf {
+    reports
+        .join("failures")
+        .join(format!("{scenario}-{seed}.toml"))
+}
+
+/// Returns where the shrunk form of a failure file is written.
+#[must_use]
+pub fn shrunk_path(path: &Path) -> PathBuf {
+    let stem = path
+        .file_stem()
+        .map_or_else(String::new, |stem| stem.to_string_lossy().into());
+    path.with_file_name(format!("{stem}-min.toml"))
+}
+
+fn replaced(entry: &Override) -> Replaced {
+    Replaced {
+        site: entry.site.clone(),
+        who: entry.who.map(|who| who.map(|entity| format!("{entity:x}"))),
+        nth: entry.nth,
+        answer: entry.answer,
+    }
+}
+
+fn replacing(entry: &Replaced) -> Result<Override, String> {
+    let number = |text: &String| {
+        u64::from_str_radix(text, 16).map_err(|_| format!("{text:?} is no hexadecimal number"))
+    };
+    let who = match &entry.who {
+        None => None,
+        Some([a, b, c]) => Some([number(a)?, number(b)?, number(c)?]),
+    };
+    Ok(Override {
+        site: entry.site.clone(),
+        who,
+        nth: entry.nth,
+        answer: entry.answer,
+    })
+}

@@ -1,0 +1,100 @@
+use super::*;
+use crate::checker::{Checker, Known, Step};
+use crate::lab::Sabotage;
+use crate::ring::{Ring, RingKind};
+use crate::world::World;
+
+/// Sends every datagram of node 2 twice.
+#[derive(Clone)]
+struct Twice(bool);
+
+impl Saboteur<Ring> for Twice {
+    fn after(&mut self, _: &mut Ring, _: Instant, outputs: &mut Vec<Output>) {
+        if self.0 {
+            outputs.extend(outputs.clone());
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Ring>> {
+        Box::new(self.clone())
+    }
+}
+
+#[derive(Clone)]
+struct Once;
+
+impl Checker<Sabotaged<Ring>> for Once {
+    fn property(&self) -> &'static str {
+        "ONCE"
+    }
+
+    fn after_step(
+        &mut self,
+        world: &World<Sabotaged<Ring>>,
+        step: &Step<'_>,
+    ) -> Result<(), String> {
+        let seen = &world.guest(step.node).ok_or("no node")?.seen;
+        let repeated = seen
+            .iter()
+            .rev()
+            .skip(1)
+            .any(|number| Some(number) == seen.back());
+        if repeated {
+            Err("a datagram came twice".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Checker<Sabotaged<Ring>>> {
+        Box::new(self.clone())
+    }
+}
+
+fn lab() -> Lab<Sabotaged<Ring>> {
+    let inner = RingKind {
+        in_flight: 0,
+        period: 10_000_000,
+        streams: false,
+    };
+    let sabotage = |name, turn| Sabotage {
+        name,
+        about: "sends twice",
+        property: "ONCE",
+        scenario: "calm",
+        seeds: 3,
+        kind: Turned {
+            inner,
+            turn: Some(turn),
+        },
+        change: |_| {},
+    };
+    Lab {
+        known: Known::default().with("ONCE", |_| Box::new(Once)),
+        kind: Turned { inner, turn: None },
+        saboteurs: vec![
+            sabotage("twice", |birth| Box::new(Twice(birth.node == 2))),
+            sabotage("harmless", |_| Box::new(Twice(false))),
+        ],
+    }
+}
+
+fn calm() -> Vec<Scenario> {
+    let text = "name = \"calm\"\nabout = \"A ring.\"\nnodes = 3\nduration = \"2s\"\n";
+    vec![Scenario::parse("calm.toml", text).unwrap()]
+}
+
+#[test]
+fn a_saboteur_is_found_and_a_harmless_one_is_not() {
+    let found = hunt(&lab(), "twice", &calm()).unwrap();
+    assert_eq!(found.seeds, Some(1));
+    assert!(found.virtual_ns < 100_000_000, "{found:?}");
+    assert_eq!(hunt(&lab(), "harmless", &calm()).unwrap().seeds, None);
+}
+
+#[test]
+fn without_a_saboteur_the_property_holds() {
+    let scenario = &calm()[0];
+    let ran = lab().run(scenario, 0, Keep::default()).unwrap();
+    assert_eq!(ran.outcome.ended, Ended::Passed);
+}

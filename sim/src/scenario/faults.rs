@@ -1,0 +1,414 @@
+//! Entries of a fault plan, understood: which keys fit which kind, who is struck, and when (T20).
+
+use machines::Choices;
+use toml::Spanned;
+
+use super::file::{Fault, File, Word};
+use super::{At, span};
+use crate::plan::{Act, Change, DiskFault, Links, Planned};
+
+/// The kinds, and the keys that each has beside `kind`, `at`, `for`, `times` and `every`.
+pub(super) const KINDS: [(&str, &[&str]); 29] = [
+    ("partition", &["groups", "direction"]),
+    ("cut", LINKS),
+    ("loss", &["share", "links", "groups", "nodes", "direction"]),
+    (
+        "duplicate",
+        &["share", "links", "groups", "nodes", "direction"],
+    ),
+    (
+        "reorder",
+        &["share", "by", "links", "groups", "nodes", "direction"],
+    ),
+    (
+        "corrupt",
+        &["share", "links", "groups", "nodes", "direction"],
+    ),
+    (
+        "tamper",
+        &["share", "links", "groups", "nodes", "direction"],
+    ),
+    ("delay", &["delay", "links", "groups", "nodes", "direction"]),
+    (
+        "bandwidth",
+        &["rate", "queue", "links", "groups", "nodes", "direction"],
+    ),
+    ("mtu", &["bytes", "links", "groups", "nodes", "direction"]),
+    ("fragment", LINKS),
+    ("reset", LINKS),
+    ("kill", &["nodes", "power", "stagger"]),
+    ("wipe", &["nodes", "power", "stagger"]),
+    ("pause", NODES),
+    ("slow", &["nodes", "stagger", "cost"]),
+    ("leave", NODES),
+    ("move", NODES),
+    ("revoke", NODES),
+    ("forge", &["gap"]),
+    ("jump", &["nodes", "stagger", "by"]),
+    ("drift", &["nodes", "stagger", "ppm"]),
+    ("torn", NODES),
+    ("lost-sync", NODES),
+    ("misdirected", NODES),
+    ("rot", NODES),
+    ("read-error", NODES),
+    ("full", NODES),
+    ("stall", NODES),
+];
+
+const LINKS: &[&str] = &["links", "groups", "nodes", "direction"];
+const NODES: &[&str] = &["nodes", "stagger"];
+/// Kinds that can leave a node unable to start: a scenario must say that it expects it (T22).
+const BEYOND: [&str; 2] = ["rot", "misdirected"];
+
+/// Compiles the plan of `file`. Entries that say "any" are fixed to what was drawn.
+pub(super) fn compile(
+    file: &mut File,
+    nodes: u32,
+    quiet_at: u64,
+    choices: &mut Choices,
+) -> Result<Vec<Planned>, At> {
+    let expects = !file.expect.is_empty();
+    let mut plan = Vec::new();
+    for (entry, fault) in (0..).zip(&mut file.fault) {
+        fix_nodes(fault, entry, nodes, choices)?;
+        let compiler = Compiler {
+            fault,
+            nodes,
+            quiet_at,
+            expects,
+        };
+        compiler.compile(&mut plan)?;
+    }
+    plan.sort_by_key(|planned| planned.at);
+    let links = |planned: &&Planned| matches!(planned.act, Act::Links(..));
+    let moments = plan.iter().filter(links).map(|planned| planned.at);
+    for at in moments.collect::<Vec<_>>() {
+        let holds =
+            |planned: &&Planned| planned.at <= at && planned.until.is_none_or(|until| until > at);
+        if plan.iter().filter(links).filter(holds).count() > 128 {
+            return Err((
+                file.name.span(),
+                "more than 128 network faults at once".into(),
+            ));
+        }
+    }
+    Ok(plan)
+}
+
+/// Replaces `nodes = "any"` by one node, drawn at a site of its own (T14).
+fn fix_nodes(fault: &mut Fault, entry: u64, nodes: u32, choices: &mut Choices) -> Result<(), At> {
+    let Some(named) = &mut fault.nodes else {
+        return Ok(());
+    };
+    if named.get_ref().as_str() == Some("any") {
+        let node = choices.choose("plan.node", [entry, 0], u64::from(nodes));
+        let node = i64::try_from(node).expect("a node fits");
+        let list = toml::Value::Array(vec![toml::Value::Integer(node)]);
+        *named = Spanned::new(named.span(), list);
+    }
+    Ok(())
+}
+
+struct Compiler<'a> {
+    fault: &'a Fault,
+    nodes: u32,
+    quiet_at: u64,
+    expects: bool,
+}
+
+impl Compiler<'_> {
+    fn compile(&self, plan: &mut Vec<Planned>) -> Result<(), At> {
+        self.check_keys()?;
+        let at = self.time(&self.fault.at)?;
+        let lasts = self
+            .fault
+            .lasts
+            .as_ref()
+            .map(|lasts| self.time(lasts))
+            .transpose()?;
+        let every = self
+            .fault
+            .every
+            .as_ref()
+            .map_or(Ok(0), |every| self.time(every))?;
+        let times = self
+            .fault
+            .times
+            .as_ref()
+            .map_or(1, |times| *times.get_ref());
+        if times == 0 || (times > 1 && every == 0) {
+            let place = self.fault.times.as_ref().map_or(0..0, Spanned::span);
+            return Err((place, "times must be at least 1, and needs every".into()));
+        }
+        let stagger = self
+            .fault
+            .stagger
+            .as_ref()
+            .map_or(Ok(0), |step| self.time(step))?;
+        for round in 0..u64::from(times) {
+            for (turn, act) in (0..).zip(self.acts()?) {
+                let at = at + round * every + turn * stagger;
+                plan.push(self.planned(at, lasts, act)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn planned(&self, at: u64, lasts: Option<u64>, act: Act) -> Result<Planned, At> {
+        let end = at.saturating_add(lasts.unwrap_or(0));
+        if at >= self.quiet_at || end > self.quiet_at {
+            let what = format!(
+                "ends at {}, but every fault must be over when the quiet period begins at {}",
+                span::write(end),
+                span::write(self.quiet_at)
+            );
+            return Err((self.fault.at.0.span(), what));
+        }
+        let heals = match act {
+            Act::Links(..) | Act::Pause(_) | Act::Slow(..) | Act::Disk(..) | Act::Drift(..) => true,
+            Act::Forge(_) => true,
+            Act::Kill { .. } | Act::Leave(_) | Act::Revoke(_) => false,
+            Act::Reset(_) | Act::Jump(..) | Act::Move(_) => false,
+        };
+        let until = lasts
+            .map(|_| end)
+            .or_else(|| heals.then_some(self.quiet_at));
+        Ok(Planned { at, until, act })
+    }
+
+    fn check_keys(&self) -> Result<(), At> {
+        let fault = self.fault;
+        let kind = fault.kind.text();
+        let Some((_, keys)) = KINDS.iter().find(|(name, _)| *name == kind) else {
+            let kinds: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+            let what = format!("no such kind of fault; there are {}", kinds.join(", "));
+            return Err((fault.kind.0.span(), what));
+        };
+        if BEYOND.contains(&kind) && !self.expects {
+            let what = format!(
+                "{kind} goes beyond what a node survives (T22): say what you expect, such as \
+                 expect = [\"session-corrupt\"]"
+            );
+            return Err((fault.kind.0.span(), what));
+        }
+        let word = |word: &Option<Word>| word.as_ref().map(|word| word.0.span());
+        let given = [
+            ("stagger", word(&fault.stagger)),
+            ("nodes", fault.nodes.as_ref().map(Spanned::span)),
+            ("links", fault.links.as_ref().map(Spanned::span)),
+            ("groups", fault.groups.as_ref().map(Spanned::span)),
+            ("direction", word(&fault.direction)),
+            ("share", fault.share.as_ref().map(Spanned::span)),
+            ("delay", word(&fault.delay)),
+            ("by", word(&fault.by)),
+            ("ppm", fault.ppm.as_ref().map(Spanned::span)),
+            ("cost", word(&fault.cost)),
+            ("rate", fault.rate.as_ref().map(Spanned::span)),
+            ("queue", fault.queue.as_ref().map(Spanned::span)),
+            ("bytes", fault.bytes.as_ref().map(Spanned::span)),
+            ("gap", word(&fault.gap)),
+            ("power", fault.power.as_ref().map(Spanned::span)),
+        ];
+        for (key, place) in given {
+            if let Some(place) = place
+                && !keys.contains(&key)
+            {
+                let what = format!("{kind} has no {key}; it has {}", keys.join(", "));
+                return Err((place, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn acts(&self) -> Result<Vec<Act>, At> {
+        let each = |make: &dyn Fn(u32) -> Act| -> Result<Vec<Act>, At> {
+            Ok(self.named_nodes()?.into_iter().map(make).collect())
+        };
+        let power = self
+            .fault
+            .power
+            .as_ref()
+            .is_some_and(|power| *power.get_ref());
+        let disk = |fault| each(&move |node| Act::Disk(node, fault));
+        match self.fault.kind.text() {
+            "kill" => each(&|node| Act::Kill {
+                node,
+                power,
+                wipe: false,
+            }),
+            "wipe" => each(&|node| Act::Kill {
+                node,
+                power,
+                wipe: true,
+            }),
+            "pause" => each(&Act::Pause),
+            "slow" => {
+                let cost = self.time(self.word("cost", &self.fault.cost)?)?;
+                each(&|node| Act::Slow(node, cost))
+            }
+            "leave" => each(&Act::Leave),
+            "move" => each(&Act::Move),
+            "revoke" => each(&Act::Revoke),
+            "forge" => {
+                let gap = self.time(self.word("gap", &self.fault.gap)?)?;
+                Ok(vec![Act::Forge(gap.max(1_000))])
+            }
+            "jump" => {
+                let word = self.word("by", &self.fault.by)?;
+                let by = span::signed(word.text()).map_err(|why| (word.0.span(), why))?;
+                each(&|node| Act::Jump(node, by))
+            }
+            "drift" => {
+                let ppm = self.drift()?;
+                each(&|node| Act::Drift(node, ppm))
+            }
+            "torn" => disk(DiskFault::Torn),
+            "lost-sync" => disk(DiskFault::LostSync),
+            "misdirected" => disk(DiskFault::Misdirected),
+            "rot" => disk(DiskFault::Rot),
+            "read-error" => disk(DiskFault::ReadError),
+            "full" => disk(DiskFault::Full),
+            "stall" => disk(DiskFault::Stall),
+            "reset" => Ok(vec![Act::Reset(self.links()?)]),
+            _ => Ok(vec![Act::Links(self.links()?, self.change()?)]),
+        }
+    }
+
+    fn change(&self) -> Result<Change, At> {
+        let fault = self.fault;
+        Ok(match fault.kind.text() {
+            "loss" => Change::Loss(self.share()?),
+            "duplicate" => Change::Duplicate(self.share()?),
+            "reorder" => {
+                let by = fault
+                    .by
+                    .as_ref()
+                    .map_or(Ok(100_000_000), |by| self.time(by))?;
+                Change::Reorder(self.share()?, by)
+            }
+            "corrupt" => Change::Corrupt(self.share()?),
+            "tamper" => Change::Tamper(self.share()?),
+            "delay" => {
+                let word = self.word("delay", &fault.delay)?;
+                let (min, more) = span::range(word.text()).map_err(|why| (word.0.span(), why))?;
+                Change::Delay(min, more)
+            }
+            "bandwidth" => {
+                let rate = fault.rate.as_ref().ok_or_else(|| self.needs("rate"))?;
+                let queue = fault
+                    .queue
+                    .as_ref()
+                    .map_or(65_536, |queue| *queue.get_ref());
+                if *rate.get_ref() == 0 {
+                    return Err((rate.span(), "must be at least 1 byte a second".into()));
+                }
+                Change::Bandwidth(*rate.get_ref(), queue)
+            }
+            "mtu" => {
+                let bytes = fault.bytes.as_ref().ok_or_else(|| self.needs("bytes"))?;
+                Change::Mtu(*bytes.get_ref())
+            }
+            "fragment" => Change::Fragment,
+            _ => Change::Cut,
+        })
+    }
+
+    fn links(&self) -> Result<Links, At> {
+        let forward_only = match &self.fault.direction {
+            None => false,
+            Some(word) => match word.text() {
+                "both" => false,
+                "forward" => true,
+                _ => return Err((word.0.span(), "must be \"both\" or \"forward\"".into())),
+            },
+        };
+        if let Some(groups) = &self.fault.groups {
+            for node in groups.get_ref().iter().flatten() {
+                self.exists(i64::from(*node), groups.span())?;
+            }
+            return Ok(Links::Across {
+                groups: groups.get_ref().clone(),
+                forward_only,
+            });
+        }
+        if let Some(links) = &self.fault.links {
+            let mut pairs = Vec::new();
+            for [from, to] in links.get_ref() {
+                self.exists(i64::from(*from), links.span())?;
+                self.exists(i64::from(*to), links.span())?;
+                pairs.push((*from, *to));
+                if !forward_only {
+                    pairs.push((*to, *from));
+                }
+            }
+            return Ok(Links::Pairs(pairs));
+        }
+        if self.fault.kind.text() == "partition" {
+            return Err(self.needs("groups"));
+        }
+        match &self.fault.nodes {
+            None => Ok(Links::All),
+            Some(_) => Ok(Links::Touching(self.named_nodes()?)),
+        }
+    }
+
+    fn named_nodes(&self) -> Result<Vec<u32>, At> {
+        let named = self
+            .fault
+            .nodes
+            .as_ref()
+            .ok_or_else(|| self.needs("nodes"))?;
+        let wrong = || {
+            (
+                named.span(),
+                "must be \"all\", \"any\" or a list of nodes".to_owned(),
+            )
+        };
+        if named.get_ref().as_str() == Some("all") {
+            return Ok((0..self.nodes).collect());
+        }
+        let list = named.get_ref().as_array().ok_or_else(wrong)?;
+        let node =
+            |value: &toml::Value| self.exists(value.as_integer().ok_or_else(wrong)?, named.span());
+        list.iter().map(node).collect()
+    }
+
+    fn exists(&self, node: i64, place: std::ops::Range<usize>) -> Result<u32, At> {
+        let known = u32::try_from(node).ok().filter(|node| *node < self.nodes);
+        let last = self.nodes - 1;
+        let what = || format!("there is no node {node}; there are 0 to {last}");
+        known.ok_or_else(|| (place, what()))
+    }
+
+    fn share(&self) -> Result<u32, At> {
+        let share = self
+            .fault
+            .share
+            .as_ref()
+            .ok_or_else(|| self.needs("share"))?;
+        span::share(*share.get_ref()).map_err(|why| (share.span(), why))
+    }
+
+    fn drift(&self) -> Result<i32, At> {
+        let ppm = self.fault.ppm.as_ref().ok_or_else(|| self.needs("ppm"))?;
+        if ppm.get_ref().abs() > 10_000 {
+            return Err((ppm.span(), "must be -10000 to 10000: one percent".into()));
+        }
+        Ok(*ppm.get_ref())
+    }
+
+    fn word<'w>(&self, key: &str, word: &'w Option<Word>) -> Result<&'w Word, At> {
+        word.as_ref().ok_or_else(|| self.needs(key))
+    }
+
+    fn needs(&self, key: &str) -> At {
+        (
+            self.fault.kind.0.span(),
+            format!("{} needs {key}", self.fault.kind.text()),
+        )
+    }
+
+    fn time(&self, word: &Word) -> Result<u64, At> {
+        span::span(word.text()).map_err(|why| (word.0.span(), why))
+    }
+}

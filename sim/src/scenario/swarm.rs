@@ -1,0 +1,195 @@
+//! Swarms: from the seed a random subset of fault kinds, each with a random strength (T21, T24).
+//!
+//! # Source
+//!
+//! Groce et al., *Swarm testing*, ISSTA 2012.
+
+use machines::Choices;
+use toml::Spanned;
+
+use super::faults::KINDS;
+use super::file::{Fault, File, Swarm, Word};
+use super::{At, span, timed};
+
+/// What is drawn from if a swarm names no kinds: what survivors bear (T22).
+const BORNE: [&str; 22] = [
+    "partition",
+    "cut",
+    "loss",
+    "duplicate",
+    "reorder",
+    "corrupt",
+    "tamper",
+    "delay",
+    "bandwidth",
+    "fragment",
+    "reset",
+    "kill",
+    "wipe",
+    "pause",
+    "slow",
+    "move",
+    "jump",
+    "drift",
+    "lost-sync",
+    "full",
+    "stall",
+    "forge",
+];
+
+const MS: u64 = 1_000_000;
+
+/// Draws what `swarm` asks for into `file`. Every answer 0 leaves something out.
+pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Result<(), At> {
+    if let Some(range) = &swarm.nodes {
+        let [least, most] = *range.get_ref();
+        if least == 0 || least > most {
+            return Err((range.span(), "must be [least, most], at least 1".into()));
+        }
+        let more = choices.choose("swarm.nodes", [0, 0], u64::from(most - least) + 1);
+        let more = u32::try_from(more).expect("within the range");
+        file.nodes = Spanned::new(file.nodes.span(), least + more);
+    }
+    if swarm.knobs {
+        file.config.get_or_insert_default().draw(choices);
+    }
+    let kinds = match &swarm.kinds {
+        None => BORNE.iter().map(|kind| (*kind).to_owned()).collect(),
+        Some(kinds) => checked_kinds(kinds)?,
+    };
+    let most = swarm.most.as_ref().map_or(3, |most| *most.get_ref());
+    let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;
+    let quiet_at = timed(&file.duration)?.saturating_sub(quiet);
+    let mut drawer = Drawer {
+        nodes: *file.nodes.get_ref(),
+        quiet_at,
+        choices,
+        asked: 0,
+    };
+    for (place, kind) in (0..).zip(&kinds) {
+        let on = drawer.choices.choose("swarm.kind", [place, 0], 2) == 1;
+        let count = drawer
+            .choices
+            .choose("swarm.count", [place, 0], most.max(1))
+            + 1;
+        for turn in 0..if on { count } else { 0 } {
+            drawer.asked = (place << 16) | (turn << 8);
+            file.fault.push(drawer.fault(kind));
+        }
+    }
+    Ok(())
+}
+
+fn checked_kinds(kinds: &[Spanned<String>]) -> Result<Vec<String>, At> {
+    for kind in kinds {
+        if !KINDS.iter().any(|(name, _)| name == kind.get_ref()) {
+            let what = format!("no such kind of fault; there are {}", BORNE.join(", "));
+            return Err((kind.span(), what));
+        }
+    }
+    Ok(kinds.iter().map(|kind| kind.get_ref().clone()).collect())
+}
+
+struct Drawer<'a> {
+    nodes: u32,
+    quiet_at: u64,
+    choices: &'a mut Choices,
+    /// Which question of which entry comes next.
+    asked: u64,
+}
+
+impl Drawer<'_> {
+    fn fault(&mut self, kind: &str) -> Fault {
+        // Faults begin in the first three quarters, and are over when the quiet period begins.
+        let at = self.quiet_at / 20 + self.number(self.quiet_at * 3 / 4);
+        let room = self.quiet_at.saturating_sub(at).max(1);
+        let lasts = MS * 100 + self.number(room / 2);
+        let lasts = lasts.min(room).min(120_000 * MS);
+        let mut fault = Fault {
+            kind: Word::new(kind),
+            at: Word::new(&span::write(at)),
+            ..Fault::default()
+        };
+        let instant = matches!(kind, "reset" | "move" | "jump");
+        fault.lasts = (!instant).then(|| Word::new(&span::write(lasts)));
+        self.strength(kind, &mut fault);
+        fault
+    }
+
+    fn strength(&mut self, kind: &str, fault: &mut Fault) {
+        match kind {
+            "partition" => fault.groups = Some(unplaced(self.groups())),
+            "cut" | "reset" | "fragment" => fault.links = Some(unplaced(vec![self.link()])),
+            "loss" => self.share(fault, 40),
+            "duplicate" | "reorder" => self.share(fault, 60),
+            "corrupt" => self.share(fault, 20),
+            "tamper" => self.share(fault, 2),
+            "delay" => {
+                let most = MS + self.number(300 * MS);
+                fault.delay = Some(Word::new(&format!(
+                    "{}..{}",
+                    span::write(MS),
+                    span::write(most)
+                )));
+            }
+            "bandwidth" => fault.rate = Some(unplaced(20_000 + self.number(1_000_000))),
+            "mtu" => fault.bytes = Some(unplaced(1_200)),
+            "forge" => fault.gap = Some(Word::new(&span::write(MS + self.number(200 * MS)))),
+            _ => self.node_strength(kind, fault),
+        }
+        if matches!(kind, "cut") && self.number(2) == 1 {
+            fault.direction = Some(Word::new("forward"));
+        }
+    }
+
+    fn node_strength(&mut self, kind: &str, fault: &mut Fault) {
+        let node = i64::try_from(self.number(u64::from(self.nodes))).expect("a node fits");
+        fault.nodes = Some(unplaced(toml::Value::Array(vec![toml::Value::Integer(
+            node,
+        )])));
+        match kind {
+            "kill" | "wipe" => fault.power = Some(unplaced(self.number(2) == 1)),
+            "slow" => fault.cost = Some(Word::new(&span::write(MS / 10 + self.number(20 * MS)))),
+            "drift" => {
+                let ppm = i32::try_from(self.number(20_001)).expect("small") - 10_000;
+                fault.ppm = Some(unplaced(ppm));
+            }
+            "jump" => {
+                let by = span::write(MS + self.number(5_000 * MS));
+                let sign = if self.number(2) == 1 { "-" } else { "" };
+                fault.by = Some(Word::new(&format!("{sign}{by}")));
+            }
+            _ => {}
+        }
+    }
+
+    fn share(&mut self, fault: &mut Fault, percent_max: u64) {
+        let percent = u32::try_from(1 + self.number(percent_max)).expect("a percentage");
+        fault.share = Some(unplaced(f64::from(percent) / 100.0));
+    }
+
+    fn groups(&mut self) -> Vec<Vec<u32>> {
+        let mut groups = vec![Vec::new(), Vec::new()];
+        for node in 0..self.nodes {
+            groups[usize::from(self.number(2) == 1)].push(node);
+        }
+        groups
+    }
+
+    fn link(&mut self) -> [u32; 2] {
+        let from = u32::try_from(self.number(u64::from(self.nodes))).expect("a node");
+        let other = u32::try_from(self.number(u64::from(self.nodes.max(2) - 1))).expect("a node");
+        [from, (from + 1 + other) % self.nodes]
+    }
+
+    /// Draws below `bound`, at a site of its own (T14).
+    fn number(&mut self, bound: u64) -> u64 {
+        self.asked += 1;
+        self.choices
+            .choose("swarm.strength", [self.asked, 0], bound.max(1))
+    }
+}
+
+fn unplaced<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}

@@ -1,0 +1,177 @@
+use super::*;
+
+const GOOD: &str = r#"
+name = "good"
+about = "Shows that the tests of the reader begin with something right."
+nodes = 5
+duration = "5m"
+quiet = "2m"
+
+[network]
+delay = "1ms..20ms"
+loss = 0.01
+
+[[fault]]
+kind = "partition"
+at = "60s"
+for = "60s"
+groups = [[0, 1], [2, 3, 4]]
+
+[[fault]]
+kind = "kill"
+at = "10s"
+for = "5s"
+nodes = [0, 1]
+stagger = "1s"
+times = 2
+every = "20s"
+"#;
+
+fn refused(from: &str, to: &str) -> Wrong {
+    assert!(GOOD.contains(from), "the test must change something");
+    Scenario::parse("s.toml", &GOOD.replace(from, to)).expect_err("must be refused")
+}
+
+#[test]
+fn a_right_scenario_becomes_a_plan_in_order_of_time() {
+    let resolved = Scenario::parse("s.toml", GOOD).unwrap().resolve(1).unwrap();
+    let at: Vec<u64> = resolved
+        .plan
+        .iter()
+        .map(|planned| planned.at / 1_000_000_000)
+        .collect();
+    assert_eq!(at, [10, 11, 30, 31, 60]);
+    assert_eq!(resolved.plan[4].until, Some(120_000_000_000));
+}
+
+#[test]
+fn mistakes_are_refused_with_their_place_and_what_would_be_right() {
+    let cases = [
+        ("quiet", "qiet", "6:1", "unknown field"),
+        ("nodes = 5", "nodes = \"five\"", "4:9", "invalid type"),
+        ("loss = 0.01", "loss = 1.5", "10:8", "between 0 and 1"),
+        (
+            "[2, 3, 4]",
+            "[2, 3, 9]",
+            "16:10",
+            "no node 9; there are 0 to 4",
+        ),
+        ("\"60s\"\nfor", "\"60\"\nfor", "14:6", "no span of time"),
+        (
+            "\"partition\"",
+            "\"particion\"",
+            "13:8",
+            "there are partition",
+        ),
+        (
+            "groups =",
+            "share = 0.5\ngroups =",
+            "16:9",
+            "partition has no share",
+        ),
+        (
+            "stagger = \"1s\"",
+            "share = 0.5",
+            "23:9",
+            "kill has no share",
+        ),
+        (
+            "at = \"60s\"",
+            "at = \"170s\"",
+            "14:6",
+            "quiet period begins at 3m",
+        ),
+        (
+            "quiet = \"2m\"",
+            "quiet = \"9m\"",
+            "6:9",
+            "shorter than duration",
+        ),
+        ("nodes = [0, 1]", "nodes = \"some\"", "22:9", "\"all\""),
+        ("\"kill\"", "\"rot\"", "19:8", "beyond what a node survives"),
+        (
+            "[network]",
+            "[config]\nprobe_timeout = \"2s\"\n[network]",
+            "9:17",
+            "0.55 period",
+        ),
+    ];
+    for (from, to, place, what) in cases {
+        let wrong = refused(from, to).to_string();
+        assert!(
+            wrong.starts_with(&format!("s.toml:{place}: ")),
+            "{wrong} should be at {place}"
+        );
+        assert!(wrong.contains(what), "{wrong} should say {what}");
+    }
+}
+
+#[test]
+fn the_template_is_right_and_bears_its_name() {
+    let scenario = Scenario::parse("t.toml", &template("my-own")).unwrap();
+    assert_eq!(scenario.name(), "my-own");
+}
+
+#[test]
+fn every_kind_of_fault_can_be_written() {
+    let more = [
+        ("share", "share = 0.5\n"),
+        ("delay", "delay = \"1ms..5ms\"\n"),
+        ("rate", "rate = 1000\n"),
+        ("bytes", "bytes = 500\n"),
+        ("groups", "groups = [[0], [1]]\n"),
+        ("gap", "gap = \"1s\"\n"),
+        ("cost", "cost = \"1ms\"\n"),
+        ("ppm", "ppm = -5\n"),
+        ("by", "by = \"1s\"\n"),
+    ];
+    for (kind, keys) in faults::KINDS {
+        let mut text = format!(
+            "expect = [\"session-corrupt\"]\n{GOOD}\n[[fault]]\nkind = \"{kind}\"\nat = \"5s\"\n"
+        );
+        for (_, line) in more.iter().filter(|(key, _)| keys.contains(key)) {
+            text.push_str(line);
+        }
+        if keys.contains(&"nodes") && !keys.contains(&"links") {
+            text.push_str("nodes = \"any\"\n");
+        }
+        let scenario = Scenario::parse("k.toml", &text).map_err(|wrong| wrong.to_string());
+        let resolved = scenario.unwrap().resolve(3).unwrap();
+        assert_eq!(resolved.plan.len(), 6, "{kind}");
+    }
+}
+
+fn swarm() -> Scenario {
+    let text = GOOD.split("[[fault]]").next().unwrap().to_owned();
+    Scenario::parse(
+        "w.toml",
+        &format!("{text}\n[swarm]\nknobs = true\nnodes = [3, 7]\n"),
+    )
+    .unwrap()
+}
+
+#[test]
+fn no_two_seeds_of_a_swarm_test_the_same_mix() {
+    let swarm = swarm();
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let resolved = swarm.resolve(seed).map_err(|(_, why)| why).unwrap();
+        seen.insert(toml::to_string(&resolved.file).unwrap());
+    }
+    assert_eq!(seen.len(), 200);
+}
+
+#[test]
+fn a_resolved_swarm_reads_back_as_the_same_plan() {
+    for seed in 0..50 {
+        let resolved = swarm().resolve(seed).unwrap();
+        let text = toml::to_string(&resolved.file).unwrap();
+        let again = Scenario::parse("f.toml", &text)
+            .unwrap()
+            .resolve(seed)
+            .unwrap();
+        assert_eq!(again.plan, resolved.plan);
+        assert_eq!(again.config, resolved.config);
+        assert_eq!(again.nodes, resolved.nodes);
+    }
+}
