@@ -1,1 +1,36 @@
-//! The production world of a node: tokio, sockets, files, configuration; the lockstep binary.
+//! The production world of a node: tokio, sockets, files, configuration; the `lockstep` binary.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`node`] | [`Node::start`]: a node in this process (C105) |
+//! | [`config`] | file, environment, flags; errors that say what would be right (C107, C108) |
+//! | [`world`] | the ports of `runtime` over tokio and the operating system |
+//! | [`files`], [`seeds`] | key, allowlist, data folder; names and addresses of seeds |
+//! | [`control`] | how the command line asks a running node |
+//! | [`status`] | what it answers (C121) |
+//! | [`log`](mod@log) | structured logs, one line for each kind of refusal and second (C117) |
+//! | [`failure`] | why a node does not start, and the exit codes |
+//!
+//! What of the allowlist and the seeds changes while a node runs is taken up (C24, C108). Rates
+//! and backoff are not: they need a restart.
+#![forbid(unsafe_code)]
+
+mod cli;
+pub mod config;
+pub mod control;
+pub mod failure;
+pub mod files;
+mod kernel;
+pub mod log;
+pub mod node;
+pub mod seeds;
+pub mod span;
+pub mod status;
+mod watcher;
+pub mod world;
+
+pub use cli::main;
+pub use config::Config;
+pub use failure::{Exit, Failure};
+pub use kernel::Kernel;
+pub use node::{Node, View};

@@ -10,12 +10,13 @@ use machines::Instant;
 use machines::cluster::ids::{ActorId, CallId, NodeId, Ref};
 use machines::cluster::registry::io::{NameEvent, RegisterError};
 use machines::cluster::router::io::{Answer, AskError, Outcome, Request, SendError};
+use machines::cluster::swim::Snapshot;
 use machines::cluster::swim::io::MemberEvent;
 use machines::cluster::wire::Name;
 use machines::node::io::{Call, Event, Input, Reply};
 use sync::{Channel, Inbox, MailboxOptions, Policy, channel};
 
-use crate::machine::{Members, Names};
+use crate::machine::Names;
 use crate::run::Commands;
 use crate::users::{Command, Letter};
 use crate::watch::Watch;
@@ -127,7 +128,7 @@ impl<M: 'static> Handle<M> {
     /// # Errors
     ///
     /// [`Gone`].
-    pub async fn watch(&self) -> Result<Watch<Members, MemberEvent>, Gone> {
+    pub async fn watch(&self) -> Result<Watch<Snapshot, MemberEvent>, Gone> {
         self.wait(Command::WatchMembers).await
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Entropy`], and what a simulator may do |
 //! | [`run`](mod@run) | the loop: one future per node, on any executor |
+//! | [`start`] | a new durable session, before the first socket |
 //! | [`handle`](mod@handle) | what users of a node hold: calls, endpoints, watches |
 //! | [`machine`] | what the loop needs of a node |
 //! | [`race`](mod@race) | two futures, one winner, ties go left |
@@ -18,13 +19,15 @@ pub mod machine;
 pub mod ports;
 pub mod race;
 pub mod run;
+pub mod start;
 mod users;
 pub mod watch;
 
 pub use handle::{Endpoint, Gone, Handle, Tracked, handle};
-pub use machine::{Machine, Member, Members, Names};
+pub use machine::{Machine, Names};
 pub use ports::{Clock, Disk, Entropy, Env, Happened, Network, World};
 pub use race::{Won, race};
 pub use run::{Commands, Ended, RunError, run};
+pub use start::{NoSession, burn_session};
 pub use users::Letter;
 pub use watch::{Watch, Watched};

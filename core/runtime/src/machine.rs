@@ -4,8 +4,9 @@
 //! bring scripts.
 
 use machines::Instant;
-use machines::cluster::ids::{Addr, Life, NodeId, Ref};
-use machines::cluster::wire::{Meta, Name, State};
+use machines::cluster::ids::Ref;
+use machines::cluster::swim::Snapshot;
+use machines::cluster::wire::Name;
 use machines::node::io::{Input, Output};
 
 /// The machine of one node.
@@ -20,36 +21,10 @@ pub trait Machine: Send + 'static {
     fn deadline(&self) -> Instant;
 
     /// Returns the membership table as of the last event (C45).
-    fn members(&self) -> Members;
+    fn members(&self) -> Snapshot;
 
     /// Returns the live names that begin with `prefix`, as of the last event (C79).
     fn names(&self, now: Instant, prefix: &str) -> Names;
-}
-
-/// The membership table, and where the event stream goes on from it (C45).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Members {
-    /// The index of the first event that is not in the rows.
-    pub next: u64,
-    /// One row for each known node, in the order of their ids.
-    pub rows: Vec<Member>,
-}
-
-/// One row of the membership table (C40).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Who.
-    pub node: NodeId,
-    /// How new the row is.
-    pub life: Life,
-    /// What is believed.
-    pub state: State,
-    /// Since when.
-    pub since: Instant,
-    /// Where it listens, if known.
-    pub addr: Option<Addr>,
-    /// Its own words.
-    pub meta: Meta,
 }
 
 /// Live names, and where the event stream goes on from them (C79).

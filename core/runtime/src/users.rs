@@ -6,12 +6,13 @@ use machines::Instant;
 use machines::cluster::ids::{ActorId, CallId, Ref};
 use machines::cluster::registry::io::NameEvent;
 use machines::cluster::router::io::{Delivery, Outcome, Request};
+use machines::cluster::swim::Snapshot;
 use machines::cluster::swim::io::MemberEvent;
 use machines::cluster::wire::BounceCode;
 use machines::node::io::{Call, Event, Input, Reply};
 use sync::{Channel, SendError};
 
-use crate::machine::{Machine, Members, Names};
+use crate::machine::{Machine, Names};
 use crate::watch::{Watch, Watchers};
 
 /// A message for an endpoint.
@@ -45,7 +46,7 @@ pub(crate) enum Command<M> {
     /// Look at the node between two inputs.
     Look(Box<Look<M>>),
     /// Watch the members (C45).
-    WatchMembers(sync::Reply<Watch<Members, MemberEvent>>),
+    WatchMembers(sync::Reply<Watch<Snapshot, MemberEvent>>),
     /// Watch the names with this prefix (C79).
     WatchNames(String, sync::Reply<Watch<Names, NameEvent>>),
     /// Watch everything.
@@ -60,7 +61,7 @@ pub(crate) enum Command<M> {
 pub(crate) struct Users {
     calls: BTreeMap<CallId, Waiting>,
     endpoints: BTreeMap<ActorId, Channel<Letter>>,
-    members: Watchers<(), Members, MemberEvent>,
+    members: Watchers<(), Snapshot, MemberEvent>,
     names: Watchers<String, Names, NameEvent>,
     events: Watchers<(), (), Event>,
     joined: bool,

@@ -14,12 +14,13 @@ use std::task::{Context, Poll, Waker};
 use machines::Instant;
 use machines::cluster::ids::{ActorId, CallId, Conn, NodeId, Ref, Session};
 use machines::cluster::router::io::{Delivery, Outcome, SendError};
+use machines::cluster::swim::Snapshot;
 use machines::cluster::wire::BounceCode;
 use machines::node::io::{Call, Event, Input, Output, Reply, StopReason};
 
 use super::*;
 use crate::handle::{Gone, Handle, handle};
-use crate::machine::{Members, Names};
+use crate::machine::Names;
 use crate::watch::Watched;
 
 #[test]
@@ -419,10 +420,10 @@ impl Machine for Script {
         self.deadline
     }
 
-    fn members(&self) -> Members {
-        Members {
-            next: 0,
-            rows: Vec::new(),
+    fn members(&self) -> Snapshot {
+        Snapshot {
+            index: 0,
+            members: Vec::new(),
         }
     }
 

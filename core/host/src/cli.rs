@@ -1,0 +1,304 @@
+//! The command line of `lockstep`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use machines::cluster::ids::NodeId;
+use runtime::{Won, race};
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+use crate::config::{ConfigError, Sources};
+use crate::control::{self, Request};
+use crate::failure::{Exit, Failure};
+use crate::files;
+use crate::log::{self, LogFormat, LogLevel};
+use crate::node::Node;
+use crate::status::{MemberStatus, Status, members_table};
+
+/// A node of a Lockstep cluster.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok; 1 failure at run time; 2 bad usage, configuration or allowlist; 3 address or \
+data folder in use; 4 key missing, readable by others, malformed or held twice; 5 session file \
+corrupt.
+
+Every configuration key can be set in lockstep.toml, as LOCKSTEP_<KEY> in the environment, or \
+with --set <key>=<value>; the last of these wins.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a key for a new node
+    Keygen(Keygen),
+    /// Run a node until it is told to leave (SIGINT, SIGTERM, `lockstep leave`)
+    Serve(Serve),
+    /// Show the members that the local node knows
+    Members(Ask),
+    /// Show everything that the local node knows of itself
+    Status(Ask),
+    /// Make the local node leave its cluster and stop
+    Leave(Ask),
+}
+
+#[derive(Debug, Args)]
+struct Keygen {
+    /// Where to write the secret key; never overwritten
+    #[arg(long, value_name = "PATH", default_value = "node.key")]
+    out: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    from: From,
+    /// The cluster's name
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// Where to listen [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDR:PORT")]
+    bind: Option<String>,
+    /// Where others find this node [default: the bound address]
+    #[arg(long, value_name = "ADDR:PORT")]
+    advertise: Option<String>,
+    /// The secret key [default: node.key]
+    #[arg(long, value_name = "PATH")]
+    key_file: Option<String>,
+    /// Whom to link with: file:PATH or any [default: file:allowlist]
+    #[arg(long, value_name = "WHOM")]
+    allow: Option<String>,
+    /// A member to join through; may be repeated
+    #[arg(long = "seed", value_name = "[NODEID@]HOST:PORT")]
+    seeds: Vec<String>,
+    /// The base of all intervals: local or lan [default: lan]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// The least level that is logged [default: info]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    log: Option<LogLevel>,
+    /// How log lines look [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Any other key of the configuration; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct Ask {
+    #[command(flatten)]
+    from: From,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a node's configuration and files are.
+#[derive(Debug, Args)]
+struct From {
+    /// The configuration file [default: lockstep.toml, if there is one]
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// The folder of the node's files [default: the working folder]
+    #[arg(long, value_name = "PATH")]
+    data: Option<String>,
+}
+
+/// Runs the command line and returns the exit code. Errors go to standard error, one line each.
+#[must_use]
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; printing can only fail if nobody reads.
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => Exit::Usage,
+                false => Exit::Ok,
+            };
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => Exit::Ok,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Keygen(keygen) => make_key(&keygen),
+        Command::Serve(options) => {
+            let config = options.sources()?.config()?;
+            log::start(config.log, config.log_format);
+            block_on(serve(config))
+        }
+        Command::Members(options) => {
+            let value = options.ask(Request::Members)?;
+            options.print(&value, || {
+                let members: Vec<MemberStatus> = read(&value)?;
+                Ok(members_table(&members))
+            })
+        }
+        Command::Status(options) => {
+            let value = options.ask(Request::Status)?;
+            options.print(&value, || Ok(read::<Status>(&value)?.to_string()))
+        }
+        Command::Leave(options) => {
+            let value = options.ask(Request::Leave)?;
+            let left = value["left"] == Value::Bool(true);
+            options.print(&value, || {
+                Ok(match left {
+                    true => "left the cluster\n".to_owned(),
+                    false => "stopped before it had left\n".to_owned(),
+                })
+            })
+        }
+    }
+}
+
+fn make_key(keygen: &Keygen) -> Result<(), Failure> {
+    let key = files::make_key(&keygen.out)?;
+    let public = hex(&key.public());
+    let node = NodeId::of_key(&key.public()).to_string();
+    match keygen.json {
+        true => say(&json!({ "node": node, "public_key": public }).to_string()),
+        false => say(&format!("node id     {node}\npublic key  {public}")),
+    }
+    Ok(())
+}
+
+async fn serve(config: crate::Config) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let mut node = Node::start(config).await?;
+    if let Won::Left(ended) = race(node.ended(), signals.next()).await {
+        return ended;
+    }
+    info!("leaving; another signal stops at once");
+    match race(node.leave_and_stop(), signals.next()).await {
+        Won::Left(()) => node.ended().await,
+        Won::Right(()) => {
+            // Gone: it has stopped already.
+            let _ = node.stop();
+            node.ended().await
+        }
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::Control(format!("no signals: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        race(self.interrupt.recv(), self.terminate.recv()).await;
+    }
+}
+
+impl Serve {
+    fn sources(&self) -> Result<Sources, ConfigError> {
+        let seeds = (!self.seeds.is_empty()).then(|| self.seeds.join(","));
+        let flags = [
+            ("data", self.from.data.clone()),
+            ("cluster", self.cluster.clone()),
+            ("bind", self.bind.clone()),
+            ("advertise", self.advertise.clone()),
+            ("key_file", self.key_file.clone()),
+            ("allow", self.allow.clone()),
+            ("seeds", seeds),
+            ("profile", self.profile.clone()),
+            ("log", self.log.and_then(spelled)),
+            ("log_format", self.log_format.and_then(spelled)),
+        ];
+        let given = flags
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let flags = given.chain(self.set.iter().cloned()).collect();
+        Sources::new(self.from.config.as_deref(), flags)
+    }
+}
+
+impl Ask {
+    fn ask(&self, request: Request) -> Result<Value, Failure> {
+        let data = self.from.data.clone();
+        let flags = data.map(|data| ("data".to_owned(), data));
+        let sources = Sources::new(self.from.config.as_deref(), flags.into_iter().collect())?;
+        let data = sources.data()?;
+        block_on(control::ask(&data, request))
+    }
+
+    fn print(
+        &self,
+        value: &Value,
+        text: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<(), Failure> {
+        match self.json {
+            true => say(&value.to_string()),
+            false => say(text()?.trim_end()),
+        }
+        Ok(())
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Control(format!("no threads: {error}")))?;
+    let result = runtime.block_on(future);
+    // What still runs (a read of the allowlist, say) does not hold the process up.
+    runtime.shutdown_background();
+    result
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
+    T::deserialize(value)
+        .map_err(|error| Failure::Control(format!("it is another version of lockstep: {error}")))
+}
+
+/// Prints a line; whoever does not read it any more does not need it.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns a value as the command line spells it.
+fn spelled(value: impl ValueEnum) -> Option<String> {
+    let value = value.to_possible_value();
+    value.map(|value| value.get_name().to_owned())
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("expected KEY=VALUE".to_owned()),
+    }
+}

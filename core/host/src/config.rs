@@ -1,0 +1,551 @@
+//! What a node is started with: file, environment and flags, in this order, the last one wins.
+//!
+//! Every error names the key, where its value came from, and what would be right (C108).
+//!
+//! | source | spelled |
+//! |---|---|
+//! | file | `lockstep.toml` in the working folder, or `--config PATH` |
+//! | environment | `LOCKSTEP_BIND=127.0.0.1:7400`, `LOCKSTEP_SEEDS=a:7400,b:7400` |
+//! | flags | `--bind 127.0.0.1:7400`, or for any key `--set period=500ms` |
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Env, Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile as FigmentProfile, Provider};
+use machines::cluster::config::{ClusterConfig, ConfigInvalid, Profile};
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::log::{LogFormat, LogLevel};
+use crate::seeds::SeedSpec;
+use crate::span::{Bytes, Span};
+
+/// The file that is read from the working folder if no other is named.
+pub const FILE: &str = "lockstep.toml";
+/// What the names of environment variables begin with.
+pub const PREFIX: &str = "LOCKSTEP_";
+/// The most seeds (C107).
+const SEEDS_MAX: usize = 64;
+
+/// A value, or a relation between values, with which no node can start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The key as the configuration file spells it, if it is about one.
+    pub key: Option<String>,
+    /// Where the value came from, if it came from anywhere.
+    pub source: Option<String>,
+    /// What is wrong and what would be right, on one line.
+    pub why: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.why)?;
+        match &self.source {
+            Some(source) => write!(f, " (in {source})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    /// An error about `key`, wherever its value came from.
+    pub fn of(key: &str, why: impl Into<String>) -> Self {
+        Self {
+            key: Some(key.to_owned()),
+            source: None,
+            why: why.into(),
+        }
+    }
+}
+
+/// Whom to link with (C24, C107).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Anyone with a key; shown as `OPEN`.
+    Any,
+    /// The keys in this file.
+    File(PathBuf),
+}
+
+/// The named sets of values of C62.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProfileName {
+    /// One machine or one rack.
+    Local,
+    /// One site.
+    #[default]
+    Lan,
+}
+
+macro_rules! config {
+    ($($(#[doc = $doc:literal])* $key:ident : $type:ty => $($part:ident).+ = $field:ident,)*) => {
+        /// The configuration of a node; keys are those of the file (C107).
+        ///
+        /// Relative paths are looked up in `data`. The options at the end replace single values
+        /// of the profile (C62) and of the defaults (C107).
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Config {
+            /// The cluster's name; nodes of other clusters are refused.
+            pub cluster: String,
+            /// Where to listen, with TCP and UDP. Port 0 takes a free one.
+            #[serde(default = "default_bind")]
+            pub bind: SocketAddr,
+            /// Where others find this node; `bind` if that is a definite address.
+            #[serde(default)]
+            pub advertise: Option<SocketAddr>,
+            /// The folder of all files that are not given by an absolute path.
+            #[serde(default = "default_data")]
+            pub data: PathBuf,
+            /// The secret key, mode 0600.
+            #[serde(default = "default_key_file")]
+            pub key_file: PathBuf,
+            /// The durable count of starts (C7).
+            #[serde(default = "default_session_file")]
+            pub session_file: PathBuf,
+            /// Whom to link with.
+            #[serde(default = "default_allow")]
+            pub allow: Allow,
+            /// Members to join through.
+            #[serde(default, deserialize_with = "seeds")]
+            pub seeds: Vec<SeedSpec>,
+            /// The base of all intervals.
+            #[serde(default)]
+            pub profile: ProfileName,
+            /// The node's own words, shown to all members; at most 64 bytes.
+            #[serde(default)]
+            pub meta: String,
+            /// The least level that is logged.
+            #[serde(default)]
+            pub log: LogLevel,
+            /// How log lines look.
+            #[serde(default)]
+            pub log_format: LogFormat,
+            $($(#[doc = $doc])* #[serde(default)] pub $key: Option<$type>,)*
+        }
+
+        impl Config {
+            /// A configuration with all defaults.
+            #[must_use]
+            pub fn new(cluster: &str) -> Self {
+                Self {
+                    cluster: cluster.to_owned(),
+                    bind: default_bind(),
+                    advertise: None,
+                    data: default_data(),
+                    key_file: default_key_file(),
+                    session_file: default_session_file(),
+                    allow: default_allow(),
+                    seeds: Vec::new(),
+                    profile: ProfileName::default(),
+                    meta: String::new(),
+                    log: LogLevel::default(),
+                    log_format: LogFormat::default(),
+                    $($key: None,)*
+                }
+            }
+
+            /// Puts the single values over those of the profile.
+            fn apply(&self, cluster: &mut ClusterConfig) {
+                $(if let Some(value) = self.$key {
+                    cluster.$($part).+.$field = value.into();
+                })*
+            }
+        }
+    };
+}
+
+config! {
+    /// T: the time between probe rounds.
+    period: Span => swim = period,
+    /// When a probe without answer asks helpers.
+    probe_timeout: Span => swim = probe_timeout,
+    /// How much longer until the round has failed.
+    indirect_timeout: Span => swim = indirect_timeout,
+    /// K: helpers asked.
+    helpers: u32 => swim = helpers,
+    /// G: the gossip tick.
+    gossip_tick: Span => swim = gossip_tick,
+    /// F: members told at each tick.
+    gossip_fanout: u32 => swim = gossip_fanout,
+    /// λ: sends of a fact are λ·⌈log₂(N+1)⌉.
+    retransmit: u32 => swim = retransmit,
+    /// α: the least suspicion is α·S(N)·T.
+    suspicion_min: u32 => swim = suspicion_min,
+    /// β: the longest suspicion is β times the least.
+    suspicion_max: u32 => swim = suspicion_max,
+    /// The worst health score.
+    health_max: u32 => swim = health_max,
+    /// X: the time between syncs.
+    sync: Span => swim = sync,
+    /// Q: the time between re-probes of the dead, and between tries to join.
+    reprobe: Span => swim = reprobe,
+    /// How long the dead are remembered.
+    forget_after: Span => swim = forget_after,
+    /// The most relays for others at a time.
+    relays_max: u32 => swim = relays_max,
+    /// The most members.
+    members_max: u32 => swim = members_max,
+    /// How long leaving may take.
+    leave_timeout: Span => swim = leave_timeout,
+    /// Events kept for a watcher that is behind.
+    watch_buffer: u32 => swim = watch_buffer,
+    /// How long a dial may take to connect.
+    connect_timeout: Span => links = connect_timeout,
+    /// How long one step of a handshake may take.
+    step_timeout: Span => links = step_timeout,
+    /// How long a handshake may take in all.
+    handshake_timeout: Span => links = handshake_timeout,
+    /// Accepted connections a second, of one source.
+    accept_rate_source: u32 => links = accept_rate_source,
+    /// The most connections of one source at once, after a rest.
+    accept_burst_source: u32 => links = accept_burst_source,
+    /// Accepted connections a second, of all sources.
+    accept_rate_total: u32 => links = accept_rate_total,
+    /// The most handshakes not yet up, in all.
+    half_open_max: u32 => links = half_open_max,
+    /// The most handshakes not yet up, of one source.
+    half_open_source_max: u32 => links = half_open_source_max,
+    /// The first redial delay.
+    backoff_base: Span => links = backoff_base,
+    /// The longest redial delay.
+    backoff_cap: Span => links = backoff_cap,
+    /// The delay after a refusal that time does not mend.
+    backoff_long: Span => links = backoff_long,
+    /// A stream that sent nothing for so long sends a Keepalive.
+    keepalive: Span => links = keepalive,
+    /// A link without traffic for so long closes.
+    link_idle: Span => links = link_idle,
+    /// The most links.
+    max_links: u32 => links = links_max,
+    /// The age of an epoch at which its keys are renewed.
+    rekey_after: Span => links = rekey_after,
+    /// The age of an epoch at which its link closes.
+    reject_after: Span => links = reject_after,
+    /// How long old receive keys live.
+    rekey_grace: Span => links = rekey_grace,
+    /// The longest message.
+    max_message: Bytes => links = message_bytes_max,
+    /// The most queued user bytes of a link.
+    link_queue: Bytes => links = link_queue_bytes_max,
+    /// The most user bytes that wait for a dial.
+    dial_queue: Bytes => links = dial_queue_bytes_max,
+    /// The most user messages that wait for a dial.
+    dial_queue_items: u32 => links = dial_queue_items_max,
+    /// The most unsent bytes in a socket.
+    unsent_max: Bytes => links = unsent_bytes_max,
+    /// The most names of one node.
+    names_per_node: u32 => registry = names_per_node_max,
+    /// The most names in all.
+    names_max: u32 => registry = names_max,
+    /// How long a look-up may take.
+    lookup_timeout: Span => registry = lookup_timeout,
+    /// How long copies of a name live, if its registration does not say.
+    default_ttl: Span => registry = default_ttl,
+}
+
+impl From<Span> for std::time::Duration {
+    fn from(span: Span) -> Self {
+        span.0
+    }
+}
+
+impl From<Bytes> for u32 {
+    fn from(bytes: Bytes) -> Self {
+        bytes.0
+    }
+}
+
+impl Config {
+    /// Returns `path`, looked up in the data folder unless it is absolute.
+    #[must_use]
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.data.join(path)
+    }
+
+    /// Returns the machines' configuration, checked (C108).
+    ///
+    /// # Errors
+    ///
+    /// Names the first key that is wrong.
+    pub fn cluster(&self) -> Result<ClusterConfig, ConfigError> {
+        let profile = match self.profile {
+            ProfileName::Local => Profile::Local,
+            ProfileName::Lan => Profile::Lan,
+        };
+        let mut cluster = ClusterConfig::of(profile, &self.cluster);
+        self.apply(&mut cluster);
+        cluster.router.message_bytes_max = cluster.links.message_bytes_max;
+        cluster.registry.watch_buffer = cluster.swim.watch_buffer;
+        cluster.check().map_err(invalid)?;
+        self.check()?;
+        Ok(cluster)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.bind.ip().is_unspecified() && self.advertise.is_none() {
+            let why = format!(
+                "is required because bind is {}: the address at which others reach this node",
+                self.bind
+            );
+            return Err(ConfigError::of("advertise", why));
+        }
+        if let Some(advertise) = self.advertise
+            && (advertise.ip().is_unspecified() || advertise.ip().is_multicast())
+        {
+            let why = format!("{advertise} is not the address of one machine");
+            return Err(ConfigError::of("advertise", why));
+        }
+        if self.seeds.len() > SEEDS_MAX {
+            let why = format!("{} are too many; at most {SEEDS_MAX}", self.seeds.len());
+            return Err(ConfigError::of("seeds", why));
+        }
+        if self.meta.len() > machines::cluster::wire::META_MAX {
+            return Err(ConfigError::of("meta", "must be at most 64 bytes"));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(error: ConfigInvalid) -> ConfigError {
+    ConfigError::of(error.key, error.why)
+}
+
+fn default_bind() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7_400))
+}
+
+fn default_data() -> PathBuf {
+    PathBuf::from(".")
+}
+
+fn default_key_file() -> PathBuf {
+    PathBuf::from("node.key")
+}
+
+fn default_session_file() -> PathBuf {
+    PathBuf::from("node.session")
+}
+
+fn default_allow() -> Allow {
+    Allow::File(PathBuf::from("allowlist"))
+}
+
+impl<'de> Deserialize<'de> for Allow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.strip_prefix("file:") {
+            Some(path) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
+            None if text == "any" => Ok(Self::Any),
+            Some(_) | None => Err(serde::de::Error::invalid_value(
+                serde::de::Unexpected::Str(&text),
+                &"\"file:PATH\", or \"any\" to link with anyone",
+            )),
+        }
+    }
+}
+
+/// Seeds as a list, or as one string with commas, as the environment has them.
+fn seeds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SeedSpec>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<SeedSpec>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of \"host:port\" or \"NODEID@host:port\"")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(|part| part.parse().map_err(E::custom)).collect()
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut seeds = Vec::new();
+            while let Some(text) = list.next_element::<String>()? {
+                seeds.push(text.parse().map_err(serde::de::Error::custom)?);
+            }
+            Ok(seeds)
+        }
+    }
+    deserializer.deserialize_any(List)
+}
+
+/// Where values come from: a file, the environment, the command line.
+#[derive(Debug)]
+pub struct Sources {
+    figment: Figment,
+}
+
+impl Sources {
+    /// Takes the file (`None`: [`FILE`], if there is one), the environment, and `flags`.
+    ///
+    /// # Errors
+    ///
+    /// A named file that is not there.
+    pub fn new(file: Option<&Path>, flags: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        if let Some(path) = file
+            && !path.is_file()
+        {
+            return Err(ConfigError {
+                key: None,
+                source: Some("the command line".to_owned()),
+                why: format!("there is no configuration file {}", path.display()),
+            });
+        }
+        let file = file.unwrap_or(Path::new(FILE));
+        let environment = Env::prefixed(PREFIX).ignore(&["config"]);
+        let figment = Figment::new()
+            .merge(Toml::file_exact(file))
+            .merge(environment)
+            .merge(Flags(flags));
+        Ok(Self { figment })
+    }
+
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let config: Config = self.figment.extract().map_err(|error| self.error(error))?;
+        let located = |mut error: ConfigError| {
+            error.source = error.key.as_ref().and_then(|key| self.source_of(key));
+            error
+        };
+        config.cluster().map_err(located)?;
+        Ok(config)
+    }
+
+    /// Reads where the data folder is, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// The value, or the file, cannot be read.
+    pub fn data(&self) -> Result<PathBuf, ConfigError> {
+        if self.figment.contains("data") {
+            let data = self.figment.extract_inner("data");
+            return data.map_err(|error| self.error(error));
+        }
+        // A file with a mistake would else look like one without the key.
+        let all: Result<Dict, _> = self.figment.extract();
+        all.map(|_| default_data()).map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: figment::Error) -> ConfigError {
+        use figment::error::Kind;
+        let mut key = (!error.path.is_empty()).then(|| error.path.join("."));
+        let why = match &error.kind {
+            Kind::UnknownField(name, known) => {
+                key = Some(name.clone());
+                unknown(name, known)
+            }
+            Kind::MissingField(name) => {
+                key = Some(name.to_string());
+                match name.as_ref() {
+                    "cluster" => "is required: the name that all nodes of one cluster share".into(),
+                    other => format!("{other} is required"),
+                }
+            }
+            Kind::InvalidType(..)
+            | Kind::InvalidValue(..)
+            | Kind::Message(_)
+            | Kind::UnknownVariant(..)
+            | Kind::InvalidLength(..)
+            | Kind::DuplicateField(_)
+            | Kind::ISizeOutOfRange(_)
+            | Kind::USizeOutOfRange(_)
+            | Kind::Unsupported(_)
+            | Kind::UnsupportedKey(..) => one_line(&error.kind.to_string()),
+        };
+        let source = match &key {
+            Some(key) => self.source_of(key),
+            None => error.metadata.as_ref().map(named),
+        };
+        ConfigError { key, source, why }
+    }
+
+    fn source_of(&self, key: &str) -> Option<String> {
+        let metadata = self.figment.find_metadata(key)?;
+        match metadata.name.contains("environment") {
+            true => Some(format!("{PREFIX}{}", key.to_uppercase())),
+            false => Some(named(metadata)),
+        }
+    }
+}
+
+fn named(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(source) => source.to_string(),
+        None => metadata.name.to_string(),
+    }
+}
+
+/// Says which key was probably meant.
+fn unknown(name: &str, known: &[&str]) -> String {
+    let nearest = known
+        .iter()
+        .map(|key| (distance(name, key), key))
+        .min()
+        .filter(|(distance, _)| *distance <= 3);
+    match nearest {
+        Some((_, key)) => format!("there is no such key; did you mean {key}?"),
+        None => "there is no such key".to_owned(),
+    }
+}
+
+/// Levenshtein's distance, in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join(" ").trim().to_owned()
+}
+
+/// Keys and values of the command line, as text.
+#[derive(Debug)]
+struct Flags(Vec<(String, String)>);
+
+impl Provider for Flags {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("the command line")
+    }
+
+    fn data(&self) -> Result<Map<FigmentProfile, Dict>, figment::Error> {
+        let mut values = Dict::new();
+        for (key, value) in &self.0 {
+            // Numbers and booleans are read as such, everything else as text.
+            let value = match value.parse::<u64>() {
+                Ok(number) => Value::from(number),
+                Err(_) => Value::from(value.as_str()),
+            };
+            values.insert(key.clone(), value);
+        }
+        Ok(FigmentProfile::Default.collect(values))
+    }
+}
+
+#[cfg(test)]
+mod tests;

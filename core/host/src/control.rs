@@ -1,0 +1,163 @@
+//! The control socket: the command line asks a running node, one JSON object a line.
+//!
+//! ```text
+//!   → {"command":"members"}
+//!   ← {"ok":[…]}            or {"error":"why"}
+//! ```
+//!
+//! It is a Unix-domain socket in a folder that only its owner may enter; whoever can open it may
+//! do everything. The folder is made with mode 0700 before the socket is, so there is no moment
+//! at which others could connect.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use runtime::Gone;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::failure::Failure;
+use crate::files::{self, Folder};
+use crate::node::View;
+
+/// The longest request, in bytes.
+const REQUEST_MAX: u64 = 4_096;
+/// How long a client may take to ask.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client waits for an answer; leaving takes the longest.
+const ANSWER_MAX: Duration = Duration::from_secs(600);
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// The membership table.
+    Members,
+    /// Everything of C121.
+    Status,
+    /// Leave the cluster and stop; answered when the node has left.
+    Leave,
+}
+
+/// Makes the socket of a node on `folder`. A socket left by a crash is replaced: the folder is
+/// locked, so nobody listens there.
+pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, Failure> {
+    let path = folder.control();
+    let failed = |error| Failure::Folder {
+        path: path.clone(),
+        error,
+    };
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    UnixListener::bind(&path).map_err(failed)
+}
+
+/// Answers until the node has stopped.
+pub(crate) async fn serve(listener: UnixListener, view: View) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let view = view.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &view).await {
+                        debug!(%error, "a control connection broke");
+                    }
+                });
+            }
+            Err(error) => {
+                warn!(%error, "a control connection could not be accepted");
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = Vec::new();
+    let mut read = BufReader::new(read.take(REQUEST_MAX));
+    timeout(PATIENCE, read.read_until(b'\n', &mut line)).await??;
+    let request = serde_json::from_slice::<Request>(&line);
+    let answer = match &request {
+        Ok(request) => obey(*request, view).await,
+        Err(error) => Err(format!("no such request: {error}")),
+    };
+    let answer = match answer {
+        Ok(value) => json!({ "ok": value }),
+        Err(why) => json!({ "error": why }),
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    let mut written = write.write_all(&text).await;
+    if written.is_ok() {
+        written = write.shutdown().await;
+    }
+    if let Ok(Request::Leave) = request {
+        // Only now: a node that has stopped may end its process before the answer is written.
+        let _ = view.stop();
+    }
+    written
+}
+
+async fn obey(request: Request, view: &View) -> Result<Value, String> {
+    let gone = |gone: Gone| gone.to_string();
+    let value = match request {
+        Request::Members => serde_json::to_value(view.members().await.map_err(gone)?),
+        Request::Status => serde_json::to_value(view.status().await.map_err(gone)?),
+        Request::Leave => {
+            info!("asked to leave");
+            let left = view.leave_in_time().await;
+            serde_json::to_value(json!({ "left": left }))
+        }
+    };
+    value.map_err(|error| error.to_string())
+}
+
+/// Asks the node that runs on the data folder `data`.
+///
+/// # Errors
+///
+/// No node runs there, or it answers with an error.
+pub async fn ask(data: &Path, request: Request) -> Result<Value, Failure> {
+    let Ok(mut stream) = UnixStream::connect(files::control(data)).await else {
+        return Err(Failure::NotRunning(data.to_owned()));
+    };
+    let broken = |error: io::Error| Failure::Control(error.to_string());
+    let mut line = serde_json::to_vec(&request).expect("a request is always JSON");
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(broken)?;
+    let mut text = Vec::new();
+    match timeout(ANSWER_MAX, stream.read_to_end(&mut text)).await {
+        Ok(read) => read.map_err(broken)?,
+        Err(elapsed) => return Err(Failure::Control(elapsed.to_string())),
+    };
+    let mut answer: Value =
+        serde_json::from_slice(&text).map_err(|_| Failure::Control("it has stopped".to_owned()))?;
+    match answer.get_mut("ok") {
+        Some(value) => Ok(value.take()),
+        None => Err(Failure::Control(answer["error"].as_str().unwrap_or("?").to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_spelled_as_the_header_says() {
+        let text = serde_json::to_string(&Request::Members).unwrap();
+        assert_eq!(text, r#"{"command":"members"}"#);
+        for wrong in [r#"{"command":"stop"}"#, r#"{"command":"leave","now":1}"#, "{}", ""] {
+            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Why a node does not start, or stopped; and the exit code that says so.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use machines::node::io::StopReason;
+use runtime::{Gone, RunError};
+
+use crate::config::ConfigError;
+
+/// The exit codes of `lockstep`.
+///
+/// | code | meaning |
+/// |---|---|
+/// | 0 | ok |
+/// | 1 | a failure at run time |
+/// | 2 | bad usage, configuration or allowlist |
+/// | 3 | the address or the data folder is in use |
+/// | 4 | the key cannot be used: missing, readable by others, malformed, held by another process |
+/// | 5 | the session file is corrupt |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// A failure at run time.
+    Runtime = 1,
+    /// Bad usage, configuration or allowlist.
+    Usage = 2,
+    /// The address or the data folder is in use.
+    InUse = 3,
+    /// The key cannot be used.
+    Key = 4,
+    /// The session file is corrupt.
+    SessionCorrupt = 5,
+}
+
+/// Why a node does not start, or stopped (C105). Each prints as one line.
+#[derive(Debug)]
+pub enum Failure {
+    /// A value of the configuration, or a relation between values.
+    ConfigInvalid(ConfigError),
+    /// The key file is missing, readable by others, or no key.
+    KeyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// The session file has no valid slot. Nothing was changed (C7).
+    SessionCorrupt {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The session file cannot be read or written.
+    SessionUnusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The allowlist cannot be read, or has a wrong line (C24).
+    AllowlistInvalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, if it could be read.
+        line: Option<u32>,
+        /// What is wrong.
+        why: String,
+    },
+    /// Another process listens there.
+    AddrInUse(SocketAddr),
+    /// Listening there is not possible.
+    Bind {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another process uses the data folder.
+    FolderInUse(PathBuf),
+    /// The data folder cannot be used.
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The node stopped by itself.
+    Stopped(StopReason),
+    /// The run loop failed.
+    Run(RunError),
+    /// The run loop panicked.
+    Panicked,
+    /// No node runs on this data folder.
+    NotRunning(PathBuf),
+    /// The node did not answer, or answered with an error.
+    Control(String),
+}
+
+impl Failure {
+    /// Returns the exit code.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::ConfigInvalid(_) | Self::AllowlistInvalid { .. } => Exit::Usage,
+            Self::KeyUnreadable { .. } | Self::Stopped(StopReason::KeyInUse) => Exit::Key,
+            Self::SessionCorrupt { .. } => Exit::SessionCorrupt,
+            Self::AddrInUse(_) | Self::FolderInUse(_) => Exit::InUse,
+            Self::SessionUnusable { .. }
+            | Self::Bind { .. }
+            | Self::Folder { .. }
+            | Self::Stopped(StopReason::SessionsExhausted)
+            | Self::Run(_)
+            | Self::Panicked
+            | Self::NotRunning(_)
+            | Self::Control(_) => Exit::Runtime,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConfigInvalid(error) => error.fmt(f),
+            Self::KeyUnreadable { path, why } => write!(f, "key file {}: {why}", path.display()),
+            Self::SessionCorrupt { path } => write!(
+                f,
+                "SessionCorrupt: {} has no valid slot; restore it, or remove it if no node with \
+                 this key runs: its peers then tell it which sessions are used up",
+                path.display()
+            ),
+            Self::SessionUnusable { path, why } => {
+                write!(f, "session file {}: {why}", path.display())
+            }
+            Self::AllowlistInvalid { path, line, why } => match line {
+                Some(line) => write!(f, "allowlist {}, line {line}: {why}", path.display()),
+                None => write!(f, "allowlist {}: {why}", path.display()),
+            },
+            Self::AddrInUse(addr) => write!(f, "bind: {addr} is in use by another process"),
+            Self::Bind { addr, error } => write!(f, "bind: cannot listen at {addr}: {error}"),
+            Self::FolderInUse(path) => {
+                write!(f, "data: another node runs on the folder {}", path.display())
+            }
+            Self::Folder { path, error } => {
+                write!(f, "data: cannot use the folder {}: {error}", path.display())
+            }
+            Self::Stopped(StopReason::KeyInUse) => f.write_str(
+                "KeyInUse: another process runs with this key; stop it, or make a new key",
+            ),
+            Self::Stopped(StopReason::SessionsExhausted) => {
+                f.write_str("all sessions of this key are used up; make a new key")
+            }
+            Self::Run(error) => error.fmt(f),
+            Self::Panicked => f.write_str("the run loop panicked: this is a defect"),
+            Self::NotRunning(path) => {
+                write!(f, "no node runs on the data folder {}", path.display())
+            }
+            Self::Control(why) => write!(f, "the node did not answer: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::ConfigInvalid(error)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self::Run(error)
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(gone: Gone) -> Self {
+        Self::Control(gone.to_string())
+    }
+}

@@ -1,0 +1,219 @@
+//! A node's files: key, allowlist, and the folder that holds them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use machines::cluster::identity::{Allowed, StaticKey};
+
+use crate::config::Allow;
+use crate::failure::Failure;
+
+/// The longest key file read, in bytes.
+const KEY_MAX: u64 = 4_096;
+/// The longest allowlist read, in bytes: a million keys fit.
+const ALLOWLIST_MAX: u64 = 256 << 20;
+/// The folder, in the data folder, of what exists only while a node runs.
+const RUN_FOLDER: &str = "run";
+
+/// Makes a new key and writes it to `path`, for its owner alone.
+///
+/// # Errors
+///
+/// The file is there already, or cannot be written; then nothing was changed.
+pub fn make_key(path: &Path) -> Result<StaticKey, Failure> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).expect("the operating system has randomness");
+    let pair = StaticKey::from_secret(secret);
+    let mut open = OpenOptions::new();
+    let open = open.write(true).create_new(true).mode(0o600);
+    let written = open.open(path).and_then(|mut file| {
+        file.write_all(pair.to_file().as_bytes())?;
+        file.sync_all()
+    });
+    match written {
+        Ok(()) => Ok(pair),
+        Err(error) => Err(Failure::KeyUnreadable {
+            path: path.to_owned(),
+            why: match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    "it exists and is not overwritten; choose another file with --out".to_owned()
+                }
+                _ => format!("it cannot be written: {error}"),
+            },
+        }),
+    }
+}
+
+/// Reads the key at `path`.
+///
+/// # Errors
+///
+/// It is missing, others may read it, or it is no key.
+pub fn read_key(path: &Path) -> Result<StaticKey, Failure> {
+    let unreadable = |why: String| Failure::KeyUnreadable {
+        path: path.to_owned(),
+        why,
+    };
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unreadable("there is none; make one: lockstep keygen".into()),
+        _ => unreadable(error.to_string()),
+    })?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(unreadable(format!(
+            "its mode {mode:04o} lets others use it; run: chmod 600 {}",
+            path.display()
+        )));
+    }
+    if metadata.len() > KEY_MAX {
+        return Err(unreadable("it is too long for a key".to_owned()));
+    }
+    let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    StaticKey::parse(&bytes).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Reads whom to link with (C24); `path` is that of the file, with the data folder in front.
+///
+/// # Errors
+///
+/// The file cannot be read, or has a wrong line.
+pub fn read_allowed(allow: &Allow, path: &Path) -> Result<Arc<Allowed>, Failure> {
+    match allow {
+        Allow::Any => Ok(Arc::new(Allowed::Any)),
+        Allow::File(_) => parse_allowed(path, &read_allowlist(path)?),
+    }
+}
+
+/// Reads the bytes of an allowlist.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn read_allowlist(path: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable = |why: String| Failure::AllowlistInvalid {
+        path: path.to_owned(),
+        line: None,
+        why,
+    };
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            unreadable("there is none; write one public key a line, or set allow = \"any\"".into())
+        }
+        _ => unreadable(error.to_string()),
+    })?;
+    if metadata.len() > ALLOWLIST_MAX {
+        return Err(unreadable("it is longer than 256 MiB".to_owned()));
+    }
+    fs::read(path).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Parses the bytes of the allowlist at `path`.
+///
+/// # Errors
+///
+/// The first wrong line makes the whole list invalid.
+pub fn parse_allowed(path: &Path, bytes: &[u8]) -> Result<Arc<Allowed>, Failure> {
+    match Allowed::parse(bytes) {
+        Ok(allowed) => Ok(Arc::new(allowed)),
+        Err(error) => Err(Failure::AllowlistInvalid {
+            path: path.to_owned(),
+            line: Some(error.line),
+            why: error.why.to_string(),
+        }),
+    }
+}
+
+/// The data folder of a running node: at most one process holds it.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Locked for as long as it is open.
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes the folder for this process, until the value is dropped or the process ends.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or another process holds it.
+    pub fn lock(path: &Path) -> Result<Self, Failure> {
+        let failed = |error| Failure::Folder {
+            path: path.to_owned(),
+            error,
+        };
+        let run = path.join(RUN_FOLDER);
+        match DirBuilder::new().mode(0o700).create(&run) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let mut open = OpenOptions::new();
+        let open = open.create(true).truncate(false).write(true).mode(0o600);
+        let lock = open.open(run.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(Failure::FolderInUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Returns where the control socket of a node on this folder is.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        control(&self.path)
+    }
+}
+
+/// Returns where the control socket of a node on the data folder `data` is.
+#[must_use]
+pub fn control(data: &Path) -> PathBuf {
+    data.join(RUN_FOLDER).join("control")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_back_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        let made = make_key(&path).unwrap();
+        assert_eq!(read_key(&path).unwrap().public(), made.public());
+
+        let before = fs::read(&path).unwrap();
+        let failure = make_key(&path).expect_err("it is there");
+        assert_eq!(failure.exit(), crate::Exit::Key);
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        make_key(&path).unwrap();
+        for mode in [0o640, 0o604, 0o610] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let text = read_key(&path).expect_err("others may").to_string();
+            assert!(text.contains(&format!("{mode:04o}")), "{text}");
+            assert!(text.contains("chmod 600"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_data_folder_has_one_node_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Folder::lock(folder.path()).unwrap();
+        let second = Folder::lock(folder.path()).expect_err("it is held");
+        assert_eq!(second.exit(), crate::Exit::InUse);
+        drop(first);
+        Folder::lock(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,316 @@
+//! Structured logs on standard error, and what a node's events become there.
+//!
+//! Bad input never logs more than one line for each kind and second (C117).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+
+use machines::Instant;
+use machines::cluster::ids::NodeId;
+use machines::cluster::swim::io::{MemberEvent, MemberEventKind};
+use machines::cluster::wire::{CloseReason, Code};
+use machines::node::io::Event;
+use serde::{Deserialize, Serialize};
+use sync::{Busy, Publisher, Snapshot, snapshot};
+use tracing::level_filters::LevelFilter;
+use tracing::{debug, info, warn};
+
+/// How many refusals the status shows (C121).
+const REFUSALS_MAX: usize = 20;
+/// How many peers' last close reasons are kept.
+const CLOSES_MAX: usize = 1_024;
+/// The shortest time between two lines of one kind (C117).
+const QUIET_NANOS: u64 = 1_000_000_000;
+
+/// The least level that is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What keeps the node from doing its work.
+    Error,
+    /// What someone should look at.
+    Warn,
+    /// Members, names, starts and stops.
+    #[default]
+    Info,
+    /// Links and routine refusals.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends logs to standard error from now on. A second call changes nothing.
+pub fn start(level: LogLevel, format: LogFormat) {
+    let filter = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    // Failing means that the process logs elsewhere already.
+    let _ = match format {
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            lines.with_ansi(colours).try_init()
+        }
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+}
+
+/// What the status tells besides the node's own state: recent refusals and closed links (C121).
+#[derive(Clone, Debug, Default)]
+pub struct Diary {
+    /// Whether the node has joined (C55).
+    pub joined: bool,
+    /// The last refusals, oldest first.
+    pub refusals: VecDeque<Refusal>,
+    /// When and why the last link with each peer closed.
+    pub closes: BTreeMap<NodeId, (Instant, CloseReason)>,
+}
+
+/// A handshake that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// When.
+    pub at: Instant,
+    /// Where it came from, or was dialled to.
+    pub source: IpAddr,
+    /// Who, if that was known by then.
+    pub peer: Option<NodeId>,
+    /// Why.
+    pub code: Code,
+    /// Whether they dialled.
+    pub inbound: bool,
+}
+
+/// Hears a node's events: logs them, and keeps the diary.
+pub struct Listener {
+    diary: Diary,
+    publisher: Publisher<Diary>,
+    limiter: Limiter<(Code, bool)>,
+}
+
+impl Listener {
+    /// A listener, and a reader of its diary.
+    #[must_use]
+    pub fn new() -> (Self, Snapshot<Diary>) {
+        let (publisher, reader) = snapshot(Diary::default());
+        let listener = Self {
+            diary: Diary::default(),
+            publisher,
+            limiter: Limiter::new(),
+        };
+        (listener, reader)
+    }
+
+    /// Hears one event.
+    pub fn hear(&mut self, now: Instant, event: &Event) {
+        match event {
+            Event::Member(member) => log_member(member),
+            Event::Name(name) => debug!(name = ?name.name, kind = ?name.kind, "name"),
+            Event::Gap(gap) => warn!(
+                peer = %gap.peer,
+                first = gap.first,
+                last = gap.last,
+                outcome = ?gap.outcome,
+                "messages were not delivered, or perhaps not"
+            ),
+            Event::Joined => {
+                info!("joined the cluster");
+                self.diary.joined = true;
+                self.publish();
+            }
+            Event::LinkUp { peer } => debug!(%peer, "link up"),
+            Event::LinkDown { peer, reason } => {
+                info!(%peer, ?reason, "link down");
+                if self.diary.closes.len() < CLOSES_MAX || self.diary.closes.contains_key(peer) {
+                    self.diary.closes.insert(*peer, (now, *reason));
+                }
+                self.publish();
+            }
+            Event::Refused {
+                source,
+                peer,
+                code,
+                inbound,
+            } => self.refused(Refusal {
+                at: now,
+                source: *source,
+                peer: *peer,
+                code: *code,
+                inbound: *inbound,
+            }),
+            Event::SessionRenewed(session) => {
+                warn!(session = session.0, "others knew a later session; went on in a new one");
+            }
+        }
+    }
+
+    fn refused(&mut self, refusal: Refusal) {
+        if self.diary.refusals.len() == REFUSALS_MAX {
+            self.diary.refusals.pop_front();
+        }
+        self.diary.refusals.push_back(refusal);
+        self.publish();
+
+        let Refusal {
+            at,
+            source,
+            peer,
+            code,
+            inbound,
+        } = refusal;
+        let Some(unlogged) = self.limiter.admit(at, (code, inbound)) else {
+            return;
+        };
+        let peer = Shown(peer);
+        match is_routine(code) {
+            true => debug!(?code, %source, node = %peer, inbound, unlogged, "handshake refused"),
+            false => warn!(?code, %source, node = %peer, inbound, unlogged, "handshake refused"),
+        }
+    }
+
+    fn publish(&mut self) {
+        // Busy: the next event publishes what this one would have.
+        let (Ok(()) | Err(Busy(_))) = self.publisher.publish(self.diary.clone());
+    }
+}
+
+/// Says whether a healthy cluster refuses handshakes with this code now and then.
+const fn is_routine(code: Code) -> bool {
+    match code {
+        Code::DuplicateLink | Code::Draining | Code::Timeout => true,
+        Code::BadMagic
+        | Code::VersionMismatch
+        | Code::SchemaMismatch
+        | Code::FeatureMissing
+        | Code::WrongCluster
+        | Code::Busy
+        | Code::NotAllowed
+        | Code::SelfConnect
+        | Code::WrongPeer
+        | Code::StaleSession
+        | Code::BadCrypto
+        | Code::Malformed
+        | Code::Downgraded
+        | Code::Revoked => false,
+    }
+}
+
+fn log_member(event: &MemberEvent) {
+    let MemberEvent {
+        node,
+        life,
+        addr,
+        kind,
+        ..
+    } = event;
+    let session = life.session.0;
+    match kind {
+        MemberEventKind::Join => info!(%node, session, ?addr, "member joined"),
+        MemberEventKind::Suspect => info!(%node, session, "member suspected"),
+        MemberEventKind::Alive => info!(%node, session, "member alive again"),
+        MemberEventKind::Changed => info!(%node, session, ?addr, "member changed"),
+        MemberEventKind::Dead(cause) => warn!(%node, session, ?cause, "member dead"),
+        MemberEventKind::Left => info!(%node, session, "member left"),
+    }
+}
+
+/// A node that may be unknown.
+struct Shown(Option<NodeId>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(node) => node.fmt(f),
+            None => f.write_str("unknown"),
+        }
+    }
+}
+
+/// Lets through one of each kind a second, and counts the others.
+#[derive(Debug)]
+pub(crate) struct Limiter<K> {
+    /// When a kind was last let through, and how many were held back since.
+    kinds: BTreeMap<K, (Instant, u64)>,
+}
+
+impl<K: Ord> Limiter<K> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            kinds: BTreeMap::new(),
+        }
+    }
+
+    /// Returns how many of this kind were held back before this one, if this one may pass.
+    pub(crate) fn admit(&mut self, now: Instant, kind: K) -> Option<u64> {
+        let Some((last, held)) = self.kinds.get_mut(&kind) else {
+            self.kinds.insert(kind, (now, 0));
+            return Some(0);
+        };
+        if now.nanos_since(*last) < QUIET_NANOS {
+            *held += 1;
+            return None;
+        }
+        *last = now;
+        Some(std::mem::take(held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(n: u64) -> Event {
+        Event::Refused {
+            source: IpAddr::from([10, 0, 0, u8::try_from(n).unwrap()]),
+            peer: None,
+            code: Code::NotAllowed,
+            inbound: true,
+        }
+    }
+
+    #[test]
+    fn one_line_a_second_and_kind_and_none_is_lost_from_the_count() {
+        let mut limiter = Limiter::new();
+        let at = Instant::from_millis;
+        assert_eq!(limiter.admit(at(0), 'a'), Some(0));
+        assert_eq!(limiter.admit(at(1), 'b'), Some(0));
+        for n in 1..10 {
+            assert_eq!(limiter.admit(at(n * 100), 'a'), None);
+        }
+        assert_eq!(limiter.admit(at(1_000), 'a'), Some(9));
+        assert_eq!(limiter.admit(at(1_001), 'b'), Some(0));
+    }
+
+    #[test]
+    fn the_diary_holds_the_last_twenty_refusals() {
+        let (mut listener, mut reader) = Listener::new();
+        for n in 0..25 {
+            listener.hear(Instant::from_millis(n), &refusal(n));
+        }
+        let refusals = &reader.load().refusals;
+        assert_eq!(refusals.len(), 20);
+        assert_eq!(refusals[0].source, IpAddr::from([10, 0, 0, 5]));
+    }
+}

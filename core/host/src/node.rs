@@ -1,0 +1,366 @@
+//! A node in this process: `Node::start(config)` and what can be done with it (C105).
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use machines::Choices;
+use machines::cluster::identity::{Allowed, SessionError, StaticKey};
+use machines::cluster::ids::{Addr, Instance, Session};
+use machines::cluster::wire::Meta;
+use machines::node::io::StopReason;
+use runtime::{
+    Clock, Ended, Entropy, Gone, Handle, NoSession, Won, World, burn_session, handle, race, run,
+};
+use sync::Snapshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::config::{Allow, Config, ConfigError};
+use crate::control;
+use crate::failure::Failure;
+use crate::files::{self, Folder};
+use crate::kernel::{self, Kernel, Params};
+use crate::log::{Diary, Listener};
+use crate::seeds;
+use crate::status::{MemberStatus, Status};
+use crate::watcher::{self, AllowError};
+use crate::world::{SessionFile, Sockets, System, SystemClock, SystemEntropy};
+
+/// How long a start waits for name servers; what is not resolved by then is tried again later.
+const RESOLVE_MAX: Duration = Duration::from_secs(3);
+
+/// A running node. Dropping it ends the run loop without leaving the cluster, like a crash;
+/// [`Node::shutdown`] leaves first.
+///
+/// It is also a [`Handle`]: `open`, `register`, `lookup`, `send`, `ask`, `watch` and the others.
+///
+/// # Examples
+///
+/// `core/host/examples/two_nodes.rs` starts two nodes that talk to each other.
+pub struct Node {
+    view: View,
+    running: JoinHandle<Result<Ended, Failure>>,
+}
+
+/// Shows a node, and lets its users call it. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    handle: Handle<Kernel>,
+    facts: Arc<Facts>,
+    diary: Snapshot<Diary>,
+    allow_error: Snapshot<Option<AllowError>>,
+}
+
+/// What does not change while a node runs.
+pub(crate) struct Facts {
+    pub(crate) public_key: [u8; 32],
+    pub(crate) addr: Addr,
+    pub(crate) cluster: String,
+    pub(crate) instance: Instance,
+    pub(crate) version: u16,
+    pub(crate) features: u32,
+    pub(crate) allow: String,
+    pub(crate) leave_timeout: Duration,
+}
+
+impl Node {
+    /// Starts a node and returns before it has joined its cluster; [`Handle::joined`] waits.
+    ///
+    /// Must be called in a tokio runtime with timers and I/O.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not start: configuration, key, allowlist, session, address, or folder. The
+    /// session count may have grown by one; nothing else has changed.
+    pub async fn start(config: Config) -> Result<Self, Failure> {
+        let cluster = config.cluster()?;
+        let key = files::read_key(&config.path(&config.key_file))?;
+        let allow_path = allow_path(&config);
+        let allowed = files::read_allowed(&config.allow, &allow_path)?;
+        check_seeds(&config, &allowed)?;
+        let folder = Folder::lock(&config.data)?;
+
+        let mut disk = SessionFile::new(config.path(&config.session_file));
+        let session = take_session(&mut disk, &key, &config).await?;
+        let sockets = Sockets::bind(config.bind, cluster.links.unsent_bytes_max)
+            .map_err(|error| not_bound(config.bind, error))?;
+        let addr = advertised(&config, &sockets)?;
+        let control = control::listen(&folder)?;
+        let seeds = match timeout(RESOLVE_MAX, seeds::resolve(&config.seeds, addr)).await {
+            Ok((seeds, _)) => seeds,
+            Err(_) => Vec::new(),
+        };
+
+        let mut entropy = SystemEntropy;
+        let instance = Instance(draw(&mut entropy));
+        let choices = Choices::new(draw(&mut entropy));
+        let facts = Arc::new(Facts {
+            public_key: key.public(),
+            addr,
+            cluster: config.cluster.clone(),
+            instance,
+            version: cluster.links.version_max,
+            features: cluster.links.features,
+            allow: match &config.allow {
+                Allow::Any => "OPEN".to_owned(),
+                Allow::File(_) => format!("file:{}", allow_path.display()),
+            },
+            leave_timeout: cluster.swim.leave_timeout,
+        });
+        let watch_buffer = cluster.swim.watch_buffer;
+        let clock = SystemClock::start();
+        let kernel = kernel::new(
+            clock.now(),
+            Params {
+                config: cluster,
+                key: &key,
+                session,
+                instance,
+                addr,
+                meta: Meta::new(config.meta.as_bytes()).expect("the length was checked"),
+                allowed: Arc::clone(&allowed),
+                seeds: seeds.clone(),
+                choices,
+            },
+        );
+        let (handle, commands) = handle(key.node());
+        let (mut listener, diary) = Listener::new();
+        let world = World::<System> {
+            clock,
+            network: sockets,
+            disk,
+            entropy,
+        };
+        info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
+        let running = tokio::spawn(async move {
+            let hear = move |now, event: &_| listener.hear(now, event);
+            let ended = run(world, kernel, commands, watch_buffer, hear).await;
+            // The folder is free only when nothing writes to it any more.
+            drop(folder);
+            Ok(ended?)
+        });
+
+        let (allow_writer, allow_error) = sync::snapshot(None);
+        let view = View {
+            handle,
+            facts,
+            diary,
+            allow_error,
+        };
+        if let Allow::File(_) = config.allow {
+            let tell = view.handle.clone();
+            tokio::spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
+        }
+        tokio::spawn(watcher::seeds(
+            config.seeds,
+            addr,
+            seeds,
+            view.handle.clone(),
+        ));
+        tokio::spawn(control::serve(control, view.clone()));
+        Ok(Self { view, running })
+    }
+
+    /// Waits until the node has stopped. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Why it stopped, unless a user asked for it.
+    pub async fn ended(&mut self) -> Result<(), Failure> {
+        match (&mut self.running).await {
+            Ok(Ok(Ended::Asked | Ended::Abandoned)) => Ok(()),
+            Ok(Ok(Ended::Stopped(reason))) => {
+                error!(?reason, "stopped");
+                Err(Failure::Stopped(reason))
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::Panicked),
+        }
+    }
+
+    /// Leaves the cluster, stops the node, and waits until it has stopped (C56).
+    ///
+    /// # Errors
+    ///
+    /// Why it had stopped already, or why the run failed.
+    pub async fn shutdown(mut self) -> Result<(), Failure> {
+        self.view.leave_and_stop().await;
+        self.ended().await
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Gone: it has stopped already.
+        let _ = self.view.handle.stop();
+    }
+}
+
+impl Deref for Node {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}
+
+impl Deref for View {
+    type Target = Handle<Kernel>;
+
+    fn deref(&self) -> &Handle<Kernel> {
+        &self.handle
+    }
+}
+
+impl View {
+    /// Returns where others find this node.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.facts.addr.tcp()
+    }
+
+    /// Returns the public key, as allowlists have it.
+    #[must_use]
+    pub fn public_key(&self) -> [u8; 32] {
+        self.facts.public_key
+    }
+
+    /// Returns the membership table (C105).
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub async fn members(&self) -> Result<Vec<MemberStatus>, Gone> {
+        let facts = Arc::clone(&self.facts);
+        self.handle
+            .look(move |now, node| kernel::report(now, node, &facts).members)
+            .await
+    }
+
+    /// Returns everything that C121 asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub async fn status(&self) -> Result<Status, Gone> {
+        let facts = Arc::clone(&self.facts);
+        let mut diary = self.diary.clone();
+        let mut allow_error = self.allow_error.clone();
+        self.handle
+            .look(move |now, node| {
+                let mut status = kernel::report(now, node, &facts);
+                kernel::add_diary(&mut status, now, diary.load());
+                status.allow_error = allow_error.load().as_ref().as_ref().map(ToString::to_string);
+                status
+            })
+            .await
+    }
+
+    /// Leaves the cluster, waiting `patience` at the most (C56). The node goes on running.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`]: the node has stopped, or had not left in time.
+    pub async fn leave(&self, patience: Duration) -> Result<(), Gone> {
+        match race(self.handle.leave(), sleep(patience)).await {
+            Won::Left(left) => left,
+            Won::Right(()) => Err(Gone),
+        }
+    }
+
+    /// Leaves, as long as the configuration allows, and stops the run loop in any case.
+    pub(crate) async fn leave_and_stop(&self) {
+        if !self.leave_in_time().await {
+            warn!("stopped before it had left");
+        }
+        // Gone: it has stopped already.
+        let _ = self.handle.stop();
+    }
+
+    /// Leaves, as long as the configuration allows; says whether it has left.
+    pub(crate) async fn leave_in_time(&self) -> bool {
+        // The machine keeps to `leave_timeout` itself; this is for a machine that does not.
+        let patience = self.facts.leave_timeout + Duration::from_secs(2);
+        self.leave(patience).await.is_ok()
+    }
+}
+
+fn allow_path(config: &Config) -> PathBuf {
+    match &config.allow {
+        Allow::Any => PathBuf::new(),
+        Allow::File(path) => config.path(path),
+    }
+}
+
+/// Refuses seeds none of which could ever be linked with; warns of single ones.
+fn check_seeds(config: &Config, allowed: &Allowed) -> Result<(), ConfigError> {
+    let strangers: Vec<_> = config
+        .seeds
+        .iter()
+        .filter(|seed| seed.node.is_some_and(|node| !allowed.has(node)))
+        .collect();
+    let Some(first) = strangers.first() else {
+        return Ok(());
+    };
+    if strangers.len() == config.seeds.len() {
+        let why = format!("{first} is not on the allowlist, so this node could never join");
+        return Err(ConfigError::of("seeds", why));
+    }
+    for seed in strangers {
+        warn!(%seed, "this seed is not on the allowlist and will be refused");
+    }
+    Ok(())
+}
+
+async fn take_session(
+    disk: &mut SessionFile,
+    key: &StaticKey,
+    config: &Config,
+) -> Result<Session, Failure> {
+    let path = config.path(&config.session_file);
+    burn_session(disk, key.node())
+        .await
+        .map_err(|error| match error {
+            NoSession::Refused(SessionError::Corrupt) => Failure::SessionCorrupt { path },
+            NoSession::Refused(SessionError::Exhausted) => {
+                Failure::Stopped(StopReason::SessionsExhausted)
+            }
+            NoSession::Read(_) | NoSession::Write(_) => Failure::SessionUnusable {
+                path,
+                why: error.to_string(),
+            },
+        })
+}
+
+fn not_bound(addr: SocketAddr, error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Failure::AddrInUse(addr),
+        _ => Failure::Bind { addr, error },
+    }
+}
+
+/// Returns where others find the node: as configured, with the port that it really has.
+fn advertised(config: &Config, sockets: &Sockets) -> Result<Addr, Failure> {
+    let bound = sockets
+        .addr()
+        .map_err(|error| not_bound(config.bind, error))?;
+    let mut shown = config.advertise.unwrap_or(bound);
+    if shown.port() == 0 {
+        shown.set_port(bound.port());
+    }
+    Addr::new(shown.ip(), shown.port(), shown.port()).ok_or_else(|| {
+        let why = format!("{shown} is not the address of one machine");
+        Failure::ConfigInvalid(ConfigError::of("advertise", why))
+    })
+}
+
+fn draw(entropy: &mut SystemEntropy) -> u64 {
+    let mut bytes = [0; 8];
+    entropy.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}

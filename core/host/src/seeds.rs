@@ -1,0 +1,155 @@
+//! Seeds: as they are written, and the addresses that they stand for (C55, C107).
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use machines::cluster::ids::{Addr, NodeId};
+use machines::cluster::swim::io::Seed;
+
+/// The most addresses taken, over all seeds (C107).
+const ADDRS_MAX: usize = 64;
+
+/// A seed as written: `host:port`, `[v6]:port` or `NODEID@host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedSpec {
+    /// Who it must be, if that was given.
+    pub node: Option<NodeId>,
+    /// `host:port`; the host may be a name.
+    pub target: String,
+}
+
+impl fmt::Display for SeedSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(node) = self.node {
+            write!(f, "{node}@")?;
+        }
+        f.write_str(&self.target)
+    }
+}
+
+impl FromStr for SeedSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |what: &str| {
+            format!("{what} in \"{text}\"; expected \"host:port\" or \"NODEID@host:port\"")
+        };
+        let (node, target) = match text.split_once('@') {
+            None => (None, text),
+            Some((id, target)) => {
+                let id = NodeId::parse(id).ok_or_else(|| wrong("bad node id"))?;
+                (Some(id), target)
+            }
+        };
+        let (host, port) = target.rsplit_once(':').ok_or_else(|| wrong("no port"))?;
+        if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err(wrong("bad port"));
+        }
+        let bare_v6 = host.contains(':') && !host.starts_with('[');
+        if host.is_empty() || bare_v6 || host.contains(char::is_whitespace) {
+            return Err(wrong("bad host"));
+        }
+        Ok(Self {
+            node,
+            target: target.to_owned(),
+        })
+    }
+}
+
+/// A name that could not be resolved. It is asked for again later.
+#[derive(Debug)]
+pub struct Unresolved {
+    /// The seed.
+    pub seed: SeedSpec,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// Resolves the names, in order; a name with several addresses counts as several seeds.
+/// `own` is left out: a node does not join through itself.
+pub async fn resolve(specs: &[SeedSpec], own: Addr) -> (Vec<Seed>, Vec<Unresolved>) {
+    let mut seeds: Vec<Seed> = Vec::new();
+    let mut unresolved = Vec::new();
+    for spec in specs {
+        match tokio::net::lookup_host(spec.target.as_str()).await {
+            Ok(found) => {
+                let mut found: Vec<SocketAddr> = found.collect();
+                // The order of a name server is not ours to depend on.
+                found.sort_unstable();
+                for addr in found {
+                    push(&mut seeds, spec.node, addr, own);
+                }
+            }
+            Err(error) => unresolved.push(Unresolved {
+                seed: spec.clone(),
+                error,
+            }),
+        }
+    }
+    seeds.truncate(ADDRS_MAX);
+    (seeds, unresolved)
+}
+
+fn push(seeds: &mut Vec<Seed>, node: Option<NodeId>, found: SocketAddr, own: Addr) {
+    let Some(addr) = Addr::new(found.ip(), found.port(), found.port()) else {
+        return;
+    };
+    let seed = Seed { addr, node };
+    if addr != own && !seeds.contains(&seed) {
+        seeds.push(seed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "521f8f5d132ea5fb81be5786a868d693";
+
+    #[test]
+    fn seeds_print_as_they_are_written() {
+        for text in ["db:7400", "[::1]:7400", "10.0.0.1:1"] {
+            assert_eq!(text.parse::<SeedSpec>().unwrap().to_string(), text);
+        }
+        let with_id = format!("{ID}@db:7400");
+        assert_eq!(with_id.parse::<SeedSpec>().unwrap().to_string(), with_id);
+    }
+
+    #[test]
+    fn a_malformed_seed_says_what_is_expected() {
+        for (text, what) in [
+            ("db", "no port"),
+            ("db:0", "bad port"),
+            ("db:http", "bad port"),
+            (":7400", "bad host"),
+            ("::1:7400", "bad host"),
+            ("521f@db:7400", "bad node id"),
+        ] {
+            let error = text.parse::<SeedSpec>().expect_err(text);
+            assert!(error.starts_with(what), "{error}");
+            assert!(error.contains("expected \"host:port\""), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_not_its_own_seed_and_repeats_count_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let addr = |port: u16| {
+            Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), port, port).unwrap()
+        };
+        let specs: Vec<SeedSpec> = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        let (seeds, unresolved) = runtime.block_on(resolve(&specs, addr(1)));
+        assert!(unresolved.is_empty());
+        let expected = Seed {
+            addr: addr(2),
+            node: None,
+        };
+        assert_eq!(seeds, vec![expected]);
+    }
+}

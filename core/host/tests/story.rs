@@ -1,0 +1,185 @@
+//! Goal: three processes form a cluster, lose one, take it back, and keep strangers out (C24, C46,
+//! C50, C57).
+//! Method: the real binary on loopback, with the local profile, asked through its control socket.
+//! Waits end when what they wait for is seen; their deadlines are only met by a failure.
+
+mod process;
+
+use std::fs;
+use std::time::Duration;
+
+use process::{Cluster, JOINED, Process, keygen};
+use serde_json::Value;
+
+/// B99(3) of the local profile is 6·0.5 s + 2 s + 0.4 s; B(3) with the worst health score is 48 s.
+const DEAD: Duration = Duration::from_secs(60);
+/// C24: a second, and a machine that does other things.
+const REVOKED: Duration = Duration::from_secs(20);
+
+#[test]
+fn three_nodes_survive_the_death_and_return_of_one() {
+    let mut cluster = Cluster::of(3);
+    let ids = cluster.ids();
+    for node in &cluster.nodes {
+        node.wait(JOINED, "three alive members", |node| {
+            node.alive() == sorted(&ids)
+        });
+    }
+
+    let victim = cluster.nodes.pop().unwrap();
+    let session = victim.status()["session"].as_u64().unwrap();
+    let folder = victim.kill();
+    for node in &cluster.nodes {
+        node.wait(DEAD, "the killed node to be dead", |node| {
+            node.state_of(&ids[2]).as_deref() == Some("dead")
+        });
+    }
+
+    let back = Process::serve(folder, &[]);
+    for node in &cluster.nodes {
+        node.wait(JOINED, "the restarted node to be alive", |node| {
+            node.state_of(&ids[2]).as_deref() == Some("alive")
+        });
+    }
+    assert_eq!(back.status()["session"].as_u64(), Some(session + 1));
+    let row = cluster.nodes[0].row(&ids[2]).expect("it is a member");
+    assert_eq!(row["session"].as_u64(), Some(session + 1));
+}
+
+#[test]
+fn a_stranger_is_refused_and_the_log_says_why() {
+    let cluster = Cluster::of(2);
+    let ids = cluster.ids();
+    let member = &cluster.nodes[0];
+
+    // The stranger trusts the members; they do not trust it.
+    let stranger = cluster.folder_trusting(&cluster.keys());
+    let stranger = Process::serve(stranger, &[("seeds", member.addr())]);
+    let stranger_id = stranger.id();
+    member.wait(JOINED, "a refusal", |node| {
+        let status = node.status();
+        let rejects = status["rejects"].as_array().expect("a list");
+        rejects.iter().any(|reject| {
+            reject["code"] == "NotAllowed" && reject["node"] == Value::from(stranger_id.as_str())
+        })
+    });
+
+    let line = member.wait_for_log(JOINED, |line| {
+        line["code"] == "NotAllowed" && line["node"] == Value::from(stranger_id.as_str())
+    });
+    assert_eq!(line["source"], "127.0.0.1");
+    assert_eq!(line["level"], "WARN");
+    assert_eq!(member.row(&stranger_id), None);
+    for node in &cluster.nodes {
+        node.wait(JOINED, "the members to have found each other", |node| {
+            node.alive() == sorted(&ids)
+        });
+    }
+}
+
+#[test]
+fn a_key_taken_off_the_list_loses_its_links_at_once() {
+    let cluster = Cluster::of(3);
+    let ids = cluster.ids();
+    for node in &cluster.nodes {
+        node.wait(JOINED, "three alive members", |node| {
+            node.alive() == sorted(&ids)
+        });
+    }
+
+    // The first node alone revokes the third.
+    let keys = cluster.keys();
+    let first = &cluster.nodes[0];
+    fs::write(first.folder().join("allowlist"), keys[..2].join("\n")).unwrap();
+    first.wait(REVOKED, "the revoked node to be dead", |node| {
+        node.state_of(&ids[2]).as_deref() == Some("dead")
+    });
+    first.wait(REVOKED, "the link to be closed as Revoked", |node| {
+        let status = node.status();
+        let links = status["links"].as_array().expect("a list");
+        let to_third = links.iter().find(|link| link["peer"] == Value::from(ids[2].as_str()));
+        to_third.is_some_and(|link| {
+            link["direction"] == "none" && link["last_close"] == "Revoked"
+        })
+    });
+    // The second still trusts it.
+    assert_eq!(
+        cluster.nodes[1].state_of(&ids[2]).as_deref(),
+        Some("alive")
+    );
+
+    // A list with a mistake changes nothing, and says so.
+    fs::write(first.folder().join("allowlist"), "not a key\n").unwrap();
+    first.wait(REVOKED, "the mistake to be reported", |node| {
+        let error = node.status()["allow_error"].as_str().map(str::to_owned);
+        error.is_some_and(|error| error.contains("line 1"))
+    });
+    assert_eq!(first.state_of(&ids[1]).as_deref(), Some("alive"));
+}
+
+#[test]
+fn a_node_that_leaves_is_left_and_not_dead() {
+    let mut cluster = Cluster::of(2);
+    let ids = cluster.ids();
+    for node in &cluster.nodes {
+        node.wait(JOINED, "two alive members", |node| {
+            node.alive() == sorted(&ids)
+        });
+    }
+
+    let leaver = cluster.nodes.pop().unwrap();
+    assert_eq!(leaver.run(&["leave", "--json"]), (0, "{\"left\":true}".to_owned()));
+    assert_eq!(leaver.ended(), Some(0));
+    cluster.nodes[0].wait(JOINED, "the node to have left", |node| {
+        node.state_of(&ids[1]).as_deref() == Some("left")
+    });
+}
+
+#[test]
+fn a_signal_makes_a_node_leave() {
+    let cluster = Cluster::of(2);
+    let ids = cluster.ids();
+    for node in &cluster.nodes {
+        node.wait(JOINED, "two alive members", |node| {
+            node.alive() == sorted(&ids)
+        });
+    }
+    let [first, second] = cluster.nodes.try_into().ok().expect("there are two");
+    second.signal("TERM");
+    assert_eq!(second.ended(), Some(0));
+    first.wait(JOINED, "the node to have left", |node| {
+        node.state_of(&ids[1]).as_deref() == Some("left")
+    });
+}
+
+#[test]
+fn members_and_status_have_a_text_for_people() {
+    let cluster = Cluster::of(1);
+    let node = &cluster.nodes[0];
+    let (code, members) = node.run(&["members"]);
+    assert_eq!(code, 0);
+    assert!(members.starts_with("NODE"), "{members}");
+    assert!(members.contains("alive (this node)"), "{members}");
+    let (code, status) = node.run(&["status"]);
+    assert_eq!(code, 0);
+    for part in [node.id().as_str(), "session     1", "allow", "members:"] {
+        assert!(status.contains(part), "no {part} in {status}");
+    }
+}
+
+#[test]
+fn the_new_key_of_keygen_is_what_the_node_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = keygen(folder.path());
+    let node = Process::serve(folder, &[("allow", "any".to_owned())]);
+    let status = node.status();
+    assert_eq!(status["public_key"], Value::from(made.public.as_str()));
+    assert_eq!(status["id"], Value::from(made.node.as_str()));
+    assert_eq!(status["allow"], "OPEN");
+}
+
+fn sorted(ids: &[String]) -> Vec<String> {
+    let mut ids = ids.to_vec();
+    ids.sort();
+    ids
+}
