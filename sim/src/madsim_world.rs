@@ -33,17 +33,18 @@ use std::time::Duration;
 
 use machines::Choices;
 use machines::cluster::config::{ClusterConfig, Profile};
-use machines::cluster::identity::Allowed;
-use machines::cluster::ids::{Addr, Instance, NodeId, Session};
+use machines::cluster::identity::{Allowed, StaticKey};
+use machines::cluster::handshake::Static;
+use machines::cluster::ids::{Addr, Instance, NodeId};
+use machines::cluster::sealer::{Key, Suite};
 use machines::cluster::swim::io::Seed;
-use machines::node::Node;
+use machines::cluster::wire::Meta;
+use machines::node::{Node, NodeParams};
 use madsim::net::NetSim;
 use madsim::runtime::Runtime;
 use madsim::task::spawn_local;
-use madsim::time::sleep;
-use runtime::{Disk, Ended, Handle, RunError, World, run as run_node};
+use runtime::{Ended, Entropy, Handle, NoSession, World, burn_session};
 
-use crate::boot;
 use crate::decorators::{DiskRates, Faults, Faulty, Flaky, LinkRates, Skew, Skewed};
 use client::Client;
 use ports::{Drawn, File, Platter, Simulated, Sockets, VirtualClock};
@@ -65,12 +66,13 @@ struct Run {
     faults: Arc<Faults>,
     rates: (LinkRates, DiskRates),
     record: Record,
+    allowed: Arc<Allowed>,
     places: Vec<Place>,
 }
 
 /// One node, over all its processes.
 struct Place {
-    secret: [u8; 32],
+    key: Static,
     id: NodeId,
     addr: Addr,
     platter: Platter,
@@ -102,6 +104,84 @@ impl Place {
             Process::Up(handle) => Some(handle.clone()),
             Process::Starting | Process::Over => None,
         }
+    }
+}
+
+/// One process of a node, from its start to its end: what `lockstep` does in production.
+async fn process(run: Arc<Run>, place: usize) {
+    let own = &run.places[place];
+    // Relaxed: one thread.
+    let start = u64::from(own.starts.fetch_add(1, Relaxed)) + 1;
+    *own.process() = Process::Starting;
+    run.record.note(place, &("start", start));
+    match run.clone().live(place, start).await {
+        Ok(ended) => run.record.note(place, &ended),
+        Err(why) => {
+            run.record.count("start or run failed");
+            run.record.note(place, &why);
+        }
+    }
+    *own.process() = Process::Over;
+}
+
+impl Run {
+    /// Lives through one process; an error is what `lockstep` would say on its way out.
+    async fn live(self: Arc<Self>, place: usize, start: u64) -> Result<Ended, String> {
+        let own = &self.places[place];
+        let scope = start << 32 | place as u64;
+        let (link, disk) = self.rates;
+        let choices = || self.choices.scoped(scope);
+        let mut entropy = Drawn::new(self.seed, place as u64 + 1, start);
+        let mut file = Faulty::new(
+            File::on(own.platter.clone()),
+            disk,
+            choices(),
+            self.faults.clone(),
+        );
+        let session = match burn_session(&mut file, own.id).await {
+            Ok(session) => session,
+            Err(why @ (NoSession::Refused(_) | NoSession::Read(_) | NoSession::Write(_))) => {
+                return Err(why.to_string());
+            }
+        };
+        let sockets = Sockets::bind(own.addr.udp()).await.map_err(|why| why.to_string())?;
+        let clock = Skewed::new(VirtualClock, own.skew.clone());
+        let mut instance = [0; 8];
+        entropy.fill(&mut instance);
+        let node = Node::new(runtime::Clock::now(&clock), NodeParams {
+            config: self.config.clone(),
+            key: own.key.clone(),
+            session,
+            instance: Instance(u64::from_le_bytes(instance)),
+            addr: own.addr,
+            meta: Meta::EMPTY,
+            allowed: self.allowed.clone(),
+            seeds: self.seeds(place),
+            choices: choices(),
+            suite: Suite::Noise,
+        });
+        let (handle, commands) = runtime::handle(own.id);
+        *own.process() = Process::Up(handle.clone());
+        let client = Client {
+            place,
+            nodes: NODES,
+            process: scope,
+            handle,
+            record: self.record.clone(),
+            choices: choices(),
+        };
+        spawn_local(client.work());
+        let world = World::<Simulated> {
+            clock,
+            network: Flaky::new(sockets, link, choices(), self.faults.clone()),
+            disk: file,
+            entropy,
+        };
+        let record = self.record.clone();
+        let listen = move |now, event: &_| record.event(place, now, event);
+        let buffer = self.config.swim.watch_buffer;
+        let ended = runtime::run(world, node, commands, buffer, listen).await;
+        ended.map_err(|why| why.to_string())
     }
 }
 
@@ -157,6 +237,7 @@ impl Run {
             faults: Arc::default(),
             rates: (link, disk),
             record: Record::of(places.iter().map(|place| place.id)),
+            allowed: Arc::new(Allowed::only(places.iter().map(|place| place.key.public))),
             places,
         }
     }
@@ -180,7 +261,12 @@ impl Run {
 impl Place {
     fn new(seed: u64, place: usize, choices: &mut Choices) -> Self {
         let mut secret = [0; 32];
-        runtime::Entropy::fill(&mut Drawn::new(seed, place as u64, 0), &mut secret);
+        Drawn::new(seed, place as u64 + 1, 0).fill(&mut secret);
+        let pair = StaticKey::from_secret(secret);
+        let key = Static {
+            secret: Key::new(secret),
+            public: pair.public(),
+        };
         let octet = u8::try_from(place + 1).expect("few nodes");
         let ip = std::net::Ipv4Addr::new(10, 0, 0, octet).into();
         let drift = choices.choose("madsim.drift", [place as u64, 0], 20_001);
@@ -192,8 +278,8 @@ impl Place {
             drift / 2 + 1
         };
         Self {
-            secret,
-            id: NodeId::of_key(&public_key(&secret)),
+            id: NodeId::of_key(&key.public),
+            key,
             addr: Addr::new(ip, PORT, PORT).expect("10.0.0.0/8 is reachable"),
             platter: Platter::default(),
             skew: Arc::new(Skew::drifting(drift.clamp(-10_000, 10_000))),

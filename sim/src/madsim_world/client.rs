@@ -5,11 +5,12 @@ use std::time::Duration;
 use machines::Choices;
 use machines::cluster::ids::Ref;
 use machines::cluster::router::io::{Answer, AskError};
+use machines::cluster::swim::Snapshot;
 use machines::cluster::swim::io::MemberEvent;
 use machines::cluster::wire::Name;
 use madsim::task::spawn_local;
 use madsim::time::{TimeHandle, sleep};
-use runtime::{Endpoint, Gone, Handle, Letter, Machine, Members, Watch, Watched};
+use runtime::{Endpoint, Gone, Handle, Letter, Machine, Watch, Watched};
 
 use super::record::Record;
 
@@ -163,12 +164,12 @@ fn word(payload: &[u8], at: usize) -> Option<u64> {
 }
 
 /// Watches the members: the stream has no holes (C143).
-async fn watch(mut watch: Watch<Members, MemberEvent>, place: usize, record: Record) {
+async fn watch(mut watch: Watch<Snapshot, MemberEvent>, place: usize, record: Record) {
     let mut next = None;
     while let Some(item) = watch.next().await {
         match item {
             Watched::Snapshot(snapshot) | Watched::Lagged { snapshot, .. } => {
-                next = Some(snapshot.next);
+                next = Some(snapshot.index);
             }
             Watched::Event(event) => {
                 if next != Some(event.index) {

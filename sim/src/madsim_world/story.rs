@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use machines::Choices;
 use machines::cluster::ids::{Life, NodeId, Ref};
+use machines::cluster::swim::Snapshot;
 use machines::cluster::wire::State;
 use madsim::net::NetSim;
 use madsim::runtime::Handle as Supervisor;
 use madsim::task::NodeId as Host;
 use madsim::time::{TimeHandle, sleep};
-use runtime::{Machine, Members};
+use runtime::Machine;
 
 use super::client::name;
 use super::{NODES, Process, Run};
@@ -161,8 +162,8 @@ async fn disagree(run: &Run) -> Option<String> {
     None
 }
 
-fn alive(members: &Members) -> BTreeSet<(NodeId, Life)> {
-    let alive = members.rows.iter().filter(|row| row.state == State::Alive);
+fn alive(members: &Snapshot) -> BTreeSet<(NodeId, Life)> {
+    let alive = members.members.iter().filter(|row| row.state == State::Alive);
     alive.map(|row| (row.node, row.life)).collect()
 }
 
