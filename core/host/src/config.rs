@@ -99,10 +99,10 @@ macro_rules! config {
             /// The cluster's name; nodes of other clusters are refused.
             pub cluster: String,
             /// Where to listen, with TCP and UDP. Port 0 takes a free one.
-            #[serde(default = "default_bind")]
+            #[serde(default = "default_bind", deserialize_with = "addr")]
             pub bind: SocketAddr,
             /// Where others find this node; `bind` if that is a definite address.
-            #[serde(default)]
+            #[serde(default, deserialize_with = "some_addr")]
             pub advertise: Option<SocketAddr>,
             /// The folder of all files that are not given by an absolute path.
             #[serde(default = "default_data")]
@@ -353,6 +353,20 @@ impl<'de> Deserialize<'de> for Allow {
             )),
         }
     }
+}
+
+fn addr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        serde::de::Error::invalid_value(
+            serde::de::Unexpected::Str(&text),
+            &"an IP address and a port, like \"127.0.0.1:7400\"",
+        )
+    })
+}
+
+fn some_addr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    addr(deserializer).map(Some)
 }
 
 /// Seeds as a list, or as one string with commas, as the environment has them.

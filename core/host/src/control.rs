@@ -35,7 +35,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(600);
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(rename_all = "lowercase")]
 pub enum Request {
     /// The membership table.
     Members,
@@ -43,6 +43,13 @@ pub enum Request {
     Status,
     /// Leave the cluster and stop; answered when the node has left.
     Leave,
+}
+
+/// One line of a client.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    command: Request,
 }
 
 /// Makes the socket of a node on `folder`. A socket left by a crash is replaced: the folder is
@@ -86,7 +93,7 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
     let mut line = Vec::new();
     let mut read = BufReader::new(read.take(REQUEST_MAX));
     timeout(PATIENCE, read.read_until(b'\n', &mut line)).await??;
-    let request = serde_json::from_slice::<Request>(&line);
+    let request = serde_json::from_slice::<Line>(&line).map(|line| line.command);
     let answer = match &request {
         Ok(request) => obey(*request, view).await,
         Err(error) => Err(format!("no such request: {error}")),
@@ -132,7 +139,8 @@ pub async fn ask(data: &Path, request: Request) -> Result<Value, Failure> {
         return Err(Failure::NotRunning(data.to_owned()));
     };
     let broken = |error: io::Error| Failure::Control(error.to_string());
-    let mut line = serde_json::to_vec(&request).expect("a request is always JSON");
+    let line = Line { command: request };
+    let mut line = serde_json::to_vec(&line).expect("a request is always JSON");
     line.push(b'\n');
     stream.write_all(&line).await.map_err(broken)?;
     let mut text = Vec::new();
@@ -154,10 +162,18 @@ mod tests {
 
     #[test]
     fn requests_are_spelled_as_the_header_says() {
-        let text = serde_json::to_string(&Request::Members).unwrap();
+        let line = Line {
+            command: Request::Members,
+        };
+        let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"command":"members"}"#);
-        for wrong in [r#"{"command":"stop"}"#, r#"{"command":"leave","now":1}"#, "{}", ""] {
-            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+        for wrong in [
+            r#"{"command":"stop"}"#,
+            r#"{"command":"leave","now":1}"#,
+            "{}",
+            "",
+        ] {
+            assert!(serde_json::from_str::<Line>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,121 +1,136 @@
-//! The machine that production runs, and what its status is made of.
+//! The machine that production runs, and its status in the words of C120 and C121.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use machines::cluster::config::ClusterConfig;
-use machines::cluster::identity::{Allowed, StaticKey};
-use machines::cluster::ids::{Addr, Instance, Session};
-use machines::cluster::swim::io::Seed;
-use machines::cluster::wire::Meta;
-use machines::node::io::{Call, Input, Output, Reply};
-use machines::{Choices, Instant};
-use machines::cluster::swim::Snapshot;
-use runtime::{Machine, Names};
+use machines::Instant;
+use machines::cluster::counters::{Counter, Counters, Labelled};
+use machines::cluster::ids::NodeId;
+use machines::cluster::wire::{BounceCode, CloseReason, Code, State};
+pub use machines::node::Node as Kernel;
+use machines::node::{self, RejectStatus};
 
-use crate::log::Diary;
-use crate::node::Facts;
-use crate::status::{RefusalStatus, Status};
+use crate::status::{LinkStatus, MemberStatus, NameStatus, RefusalStatus, Status};
 
-/// What a node's machine is made of.
-pub(crate) struct Params<'a> {
-    pub(crate) config: ClusterConfig,
-    pub(crate) key: &'a StaticKey,
-    pub(crate) session: Session,
-    pub(crate) instance: Instance,
-    pub(crate) addr: Addr,
-    pub(crate) meta: Meta,
-    pub(crate) allowed: Arc<Allowed>,
-    pub(crate) seeds: Vec<Seed>,
-    pub(crate) choices: Choices,
-}
-
-/// Stands in until the composed machine is there: alone, and able to leave.
-pub struct Kernel {
-    session: Session,
-    outputs: VecDeque<Output>,
-}
-
-pub(crate) fn new(_: Instant, params: Params<'_>) -> Kernel {
-    Kernel {
-        session: params.session,
-        outputs: VecDeque::new(),
-    }
-}
-
-impl Machine for Kernel {
-    fn handle(&mut self, _: Instant, input: Input) {
-        if let Input::Call {
-            call,
-            request: Call::Leave,
-        } = input
-        {
-            let reply = Reply::Left;
-            self.outputs.push_back(Output::Reply { call, reply });
-        }
-    }
-
-    fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
-    }
-
-    fn deadline(&self) -> Instant {
-        Instant::FAR
-    }
-
-    fn members(&self) -> Snapshot {
-        Snapshot {
-            index: 0,
-            members: Vec::new(),
-        }
-    }
-
-    fn names(&self, _: Instant, _: &str) -> Names {
-        Names {
-            next: 0,
-            rows: Vec::new(),
-        }
-    }
-}
-
-pub(crate) fn report(now: Instant, node: &Kernel, facts: &Facts) -> Status {
+/// Returns everything of C121. What the machine does not know of itself is left to the caller:
+/// the allowlist's file.
+pub(crate) fn report(now: Instant, node: &Kernel) -> Status {
+    let status = node.status(now);
+    let own = status.node;
     Status {
-        id: machines::cluster::ids::NodeId::of_key(&facts.public_key).to_string(),
-        public_key: hex(&facts.public_key),
-        addr: facts.addr.tcp().to_string(),
-        cluster: facts.cluster.clone(),
-        session: node.session.0,
-        instance: format!("{:016x}", facts.instance.0),
-        version: facts.version,
-        features: facts.features,
-        allow: facts.allow.clone(),
+        id: own.to_string(),
+        public_key: hex(&status.public_key),
+        addr: status.addr.tcp().to_string(),
+        cluster: status.cluster,
+        session: status.session.0,
+        instance: format!("{:016x}", status.instance.0),
+        version: status.version,
+        features: status.features,
+        allow: String::new(),
         allow_error: None,
         uptime_ms: now.as_nanos() / 1_000_000,
-        joined: false,
-        health: 0,
-        members: Vec::new(),
-        links: Vec::new(),
-        names: Vec::new(),
-        rejects: Vec::new(),
-        counters: std::collections::BTreeMap::new(),
+        joined: status.joined,
+        health: status.health,
+        members: status.members.iter().map(|row| member(own, row)).collect(),
+        links: status.links.iter().filter_map(link).collect(),
+        names: status
+            .names
+            .iter()
+            .filter(|name| name.holder.node == own)
+            .map(|name| NameStatus {
+                name: name.name.as_str().to_owned(),
+                actor: name.holder.actor.0,
+            })
+            .collect(),
+        rejects: status.rejects.iter().rev().map(refusal).collect(),
+        counters: counters(&status.counters),
     }
 }
 
-/// Adds what the listener heard.
-pub(crate) fn add_diary(status: &mut Status, now: Instant, diary: &Diary) {
-    status.joined = diary.joined;
-    status.rejects = diary
-        .refusals
-        .iter()
-        .rev()
-        .map(|refusal| RefusalStatus {
-            ago_ms: now.nanos_since(refusal.at) / 1_000_000,
-            source: refusal.source.to_string(),
-            node: refusal.peer.map(|peer| peer.to_string()),
-            code: format!("{:?}", refusal.code),
-            inbound: refusal.inbound,
-        })
-        .collect();
+/// Returns the membership table.
+pub(crate) fn members(now: Instant, node: &Kernel) -> Vec<MemberStatus> {
+    let status = node.status(now);
+    let rows = status.members.iter();
+    rows.map(|row| member(status.node, row)).collect()
+}
+
+fn member(own: NodeId, row: &node::MemberStatus) -> MemberStatus {
+    MemberStatus {
+        id: row.node.to_string(),
+        addr: row.addr.map(|addr| addr.tcp().to_string()),
+        state: match row.state {
+            State::Alive => "alive",
+            State::Suspect => "suspect",
+            State::Dead => "dead",
+            State::Left => "left",
+        }
+        .to_owned(),
+        since_ms: row.age_ms,
+        session: row.life.session.0,
+        incarnation: row.life.incarnation.0,
+        meta: String::from_utf8_lossy(row.meta.as_bytes()).into_owned(),
+        own: row.node == own,
+        linked: row.linked,
+    }
+}
+
+/// A peer that was never linked with has nothing to show.
+fn link(row: &node::LinkStatus) -> Option<LinkStatus> {
+    (row.up || row.last_close.is_some()).then(|| LinkStatus {
+        peer: row.peer.to_string(),
+        direction: match (row.up, row.dialled) {
+            (true, true) => "out",
+            (true, false) => "in",
+            (false, true | false) => "none",
+        }
+        .to_owned(),
+        age_ms: row.age_ms,
+        epoch: row.epoch,
+        queue_bytes: row.queue_bytes,
+        last_close: row.last_close.map(|reason| format!("{reason:?}")),
+    })
+}
+
+fn refusal((ago_ms, reject): &(u32, RejectStatus)) -> RefusalStatus {
+    RefusalStatus {
+        ago_ms: *ago_ms,
+        source: reject.source.to_string(),
+        node: reject.peer.map(|peer| peer.to_string()),
+        code: format!("{:?}", reject.code),
+        inbound: reject.inbound,
+    }
+}
+
+/// Names all counters, also those at 0, as C120 does (C117).
+fn counters(counters: &Counters) -> BTreeMap<String, u64> {
+    let plain = Counter::ALL.iter().map(|counter| {
+        let name = format!("cluster_{}", counter.name());
+        (name, counters.get(*counter))
+    });
+    let labelled = counters.labelled().map(|(family, label, count)| {
+        let name = format!("cluster_{}{{{}}}", family.name(), label_of(family, label));
+        (name, count)
+    });
+    plain.chain(labelled).collect()
+}
+
+/// Names a label where it has a name.
+fn label_of(family: Labelled, label: u8) -> String {
+    let named = match family {
+        Labelled::HsReject => Code::from_u8(label).map(|code| format!("{code:?}")),
+        Labelled::Dials if label == 0 => Some("Up".to_owned()),
+        Labelled::Dials if label == u8::MAX => Some("Unreachable".to_owned()),
+        Labelled::Dials => Code::from_u8(label).map(|code| format!("{code:?}")),
+        Labelled::LinkDown => CloseReason::from_u8(label).map(|reason| format!("{reason:?}")),
+        Labelled::Bounce => BounceCode::from_u8(label).map(|code| format!("{code:?}")),
+        Labelled::FrameMalformed
+        | Labelled::Rekeys
+        | Labelled::MemberEvents
+        | Labelled::Sync
+        | Labelled::Lookups
+        | Labelled::Sends
+        | Labelled::Asks => None,
+    };
+    named.unwrap_or_else(|| label.to_string())
 }
 
 fn hex(bytes: &[u8]) -> String {

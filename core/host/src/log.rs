@@ -2,24 +2,19 @@
 //!
 //! Bad input never logs more than one line for each kind and second (C117).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use machines::Instant;
 use machines::cluster::ids::NodeId;
 use machines::cluster::swim::io::{MemberEvent, MemberEventKind};
-use machines::cluster::wire::{CloseReason, Code};
+use machines::cluster::wire::Code;
 use machines::node::io::Event;
 use serde::{Deserialize, Serialize};
-use sync::{Busy, Publisher, Snapshot, snapshot};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, info, warn};
 
-/// How many refusals the status shows (C121).
-const REFUSALS_MAX: usize = 20;
-/// How many peers' last close reasons are kept.
-const CLOSES_MAX: usize = 1_024;
 /// The shortest time between two lines of one kind (C117).
 const QUIET_NANOS: u64 = 1_000_000_000;
 
@@ -77,52 +72,21 @@ pub fn start(level: LogLevel, format: LogFormat) {
     };
 }
 
-/// What the status tells besides the node's own state: recent refusals and closed links (C121).
-#[derive(Clone, Debug, Default)]
-pub struct Diary {
-    /// Whether the node has joined (C55).
-    pub joined: bool,
-    /// The last refusals, oldest first.
-    pub refusals: VecDeque<Refusal>,
-    /// When and why the last link with each peer closed.
-    pub closes: BTreeMap<NodeId, (Instant, CloseReason)>,
-}
-
-/// A handshake that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// When.
-    pub at: Instant,
-    /// Where it came from, or was dialled to.
-    pub source: IpAddr,
-    /// Who, if that was known by then.
-    pub peer: Option<NodeId>,
-    /// Why.
-    pub code: Code,
-    /// Whether they dialled.
-    pub inbound: bool,
-}
-
-/// Hears a node's events: logs them, and keeps the diary.
+/// Hears a node's events, and logs them.
+#[derive(Debug)]
 pub struct Listener {
-    diary: Diary,
-    publisher: Publisher<Diary>,
     limiter: Limiter<(Code, bool)>,
 }
 
-impl Listener {
-    /// A listener, and a reader of its diary.
-    #[must_use]
-    pub fn new() -> (Self, Snapshot<Diary>) {
-        let (publisher, reader) = snapshot(Diary::default());
-        let listener = Self {
-            diary: Diary::default(),
-            publisher,
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
             limiter: Limiter::new(),
-        };
-        (listener, reader)
+        }
     }
+}
 
+impl Listener {
     /// Hears one event.
     pub fn hear(&mut self, now: Instant, event: &Event) {
         match event {
@@ -135,64 +99,31 @@ impl Listener {
                 outcome = ?gap.outcome,
                 "messages were not delivered, or perhaps not"
             ),
-            Event::Joined => {
-                info!("joined the cluster");
-                self.diary.joined = true;
-                self.publish();
-            }
+            Event::Joined => info!("joined the cluster"),
             Event::LinkUp { peer } => debug!(%peer, "link up"),
-            Event::LinkDown { peer, reason } => {
-                info!(%peer, ?reason, "link down");
-                if self.diary.closes.len() < CLOSES_MAX || self.diary.closes.contains_key(peer) {
-                    self.diary.closes.insert(*peer, (now, *reason));
-                }
-                self.publish();
-            }
+            Event::LinkDown { peer, reason } => info!(%peer, ?reason, "link down"),
             Event::Refused {
                 source,
                 peer,
                 code,
                 inbound,
-            } => self.refused(Refusal {
-                at: now,
-                source: *source,
-                peer: *peer,
-                code: *code,
-                inbound: *inbound,
-            }),
+            } => {
+                if let Some(unlogged) = self.limiter.admit(now, (*code, *inbound)) {
+                    log_refusal(*source, *peer, *code, *inbound, unlogged);
+                }
+            }
             Event::SessionRenewed(session) => {
                 warn!(session = session.0, "others knew a later session; went on in a new one");
             }
         }
     }
+}
 
-    fn refused(&mut self, refusal: Refusal) {
-        if self.diary.refusals.len() == REFUSALS_MAX {
-            self.diary.refusals.pop_front();
-        }
-        self.diary.refusals.push_back(refusal);
-        self.publish();
-
-        let Refusal {
-            at,
-            source,
-            peer,
-            code,
-            inbound,
-        } = refusal;
-        let Some(unlogged) = self.limiter.admit(at, (code, inbound)) else {
-            return;
-        };
-        let peer = Shown(peer);
-        match is_routine(code) {
-            true => debug!(?code, %source, node = %peer, inbound, unlogged, "handshake refused"),
-            false => warn!(?code, %source, node = %peer, inbound, unlogged, "handshake refused"),
-        }
-    }
-
-    fn publish(&mut self) {
-        // Busy: the next event publishes what this one would have.
-        let (Ok(()) | Err(Busy(_))) = self.publisher.publish(self.diary.clone());
+fn log_refusal(source: IpAddr, peer: Option<NodeId>, code: Code, inbound: bool, unlogged: u64) {
+    let node = Shown(peer);
+    match is_routine(code) {
+        true => debug!(?code, %source, %node, inbound, unlogged, "handshake refused"),
+        false => warn!(?code, %source, %node, inbound, unlogged, "handshake refused"),
     }
 }
 
@@ -281,15 +212,6 @@ impl<K: Ord> Limiter<K> {
 mod tests {
     use super::*;
 
-    fn refusal(n: u64) -> Event {
-        Event::Refused {
-            source: IpAddr::from([10, 0, 0, u8::try_from(n).unwrap()]),
-            peer: None,
-            code: Code::NotAllowed,
-            inbound: true,
-        }
-    }
-
     #[test]
     fn one_line_a_second_and_kind_and_none_is_lost_from_the_count() {
         let mut limiter = Limiter::new();
@@ -301,16 +223,5 @@ mod tests {
         }
         assert_eq!(limiter.admit(at(1_000), 'a'), Some(9));
         assert_eq!(limiter.admit(at(1_001), 'b'), Some(0));
-    }
-
-    #[test]
-    fn the_diary_holds_the_last_twenty_refusals() {
-        let (mut listener, mut reader) = Listener::new();
-        for n in 0..25 {
-            listener.hear(Instant::from_millis(n), &refusal(n));
-        }
-        let refusals = &reader.load().refusals;
-        assert_eq!(refusals.len(), 20);
-        assert_eq!(refusals[0].source, IpAddr::from([10, 0, 0, 5]));
     }
 }

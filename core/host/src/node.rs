@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machines::Choices;
+use machines::cluster::handshake::Static;
 use machines::cluster::identity::{Allowed, SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
+use machines::cluster::sealer::{Key, Suite};
 use machines::cluster::wire::Meta;
+use machines::node::NodeParams;
 use machines::node::io::StopReason;
 use runtime::{
     Clock, Ended, Entropy, Gone, Handle, NoSession, Won, World, burn_session, handle, race, run,
@@ -24,8 +27,8 @@ use crate::config::{Allow, Config, ConfigError};
 use crate::control;
 use crate::failure::Failure;
 use crate::files::{self, Folder};
-use crate::kernel::{self, Kernel, Params};
-use crate::log::{Diary, Listener};
+use crate::kernel::{self, Kernel};
+use crate::log::Listener;
 use crate::seeds;
 use crate::status::{MemberStatus, Status};
 use crate::watcher::{self, AllowError};
@@ -52,20 +55,15 @@ pub struct Node {
 pub struct View {
     handle: Handle<Kernel>,
     facts: Arc<Facts>,
-    diary: Snapshot<Diary>,
     allow_error: Snapshot<Option<AllowError>>,
 }
 
 /// What does not change while a node runs.
-pub(crate) struct Facts {
-    pub(crate) public_key: [u8; 32],
-    pub(crate) addr: Addr,
-    pub(crate) cluster: String,
-    pub(crate) instance: Instance,
-    pub(crate) version: u16,
-    pub(crate) features: u32,
-    pub(crate) allow: String,
-    pub(crate) leave_timeout: Duration,
+struct Facts {
+    public_key: [u8; 32],
+    addr: Addr,
+    allow: String,
+    leave_timeout: Duration,
 }
 
 impl Node {
@@ -102,10 +100,6 @@ impl Node {
         let facts = Arc::new(Facts {
             public_key: key.public(),
             addr,
-            cluster: config.cluster.clone(),
-            instance,
-            version: cluster.links.version_max,
-            features: cluster.links.features,
             allow: match &config.allow {
                 Allow::Any => "OPEN".to_owned(),
                 Allow::File(_) => format!("file:{}", allow_path.display()),
@@ -114,11 +108,14 @@ impl Node {
         });
         let watch_buffer = cluster.swim.watch_buffer;
         let clock = SystemClock::start();
-        let kernel = kernel::new(
+        let kernel = Kernel::new(
             clock.now(),
-            Params {
+            NodeParams {
                 config: cluster,
-                key: &key,
+                key: Static {
+                    secret: Key::new(*key.expose()),
+                    public: key.public(),
+                },
                 session,
                 instance,
                 addr,
@@ -126,10 +123,11 @@ impl Node {
                 allowed: Arc::clone(&allowed),
                 seeds: seeds.clone(),
                 choices,
+                suite: Suite::Noise,
             },
         );
         let (handle, commands) = handle(key.node());
-        let (mut listener, diary) = Listener::new();
+        let mut listener = Listener::default();
         let world = World::<System> {
             clock,
             network: sockets,
@@ -149,7 +147,6 @@ impl Node {
         let view = View {
             handle,
             facts,
-            diary,
             allow_error,
         };
         if let Allow::File(_) = config.allow {
@@ -236,10 +233,7 @@ impl View {
     ///
     /// [`Gone`].
     pub async fn members(&self) -> Result<Vec<MemberStatus>, Gone> {
-        let facts = Arc::clone(&self.facts);
-        self.handle
-            .look(move |now, node| kernel::report(now, node, &facts).members)
-            .await
+        self.handle.look(kernel::members).await
     }
 
     /// Returns everything that C121 asks for.
@@ -248,17 +242,15 @@ impl View {
     ///
     /// [`Gone`].
     pub async fn status(&self) -> Result<Status, Gone> {
-        let facts = Arc::clone(&self.facts);
-        let mut diary = self.diary.clone();
+        let mut status = self.handle.look(kernel::report).await?;
         let mut allow_error = self.allow_error.clone();
-        self.handle
-            .look(move |now, node| {
-                let mut status = kernel::report(now, node, &facts);
-                kernel::add_diary(&mut status, now, diary.load());
-                status.allow_error = allow_error.load().as_ref().as_ref().map(ToString::to_string);
-                status
-            })
-            .await
+        status.allow.clone_from(&self.facts.allow);
+        status.allow_error = allow_error
+            .load()
+            .as_ref()
+            .as_ref()
+            .map(ToString::to_string);
+        Ok(status)
     }
 
     /// Leaves the cluster, waiting `patience` at the most (C56). The node goes on running.

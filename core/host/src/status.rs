@@ -20,7 +20,7 @@ pub struct MemberStatus {
     /// `alive`, `suspect`, `dead` or `left`.
     pub state: String,
     /// How long it has been in this state.
-    pub since_ms: u64,
+    pub since_ms: u32,
     /// Its session.
     pub session: u32,
     /// Its incarnation in that session.
@@ -29,8 +29,8 @@ pub struct MemberStatus {
     pub meta: String,
     /// Whether this is the node that answers.
     pub own: bool,
-    /// `up`, `dialling`, or `none`.
-    pub link: String,
+    /// Whether a link with it is up.
+    pub linked: bool,
 }
 
 /// One link.
@@ -41,11 +41,11 @@ pub struct LinkStatus {
     /// `in` if they dialled, `out` if we did; `none` if the link is down.
     pub direction: String,
     /// How long it has been up.
-    pub age_ms: u64,
+    pub age_ms: u32,
     /// How often its keys were renewed.
     pub epoch: u32,
     /// Bytes of users that wait to be sent.
-    pub queue_bytes: u64,
+    pub queue_bytes: u32,
     /// Why the last link with this peer closed, if one did.
     pub last_close: Option<String>,
 }
@@ -54,7 +54,7 @@ pub struct LinkStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalStatus {
     /// How long ago.
-    pub ago_ms: u64,
+    pub ago_ms: u32,
     /// Where it came from, or was dialled to.
     pub source: String,
     /// Who, if that was known by then.
@@ -166,7 +166,10 @@ pub fn members_table(members: &[MemberStatus]) -> String {
             },
             span(member.since_ms),
             format!("{}.{}", member.session, member.incarnation),
-            member.link.clone(),
+            match member.linked {
+                true => "up".to_owned(),
+                false => "-".to_owned(),
+            },
             member.meta.clone(),
         ]
     });
@@ -238,7 +241,8 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 }
 
 /// Shows milliseconds with two units at most: `3m 5s`.
-fn span(millis: u64) -> String {
+fn span(millis: impl Into<u64>) -> String {
+    let millis = millis.into();
     let rounded = match millis {
         0..10_000 => millis,
         10_000..3_600_000 => millis / 1_000 * 1_000,
@@ -262,7 +266,7 @@ mod tests {
             incarnation: 1,
             meta: String::new(),
             own: true,
-            link: "none".to_owned(),
+            linked: false,
         }
     }
 

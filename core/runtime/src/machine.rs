@@ -7,11 +7,12 @@ use machines::Instant;
 use machines::cluster::ids::Ref;
 use machines::cluster::swim::Snapshot;
 use machines::cluster::wire::Name;
+use machines::node::Node;
 use machines::node::io::{Input, Output};
 
 /// The machine of one node.
 pub trait Machine: Send + 'static {
-    /// Lets time pass up to `now`, then applies `input`.
+    /// Applies `input`; lets every passed deadline act, at the latest at [`Input::Tick`] (C53).
     fn handle(&mut self, now: Instant, input: Input);
 
     /// Takes the next thing to do; called until it returns `None` after every `handle`.
@@ -24,7 +25,7 @@ pub trait Machine: Send + 'static {
     fn members(&self) -> Snapshot;
 
     /// Returns the live names that begin with `prefix`, as of the last event (C79).
-    fn names(&self, now: Instant, prefix: &str) -> Names;
+    fn names(&self, prefix: &str) -> Names;
 }
 
 /// Live names, and where the event stream goes on from them (C79).
@@ -34,4 +35,27 @@ pub struct Names {
     pub next: u64,
     /// Name and holder, in the order of the names.
     pub rows: Vec<(Name, Ref)>,
+}
+
+impl Machine for Node {
+    fn handle(&mut self, now: Instant, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        Self::poll(self)
+    }
+
+    fn deadline(&self) -> Instant {
+        Self::deadline(self)
+    }
+
+    fn members(&self) -> Snapshot {
+        self.swim().snapshot()
+    }
+
+    fn names(&self, prefix: &str) -> Names {
+        let (next, rows) = self.registry().snapshot(prefix);
+        Names { next, rows }
+    }
 }

@@ -7,6 +7,9 @@
 //!   Clock ── deadline ─► └───────────┘ ──► Network, Disk, Entropy, users
 //! ```
 //!
+//! A timer that is due is a `Tick`, handed in after the datagrams that can be read (C53); the
+//! machine sees to it that they count before the timer.
+//!
 //! One future, no task, no lock. All outputs are carried before anything else happens. Whoever is
 //! ready is served: world and users take turns at being looked at first, so that neither can
 //! starve the other, and a replay takes the same branches.
@@ -110,36 +113,31 @@ pub async fn run<E: Env, M: Machine>(
             node.world.network.finish().await;
             return Ok(Ended::Stopped(reason));
         }
-        match node.wait().await? {
-            Woken::Datagram(bytes) => {
-                node.hand_before_due(Input::Datagram(bytes));
-                node.catch_up();
-            }
+        if node.machine.deadline() <= node.now() {
+            node.hand_in_datagrams();
+            node.hand(Input::Tick);
+        }
+        let ended = match node.wait().await? {
             Woken::Input(input) => {
-                node.catch_up();
                 node.hand(input);
+                continue;
             }
-            Woken::Due => {
-                node.catch_up();
-                node.hand(Input::Tick);
-            }
+            Woken::Due => continue,
+            Woken::Command(None) => Ended::Abandoned,
             Woken::Command(Some(command)) => {
-                node.catch_up();
                 let now = node.now();
                 match node.users.obey(now, &node.machine, command) {
-                    Obeyed::Done => {}
-                    Obeyed::Hand(input) => node.hand(input),
-                    Obeyed::Stop => {
-                        node.world.network.finish().await;
-                        return Ok(Ended::Asked);
+                    Obeyed::Done => continue,
+                    Obeyed::Hand(input) => {
+                        node.hand(input);
+                        continue;
                     }
+                    Obeyed::Stop => Ended::Asked,
                 }
             }
-            Woken::Command(None) => {
-                node.world.network.finish().await;
-                return Ok(Ended::Abandoned);
-            }
-        }
+        };
+        node.world.network.finish().await;
+        return Ok(ended);
     }
 }
 
@@ -162,7 +160,6 @@ struct Loop<E: Env, M, L> {
 
 /// Why the loop woke up.
 enum Woken<M> {
-    Datagram(Vec<u8>),
     Input(Input),
     Command(Option<Command<M>>),
     Due,
@@ -197,7 +194,7 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
     /// Names what happened in the machine's words, with the entropy that it needs.
     fn happened(&mut self, happened: Happened) -> Woken<M> {
         Woken::Input(match happened {
-            Happened::Datagram(bytes) => return Woken::Datagram(bytes),
+            Happened::Datagram(bytes) => Input::Datagram(bytes),
             Happened::Connected { conn } => Input::Connected {
                 conn,
                 entropy: self.draw(),
@@ -226,37 +223,19 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
     }
 
     /// Hands in the datagrams that can be read, before the timers that are due (C53).
-    fn catch_up(&mut self) {
+    fn hand_in_datagrams(&mut self) {
         for _ in 0..DATAGRAMS_MAX {
-            if self.machine.deadline() > self.now() {
-                return;
-            }
             let Some(bytes) = self.world.network.ready() else {
                 return;
             };
-            self.hand_before_due(Input::Datagram(bytes));
+            self.hand(Input::Datagram(bytes));
         }
     }
 
-    /// Hands in what had arrived before the next deadline passed, if that is overdue.
-    ///
-    /// The machine lets time act first, so it is told the last moment at which nothing is due.
-    fn hand_before_due(&mut self, input: Input) {
-        let due = self.machine.deadline().as_nanos();
-        let before = Instant::from_nanos(due.saturating_sub(1));
-        let at = self.now().min(before).max(self.last);
-        self.hand_at(at, input);
-    }
-
-    fn hand(&mut self, input: Input) {
-        let now = self.now();
-        self.hand_at(now, input);
-    }
-
     /// Hands in one input and carries all that follows from it.
-    fn hand_at(&mut self, at: Instant, input: Input) {
-        self.last = at;
-        self.machine.handle(at, input);
+    fn hand(&mut self, input: Input) {
+        self.last = self.now();
+        self.machine.handle(self.last, input);
         self.carry();
     }
 
@@ -271,7 +250,7 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
             };
             self.machine.handle(self.last, input);
         }
-        self.users.resync(self.last, &self.machine);
+        self.users.resync(&self.machine);
     }
 
     /// Carries one output to where it belongs.

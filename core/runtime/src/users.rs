@@ -121,7 +121,7 @@ impl Users {
                 let _ = reply.send(self.members.add((), machine.members()));
             }
             Command::WatchNames(prefix, reply) => {
-                let snapshot = machine.names(now, &prefix);
+                let snapshot = machine.names(&prefix);
                 let _ = reply.send(self.names.add(prefix, snapshot));
             }
             Command::WatchEvents(reply) => {
@@ -203,12 +203,12 @@ impl Users {
     }
 
     /// Gives watchers that fell behind a new snapshot; the machine is drained (C45).
-    pub(crate) fn resync<M: Machine>(&mut self, now: Instant, machine: &M) {
+    pub(crate) fn resync<M: Machine>(&mut self, machine: &M) {
         if self.members.are_behind() {
             self.members.resync(|()| machine.members());
         }
         if self.names.are_behind() {
-            self.names.resync(|prefix| machine.names(now, prefix));
+            self.names.resync(|prefix| machine.names(prefix));
         }
         if self.events.are_behind() {
             self.events.resync(|()| ());
