@@ -19,3 +19,5 @@ pub mod twins;
 pub use atomics::{LoomAtomics, ShuttleAtomics, Weak};
 pub use checker::{Bound, Calm, Checker};
 pub use twins::{orderings, twin};
+
+pub mod reference;

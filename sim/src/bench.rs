@@ -108,3 +108,14 @@ pub fn seeds<G: Guest>(kind: &G::Kind, cipher: Cipher, span: Duration) -> Measur
         unit: "µs/run",
     }
 }
+
+/// Member-seconds of a quiet cluster simulated per second, membership alone (C170).
+#[must_use]
+pub fn gossip() -> Vec<Measured> {
+    let measured = |members| Measured {
+        what: format!("{members} members gossiping, membership alone"),
+        value: crate::swim_only::bench(members, Duration::from_secs(60)) as f64,
+        unit: "member-seconds/s",
+    };
+    [100, 1_000].map(measured).to_vec()
+}

@@ -105,19 +105,22 @@ pub type Make<G> = fn(&crate::world::Setup<G>) -> Box<dyn Checker<G>>;
 #[derive(Debug)]
 pub struct Known<G: Guest> {
     table: Vec<(&'static str, Make<G>)>,
+    /// Those that hold under conditions of their own: watched only where a scenario names them.
+    named_only: Vec<&'static str>,
 }
 
 impl<G: Guest> Clone for Known<G> {
     fn clone(&self) -> Self {
         Self {
             table: self.table.clone(),
+            named_only: self.named_only.clone(),
         }
     }
 }
 
 impl<G: Guest> Default for Known<G> {
     fn default() -> Self {
-        Self { table: Vec::new() }
+        Self { table: Vec::new(), named_only: Vec::new() }
     }
 }
 
@@ -132,6 +135,19 @@ impl<G: Guest> Known<G> {
         assert!(self.find(property).is_none(), "{property} has one checker");
         self.table.push((property, make));
         self
+    }
+
+    /// Adds the checker of a property that holds only under conditions of its own, so that a
+    /// scenario must ask for it by name.
+    #[must_use]
+    pub fn with_named(mut self, property: &'static str, make: Make<G>) -> Self {
+        self.named_only.push(property);
+        self.with(property, make)
+    }
+
+    /// Lists the properties that hold whatever happens.
+    pub fn unconditional(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.properties().filter(|property| !self.named_only.contains(property))
     }
 
     /// Finds the checker of `property`.

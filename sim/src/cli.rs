@@ -131,6 +131,8 @@ struct BenchArgs {
 enum What {
     /// Datagrams a second on a ring (T90).
     Ring,
+    /// Members gossiping (T91, C170).
+    Gossip,
     /// Empty runs (T92).
     Seeds,
 }

@@ -124,7 +124,7 @@ impl<G: Guest> Lab<G> {
         let setup = Arc::new(resolved.setup::<G>(overrides, kind));
         let names: Vec<&str> = match &scenario.properties {
             Some(named) => named.iter().map(String::as_str).collect(),
-            None => self.known.properties().collect(),
+            None => self.known.unconditional().collect(),
         };
         let made = names.iter().filter_map(|name| self.known.find(name));
         let checkers: Vec<Box<dyn Checker<G>>> = made.map(|make| make(&setup)).collect();

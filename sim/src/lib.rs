@@ -8,6 +8,7 @@ pub mod agenda;
 pub mod bench;
 pub mod boot;
 pub mod checker;
+pub mod checkers;
 pub mod cli;
 pub mod clients;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod host;
 pub mod lab;
 #[cfg(feature = "world")]
 pub mod madsim_world;
+pub mod member;
 pub mod net;
 pub mod plan;
 mod progress;
@@ -31,6 +33,5 @@ pub mod scenario;
 pub mod shrink;
 pub mod streams;
 pub mod subject;
-pub mod world;
-
 pub mod swim_only;
+pub mod world;

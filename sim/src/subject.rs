@@ -1,24 +1,35 @@
-//! What this program drives, with its checkers and saboteurs.
+//! What this program drives: the production node, with its checkers and saboteurs.
 
-use crate::checker::Known;
+use machines::node::Node;
+
+use crate::checkers::{self, HasNode};
 use crate::lab::Lab;
-use crate::ring::{Ring, RingKind};
 use crate::saboteur::{Sabotaged, Turned};
 
-/// The machine under test.
-pub type Subject = Sabotaged<Ring>;
+/// The machine under test: the production node, behind a place for a saboteur.
+pub type Subject = Sabotaged<Node>;
 
 /// Makes the laboratory of this program.
 #[must_use]
 pub fn lab() -> Lab<Subject> {
-    let inner = RingKind {
-        in_flight: 0,
-        period: 100_000_000,
-        streams: true,
-    };
     Lab {
-        known: Known::default(),
-        kind: Turned { inner, turn: None },
+        known: checkers::all(),
+        kind: Turned {
+            inner: (),
+            turn: None,
+        },
         saboteurs: Vec::new(),
+    }
+}
+
+impl HasNode for Node {
+    fn node(&self) -> &Node {
+        self
+    }
+}
+
+impl<G: HasNode> HasNode for Sabotaged<G> {
+    fn node(&self) -> &Node {
+        (**self).node()
     }
 }

@@ -16,7 +16,7 @@ use machines::cluster::config::{Profile, SwimConfig};
 use machines::cluster::identity::Allowed;
 use machines::cluster::ids::{Addr, Incarnation, Life, NodeId, Session};
 use machines::cluster::swim::io::{
-    DeadCause, Input, Lane, MemberEventKind, Output, Seed, SyncStep,
+    DeadCause, Input, Lane, MemberEvent, MemberEventKind, Output, Seed, SyncStep,
 };
 use machines::cluster::swim::{Bounds, Swim, SwimParams};
 use machines::cluster::wire::{Body, DATAGRAM_OVERHEAD, MemberRow, Message, Meta, State};
@@ -24,8 +24,8 @@ use machines::digest::mix;
 use machines::{Choices, Instant};
 
 pub use measure::{
-    Fractions, Rates, bench, crash_known, first_suspicion, gossip_bench, heal_time, rates, report,
-    slow_members, spread, without_lifeguard,
+    Fractions, Rates, accuracy, bench, crash_known, first_suspicion, gossip_bench, heal_time,
+    rates, report, slow_members, spread, without_lifeguard,
 };
 pub use sabotage::Sabotage;
 
@@ -96,7 +96,9 @@ pub struct Seen {
 pub struct Traffic {
     /// Datagrams sent.
     pub datagrams: u64,
-    /// Their bytes, sealed (C15).
+    /// Those of them that are gossip ticks: none while nothing is to tell (C52).
+    pub gossip_datagrams: u64,
+    /// The bytes of all datagrams, sealed (C15).
     pub datagram_bytes: u64,
     /// Membership messages on streams.
     pub stream_messages: u64,
@@ -117,6 +119,13 @@ pub struct Verdicts {
     pub false_deaths: u64,
 }
 
+/// How one member fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// How often someone's suspicion of it ran out while it was up.
+    pub false_deaths: u64,
+}
+
 struct Node {
     swim: Swim,
     wake: u64,
@@ -128,6 +137,7 @@ struct Node {
     group: u32,
     up: bool,
     departed: bool,
+    fate: Fate,
 }
 
 struct Parcel {
@@ -271,6 +281,7 @@ impl SwimOnly {
             group: 0,
             up: true,
             departed: false,
+            fate: Fate::default(),
         });
         self.plan(n);
     }
@@ -297,6 +308,12 @@ impl SwimOnly {
     #[must_use]
     pub const fn verdicts(&self) -> Verdicts {
         self.verdicts
+    }
+
+    /// Returns how member `n` fared so far.
+    #[must_use]
+    pub fn fate(&self, n: u32) -> Fate {
+        self.nodes[n as usize].fate
     }
 
     /// Returns the member events so far, if they are recorded.
@@ -487,9 +504,9 @@ impl SwimOnly {
         self.traffic.handled += 1;
         let now = self.now;
         let node = &mut self.nodes[n as usize];
-        let input = match self.setup.sabotage {
-            Sabotage::None => input,
-            _ => self.setup.sabotage.input(&node.swim, input),
+        let input = match self.setup.sabotage == Sabotage::None {
+            true => input,
+            false => self.setup.sabotage.input(&node.swim, input),
         };
         node.swim.handle(now, input);
         while let Some(output) = self.nodes[n as usize].swim.poll() {
@@ -527,44 +544,45 @@ impl SwimOnly {
     }
 
     fn act(&mut self, n: u32, output: Output) {
-        let output = match self.setup.sabotage {
-            Sabotage::None => Some(output),
-            _ => {
-                let swim = &self.nodes[n as usize].swim;
-                self.setup.sabotage.output(swim, output)
-            }
-        };
-        match output {
-            None => {}
-            Some(Output::Send {
-                to, lane, message, ..
-            }) => self.carry(n, number_of(to), lane, message),
-            Some(Output::Dial { peer, addr }) => self.connect(n, Some(peer), addr, None),
-            Some(Output::DialSeed { seed, target }) => {
-                self.connect(n, target.node, target.addr, Some(seed));
-            }
-            Some(Output::Sync { to, step, rows }) => self.carry_sync(n, number_of(to), step, rows),
-            Some(Output::Event(event)) => self.note(n, event.index, &event),
-            Some(Output::Departed) => {
-                self.nodes[n as usize].departed = true;
-                self.nodes[n as usize].up = false;
-            }
-            Some(
-                Output::Name { .. }
-                | Output::SessionBehind { .. }
-                | Output::SelfChanged { .. }
-                | Output::Joined,
-            ) => {}
+        if self.setup.sabotage == Sabotage::None {
+            return self.carry_out(n, output);
+        }
+        let swim = &self.nodes[n as usize].swim;
+        if let Some(output) = self.setup.sabotage.output(swim, output) {
+            self.carry_out(n, output);
         }
     }
 
-    fn note(&mut self, n: u32, index: u64, event: &machines::cluster::swim::io::MemberEvent) {
+    fn carry_out(&mut self, n: u32, output: Output) {
+        match output {
+            Output::Send {
+                to, lane, message, ..
+            } => self.carry(n, number_of(to), lane, message),
+            Output::Dial { peer, addr } => self.connect(n, Some(peer), addr, None),
+            Output::DialSeed { seed, target } => {
+                self.connect(n, target.node, target.addr, Some(seed));
+            }
+            Output::Sync { to, step, rows } => self.carry_sync(n, number_of(to), step, rows),
+            Output::Event(event) => self.note(n, &event),
+            Output::Departed => {
+                self.nodes[n as usize].departed = true;
+                self.nodes[n as usize].up = false;
+            }
+            Output::Name { .. }
+            | Output::SessionBehind { .. }
+            | Output::SelfChanged { .. }
+            | Output::Joined => {}
+        }
+    }
+
+    fn note(&mut self, n: u32, event: &MemberEvent) {
         let subject = number_of(event.node);
         match event.kind {
             MemberEventKind::Suspect => self.verdicts.suspected += 1,
             MemberEventKind::Dead(DeadCause::Timeout) => {
-                let up = self.nodes.get(subject as usize).is_some_and(|node| node.up);
-                self.verdicts.false_deaths += u64::from(up);
+                let node = &mut self.nodes[subject as usize];
+                node.fate.false_deaths += u64::from(node.up);
+                self.verdicts.false_deaths += u64::from(node.up);
             }
             MemberEventKind::Dead(DeadCause::Told | DeadCause::Restarted | DeadCause::Revoked)
             | MemberEventKind::Join
@@ -578,7 +596,7 @@ impl SwimOnly {
                 observer: n,
                 subject,
                 life: event.life,
-                index,
+                index: event.index,
                 kind: event.kind,
             });
         }
@@ -605,6 +623,7 @@ impl SwimOnly {
         match lane {
             Lane::Datagram => {
                 self.traffic.datagrams += 1;
+                self.traffic.gossip_datagrams += u64::from(message.body == Body::Gossip);
                 let bytes = message.encoded_len() + DATAGRAM_OVERHEAD;
                 self.traffic.datagram_bytes += bytes as u64;
                 if self.lost() {

@@ -93,10 +93,7 @@ impl Choices {
         if bound == 1 {
             return 0;
         }
-        let drawn = scale(
-            mix(key, u64::from(nth).wrapping_add(0x9e37_79b9_7f4a_7c15)),
-            bound,
-        );
+        let drawn = scale(bits(key, nth), bound);
         let answer = match &self.overrides {
             None => drawn,
             Some(overrides) => overrides
@@ -145,6 +142,15 @@ const fn site_hash(site: &str) -> u64 {
         i += 1;
     }
     hash
+}
+
+/// Returns the random bits of the n-th question of a stream.
+///
+/// Both factors depend on the counter, as in wyrand: with one factor fixed the answers would be
+/// evenly spaced points, and each would foretell the next.
+const fn bits(key: u64, nth: u32) -> u64 {
+    let at = key.wrapping_add((nth as u64 + 1).wrapping_mul(0xa076_1d64_78bd_642f));
+    mix(at, at ^ 0xe703_7ed1_a0b4_28db)
 }
 
 /// Maps 64 random bits to `0..bound` by multiplication (Lemire 2019), without division.

@@ -317,6 +317,26 @@ impl Node {
         counters
     }
 
+    /// Lists what could grow, how large it is, and how large it may be (C150).
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, usize, usize)> {
+        let links = self.links.sizes();
+        let limits = &self.config;
+        let half_open = limits.links.half_open_max as usize;
+        let up = limits.links.links_max as usize;
+        let (names, lookups) = self.registry.sizes();
+        vec![
+            ("half-open handshakes", links.half_open, half_open),
+            ("links", self.links.up() as usize, up),
+            ("members and queues of membership", usize::from(!self.swim.is_bounded()), 0),
+            ("names", names as usize, limits.registry.names_max as usize),
+            ("look-ups", lookups as usize, limits.registry.lookups_max as usize),
+            ("asks", self.router.asks_open(), limits.router.asks_max as usize),
+            ("refused handshakes kept", self.rejects.len(), REJECTS_MAX),
+            ("tasks between inputs", self.tasks.len(), 0),
+        ]
+    }
+
     /// Returns a reference to one of this node's endpoints, in its current session.
     fn local_ref(&self, actor: ActorId) -> Ref {
         Ref { node: self.id(), session: self.session(), actor }

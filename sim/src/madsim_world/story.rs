@@ -12,7 +12,6 @@ use madsim::net::NetSim;
 use madsim::runtime::Handle as Supervisor;
 use madsim::task::NodeId as Host;
 use madsim::time::{TimeHandle, sleep};
-use runtime::Machine;
 
 use super::client::name;
 use super::{NODES, Process, Run};
@@ -135,7 +134,7 @@ async fn disagree(run: &Run) -> Option<String> {
         let Some(handle) = place.handle() else {
             return Some(format!("node {index} does not run"));
         };
-        let Ok(members) = handle.look(|_, node| node.members()).await else {
+        let Ok(members) = handle.look(|_, node| node.swim().snapshot()).await else {
             return Some(format!("node {index} has stopped"));
         };
         let alive = alive(&members);

@@ -50,31 +50,16 @@ impl Sabotage {
 
     /// What the machine hears in place of `input`.
     pub(super) fn input(self, swim: &Swim, input: Input) -> Input {
-        match input {
-            Input::Received {
-                from,
-                lane,
-                mut message,
-            } => {
-                self.twist_message(swim, &mut message);
-                Input::Received {
-                    from,
-                    lane,
-                    message,
-                }
-            }
-            Input::Sync {
-                from,
-                step,
-                mut rows,
-            } => {
-                if self == Self::NoRefutation {
-                    rows.retain(|row| row.node != swim.node());
-                }
-                Input::Sync { from, step, rows }
-            }
-            other => other,
+        let mut input = input;
+        if let Input::Received { message, .. } = &mut input {
+            self.twist_message(swim, message);
         }
+        if let Input::Sync { rows, .. } = &mut input
+            && self == Self::NoRefutation
+        {
+            rows.retain(|row| row.node != swim.node());
+        }
+        input
     }
 
     fn twist_message(self, swim: &Swim, message: &mut Message) {

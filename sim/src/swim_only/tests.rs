@@ -9,7 +9,7 @@ use machines::cluster::swim::io::{Input, Lane, MemberEventKind};
 use machines::cluster::wire::{Body, Entry, Fact, Message, State};
 use machines::time::nanos;
 
-use super::measure::{rates, without_lifeguard};
+use super::measure::{accuracy, rates, without_lifeguard};
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -45,13 +45,17 @@ impl Rows {
     }
 }
 
-/// C143: the index has no gap.
+/// C143: the index has no gap, and goes up to the snapshot.
 fn gapless(world: &SwimOnly) -> bool {
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
-    world.seen().iter().all(|seen| {
+    let follows = world.seen().iter().all(|seen| {
         let due = next.insert(seen.observer, seen.index + 1);
         due.is_none_or(|due| due == seen.index)
-    })
+    });
+    follows
+        && next
+            .iter()
+            .all(|(n, next)| world.swim(*n).snapshot().index == *next)
 }
 
 fn setup(seed: u64, members: u32, sabotage: Sabotage) -> Setup {
@@ -287,6 +291,13 @@ fn loss_alone_kills_nobody() {
     assert_eq!(got.false_deaths, 0, "C165");
     assert!(got.suspected_milli <= 10, "C165: {got:?}");
     assert!(got.datagrams_milli <= 2_050 + 14 * 190, "C162: {got:?}");
+}
+
+#[test]
+fn late_members_and_loss_kill_nobody() {
+    let span = Duration::from_secs(600);
+    assert_eq!(accuracy(&Setup::new(1, 16), 4, span), 0, "C139");
+    assert_eq!(accuracy(&Setup::new(1, 2), 20, span), 0, "C139");
 }
 
 #[test]

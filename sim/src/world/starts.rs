@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use machines::cluster::identity::Allowed;
+use machines::cluster::identity::{self, Allowed};
 use machines::cluster::ids::{Instance, NodeId, Session};
 use machines::cluster::swim::io::Seed;
 use machines::digest::mix;
 use machines::node::io::Input;
 
 use super::{Due, Setup, World};
-use crate::boot::{self, Refusal};
+use crate::boot::Refusal;
 use crate::checker::Notice;
 use crate::disk::{DiskError, File};
 use crate::guest::{Birth, Guest};
@@ -85,8 +85,10 @@ impl<G: Guest> World<G> {
             .disk
             .read(File::Session)
             .map_err(|_| Refusal::Unreadable)?;
-        let session = boot::next_session(&file, host.id)?;
-        let (offset, bytes) = boot::slot(session, host.id);
+        let file = (!file.is_empty()).then_some(file);
+        let session = identity::next_session(file.as_deref(), host.id)?;
+        let (offset, bytes) = identity::session_slot(session, host.id);
+        let offset = usize::try_from(offset).expect("the session file has 32 bytes");
         let written = host
             .disk
             .write(File::Session, offset, &bytes, node, &mut self.choices);

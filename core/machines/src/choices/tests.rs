@@ -97,3 +97,23 @@ fn a_replayed_record_gives_the_same_answers() {
         .collect();
     assert_eq!(first, second);
 }
+
+/// The answers of one stream are independent: after a rare answer the next is as rare as ever, at
+/// any distance. Evenly spaced answers would pass a test of frequencies and fail this one.
+#[test]
+fn an_answer_does_not_foretell_the_next() {
+    for seed in 1..6 {
+        let mut choices = Choices::new(seed);
+        let rare: Vec<bool> = (0..20_000)
+            .map(|_| choices.choose("t", [0, 0], 10) == 9)
+            .collect();
+        for lag in 1..12 {
+            let pairs = rare.iter().zip(&rare[lag..]);
+            let both = pairs.filter(|(a, b)| **a && **b).count();
+            assert!(
+                (120..280).contains(&both),
+                "seed {seed}, lag {lag}: {both} of 200"
+            );
+        }
+    }
+}

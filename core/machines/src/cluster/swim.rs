@@ -594,6 +594,13 @@ impl Swim {
         }
     }
 
+    /// Returns a number that grows when any row may have changed, so that a watcher that polls
+    /// need not compare the rows.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.table.revision()
+    }
+
     /// Returns the table and where the event stream goes on from it (C45).
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

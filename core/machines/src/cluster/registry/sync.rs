@@ -168,7 +168,7 @@ impl Registry {
             return;
         }
         if owner.known < reach.serial {
-            if told.is_none_or(|told| told < owner.reset) {
+            if reach.serial < owner.floor || told.is_none_or(|told| told < owner.reset) {
                 return;
             }
             if !self.complete(now, reach, full, present) {
@@ -204,6 +204,9 @@ impl Registry {
         names.retain(unsaid);
         if !full && !names.is_empty() {
             self.table.reset(reach.owner);
+            if let Some(owner) = self.table.owner_mut(reach.owner) {
+                owner.floor = reach.serial; // Who knows less could only repeat the doubt.
+            }
             return false;
         }
         for name in names {

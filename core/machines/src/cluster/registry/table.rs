@@ -136,6 +136,8 @@ pub(super) struct Owner {
     pub(super) session: Session,
     /// All changes up to this serial are in the table.
     pub(super) known: u32,
+    /// What `known` must reach at least when it grows again: less would not settle the hints.
+    pub(super) floor: u32,
     /// Which reset `known` has not grown across.
     pub(super) reset: u64,
     /// Up to which serial, and when, a digest vouched.
@@ -151,6 +153,7 @@ impl Owner {
         Self {
             session,
             known: 0,
+            floor: 0,
             reset,
             vouched: (0, Stamp::NEVER),
             names: 0,
@@ -543,6 +546,7 @@ impl Table {
         }
         if let Some(owner) = self.owners.get_mut(&entry.owner)
             && entry.serial == owner.known.saturating_add(1)
+            && entry.serial >= owner.floor
         {
             owner.known = entry.serial;
         }

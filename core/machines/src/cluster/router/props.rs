@@ -419,7 +419,7 @@ impl World {
         self.start(side);
         // Every second time the link is the first to tell.
         let session = self.ends[side].session;
-        if session % 2 == 0 {
+        if session.is_multiple_of(2) {
             let dead = MemberEventKind::Dead(DeadCause::Restarted);
             self.input(1 - side, event(side, session - 1, dead));
             self.input(1 - side, event(side, session, MemberEventKind::Join));

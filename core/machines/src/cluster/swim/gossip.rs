@@ -5,7 +5,7 @@
 //! Facts are not copied: a row is its latest fact, and its ticket says where it stands here.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::cluster::ids::NodeId;
 use crate::cluster::wire::{Entry, Name, NameEntry};
@@ -32,8 +32,9 @@ struct HeldName {
 /// The gossip queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Queue {
-    /// (sends, newest first, slot of the row).
-    facts: BTreeSet<(u32, Reverse<u64>, u32)>,
+    /// By sends, then by stamp, oldest first: (stamp, slot of the row).
+    facts: Vec<VecDeque<(u64, u32)>>,
+    facts_len: usize,
     names: BTreeMap<NameKey, HeldName>,
     subjects: BTreeMap<(Name, NodeId), NameKey>,
     stamp: u64,
@@ -43,16 +44,16 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn is_empty(&self) -> bool {
-        self.facts.is_empty() && self.names.is_empty()
+        self.facts_len == 0 && self.names.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.facts.len() + self.names.len()
+        self.facts_len + self.names.len()
     }
 
     /// Says whether every part is within its cap, for a table of `rows` rows (C150).
     pub(super) fn is_bounded(&self, rows: usize) -> bool {
-        self.facts.len() <= rows
+        self.facts_len <= rows
             && self.names.len() <= NAMES_MAX
             && self.subjects.len() == self.names.len()
     }
@@ -64,15 +65,45 @@ impl Queue {
             sends: 0,
             stamp: self.next_stamp(),
         };
+        self.insert(table, slot, ticket);
+    }
+
+    fn insert(&mut self, table: &mut Table, slot: u32, ticket: Ticket) {
+        let sends = ticket.sends as usize;
+        if self.facts.len() <= sends {
+            self.facts.resize(sends + 1, VecDeque::new());
+        }
+        let equals = &mut self.facts[sends];
+        // What is sent again in its turn is older, and what is new is newer, than all the equals.
+        if equals
+            .front()
+            .is_none_or(|(stamp, _)| ticket.stamp < *stamp)
+        {
+            equals.push_front((ticket.stamp, slot));
+        } else {
+            let at = equals.partition_point(|(stamp, _)| *stamp < ticket.stamp);
+            equals.insert(at, (ticket.stamp, slot));
+        }
+        self.facts_len += 1;
         table.row_mut(slot).ticket = Some(ticket);
-        self.facts.insert((0, Reverse(ticket.stamp), slot));
     }
 
     /// Takes a row's fact off the queue, if it is there.
     pub(super) fn drop_fact(&mut self, table: &mut Table, slot: u32) {
-        if let Some(ticket) = table.row_mut(slot).ticket.take() {
-            self.facts
-                .remove(&(ticket.sends, Reverse(ticket.stamp), slot));
+        let Some(ticket) = table.row_mut(slot).ticket.take() else {
+            return;
+        };
+        let equals = &mut self.facts[ticket.sends as usize];
+        let at = equals.partition_point(|(stamp, _)| *stamp < ticket.stamp);
+        let removed = equals.remove(at);
+        assert_eq!(
+            removed,
+            Some((ticket.stamp, slot)),
+            "a ticket tells its place"
+        );
+        self.facts_len -= 1;
+        if self.facts_len == 0 {
+            self.facts.clear();
         }
     }
 
@@ -94,9 +125,10 @@ impl Queue {
 
     /// Forgets everything: there is nobody to tell.
     pub(super) fn clear(&mut self, table: &mut Table) {
-        for (_, _, slot) in std::mem::take(&mut self.facts) {
+        for (_, slot) in self.facts.drain(..).flatten() {
             table.row_mut(slot).ticket = None;
         }
+        self.facts_len = 0;
         self.names.clear();
         self.subjects.clear();
     }
@@ -114,7 +146,8 @@ impl Queue {
     ) {
         let mut misses = 0;
         let mut taken = std::mem::take(&mut self.taken);
-        for (_, _, slot) in &self.facts {
+        let queued = self.facts.iter().flat_map(|equals| equals.iter().rev());
+        for (_, slot) in queued {
             if room < ENTRY_MIN || misses >= MISSES_MAX {
                 break;
             }
@@ -145,8 +178,7 @@ impl Queue {
         self.drop_fact(table, slot);
         let sends = ticket.sends + 1;
         if sends < sends_max {
-            self.facts.insert((sends, Reverse(ticket.stamp), slot));
-            table.row_mut(slot).ticket = Some(Ticket { sends, ..ticket });
+            self.insert(table, slot, Ticket { sends, ..ticket });
         }
     }
 

@@ -185,7 +185,13 @@ impl Swim {
     /// Rows are facts by C42, with the differences of C54.
     fn merge(&mut self, now: Instant, from: NodeId, rows: &[MemberRow]) {
         let before = self.counters.get(Counter::Refutations);
+        let mut place = 0;
         for row in rows {
+            let slot = self.table.find_after(row.node, &mut place);
+            if slot.is_some_and(|slot| self.table.row(slot).says(row)) {
+                self.counters.count(Counter::FactStale);
+                continue;
+            }
             let claim = Claim::of_row(from, row);
             let gone = matches!(row.state, State::Dead | State::Left);
             if gone && claim.age >= self.spans.keep(row.state) {

@@ -2,6 +2,8 @@
 //!
 //! Rows live in slots that do not move, so that lists can name them; a sorted index finds them.
 
+use std::hash::{Hash, Hasher};
+
 use crate::cluster::ids::{Addr, Life, NodeId};
 use crate::cluster::wire::{Fact, MemberRow, Meta, State};
 use crate::time::Instant;
@@ -134,6 +136,16 @@ impl Row {
         }
     }
 
+    /// Says whether a synced row says just what is held: Alive in that life, with those words.
+    /// Most rows of most syncs do.
+    pub(super) fn says(&self, row: &MemberRow) -> bool {
+        self.state == State::Alive
+            && row.state == State::Alive
+            && self.life == row.life
+            && self.addr == row.addr
+            && self.meta == row.meta
+    }
+
     /// Says whether the node is a member: Alive or Suspect.
     pub(super) const fn is_member(&self) -> bool {
         match self.state {
@@ -165,6 +177,24 @@ pub(super) struct Table {
     nodes: Vec<NodeId>,
     slots: Vec<u32>,
     free: Vec<u32>,
+    revision: Revision,
+}
+
+/// Counts what may have changed rows: whoever watches need look again only when it has moved. No
+/// part of the state.
+#[derive(Clone, Copy, Debug, Default)]
+struct Revision(u64);
+
+impl PartialEq for Revision {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Revision {}
+
+impl Hash for Revision {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// The slot of the node itself.
@@ -178,6 +208,7 @@ impl Table {
             slots: vec![ME],
             rows: vec![me],
             free: Vec::new(),
+            revision: Revision::default(),
         }
     }
 
@@ -187,7 +218,39 @@ impl Table {
     }
 
     pub(super) fn find(&self, node: NodeId) -> Option<u32> {
+        let (low, high) = self.bracket(node);
+        let at = self.nodes[low..high].binary_search(&node).ok()?;
+        Some(self.slots[low + at])
+    }
+
+    /// Narrows the place of `node` down. Ids are hashes, so the place can be guessed from the
+    /// first bits; steps of doubling length from there find both ends for any ids.
+    fn bracket(&self, node: NodeId) -> (usize, usize) {
+        let len = self.nodes.len();
+        let guess = (u128::from(node.entity()) * len as u128) >> 64;
+        let guess = usize::try_from(guess).expect("a guess is below the length");
+        let (mut low, mut high, mut step) = (guess, guess, 4);
+        while low > 0 && self.nodes[low] > node {
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        while high < len && self.nodes[high] < node {
+            high = (high + step).min(len);
+            step *= 2;
+        }
+        (low, (high + 1).min(len))
+    }
+
+    /// [`Table::find`] for one of many ascending nodes: `place` is where the last one was found.
+    pub(super) fn find_after(&self, node: NodeId, place: &mut usize) -> Option<u32> {
+        let next = (0..3).map(|step| *place + step);
+        let near = next.take_while(|at| *at < self.nodes.len());
+        if let Some(at) = near.into_iter().find(|at| self.nodes[*at] == node) {
+            *place = at;
+            return Some(self.slots[at]);
+        }
         let at = self.nodes.binary_search(&node).ok()?;
+        *place = at;
         Some(self.slots[at])
     }
 
@@ -195,12 +258,19 @@ impl Table {
         &self.rows[slot as usize]
     }
 
+    /// Counts the changes of rows.
+    pub(super) const fn revision(&self) -> u64 {
+        self.revision.0
+    }
+
     pub(super) fn row_mut(&mut self, slot: u32) -> &mut Row {
+        self.revision.0 += 1;
         &mut self.rows[slot as usize]
     }
 
     /// Stores a row of a node that has none, and returns its slot.
     pub(super) fn insert(&mut self, row: Row) -> u32 {
+        self.revision.0 += 1;
         let at = match self.nodes.binary_search(&row.node) {
             Err(at) => at,
             Ok(_) => unreachable!("a node has one row"),
@@ -222,6 +292,7 @@ impl Table {
 
     /// Forgets a row. The caller has taken its slot off every list.
     pub(super) fn remove(&mut self, slot: u32) {
+        self.revision.0 += 1;
         let node = self.row(slot).node;
         let at = self
             .nodes

@@ -1,4 +1,8 @@
 //! The cells of C42 and C43, the clocks of a round, and small clusters that live through stories.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test picks out the one case that it is about"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -1062,6 +1066,28 @@ fn a_watcher_that_falls_behind_is_told_how_far() {
     watch.push(event(5));
     assert_eq!(watch.pop(), Some(Watched::Event(event(5))));
     assert_eq!(watch.pop(), None);
+}
+
+#[test]
+fn every_member_is_found_whatever_its_id() {
+    let low = |n: u8| NodeId::from_bytes([[0; 15].as_slice(), &[n]].concat().try_into().unwrap());
+    let high =
+        |n: u8| NodeId::from_bytes([[0xff; 15].as_slice(), &[n]].concat().try_into().unwrap());
+    let mut lone = Lone::new();
+    let nodes: Vec<NodeId> = (0..100).map(low).chain((0..100).map(high)).collect();
+    for node in &nodes {
+        let fact = Fact::Alive {
+            node: *node,
+            life: life(1, 0),
+            addr: addr(1),
+            meta: Meta::EMPTY,
+        };
+        lone.hear(1, fact);
+    }
+    assert!(nodes.iter().all(|node| lone.swim.member(*node).is_some()));
+    assert_eq!(lone.swim.member(low(100)), None);
+    assert_eq!(lone.swim.member(high(100)), None);
+    assert!(lone.swim.members().is_sorted_by_key(|member| member.node));
 }
 
 #[test]

@@ -1,0 +1,3 @@
+//! Sequential reference models: what a machine must answer, in the fewest words (T74).
+
+pub mod registry;

@@ -1,0 +1,55 @@
+//! The properties of the cluster (cluster.md, section 13), each watched by one checker.
+//!
+//! A checker believes only what it sees itself: inputs, outputs, and read-only views of the nodes.
+//! What is true (who is up, what is cut, whose session it is) it takes from the world.
+
+mod bounds;
+mod events;
+mod limits;
+mod links;
+mod liveness;
+mod membership;
+mod messages;
+mod names;
+mod truth;
+mod wire;
+
+use machines::node::Node;
+
+use crate::checker::Known;
+use crate::guest::Guest;
+pub use bounds::Bounds;
+
+/// A guest that is a production node, whatever is wrapped around it.
+pub trait HasNode: Guest {
+    /// Returns the node.
+    fn node(&self) -> &Node;
+}
+
+/// Returns the checkers of every property.
+#[must_use]
+pub fn all<G: HasNode>() -> Known<G> {
+    Known::default()
+        .with("C130", |setup| Box::new(links::Identity::new(setup)))
+        .with("C131", |_| Box::new(wire::Canary))
+        .with("C132", |_| Box::new(wire::Counters::default()))
+        .with("C133", |_| Box::new(wire::Forgery::default()))
+        .with("C134", |setup| Box::new(links::OneLink::new(setup)))
+        .with("C135", |_| Box::new(links::Negotiation))
+        .with("C136", |_| Box::new(membership::Monotone::default()))
+        .with("C137", |_| Box::new(membership::Refuted::default()))
+        .with("C138", |setup| Box::new(liveness::Completeness::new(setup)))
+        .with_named("C139", |_| Box::new(membership::Accuracy))
+        .with("C140", |setup| Box::new(liveness::Heal::new(setup)))
+        .with("C141", |setup| Box::new(liveness::MassRestart::new(setup)))
+        .with("C142", |setup| Box::new(membership::LeftIsFinal::new(setup)))
+        .with("C143", |_| Box::new(events::Grammar::default()))
+        .with("C144", |setup| Box::new(membership::EqualTables::new(setup)))
+        .with("C145", |_| Box::new(messages::Fencing::default()))
+        .with("C146", |_| Box::new(messages::AtMostOnce::default()))
+        .with("C147", |_| Box::new(messages::AskOnce::default()))
+        .with("C148", |setup| Box::new(names::NoGhosts::new(setup)))
+        .with("C149", |setup| Box::new(names::Agreement::new(setup)))
+        .with("C150", |_| Box::new(limits::Caps))
+        .with_named("C151", |_| Box::new(limits::Saturation))
+}

@@ -1,0 +1,120 @@
+//! C143: the stream of member events is gapless, follows C44's grammar, and gives the table.
+
+use std::collections::BTreeMap;
+
+use machines::cluster::ids::NodeId;
+use machines::cluster::swim::io::MemberEventKind;
+use machines::cluster::wire::State;
+use machines::node::io::{Event, Output};
+
+use super::HasNode;
+use crate::checker::{Checker, Step};
+use crate::world::World;
+
+/// One watcher of one process.
+#[derive(Clone, Debug, Default)]
+struct Watcher {
+    next: Option<u64>,
+    members: BTreeMap<NodeId, State>,
+}
+
+/// Reads every process's stream from its first event on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Grammar {
+    /// (node, its start) → what a watcher knows.
+    watchers: BTreeMap<(u32, u32), Watcher>,
+}
+
+/// What C44's grammar makes of an event; `None` if it does not allow it.
+fn follow(held: Option<State>, kind: MemberEventKind) -> Option<State> {
+    match (held, kind) {
+        (None | Some(State::Dead | State::Left), MemberEventKind::Join)
+        | (Some(State::Alive), MemberEventKind::Changed)
+        | (Some(State::Suspect), MemberEventKind::Alive) => Some(State::Alive),
+        (Some(State::Alive), MemberEventKind::Suspect) => Some(State::Suspect),
+        (Some(State::Alive | State::Suspect), MemberEventKind::Dead(_)) => Some(State::Dead),
+        (Some(State::Alive | State::Suspect), MemberEventKind::Left) => Some(State::Left),
+        _ => None,
+    }
+}
+
+impl<G: HasNode> Checker<G> for Grammar {
+    fn property(&self) -> &'static str {
+        "C143"
+    }
+
+    fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
+        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let watcher = self.watchers.entry((step.node, world.host(step.node).epoch())).or_default();
+        let mut touched = Vec::new();
+        for output in step.outputs {
+            let Output::Event(Event::Member(event)) = output else { continue };
+            if watcher.next.is_some_and(|next| next != event.index) {
+                return Err(format!("event {} follows {:?}", event.index, watcher.next));
+            }
+            watcher.next = Some(event.index + 1);
+            let held = watcher.members.get(&event.node).copied();
+            let Some(state) = follow(held, event.kind) else {
+                return Err(format!(
+                    "node {} tells {:?} of {:?}, held {held:?}",
+                    step.node, event.kind, event.node
+                ));
+            };
+            watcher.members.insert(event.node, state);
+            touched.push(event.node);
+        }
+        let me = guest.node().id();
+        for node in touched.into_iter().filter(|node| *node != me) {
+            let told = watcher.members[&node];
+            let held = guest.node().swim().member(node).map(|member| member.state);
+            if held.is_some_and(|held| held != told) {
+                return Err(format!(
+                    "node {} told that {node:?} is {told:?} and holds it {held:?}",
+                    step.node
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, world: &World<G>) -> Result<(), String> {
+        for (place, node) in super::truth::running(world) {
+            let key = (place, world.host(place).epoch());
+            let Some(watcher) = self.watchers.get(&key) else { continue };
+            for member in node.swim().members().filter(|member| member.node != node.id()) {
+                let told = watcher.members.get(&member.node).copied();
+                let gone = matches!(member.state, State::Dead | State::Left);
+                let agrees = match told {
+                    Some(State::Dead | State::Left) | None => gone,
+                    Some(told) => told == member.state,
+                };
+                if !agrees {
+                    return Err(format!(
+                        "node {place} holds {:?} {:?} and told {told:?}",
+                        member.node, member.state
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self) -> Box<dyn Checker<G>> {
+        Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use machines::cluster::swim::io::DeadCause;
+
+    #[test]
+    fn the_grammar_allows_no_death_before_a_join_and_none_twice() {
+        let dead = MemberEventKind::Dead(DeadCause::Timeout);
+        assert_eq!(follow(None, dead), None);
+        assert_eq!(follow(Some(State::Dead), dead), None);
+        assert_eq!(follow(Some(State::Suspect), dead), Some(State::Dead));
+        assert_eq!(follow(Some(State::Suspect), MemberEventKind::Changed), None);
+    }
+}

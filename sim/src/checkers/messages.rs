@@ -1,0 +1,282 @@
+//! What becomes of messages: C145, C146, C147.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use machines::cluster::ids::{ActorId, CallId, NodeId, Ref};
+use machines::cluster::router::io::{AskError, Outcome};
+use machines::node::io::{Call, Input, Output, Reply};
+use machines::time::nanos;
+
+use super::HasNode;
+use crate::checker::{Checker, Notice, Step};
+use crate::clients::CANARY;
+use crate::world::World;
+
+/// The number that the clients put into every payload.
+fn message_number(payload: &[u8]) -> Option<u64> {
+    let number = payload.strip_prefix(&CANARY)?.first_chunk::<8>()?;
+    Some(u64::from_le_bytes(*number))
+}
+
+/// What a step asks of the node, if it is a call.
+fn request<'a>(step: &'a Step<'_>) -> Option<(CallId, &'a Call)> {
+    match step.input {
+        Input::Call { call, request } => Some((*call, request)),
+        _ => None,
+    }
+}
+
+/// C145: a message reaches the actor, session and node that its reference names, or none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fencing {
+    /// Message number → where it was sent.
+    sent: BTreeMap<u64, Ref>,
+}
+
+impl<G: HasNode> Checker<G> for Fencing {
+    fn property(&self) -> &'static str {
+        "C145"
+    }
+
+    fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
+        if let Some((_, Call::Send { to, payload, .. } | Call::Ask { to, payload, .. })) =
+            request(step)
+            && let Some(number) = message_number(payload)
+        {
+            self.sent.insert(number, *to);
+        }
+        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        for output in step.outputs {
+            let Output::Deliver { to, payload, .. } = output else { continue };
+            let here = (guest.node().id(), guest.node().session(), *to);
+            let number = message_number(payload);
+            let Some(meant) = number.and_then(|number| self.sent.get(&number)) else { continue };
+            if here != (meant.node, meant.session, meant.actor) {
+                return Err(format!("a message to {meant:?} reached {here:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self) -> Box<dyn Checker<G>> {
+        Box::new(self.clone())
+    }
+}
+
+/// One tracked send, as its sender and its receiver saw it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    node: u32,
+    epoch: u32,
+    message: u64,
+    number: Option<u64>,
+    outcome: Option<Outcome>,
+}
+
+/// C146: at most one delivery a send; numbers rise; every send ends once; Lost is not delivered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AtMostOnce {
+    calls: BTreeMap<CallId, Sent>,
+    /// Message number → deliveries.
+    delivered: BTreeMap<u64, u32>,
+    /// (receiving node and start, sending node, sending and receiving actor) → last number.
+    last: BTreeMap<(u32, u32, NodeId, ActorId, ActorId), (u64, u32)>,
+}
+
+impl AtMostOnce {
+    fn delivery<G: HasNode>(
+        &mut self,
+        world: &World<G>,
+        step: &Step<'_>,
+        output: &Output,
+    ) -> Result<(), String> {
+        let Output::Deliver { to, from, delivery, payload, .. } = output else { return Ok(()) };
+        if let Some(message) = message_number(payload) {
+            let times = self.delivered.entry(message).or_default();
+            *times += 1;
+            if *times > 1 {
+                return Err(format!("message {message} was delivered twice, to node {}", step.node));
+            }
+        }
+        let local = world.guest(step.node).is_some_and(|guest| guest.node().id() == from.node);
+        if local {
+            return Ok(());
+        }
+        let key = (step.node, world.host(step.node).epoch(), from.node, from.actor, *to);
+        let session = from.session.0;
+        let before = self.last.insert(key, (delivery.number, session));
+        match before {
+            Some((last, same)) if same == session && delivery.number <= last => Err(format!(
+                "node {} got number {} of {:?} after {last}",
+                step.node, delivery.number, from.node
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn outcome(&mut self, call: CallId, outcome: Outcome) -> Result<(), String> {
+        let Some(sent) = self.calls.get_mut(&call) else { return Ok(()) };
+        if let Some(before) = sent.outcome.replace(outcome) {
+            return Err(format!("message {} was {before:?}, then {outcome:?}", sent.message));
+        }
+        Ok(())
+    }
+}
+
+impl<G: HasNode> Checker<G> for AtMostOnce {
+    fn property(&self) -> &'static str {
+        "C146"
+    }
+
+    fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
+        if let Some((call, Call::Send { payload, tracked: true, .. })) = request(step)
+            && let Some(message) = message_number(payload)
+        {
+            let epoch = world.host(step.node).epoch();
+            let sent = Sent { node: step.node, epoch, message, ..Sent::default() };
+            self.calls.insert(call, sent);
+        }
+        for output in step.outputs {
+            self.delivery(world, step, output)?;
+            match output {
+                Output::Reply { call, reply: Reply::Outcome(outcome) } => {
+                    self.outcome(*call, *outcome)?;
+                }
+                Output::Reply { call, reply: Reply::Sent(Ok(number)) } => {
+                    if let Some(sent) = self.calls.get_mut(call) {
+                        sent.number = Some(*number);
+                    }
+                }
+                Output::Reply { call, reply: Reply::Sent(Err(_)) } => {
+                    self.calls.remove(call);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, world: &World<G>) -> Result<(), String> {
+        for sent in self.calls.values() {
+            let times = self.delivered.get(&sent.message).copied().unwrap_or(0);
+            let never = matches!(sent.outcome, Some(Outcome::Lost | Outcome::NotSent));
+            if never && times > 0 {
+                let outcome = sent.outcome;
+                return Err(format!("message {} was {outcome:?}, and delivered", sent.message));
+            }
+            if sent.outcome == Some(Outcome::Delivered) && times == 0 {
+                return Err(format!("message {} was Delivered to nobody", sent.message));
+            }
+        }
+        let calm = world.now().saturating_sub(world.setup().quiet_at) > 60_000_000_000;
+        let open = self.calls.values().find(|sent| {
+            let host = world.host(sent.node);
+            let lives = host.is_up() && host.epoch() == sent.epoch;
+            lives && sent.number.is_some() && sent.outcome.is_none()
+        });
+        match open {
+            // What was sent in the last moments may be on its way.
+            Some(sent) if calm && !self.is_recent(world, sent) => {
+                Err(format!("message {} of node {} never ended", sent.message, sent.node))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Checker<G>> {
+        Box::new(self.clone())
+    }
+}
+
+impl AtMostOnce {
+    /// Says whether fewer than 64 messages were sent after this one.
+    fn is_recent<G: HasNode>(&self, _: &World<G>, sent: &Sent) -> bool {
+        let newest = self.calls.values().map(|other| other.message).max().unwrap_or(0);
+        newest.saturating_sub(sent.message) < 64
+    }
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    node: u32,
+    epoch: u32,
+    at: u64,
+    wait: u64,
+    ended: bool,
+}
+
+/// C147: an ask ends exactly once, within its timeout and one step.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AskOnce {
+    asked: BTreeMap<CallId, Asked>,
+    /// Those that have not ended.
+    open: BTreeMap<CallId, Asked>,
+    /// When a process was last held up: its timers are late through no fault of its own.
+    disturbed: BTreeMap<u32, u64>,
+}
+
+/// What one step may take, with clocks that drift by 1 %.
+fn grace(wait: u64) -> u64 {
+    nanos(Duration::from_millis(10)) + wait / 50
+}
+
+impl<G: HasNode> Checker<G> for AskOnce {
+    fn property(&self) -> &'static str {
+        "C147"
+    }
+
+    fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
+        if world.host(step.node).slow() > 0 {
+            self.disturbed.insert(step.node, world.now());
+        }
+        if let Some((call, Call::Ask { wait, .. })) = request(step) {
+            let (node, at, wait) = (step.node, world.now(), nanos(*wait));
+            let epoch = world.host(node).epoch();
+            let asked = Asked { node, epoch, at, wait, ended: false };
+            self.asked.insert(call, asked);
+            self.open.insert(call, asked);
+        }
+        for output in step.outputs {
+            let Output::Reply { call, reply: Reply::Asked(result) } = output else { continue };
+            let Some(asked) = self.asked.get_mut(call) else { continue };
+            self.open.remove(call);
+            if std::mem::replace(&mut asked.ended, true) {
+                return Err(format!("ask {call:?} of node {} ended twice: {result:?}", step.node));
+            }
+            let late = world.now().saturating_sub(asked.at + asked.wait + grace(asked.wait));
+            let held_up = self.disturbed.get(&step.node).is_some_and(|at| *at >= asked.at);
+            if late > 0 && !held_up && !matches!(result, Err(AskError::Refused(_))) {
+                return Err(format!("ask {call:?} ended {late} ns too late: {result:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, world: &World<G>, notice: Notice) -> Result<(), String> {
+        if matches!(notice, Notice::FaultsChanged) {
+            for node in 0..world.nodes() {
+                self.disturbed.insert(node, world.now().max(world.host(node).busy_until()));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, world: &World<G>) -> Result<(), String> {
+        for (call, asked) in &self.open {
+            let host = world.host(asked.node);
+            let lives = host.is_up() && host.epoch() == asked.epoch;
+            let due = asked.at + asked.wait + grace(asked.wait);
+            let held_up = self.disturbed.get(&asked.node).is_some_and(|at| *at >= asked.at);
+            if lives && !held_up && world.now() > due {
+                return Err(format!("ask {call:?} of node {} never ended", asked.node));
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self) -> Box<dyn Checker<G>> {
+        Box::new(self.clone())
+    }
+}
