@@ -120,7 +120,10 @@ impl<G: Guest> Clone for Known<G> {
 
 impl<G: Guest> Default for Known<G> {
     fn default() -> Self {
-        Self { table: Vec::new(), named_only: Vec::new() }
+        Self {
+            table: Vec::new(),
+            named_only: Vec::new(),
+        }
     }
 }
 
@@ -147,7 +150,8 @@ impl<G: Guest> Known<G> {
 
     /// Lists the properties that hold whatever happens.
     pub fn unconditional(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.properties().filter(|property| !self.named_only.contains(property))
+        self.properties()
+            .filter(|property| !self.named_only.contains(property))
     }
 
     /// Finds the checker of `property`.

@@ -42,9 +42,13 @@ pub fn all<G: HasNode>() -> Known<G> {
         .with_named("C139", |_| Box::new(membership::Accuracy))
         .with("C140", |setup| Box::new(liveness::Heal::new(setup)))
         .with("C141", |setup| Box::new(liveness::MassRestart::new(setup)))
-        .with("C142", |setup| Box::new(membership::LeftIsFinal::new(setup)))
+        .with("C142", |setup| {
+            Box::new(membership::LeftIsFinal::new(setup))
+        })
         .with("C143", |_| Box::new(events::Grammar::default()))
-        .with("C144", |setup| Box::new(membership::EqualTables::new(setup)))
+        .with("C144", |setup| {
+            Box::new(membership::EqualTables::new(setup))
+        })
         .with("C145", |_| Box::new(messages::Fencing::default()))
         .with("C146", |_| Box::new(messages::AtMostOnce::default()))
         .with("C147", |_| Box::new(messages::AskOnce::default()))

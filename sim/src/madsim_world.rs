@@ -33,8 +33,8 @@ use std::time::Duration;
 
 use machines::Choices;
 use machines::cluster::config::{ClusterConfig, Profile};
-use machines::cluster::identity::{Allowed, StaticKey};
 use machines::cluster::handshake::Static;
+use machines::cluster::identity::{Allowed, StaticKey};
 use machines::cluster::ids::{Addr, Instance, NodeId};
 use machines::cluster::sealer::{Key, Suite};
 use machines::cluster::swim::io::Seed;
@@ -140,26 +140,36 @@ impl Run {
         );
         let session = match burn_session(&mut file, own.id).await {
             Ok(session) => session,
-            Err(why @ (NoSession::Refused(_) | NoSession::Read(_) | NoSession::Write(_))) => {
+            Err(why @ NoSession::Refused(_)) => {
+                // A first write that was torn leaves no valid slot, and C7 refuses to guess. The
+                // operator removes the file; what that may cost, C27 mends.
+                self.record.count("session file removed");
+                own.platter.wipe();
                 return Err(why.to_string());
             }
+            Err(why @ (NoSession::Read(_) | NoSession::Write(_))) => return Err(why.to_string()),
         };
-        let sockets = Sockets::bind(own.addr.udp()).await.map_err(|why| why.to_string())?;
+        let sockets = Sockets::bind(own.addr.udp())
+            .await
+            .map_err(|why| why.to_string())?;
         let clock = Skewed::new(VirtualClock, own.skew.clone());
         let mut instance = [0; 8];
         entropy.fill(&mut instance);
-        let node = Node::new(runtime::Clock::now(&clock), NodeParams {
-            config: self.config.clone(),
-            key: own.key.clone(),
-            session,
-            instance: Instance(u64::from_le_bytes(instance)),
-            addr: own.addr,
-            meta: Meta::EMPTY,
-            allowed: self.allowed.clone(),
-            seeds: self.seeds(place),
-            choices: choices(),
-            suite: Suite::Noise,
-        });
+        let node = Node::new(
+            runtime::Clock::now(&clock),
+            NodeParams {
+                config: self.config.clone(),
+                key: own.key.clone(),
+                session,
+                instance: Instance(u64::from_le_bytes(instance)),
+                addr: own.addr,
+                meta: Meta::EMPTY,
+                allowed: self.allowed.clone(),
+                seeds: self.seeds(place),
+                choices: choices(),
+                suite: Suite::Noise,
+            },
+        );
         let (handle, commands) = runtime::handle(own.id);
         *own.process() = Process::Up(handle.clone());
         let client = Client {

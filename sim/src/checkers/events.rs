@@ -44,11 +44,18 @@ impl<G: HasNode> Checker<G> for Grammar {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
-        let watcher = self.watchers.entry((step.node, world.host(step.node).epoch())).or_default();
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
+        let watcher = self
+            .watchers
+            .entry((step.node, world.host(step.node).epoch()))
+            .or_default();
         let mut touched = Vec::new();
         for output in step.outputs {
-            let Output::Event(Event::Member(event)) = output else { continue };
+            let Output::Event(Event::Member(event)) = output else {
+                continue;
+            };
             if watcher.next.is_some_and(|next| next != event.index) {
                 return Err(format!("event {} follows {:?}", event.index, watcher.next));
             }
@@ -80,8 +87,14 @@ impl<G: HasNode> Checker<G> for Grammar {
     fn end(&mut self, world: &World<G>) -> Result<(), String> {
         for (place, node) in super::truth::running(world) {
             let key = (place, world.host(place).epoch());
-            let Some(watcher) = self.watchers.get(&key) else { continue };
-            for member in node.swim().members().filter(|member| member.node != node.id()) {
+            let Some(watcher) = self.watchers.get(&key) else {
+                continue;
+            };
+            for member in node
+                .swim()
+                .members()
+                .filter(|member| member.node != node.id())
+            {
                 let told = watcher.members.get(&member.node).copied();
                 let gone = matches!(member.state, State::Dead | State::Left);
                 let agrees = match told {

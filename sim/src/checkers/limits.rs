@@ -17,13 +17,16 @@ impl<G: HasNode> Checker<G> for Caps {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         let node = guest.node();
         let over = node.sizes().into_iter().find(|(_, size, cap)| size > cap);
         match over {
-            Some((what, size, cap)) => {
-                Err(format!("node {} holds {size} {what}, at most {cap}", step.node))
-            }
+            Some((what, size, cap)) => Err(format!(
+                "node {} holds {size} {what}, at most {cap}",
+                step.node
+            )),
             None => Ok(()),
         }
     }
@@ -43,12 +46,23 @@ impl<G: HasNode> Checker<G> for Saturation {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
-        let suspect = guest.node().swim().members().find(|member| member.state == State::Suspect);
-        let Some(suspect) = suspect else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
+        let suspect = guest
+            .node()
+            .swim()
+            .members()
+            .find(|member| member.state == State::Suspect);
+        let Some(suspect) = suspect else {
+            return Ok(());
+        };
         let runs = running(world).any(|(_, other)| other.id() == suspect.node);
         match runs {
-            true => Err(format!("node {} suspects {:?} under load", step.node, suspect.node)),
+            true => Err(format!(
+                "node {} suspects {:?} under load",
+                step.node, suspect.node
+            )),
             false => Ok(()),
         }
     }

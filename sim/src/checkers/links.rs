@@ -22,7 +22,10 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let grace = 1_000_000_000 + nanos(setup.config.links.step_timeout);
-        Self { grace, revoked: BTreeMap::new() }
+        Self {
+            grace,
+            revoked: BTreeMap::new(),
+        }
     }
 }
 
@@ -32,21 +35,35 @@ impl<G: HasNode> Checker<G> for Identity {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         let node = guest.node();
         for link in node.links().links() {
             if link.peer() == node.id() {
                 return Err(format!("node {} has a link with itself", step.node));
             }
             if NodeId::of_key(link.key()) != link.peer() {
-                return Err(format!("node {} calls another key {:?}", step.node, link.peer()));
+                return Err(format!(
+                    "node {} calls another key {:?}",
+                    step.node,
+                    link.peer()
+                ));
             }
             if !node.allowed().has(link.peer()) {
-                return Err(format!("node {} links with {:?}, not allowed", step.node, link.peer()));
+                return Err(format!(
+                    "node {} links with {:?}, not allowed",
+                    step.node,
+                    link.peer()
+                ));
             }
             let overdue = self.revoked.get(&link.peer()).map(|at| at + self.grace);
             if overdue.is_some_and(|due| world.now() > due) {
-                return Err(format!("node {} links with revoked {:?}", step.node, link.peer()));
+                return Err(format!(
+                    "node {} links with revoked {:?}",
+                    step.node,
+                    link.peer()
+                ));
             }
         }
         Ok(())
@@ -80,7 +97,12 @@ const EVERY: u64 = 250_000_000;
 impl OneLink {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, since: 0, single: BTreeMap::new(), looked_at: 0 }
+        Self {
+            bounds,
+            since: 0,
+            single: BTreeMap::new(),
+            looked_at: 0,
+        }
     }
 
     /// Compares both ends of every link; answers one that only one end has had for too long.
@@ -88,10 +110,12 @@ impl OneLink {
         let mut single = BTreeMap::new();
         for (place, node) in running(world) {
             for link in node.links().links() {
-                let Some(other) = world.node_of(link.peer()) else { continue };
+                let Some(other) = world.node_of(link.peer()) else {
+                    continue;
+                };
                 let theirs = world.guest(other).filter(|_| world.host(other).is_up());
-                let mutual = theirs
-                    .is_some_and(|guest| guest.node().links().link(node.id()).is_some());
+                let mutual =
+                    theirs.is_some_and(|guest| guest.node().links().link(node.id()).is_some());
                 let able = can_talk(world, place, other) && trust(world, place, other);
                 if mutual || !able {
                     continue;
@@ -118,11 +142,17 @@ impl<G: HasNode> Checker<G> for OneLink {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         let mut last = None;
         for link in guest.node().links().links() {
             if last.replace(link.peer()) == Some(link.peer()) {
-                return Err(format!("node {} has two links with {:?}", step.node, link.peer()));
+                return Err(format!(
+                    "node {} has two links with {:?}",
+                    step.node,
+                    link.peer()
+                ));
             }
         }
         if !world.is_quiet() || world.now() < self.looked_at + EVERY {
@@ -160,18 +190,25 @@ impl<G: HasNode> Checker<G> for Negotiation {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         let ours = &guest.node().config().links;
         for link in guest.node().links().links() {
             let place = world.node_of(link.peer());
-            let Some(peer) = place.and_then(|place| world.guest(place)) else { continue };
+            let Some(peer) = place.and_then(|place| world.guest(place)) else {
+                continue;
+            };
             let theirs = &peer.node().config().links;
             let version = ours.version_max.min(theirs.version_max);
             let features = ours.features & theirs.features;
             if (link.version(), link.features().0) != (version, features) {
                 return Err(format!(
                     "node {} speaks version {} features {:#x} with {:?}; {version} {features:#x} due",
-                    step.node, link.version(), link.features().0, link.peer()
+                    step.node,
+                    link.version(),
+                    link.features().0,
+                    link.peer()
                 ));
             }
         }

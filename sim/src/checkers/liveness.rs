@@ -50,13 +50,17 @@ impl<G: HasNode> Checker<G> for Completeness {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         let swim = guest.node().swim();
         let worst = self.health.entry(step.node).or_default();
         *worst = (*worst).max(u64::from(swim.health()));
         let worst = *worst;
         for output in step.outputs {
-            let Output::Event(Event::Member(event)) = output else { continue };
+            let Output::Event(Event::Member(event)) = output else {
+                continue;
+            };
             let newer = matches!(
                 event.kind,
                 MemberEventKind::Join | MemberEventKind::Alive | MemberEventKind::Changed
@@ -131,7 +135,9 @@ fn mistaken<G: HasNode>(world: &World<G>) -> Option<String> {
             let held = node.swim().member(other.id()).map(|member| member.life);
             if held.is_some_and(|life| life != other.swim().life()) {
                 let own = other.swim().life();
-                return Some(format!("node {a} holds node {b} in {held:?}, which is in {own:?}"));
+                return Some(format!(
+                    "node {a} holds node {b} in {held:?}, which is in {own:?}"
+                ));
             }
         }
     }
@@ -153,7 +159,12 @@ pub(super) struct Heal {
 impl Heal {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, since: 0, last_change: 0, together: false }
+        Self {
+            bounds,
+            since: 0,
+            last_change: 0,
+            together: false,
+        }
     }
 }
 
@@ -225,7 +236,12 @@ pub(super) struct MassRestart {
 impl MassRestart {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, last_start: 0, used: BTreeMap::new(), checked: false }
+        Self {
+            bounds,
+            last_start: 0,
+            used: BTreeMap::new(),
+            checked: false,
+        }
     }
 }
 
@@ -241,11 +257,16 @@ impl<G: HasNode> Checker<G> for MassRestart {
         }
         self.checked = true;
         if let Some((a, b, held)) = estranged(world) {
-            return Err(format!("after a mass restart node {a} holds node {b} {held:?}"));
+            return Err(format!(
+                "after a mass restart node {a} holds node {b} {held:?}"
+            ));
         }
         for (a, node) in running(world) {
             for (b, other) in running(world).filter(|(b, _)| trust(world, a, *b)) {
-                let held = node.swim().member(other.id()).map(|member| member.life.session);
+                let held = node
+                    .swim()
+                    .member(other.id())
+                    .map(|member| member.life.session);
                 if held.is_some_and(|session| session < other.session()) {
                     return Err(format!("node {a} still holds node {b} in {held:?}"));
                 }

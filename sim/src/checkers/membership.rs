@@ -31,13 +31,17 @@ impl<G: HasNode> Checker<G> for Monotone {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         let swim = guest.node().swim();
         let me = guest.node().id();
         let own = self.own.entry(me).or_default();
         *own = (*own).max(swim.life());
-        let (revision, seen) =
-            self.rows.entry((step.node, world.host(step.node).epoch())).or_default();
+        let (revision, seen) = self
+            .rows
+            .entry((step.node, world.host(step.node).epoch()))
+            .or_default();
         if *revision == swim.revision() && !seen.is_empty() {
             return Ok(());
         }
@@ -61,7 +65,9 @@ impl<G: HasNode> Checker<G> for Monotone {
                 State::Alive | State::Suspect | State::Dead => life > limit,
             };
             if above {
-                return Err(format!("{me:?} holds {node:?} in {life:?}, which only got to {limit:?}"));
+                return Err(format!(
+                    "{me:?} holds {node:?} in {life:?}, which only got to {limit:?}"
+                ));
             }
             now_seen.insert(node, (life, state));
         }
@@ -97,8 +103,13 @@ impl<G: HasNode> Checker<G> for Refuted {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
-        let alive = self.alive.entry((step.node, world.host(step.node).epoch())).or_default();
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
+        let alive = self
+            .alive
+            .entry((step.node, world.host(step.node).epoch()))
+            .or_default();
         let member_events = step.outputs.iter().filter_map(|output| match output {
             Output::Event(Event::Member(event)) => Some(event),
             _ => None,
@@ -141,12 +152,16 @@ impl<G: HasNode> Checker<G> for Accuracy {
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
         for output in step.outputs {
-            let Output::Event(Event::Member(event)) = output else { continue };
+            let Output::Event(Event::Member(event)) = output else {
+                continue;
+            };
             let told = match event.kind {
                 MemberEventKind::Dead(DeadCause::Timeout | DeadCause::Told) => event,
                 _ => continue,
             };
-            let Some(place) = world.node_of(told.node) else { continue };
+            let Some(place) = world.node_of(told.node) else {
+                continue;
+            };
             let host = world.host(place);
             if host.is_up() && host.session() == told.life.session {
                 return Err(format!(
@@ -176,7 +191,10 @@ pub(super) struct LeftIsFinal {
 impl LeftIsFinal {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, left: Vec::new() }
+        Self {
+            bounds,
+            left: Vec::new(),
+        }
     }
 }
 
@@ -186,9 +204,13 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         for output in step.outputs {
-            let Output::Event(Event::Member(event)) = output else { continue };
+            let Output::Event(Event::Member(event)) = output else {
+                continue;
+            };
             let departed = self.left.iter().any(|(node, session, _, able)| {
                 *node == event.node && *session == event.life.session && able.contains(&step.node)
             });
@@ -211,7 +233,8 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
                 let able = running(world).map(|(other, _)| other);
                 let able = able.filter(|other| *other != node && can_talk(world, *other, node));
                 let able = able.filter(|other| trust(world, *other, node)).collect();
-                self.left.push((host.id(), host.session(), world.now(), able));
+                self.left
+                    .push((host.id(), host.session(), world.now(), able));
             }
             Notice::Died(node) | Notice::Refused(node, _) | Notice::Stopped(node) => {
                 for (_, _, _, able) in &mut self.left {
@@ -235,7 +258,9 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
                 continue;
             }
             for (observer, node) in running(world).filter(|(observer, _)| able.contains(observer)) {
-                let Some(member) = node.swim().member(*left) else { continue };
+                let Some(member) = node.swim().member(*left) else {
+                    continue;
+                };
                 if member.life.session == *session && member.state != State::Left {
                     return Err(format!(
                         "node {observer} holds {left:?} {:?}, which left in {session:?}",
@@ -262,7 +287,10 @@ pub(super) struct EqualTables {
 impl EqualTables {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let settle = Bounds::new(&setup.config, setup.nodes).dissemination() + 1_000_000_000;
-        Self { settle, last_change: 0 }
+        Self {
+            settle,
+            last_change: 0,
+        }
     }
 }
 
@@ -285,7 +313,9 @@ impl<G: HasNode> Checker<G> for EqualTables {
         }
         let all: Vec<_> = running(world).collect();
         for pair in all.windows(2) {
-            let [(a, first), (b, second)] = pair else { continue };
+            let [(a, first), (b, second)] = pair else {
+                continue;
+            };
             if !trust(world, *a, *b) {
                 continue;
             }
@@ -293,7 +323,9 @@ impl<G: HasNode> Checker<G> for EqualTables {
                 let id = subject_node.id();
                 let mutual = trust(world, *a, *subject) && trust(world, *b, *subject);
                 let key = |node: &machines::node::Node| {
-                    node.swim().member(id).map(|member| (member.life, member.state))
+                    node.swim()
+                        .member(id)
+                        .map(|member| (member.life, member.state))
                 };
                 if mutual && key(first) != key(second) {
                     return Err(format!(

@@ -46,12 +46,18 @@ impl<G: HasNode> Checker<G> for Fencing {
         {
             self.sent.insert(number, *to);
         }
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         for output in step.outputs {
-            let Output::Deliver { to, payload, .. } = output else { continue };
+            let Output::Deliver { to, payload, .. } = output else {
+                continue;
+            };
             let here = (guest.node().id(), guest.node().session(), *to);
             let number = message_number(payload);
-            let Some(meant) = number.and_then(|number| self.sent.get(&number)) else { continue };
+            let Some(meant) = number.and_then(|number| self.sent.get(&number)) else {
+                continue;
+            };
             if here != (meant.node, meant.session, meant.actor) {
                 return Err(format!("a message to {meant:?} reached {here:?}"));
             }
@@ -91,19 +97,39 @@ impl AtMostOnce {
         step: &Step<'_>,
         output: &Output,
     ) -> Result<(), String> {
-        let Output::Deliver { to, from, delivery, payload, .. } = output else { return Ok(()) };
+        let Output::Deliver {
+            to,
+            from,
+            delivery,
+            payload,
+            ..
+        } = output
+        else {
+            return Ok(());
+        };
         if let Some(message) = message_number(payload) {
             let times = self.delivered.entry(message).or_default();
             *times += 1;
             if *times > 1 {
-                return Err(format!("message {message} was delivered twice, to node {}", step.node));
+                return Err(format!(
+                    "message {message} was delivered twice, to node {}",
+                    step.node
+                ));
             }
         }
-        let local = world.guest(step.node).is_some_and(|guest| guest.node().id() == from.node);
+        let local = world
+            .guest(step.node)
+            .is_some_and(|guest| guest.node().id() == from.node);
         if local {
             return Ok(());
         }
-        let key = (step.node, world.host(step.node).epoch(), from.node, from.actor, *to);
+        let key = (
+            step.node,
+            world.host(step.node).epoch(),
+            from.node,
+            from.actor,
+            *to,
+        );
         let session = from.session.0;
         let before = self.last.insert(key, (delivery.number, session));
         match before {
@@ -116,9 +142,14 @@ impl AtMostOnce {
     }
 
     fn outcome(&mut self, call: CallId, outcome: Outcome) -> Result<(), String> {
-        let Some(sent) = self.calls.get_mut(&call) else { return Ok(()) };
+        let Some(sent) = self.calls.get_mut(&call) else {
+            return Ok(());
+        };
         if let Some(before) = sent.outcome.replace(outcome) {
-            return Err(format!("message {} was {before:?}, then {outcome:?}", sent.message));
+            return Err(format!(
+                "message {} was {before:?}, then {outcome:?}",
+                sent.message
+            ));
         }
         Ok(())
     }
@@ -130,25 +161,46 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        if let Some((call, Call::Send { payload, tracked: true, .. })) = request(step)
+        if let Some((
+            call,
+            Call::Send {
+                payload,
+                tracked: true,
+                ..
+            },
+        )) = request(step)
             && let Some(message) = message_number(payload)
         {
             let epoch = world.host(step.node).epoch();
-            let sent = Sent { node: step.node, epoch, message, ..Sent::default() };
+            let sent = Sent {
+                node: step.node,
+                epoch,
+                message,
+                ..Sent::default()
+            };
             self.calls.insert(call, sent);
         }
         for output in step.outputs {
             self.delivery(world, step, output)?;
             match output {
-                Output::Reply { call, reply: Reply::Outcome(outcome) } => {
+                Output::Reply {
+                    call,
+                    reply: Reply::Outcome(outcome),
+                } => {
                     self.outcome(*call, *outcome)?;
                 }
-                Output::Reply { call, reply: Reply::Sent(Ok(number)) } => {
+                Output::Reply {
+                    call,
+                    reply: Reply::Sent(Ok(number)),
+                } => {
                     if let Some(sent) = self.calls.get_mut(call) {
                         sent.number = Some(*number);
                     }
                 }
-                Output::Reply { call, reply: Reply::Sent(Err(_)) } => {
+                Output::Reply {
+                    call,
+                    reply: Reply::Sent(Err(_)),
+                } => {
                     self.calls.remove(call);
                 }
                 _ => {}
@@ -163,7 +215,10 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
             let never = matches!(sent.outcome, Some(Outcome::Lost | Outcome::NotSent));
             if never && times > 0 {
                 let outcome = sent.outcome;
-                return Err(format!("message {} was {outcome:?}, and delivered", sent.message));
+                return Err(format!(
+                    "message {} was {outcome:?}, and delivered",
+                    sent.message
+                ));
             }
             if sent.outcome == Some(Outcome::Delivered) && times == 0 {
                 return Err(format!("message {} was Delivered to nobody", sent.message));
@@ -177,9 +232,10 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
         });
         match open {
             // What was sent in the last moments may be on its way.
-            Some(sent) if calm && !self.is_recent(world, sent) => {
-                Err(format!("message {} of node {} never ended", sent.message, sent.node))
-            }
+            Some(sent) if calm && !self.is_recent(world, sent) => Err(format!(
+                "message {} of node {} never ended",
+                sent.message, sent.node
+            )),
             _ => Ok(()),
         }
     }
@@ -192,7 +248,12 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
 impl AtMostOnce {
     /// Says whether fewer than 64 messages were sent after this one.
     fn is_recent<G: HasNode>(&self, _: &World<G>, sent: &Sent) -> bool {
-        let newest = self.calls.values().map(|other| other.message).max().unwrap_or(0);
+        let newest = self
+            .calls
+            .values()
+            .map(|other| other.message)
+            .max()
+            .unwrap_or(0);
         newest.saturating_sub(sent.message) < 64
     }
 }
@@ -234,19 +295,41 @@ impl<G: HasNode> Checker<G> for AskOnce {
         if let Some((call, Call::Ask { wait, .. })) = request(step) {
             let (node, at, wait) = (step.node, world.now(), nanos(*wait));
             let epoch = world.host(node).epoch();
-            let asked = Asked { node, epoch, at, wait, ended: false };
+            let asked = Asked {
+                node,
+                epoch,
+                at,
+                wait,
+                ended: false,
+            };
             self.asked.insert(call, asked);
             self.open.insert(call, asked);
         }
         for output in step.outputs {
-            let Output::Reply { call, reply: Reply::Asked(result) } = output else { continue };
-            let Some(asked) = self.asked.get_mut(call) else { continue };
+            let Output::Reply {
+                call,
+                reply: Reply::Asked(result),
+            } = output
+            else {
+                continue;
+            };
+            let Some(asked) = self.asked.get_mut(call) else {
+                continue;
+            };
             self.open.remove(call);
             if std::mem::replace(&mut asked.ended, true) {
-                return Err(format!("ask {call:?} of node {} ended twice: {result:?}", step.node));
+                return Err(format!(
+                    "ask {call:?} of node {} ended twice: {result:?}",
+                    step.node
+                ));
             }
-            let late = world.now().saturating_sub(asked.at + asked.wait + grace(asked.wait));
-            let held_up = self.disturbed.get(&step.node).is_some_and(|at| *at >= asked.at);
+            let late = world
+                .now()
+                .saturating_sub(asked.at + asked.wait + grace(asked.wait));
+            let held_up = self
+                .disturbed
+                .get(&step.node)
+                .is_some_and(|at| *at >= asked.at);
             if late > 0 && !held_up && !matches!(result, Err(AskError::Refused(_))) {
                 return Err(format!("ask {call:?} ended {late} ns too late: {result:?}"));
             }
@@ -257,7 +340,8 @@ impl<G: HasNode> Checker<G> for AskOnce {
     fn notice(&mut self, world: &World<G>, notice: Notice) -> Result<(), String> {
         if matches!(notice, Notice::FaultsChanged) {
             for node in 0..world.nodes() {
-                self.disturbed.insert(node, world.now().max(world.host(node).busy_until()));
+                self.disturbed
+                    .insert(node, world.now().max(world.host(node).busy_until()));
             }
         }
         Ok(())
@@ -268,7 +352,10 @@ impl<G: HasNode> Checker<G> for AskOnce {
             let host = world.host(asked.node);
             let lives = host.is_up() && host.epoch() == asked.epoch;
             let due = asked.at + asked.wait + grace(asked.wait);
-            let held_up = self.disturbed.get(&asked.node).is_some_and(|at| *at >= asked.at);
+            let held_up = self
+                .disturbed
+                .get(&asked.node)
+                .is_some_and(|at| *at >= asked.at);
             if lives && !held_up && world.now() > due {
                 return Err(format!("ask {call:?} of node {} never ended", asked.node));
             }

@@ -25,14 +25,22 @@ pub(super) struct NoGhosts {
 impl NoGhosts {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let ttl = nanos(setup.config.registry.default_ttl);
-        Self { ttl, ended: BTreeMap::new(), looked: BTreeMap::new() }
+        Self {
+            ttl,
+            ended: BTreeMap::new(),
+            looked: BTreeMap::new(),
+        }
     }
 
     /// What the owner's node says of its own names decides what is true.
     fn follow_owner<G: HasNode>(&mut self, world: &World<G>, step: &Step<'_>) {
-        let Some(guest) = world.guest(step.node) else { return };
+        let Some(guest) = world.guest(step.node) else {
+            return;
+        };
         for output in step.outputs {
-            let Output::Event(Event::Name(event)) = output else { continue };
+            let Output::Event(Event::Name(event)) = output else {
+                continue;
+            };
             let own = event.holder.node == guest.node().id();
             let key = (event.name.clone(), event.holder);
             match event.kind {
@@ -40,7 +48,10 @@ impl NoGhosts {
                     self.ended.insert(key, None);
                 }
                 NameEventKind::Withdrawn | NameEventKind::Lost if own => {
-                    self.ended.entry(key).or_default().get_or_insert(world.now());
+                    self.ended
+                        .entry(key)
+                        .or_default()
+                        .get_or_insert(world.now());
                 }
                 NameEventKind::Registered
                 | NameEventKind::Replaced
@@ -57,13 +68,25 @@ impl<G: HasNode> Checker<G> for NoGhosts {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        if let Input::Call { call, request: Call::Lookup(name) } = step.input {
+        if let Input::Call {
+            call,
+            request: Call::Lookup(name),
+        } = step.input
+        {
             self.looked.insert(*call, name.clone());
         }
         self.follow_owner(world, step);
         for output in step.outputs {
-            let Output::Reply { call, reply: Reply::Found(found) } = output else { continue };
-            let (Some(name), Some(holder)) = (self.looked.remove(call), found) else { continue };
+            let Output::Reply {
+                call,
+                reply: Reply::Found(found),
+            } = output
+            else {
+                continue;
+            };
+            let (Some(name), Some(holder)) = (self.looked.remove(call), found) else {
+                continue;
+            };
             let ended = self.ended.get(&(name.clone(), *holder)).copied().flatten();
             // ε: 1 s + 1 % of the ttl, for delays up to 50 ms.
             let bound = self.ttl + 1_000_000_000 + self.ttl / 100;
@@ -114,7 +137,11 @@ pub(super) struct Agreement {
 impl Agreement {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, since: 0, last_change: 0 }
+        Self {
+            bounds,
+            since: 0,
+            last_change: 0,
+        }
     }
 }
 
@@ -124,9 +151,8 @@ impl<G: HasNode> Checker<G> for Agreement {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let is_change = |output: &Output| {
-            matches!(output, Output::Event(Event::Name(_) | Event::Member(_)))
-        };
+        let is_change =
+            |output: &Output| matches!(output, Output::Event(Event::Name(_) | Event::Member(_)));
         if step.outputs.iter().any(is_change) {
             self.last_change = world.now();
         }
@@ -147,7 +173,11 @@ impl<G: HasNode> Checker<G> for Agreement {
         let mut owners: BTreeMap<Name, (u32, Ref)> = BTreeMap::new();
         for (place, node) in running(world) {
             for (actor, name) in node.registry().held() {
-                let holder = Ref { node: node.id(), session: node.session(), actor };
+                let holder = Ref {
+                    node: node.id(),
+                    session: node.session(),
+                    actor,
+                };
                 if let Some((other, _)) = owners.insert(name.clone(), (place, holder)) {
                     return Err(format!("nodes {other} and {place} both hold {name:?}"));
                 }

@@ -8,7 +8,9 @@ pub(super) fn running<'a, G: HasNode>(
     world: &'a World<G>,
 ) -> impl Iterator<Item = (u32, &'a machines::node::Node)> + 'a {
     let guest = move |node| world.guest(node).map(|guest| (node, guest.node()));
-    (0..world.nodes()).filter(|node| world.host(*node).is_up()).filter_map(guest)
+    (0..world.nodes())
+        .filter(|node| world.host(*node).is_up())
+        .filter_map(guest)
 }
 
 /// Says whether two nodes can talk both ways, and neither is held up.
@@ -28,5 +30,9 @@ pub(super) fn trust<G: HasNode>(world: &World<G>, a: u32, b: u32) -> bool {
 
 /// Nanoseconds as seconds, for evidence.
 pub(super) fn seconds(nanos: u64) -> String {
-    format!("{}.{:03} s", nanos / 1_000_000_000, nanos / 1_000_000 % 1_000)
+    format!(
+        "{}.{:03} s",
+        nanos / 1_000_000_000,
+        nanos / 1_000_000 % 1_000
+    )
 }

@@ -64,19 +64,35 @@ impl<G: HasNode> Checker<G> for Counters {
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
         let epoch = world.host(step.node).epoch();
         for output in step.outputs {
-            let Output::Datagram { to, bytes } = output else { continue };
-            let Some((index, nonce)) = place(bytes) else { continue };
+            let Output::Datagram { to, bytes } = output else {
+                continue;
+            };
+            let Some((index, nonce)) = place(bytes) else {
+                continue;
+            };
             if !self.sealed.insert((step.node, epoch, *to, index, nonce)) {
-                return Err(format!("node {} sealed twice with nonce {nonce:#x}", step.node));
+                return Err(format!(
+                    "node {} sealed twice with nonce {nonce:#x}",
+                    step.node
+                ));
             }
         }
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         let count = guest.node().links().counters().get(Counter::DatagramsIn);
         let before = self.counts.insert((step.node, epoch), count).unwrap_or(0);
-        let (Input::Datagram(bytes), true) = (step.input, count > before) else { return Ok(()) };
-        let Some((index, nonce)) = place(bytes) else { return Ok(()) };
+        let (Input::Datagram(bytes), true) = (step.input, count > before) else {
+            return Ok(());
+        };
+        let Some((index, nonce)) = place(bytes) else {
+            return Ok(());
+        };
         if !self.accepted.insert((step.node, epoch, index, nonce)) {
-            return Err(format!("node {} accepted nonce {nonce:#x} twice", step.node));
+            return Err(format!(
+                "node {} accepted nonce {nonce:#x} twice",
+                step.node
+            ));
         }
         Ok(())
     }
@@ -99,7 +115,9 @@ impl<G: HasNode> Checker<G> for Forgery {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else { return Ok(()) };
+        let Some(guest) = world.guest(step.node) else {
+            return Ok(());
+        };
         let key = (step.node, world.host(step.node).epoch());
         let digest = guest.digest();
         let count = guest.node().links().counters().get(Counter::DatagramsIn);

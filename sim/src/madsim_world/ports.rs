@@ -270,6 +270,11 @@ async fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<u32> {
 pub(super) struct Platter(Arc<Mutex<Vec<u8>>>);
 
 impl Platter {
+    /// Removes the file.
+    pub(super) fn wipe(&self) {
+        self.bytes().clear();
+    }
+
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
         // A panic ends the whole run, so what it left behind does not matter.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

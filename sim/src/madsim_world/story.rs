@@ -162,7 +162,10 @@ async fn disagree(run: &Run) -> Option<String> {
 }
 
 fn alive(members: &Snapshot) -> BTreeSet<(NodeId, Life)> {
-    let alive = members.members.iter().filter(|row| row.state == State::Alive);
+    let alive = members
+        .members
+        .iter()
+        .filter(|row| row.state == State::Alive);
     alive.map(|row| (row.node, row.life)).collect()
 }
 
