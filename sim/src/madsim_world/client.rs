@@ -112,12 +112,13 @@ impl<M: Machine> Client<M> {
 
     async fn ask(&mut self, to: Ref, number: u64) -> Result<(), Gone> {
         let (handle, record, place) = (self.handle.clone(), self.record.clone(), self.place);
-        let asked = TimeHandle::current().elapsed();
+        let (asked, paused) = (TimeHandle::current().elapsed(), record.paused(place));
         let question = (self.process << 32 | number).to_le_bytes().to_vec();
         spawn_local(async move {
             let result = handle.ask(to, PATIENCE, TAG_ASK, question.clone()).await;
             if let Ok(result) = result {
-                let took = TimeHandle::current().elapsed() - asked;
+                let paused = record.paused(place) - paused;
+                let took = TimeHandle::current().elapsed() - asked - paused;
                 record.asked(place, &result, PATIENCE, took);
                 check(&record, &question, &result);
             }

@@ -32,6 +32,8 @@ struct Inner {
     sends: BTreeMap<u64, Send>,
     /// The number of the last message that a receiver got from a sender.
     last: BTreeMap<(Ref, Ref), u64>,
+    /// How long each node was paused: meanwhile it can do nothing in time.
+    paused: BTreeMap<usize, Duration>,
     counts: BTreeMap<&'static str, u64>,
     violations: Vec<String>,
 }
@@ -202,6 +204,16 @@ impl Record {
                 "C147: an ask for {wait:?} took {took:?}: {result:?}"
             ));
         }
+    }
+
+    /// A node was paused for `span`, and goes on.
+    pub(super) fn was_paused(&self, node: usize, span: Duration) {
+        *self.inner().paused.entry(node).or_default() += span;
+    }
+
+    /// Returns how long a node was paused so far.
+    pub(super) fn paused(&self, node: usize) -> Duration {
+        self.inner().paused.get(&node).copied().unwrap_or_default()
     }
 
     /// Something is wrong.

@@ -105,7 +105,10 @@ async fn trouble(run: &Run, hosts: &[Host], network: &NetSim, choices: &mut Choi
             run.record.count("paused");
             run.record.note(victim, &"paused");
             Supervisor::current().pause(host);
+            let paused = TimeHandle::current().elapsed();
             live(run, hosts, span / 4).await;
+            let span = TimeHandle::current().elapsed() - paused;
+            run.record.was_paused(victim, span);
             Supervisor::current().resume(host);
         }
         3 => {
