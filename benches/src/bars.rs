@@ -121,7 +121,7 @@ impl Bar {
             let measured = ours.unit.show(ours.value);
             if let Some(limit) = self.limit {
                 rows.push(Row {
-                    name: format!("{} {case}", self.id),
+                    name: format!("{} {case}/{}", self.id, self.ours),
                     measured,
                     beside: String::new(),
                     ratio: None,
@@ -132,7 +132,7 @@ impl Bar {
                 let ratio = ours.value / value;
                 ratios.push(ratio);
                 rows.push(Row {
-                    name: format!("{} {case}", self.id),
+                    name: format!("{} {case}/{}", self.id, self.ours),
                     measured,
                     beside: format!("{peer} {}", ours.unit.show(value)),
                     ratio: Some(ratio),
@@ -181,7 +181,7 @@ impl Bar {
 
     fn absent(&self, case: &str) -> Row {
         Row {
-            name: format!("{} {case}", self.id),
+            name: format!("{} {case}/{}", self.id, self.ours),
             measured: "–".to_owned(),
             beside: String::new(),
             ratio: None,

@@ -61,10 +61,10 @@ fn the_best_peer_counts_and_the_mean_has_a_bar_of_its_own() {
         ("memory/row", 256.0, Unit::Bytes),
     ]);
     let expected = [
-        ("rate a", Verdict::Held),
-        ("rate b", Verdict::Missed),
+        ("rate a/ours", Verdict::Held),
+        ("rate b/ours", Verdict::Missed),
         ("rate geometric mean", Verdict::Missed),
-        ("limit memory", Verdict::Held),
+        ("limit memory/row", Verdict::Held),
     ];
     assert_eq!(
         found,
@@ -80,9 +80,9 @@ fn a_figure_without_all_its_peers_is_not_judged() {
         ("memory/row", 257.0, Unit::Bytes),
     ]);
     let expected = [
-        ("rate a", absent()),
-        ("rate b", absent()),
-        ("limit memory", Verdict::Missed),
+        ("rate a/ours", absent()),
+        ("rate b/ours", absent()),
+        ("limit memory/row", Verdict::Missed),
     ];
     assert_eq!(
         found,
