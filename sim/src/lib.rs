@@ -18,6 +18,8 @@ pub mod failure;
 pub mod guest;
 pub mod host;
 pub mod lab;
+#[cfg(feature = "world")]
+pub mod madsim_world;
 pub mod member;
 pub mod net;
 pub mod plan;

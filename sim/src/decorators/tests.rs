@@ -1,22 +1,28 @@
-//! Goal: each decorator does what it is told to do, and nothing when told nothing.
-//! Method: ports that note what reaches them.
+//! Goal: each decorator does what it says, only where and while it is asked to.
+//! Method: inner ports that note what reaches them; futures are polled by hand.
 
-use std::future::{Future, pending, poll_fn, ready};
-use std::net::Ipv4Addr;
+use std::collections::VecDeque;
+use std::future::{Future, pending};
+use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use machines::cluster::ids::Conn;
+use machines::{Choices, Instant};
+use proptest::prelude::*;
+use runtime::{Clock, Disk, Happened, Network};
 
 use super::*;
 
-#[derive(Default)]
-struct Notes {
-    sent: Vec<Vec<u8>>,
-    written: Vec<Vec<u8>>,
+#[derive(Debug, Default)]
+struct Wire {
+    sent: Vec<(SocketAddr, Vec<u8>)>,
 }
 
-impl Network for Notes {
+impl Network for Wire {
     async fn next(&mut self) -> io::Result<Happened> {
         pending().await
     }
@@ -25,167 +31,291 @@ impl Network for Notes {
         None
     }
 
-    fn datagram(&mut self, _: SocketAddr, bytes: Vec<u8>) {
-        self.sent.push(bytes);
+    fn datagram(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+        self.sent.push((to, bytes));
     }
 
     fn dial(&mut self, _: Conn, _: SocketAddr) {}
 
-    fn write(&mut self, _: Conn, bytes: Vec<u8>) {
-        self.written.push(bytes);
-    }
+    fn write(&mut self, _: Conn, _: Vec<u8>) {}
 
     fn close(&mut self, _: Conn) {}
+
     async fn finish(&mut self) {}
 }
 
-impl Disk for Notes {
+#[derive(Debug, Default)]
+struct Platter {
+    bytes: Vec<u8>,
+    untold: VecDeque<()>,
+}
+
+impl Disk for Platter {
     async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        Ok(None)
+        Ok(Some(self.bytes.clone()))
     }
 
-    fn write(&mut self, _: u64, bytes: Vec<u8>) {
-        self.written.push(bytes);
+    fn write(&mut self, offset: u64, bytes: Vec<u8>) {
+        let offset = usize::try_from(offset).unwrap();
+        self.bytes.resize(self.bytes.len().max(offset + bytes.len()), 0);
+        self.bytes[offset..][..bytes.len()].copy_from_slice(&bytes);
+        self.untold.push_back(());
     }
 
-    fn written(&mut self) -> impl Future<Output = io::Result<()>> + Send {
-        ready(Ok(()))
+    async fn written(&mut self) -> io::Result<()> {
+        match self.untold.pop_front() {
+            Some(()) => Ok(()),
+            None => pending().await,
+        }
+    }
+}
+
+/// True time, set by the test; a sleep that is not due stays pending.
+#[derive(Clone, Debug, Default)]
+struct Sundial(Arc<std::sync::atomic::AtomicU64>);
+
+impl Sundial {
+    fn set(&self, at: Instant) {
+        self.0.store(at.as_nanos(), std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Clock for Sundial {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        if self.now() < at {
+            pending::<()>().await;
+        }
     }
 }
 
 fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut cx) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
     }
 }
 
-fn place(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
 }
 
-/// Sends 1,000 numbered datagrams through `flaws`.
-fn send(flaws: Flaws) -> Vec<Vec<u8>> {
-    let mut flaky = Flaky::new(Notes::default(), flaws, Choices::new(7));
-    for n in 0..1_000_u64 {
-        flaky.datagram(place(1), n.to_le_bytes().to_vec());
+/// Sends 0 … 1,999 to port 1 and returns what arrived there.
+fn send(rates: LinkRates, seed: u64) -> (Vec<Vec<u8>>, u64) {
+    let faults = Arc::new(Faults::default());
+    let mut network = Flaky::new(Wire::default(), rates, Choices::new(seed), faults.clone());
+    for number in 0..2_000_u16 {
+        network.datagram(address(1), number.to_le_bytes().to_vec());
     }
-    flaky.network.sent
+    let arrived = network.inner.sent.into_iter().map(|(_, bytes)| bytes);
+    (arrived.collect(), faults.struck())
 }
 
-fn numbers() -> Vec<Vec<u8>> {
-    (0..1_000_u64).map(|n| n.to_le_bytes().to_vec()).collect()
-}
-
-#[test]
-fn without_flaws_everything_arrives_as_it_was_sent() {
-    assert_eq!(send(Flaws::default()), numbers());
+fn numbers(range: std::ops::Range<u16>) -> Vec<Vec<u8>> {
+    range.map(|number| number.to_le_bytes().to_vec()).collect()
 }
 
 #[test]
-fn about_as_many_are_lost_as_was_asked_for_and_only_on_that_link() {
-    let mut flaws = Flaws { loss: 300, ..Flaws::default() };
-    let arrived = send(flaws.clone()).len();
-    assert!((600..800).contains(&arrived), "{arrived}");
-
-    flaws.loss_to.insert(place(1), 0);
-    assert_eq!(send(flaws).len(), 1_000);
+fn a_network_without_rates_carries_everything_as_it_is() {
+    assert_eq!(send(LinkRates::default(), 1), (numbers(0..2_000), 0));
 }
 
 #[test]
-fn duplicates_come_on_top_and_reordering_loses_nothing() {
-    let doubled = send(Flaws { duplication: 1_000, ..Flaws::default() });
-    assert_eq!(doubled.len(), 2_000);
-
-    let shuffled = send(Flaws { reordering: 200, ..Flaws::default() });
-    let mut sorted = shuffled.clone();
-    sorted.sort_by_key(|bytes| u64::from_le_bytes(bytes.as_slice().try_into().unwrap()));
-    assert_ne!(shuffled, numbers());
-    // One may still wait to be overtaken.
-    assert!(sorted.len() >= 999);
-    assert!(sorted.iter().all(|bytes| numbers().contains(bytes)));
+fn losses_are_as_frequent_as_asked_and_the_rest_is_intact() {
+    let loss = LinkRates { loss: 100, ..LinkRates::default() };
+    let (arrived, struck) = send(loss, 1);
+    assert!((150..250).contains(&struck), "{struck} of 2,000 at 10 %");
+    assert_eq!(arrived.len() as u64, 2_000 - struck);
+    assert!(arrived.iter().all(|bytes| bytes.len() == 2));
 }
 
 #[test]
-fn corruption_flips_one_bit() {
-    let corrupt = send(Flaws { corruption: 1_000, ..Flaws::default() });
-    for (sent, arrived) in numbers().iter().zip(&corrupt) {
-        let flipped: u32 = sent.iter().zip(arrived).map(|(a, b)| (a ^ b).count_ones()).sum();
-        assert_eq!(flipped, 1);
+fn duplicates_come_twice_and_nothing_is_missing() {
+    let duplicate = LinkRates { duplicate: 100, ..LinkRates::default() };
+    let (mut arrived, struck) = send(duplicate, 1);
+    assert!(struck > 0);
+    assert_eq!(arrived.len() as u64, 2_000 + struck);
+    arrived.dedup();
+    assert_eq!(arrived, numbers(0..2_000));
+}
+
+#[test]
+fn a_reordered_datagram_comes_right_after_its_successor() {
+    let reorder = LinkRates { reorder: 100, ..LinkRates::default() };
+    let (arrived, struck) = send(reorder, 1);
+    assert!(struck > 0);
+    let number = |bytes: &Vec<u8>| u16::from_le_bytes([bytes[0], bytes[1]]);
+    let swapped = arrived.windows(2).filter(|w| number(&w[0]) == number(&w[1]) + 1);
+    assert_eq!(swapped.count() as u64, struck);
+    let mut sorted = arrived;
+    sorted.sort_by_key(number);
+    assert_eq!(sorted, numbers(0..2_000));
+}
+
+#[test]
+fn a_corrupted_datagram_differs_in_one_bit_or_is_shorter() {
+    let corrupt = LinkRates { corrupt: 100, ..LinkRates::default() };
+    let (arrived, struck) = send(corrupt, 1);
+    let mut wrong = 0;
+    for (bytes, sent) in arrived.iter().zip(numbers(0..2_000)) {
+        if *bytes == sent {
+            continue;
+        }
+        wrong += 1;
+        let flipped: u32 = bytes.iter().zip(&sent).map(|(a, b)| (a ^ b).count_ones()).sum();
+        assert!((bytes.len() == 2 && flipped == 1) || (bytes.len() < 2 && flipped == 0));
     }
+    assert!(wrong > 0);
+    assert_eq!(wrong, struck);
 }
 
 #[test]
-fn a_torn_write_is_shorter_and_fails() {
-    let faults = DiskFaults { torn: 1_000, forgotten: 0 };
-    let mut disk = Faulty::new(Notes::default(), faults, Choices::new(7));
-    disk.write(0, vec![1; 16]);
-    assert!(now(disk.written()).expect("it is told").is_err());
-    assert!(disk.disk.written[0].len() < 16);
+fn a_seed_decides_the_faults() {
+    let rates = LinkRates { loss: 50, duplicate: 50, reorder: 50, corrupt: 50 };
+    assert_eq!(send(rates, 7), send(rates, 7));
+    assert_ne!(send(rates, 7), send(rates, 8));
 }
 
 #[test]
-fn a_forgotten_write_is_told_and_never_made() {
-    let faults = DiskFaults { torn: 0, forgotten: 1_000 };
-    let mut disk = Faulty::new(Notes::default(), faults, Choices::new(7));
-    disk.write(0, vec![1; 16]);
-    now(disk.written()).expect("it is told").unwrap();
-    assert!(disk.disk.written.is_empty());
-    assert!(now(disk.written()).is_none(), "it is told once");
-}
-
-/// A clock that stands where the test put it.
-#[derive(Clone)]
-struct Still(Arc<AtomicU64>);
-
-impl Clock for Still {
-    fn now(&self) -> Instant {
-        // Relaxed: tests have one thread.
-        Instant::from_millis(self.0.load(Relaxed))
+fn one_link_is_struck_and_the_other_is_not_and_healing_ends_it() {
+    let faults = Arc::new(Faults::default());
+    let bad = LinkRates { loss: 999, ..LinkRates::default() };
+    let choices = Choices::new(1);
+    let mut network = Flaky::new(Wire::default(), LinkRates::default(), choices, faults.clone())
+        .link(address(2), bad);
+    for _ in 0..100 {
+        network.datagram(address(1), vec![1]);
+        network.datagram(address(2), vec![2]);
     }
+    let to = |port| move |(to, _): &&(SocketAddr, Vec<u8>)| *to == address(port);
+    assert_eq!(network.inner.sent.iter().filter(to(1)).count(), 100);
+    assert!(network.inner.sent.iter().filter(to(2)).count() < 10);
 
-    async fn sleep_until(&self, at: Instant) {
-        poll_fn(|_| match self.now() >= at {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        })
-        .await;
-    }
+    faults.heal();
+    let struck = faults.struck();
+    network.inner.sent.clear();
+    (0..100).for_each(|_| network.datagram(address(2), vec![2]));
+    assert_eq!(network.inner.sent.len(), 100);
+    assert_eq!(faults.struck(), struck);
 }
 
 #[test]
-fn a_skewed_clock_drifts_and_jumps_and_keeps_deadlines() {
-    let right = Still(Arc::new(AtomicU64::new(0)));
-    let jump = (Instant::from_millis(1_000), Duration::from_secs(5));
-    let clock = Skewed::new(right.clone(), 500_000, vec![jump]);
-    let mut deadline = Box::pin(clock.sleep_until(Instant::from_millis(600)));
-    let mut later = Box::pin(clock.sleep_until(Instant::from_millis(4_000)));
-    let mut cx = Context::from_waker(Waker::noop());
+fn a_datagram_held_back_goes_out_when_faults_have_healed() {
+    let faults = Arc::new(Faults::default());
+    let reorder = LinkRates { reorder: 999, ..LinkRates::default() };
+    let mut network = Flaky::new(Wire::default(), reorder, Choices::new(1), faults.clone());
+    network.datagram(address(1), vec![1]);
+    assert_eq!(network.inner.sent, []);
+    faults.heal();
+    network.datagram(address(1), vec![2]);
+    assert_eq!(network.inner.sent, [(address(1), vec![2]), (address(1), vec![1])]);
+}
 
-    for (millis, shown, first, second) in [
-        (0, 0, false, false),
-        (900, 450, false, false),
-        (1_000, 5_500, true, true),
-        (2_000, 6_000, true, true),
-    ] {
-        right.0.store(millis, Relaxed);
-        assert_eq!(clock.now(), Instant::from_millis(shown));
-        if millis <= 1_000 {
-            assert_eq!(deadline.as_mut().poll(&mut cx).is_ready(), first, "{millis}");
-            assert_eq!(later.as_mut().poll(&mut cx).is_ready(), second, "{millis}");
+#[test]
+#[should_panic(expected = "no benign answer")]
+fn a_rate_without_a_benign_answer_is_refused() {
+    let always = DiskRates { torn: 1_000, lost_sync: 0 };
+    Faulty::new(Platter::default(), always, Choices::new(1), Arc::default());
+}
+
+#[test]
+fn a_torn_write_leaves_a_prefix_and_says_that_it_failed() {
+    let torn = DiskRates { torn: 999, lost_sync: 0 };
+    let mut lengths = std::collections::BTreeSet::new();
+    for seed in 0..50 {
+        let faults = Arc::new(Faults::default());
+        let mut disk = Faulty::new(Platter::default(), torn, Choices::new(seed), faults.clone());
+        disk.write(0, vec![7; 16]);
+        if faults.struck() == 1 {
+            assert!(now(disk.written()).expect("it is told").is_err());
+            let kept = now(disk.read()).unwrap().unwrap().unwrap();
+            assert!(kept.len() < 16);
+            assert!(kept.iter().all(|byte| *byte == 7));
+            assert!(now(disk.written()).is_none(), "it is told once");
+            lengths.insert(kept.len());
         }
     }
+    assert!(lengths.len() > 5, "only {lengths:?} bytes were ever kept");
 }
 
 #[test]
-fn a_fast_clock_reaches_a_deadline_early_by_the_right_one() {
-    let right = Still(Arc::new(AtomicU64::new(0)));
-    let clock = Skewed::new(right.clone(), 2_000_000, vec![]);
-    let mut deadline = Box::pin(clock.sleep_until(Instant::from_millis(600)));
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(deadline.as_mut().poll(&mut cx).is_pending());
-    right.0.store(299, Relaxed);
-    assert!(deadline.as_mut().poll(&mut cx).is_pending());
-    right.0.store(300, Relaxed);
-    assert!(deadline.as_mut().poll(&mut cx).is_ready());
+fn a_lost_sync_is_told_and_is_not_there_and_is_counted() {
+    let lost = DiskRates { torn: 0, lost_sync: 500 };
+    let faults = Arc::new(Faults::default());
+    let mut disk = Faulty::new(Platter::default(), lost, Choices::new(1), faults.clone());
+    for slot in 0..100 {
+        disk.write(slot, vec![1]);
+        assert!(now(disk.written()).expect("it is told").is_ok());
+    }
+    let there = disk.inner.bytes.iter().filter(|byte| **byte == 1).count() as u64;
+    assert!(faults.broken() > 0);
+    assert_eq!(there, 100 - faults.broken());
+}
+
+#[test]
+fn a_disk_without_rates_tells_each_write_in_its_turn() {
+    let rates = DiskRates::default();
+    let mut disk = Faulty::new(Platter::default(), rates, Choices::new(1), Arc::default());
+    assert!(now(disk.written()).is_none());
+    disk.write(0, vec![1, 2]);
+    disk.write(2, vec![3]);
+    assert!(now(disk.written()).unwrap().is_ok());
+    assert!(now(disk.written()).unwrap().is_ok());
+    assert!(now(disk.written()).is_none());
+    assert_eq!(disk.inner.bytes, [1, 2, 3]);
+}
+
+#[test]
+fn a_fast_clock_gains_what_it_should() {
+    let dial = Sundial::default();
+    let clock = Skewed::new(dial.clone(), Arc::new(Skew::drifting(10_000)));
+    dial.set(Instant::from_millis(100_000));
+    assert_eq!(clock.now(), Instant::from_millis(101_000));
+}
+
+#[test]
+fn a_clock_that_jumped_back_stands_still_until_it_has_caught_up() {
+    let dial = Sundial::default();
+    let skew = Arc::new(Skew::default());
+    let clock = Skewed::new(dial.clone(), skew.clone());
+    dial.set(Instant::from_millis(100));
+    assert_eq!(clock.now(), Instant::from_millis(100));
+    skew.jump_back(Duration::from_millis(30));
+    dial.set(Instant::from_millis(120));
+    assert_eq!(clock.now(), Instant::from_millis(100));
+    dial.set(Instant::from_millis(140));
+    assert_eq!(clock.now(), Instant::from_millis(110));
+}
+
+proptest! {
+    /// Whatever a clock does, it never goes backwards, and whoever slept never wakes too early.
+    #[test]
+    fn a_skewed_clock_is_monotonic_and_never_early(
+        drift in -10_000_i64..=10_000,
+        steps in prop::collection::vec((0_u64..5_000, -3_000_i64..3_000), 1..50),
+        wanted in 0_u64..100_000,
+    ) {
+        let dial = Sundial::default();
+        let skew = Arc::new(Skew::drifting(drift));
+        let clock = Skewed::new(dial.clone(), skew.clone());
+        let wanted = Instant::from_millis(wanted);
+        let (mut truth, mut last) = (0, Instant::START);
+        for (wait, jump) in steps {
+            truth += wait;
+            dial.set(Instant::from_millis(truth));
+            match u64::try_from(jump) {
+                Ok(by) => skew.jump(Duration::from_millis(by)),
+                Err(_) => skew.jump_back(Duration::from_millis(jump.unsigned_abs())),
+            }
+            let shown = clock.now();
+            prop_assert!(shown >= last);
+            last = shown;
+            let woke = now(clock.sleep_until(wanted)).is_some();
+            prop_assert_eq!(woke, clock.now() >= wanted);
+        }
+    }
 }
