@@ -148,20 +148,20 @@ impl Node {
     /// Drains what the parts gave at their `new`.
     pub(super) fn take_outputs(&mut self, now: Instant) {
         while let Some(output) = self.links.poll() {
-            self.from_links(now, output);
+            self.after_links(now, output);
         }
         while let Some(output) = self.swim.poll() {
-            self.from_swim(now, output);
+            self.after_swim(now, output);
         }
         while let Some(output) = self.registry.poll() {
-            self.from_registry(output);
+            self.after_registry(output);
         }
         while let Some(output) = self.router.poll() {
-            self.from_router(output);
+            self.after_router(output);
         }
     }
 
-    fn from_links(&mut self, now: Instant, output: links::io::Output) {
+    fn after_links(&mut self, now: Instant, output: links::io::Output) {
         use links::io::Output as Link;
         match output {
             Link::Dial { conn, addr } => self.outputs.push_back(Output::Dial { conn, addr }),
@@ -257,7 +257,7 @@ impl Node {
         self.tasks.push_back(Task::Swim(swim::io::Input::Sync { from, step, rows }));
     }
 
-    fn from_swim(&mut self, now: Instant, output: swim::io::Output) {
+    fn after_swim(&mut self, now: Instant, output: swim::io::Output) {
         use swim::io::Output as Member;
         let task = match output {
             Member::Send { to, addr, lane, message } => {
@@ -352,7 +352,7 @@ impl Node {
         self.swim.member(node).and_then(|member| member.addr)
     }
 
-    fn from_registry(&mut self, output: registry::io::Output) {
+    fn after_registry(&mut self, output: registry::io::Output) {
         use registry::io::Output as Names;
         let frame = |to, addr, frame| Task::Links(links::io::Input::Frame { to, addr, frame });
         match output {
@@ -377,7 +377,7 @@ impl Node {
         }
     }
 
-    fn from_router(&mut self, output: router::io::Output) {
+    fn after_router(&mut self, output: router::io::Output) {
         use router::io::Output as Route;
         match output {
             Route::Dial { peer, addr } => {
