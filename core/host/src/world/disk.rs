@@ -64,16 +64,30 @@ impl Disk for SessionFile {
 }
 
 /// Writes and syncs, and syncs the folder too, so that the file's name survives a crash.
+///
+/// A file that is not there yet is made whole under another name and then renamed: a crash leaves
+/// either none, which means session 1, or one with a valid slot. In place it could leave one
+/// without, with which no node may start (C7).
 fn store(path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    file.write_all_at(bytes, offset)?;
-    file.sync_data()?;
+    if path.try_exists()? {
+        write_at(path, offset, bytes)?;
+    } else {
+        let fresh = path.with_added_extension("new");
+        write_at(&fresh, offset, bytes)?;
+        fs::rename(&fresh, path)?;
+    }
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
     };
     File::open(folder)?.sync_all()
+}
+
+fn write_at(path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.write_all_at(bytes, offset)?;
+    file.sync_data()
 }
 
 #[cfg(test)]
@@ -94,6 +108,8 @@ mod tests {
             disk.written().await.unwrap();
             let bytes = disk.read().await.unwrap().unwrap();
             assert_eq!(bytes, [[1; 16], [2; 16]].concat());
+            let left_over = folder.path().join("node.session.new");
+            assert!(!left_over.exists(), "the first write is renamed into place");
         });
     }
 
