@@ -31,7 +31,7 @@ pub trait HasNode: Guest {
 pub fn all<G: HasNode>() -> Known<G> {
     Known::default()
         .with("C130", |setup| Box::new(links::Identity::new(setup)))
-        .with("C131", |_| Box::new(wire::Canary))
+        .with("C131", |setup| Box::new(wire::Canary::new(setup)))
         .with("C132", |_| Box::new(wire::Counters::default()))
         .with("C133", |_| Box::new(wire::Forgery::default()))
         .with("C134", |setup| Box::new(links::OneLink::new(setup)))
@@ -51,5 +51,5 @@ pub fn all<G: HasNode>() -> Known<G> {
         .with("C148", |setup| Box::new(names::NoGhosts::new(setup)))
         .with("C149", |setup| Box::new(names::Agreement::new(setup)))
         .with("C150", |_| Box::new(limits::Caps))
-        .with_named("C151", |_| Box::new(limits::Saturation))
+        .with_named("C151", |setup| Box::new(limits::Saturation::new(setup)))
 }

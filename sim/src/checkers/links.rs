@@ -1,8 +1,9 @@
 //! What links may never show: C130, C134, C135.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use machines::cluster::ids::NodeId;
+use machines::cluster::links::Link;
 use machines::time::nanos;
 
 use super::truth::{can_talk, running, seconds, trust};
@@ -51,7 +52,8 @@ impl<G: HasNode> Checker<G> for Identity {
                 ));
             }
             let overdue = self.revoked.get(&link.peer()).map(|at| at + self.grace);
-            if overdue.is_some_and(|due| world.now() > due) {
+            let put_back = world.allowed().has(link.peer());
+            if overdue.is_some_and(|due| world.now() > due) && !put_back {
                 return Err(format!("node {} links with revoked {:?}", step.node, link.peer()));
             }
         }
@@ -62,6 +64,8 @@ impl<G: HasNode> Checker<G> for Identity {
         if let Notice::Revoked(node) = notice {
             self.revoked.insert(world.host(node).id(), world.now());
         }
+        // Whoever was put back may have links again.
+        self.revoked.retain(|node, _| !world.allowed().has(*node));
         Ok(())
     }
 
@@ -78,6 +82,12 @@ pub(super) struct OneLink {
     /// (node, peer) → since when only this end has had a link.
     single: BTreeMap<(u32, u32), u64>,
     looked_at: u64,
+}
+
+/// Says whether two ends are of one link: they hold an epoch of the same handshake.
+fn is_same(one: &Link, other: &Link) -> bool {
+    let held = |hash| other.epochs.all().any(|epoch| epoch.hash == hash);
+    one.epochs.all().any(|epoch| held(epoch.hash))
 }
 
 /// How often both ends are compared, in nanoseconds.
@@ -98,8 +108,8 @@ impl OneLink {
                     continue;
                 };
                 let theirs = world.guest(other).filter(|_| world.host(other).is_up());
-                let mutual =
-                    theirs.is_some_and(|guest| guest.node().links().link(node.id()).is_some());
+                let theirs = theirs.and_then(|guest| guest.node().links().link(node.id()));
+                let mutual = theirs.is_some_and(|theirs| is_same(link, theirs));
                 let able = can_talk(world, place, other) && trust(world, place, other);
                 if mutual || !able {
                     continue;
@@ -129,9 +139,9 @@ impl<G: HasNode> Checker<G> for OneLink {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
-        let mut last = None;
+        let mut peers = BTreeSet::new();
         for link in guest.node().links().links() {
-            if last.replace(link.peer()) == Some(link.peer()) {
+            if !peers.insert(link.peer()) {
                 return Err(format!("node {} has two links with {:?}", step.node, link.peer()));
             }
         }

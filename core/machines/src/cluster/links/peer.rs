@@ -88,6 +88,11 @@ impl Peer {
         self.link.as_deref()
     }
 
+    /// Returns the link, to be changed by a simulation that breaks a promise on purpose (T32).
+    pub fn link_mut(&mut self) -> Option<&mut Link> {
+        self.link.as_deref_mut()
+    }
+
     /// Says whether an own dial runs.
     #[must_use]
     pub const fn is_dialling(&self) -> bool {

@@ -1,0 +1,107 @@
+//! Who breaks what links, messages and names promise (cluster.md, section 13).
+//!
+//! Each saboteur comes as close to the fault that its property's row names as the boundary of a
+//! production node allows. Those of membership stand in a table of their own.
+
+mod lanes;
+mod links;
+mod messages;
+mod names;
+
+use machines::node::Node;
+use toml::Spanned;
+
+use super::{Sabotaged, Turn, Turned};
+use crate::lab::Sabotage;
+use crate::scenario::file::{File, Word};
+
+/// Returns the saboteurs of C130–C135 and C145–C151.
+#[must_use]
+pub fn all() -> Vec<Sabotage<Sabotaged<Node>>> {
+    let mut all = of_links();
+    all.extend(of_messages());
+    all
+}
+
+fn of_links() -> Vec<Sabotage<Sabotaged<Node>>> {
+    vec![
+        sabotage("keeps-revoked", "C130", "key-revoked", 3, links::keeps_revoked)
+            .about("does not look at a changed allowlist"),
+        sabotage("unsealed", "C131", "calm-3", 2, links::unsealed)
+            .about("writes everything in clear"),
+        sabotage("accepts-twice", "C132", "duplicate-reorder", 2, links::accepts_twice)
+            .about("forgets which datagrams it accepted"),
+        sabotage("seals-twice", "C132", "calm-3", 2, links::seals_twice)
+            .about("uses counters again"),
+        sabotage("window-before-tag", "C133", "forged-frames", 5, links::window_before_tag)
+            .about("moves the replay window before it checks the tag"),
+        sabotage("keeps-both-dials", "C134", "two-dials", 2, links::keeps_both_dials)
+            .about("keeps a second link with a peer"),
+        sabotage("takes-any-feature", "C135", "calm-3", 2, links::takes_any_feature)
+            .about("negotiates features that are not configured"),
+    ]
+}
+
+fn of_messages() -> Vec<Sabotage<Sabotaged<Node>>> {
+    vec![
+        sabotage("ignores-session", "C145", "rolling-restart", 5, messages::ignores_session)
+            .about("sends to whatever session of a node runs"),
+        sabotage("resends-on-reconnect", "C146", "flapping-link", 5, messages::resends)
+            .about("sends again what it sent before a link went down")
+            .change(|file| file.workload.get_or_insert_default().send = Some(written(20.0))),
+        sabotage("late-answer-wins", "C147", "duplicate-reorder", 2, messages::late_answer)
+            .about("lets an answer that comes after the timeout count")
+            .change(|file| file.workload.get_or_insert_default().wait = Some(text("20ms"))),
+        sabotage("never-aging", "C148", "registry-churn", 5, names::never_aging)
+            .about("answers look-ups from copies that do not age"),
+        sabotage("first-come", "C149", "registry-churn", 5, names::first_come)
+            .about("gives no name away that another owner holds too"),
+        sabotage("unbounded-asks", "C150", "calm-3", 2, messages::unbounded_asks)
+            .about("accepts any number of asks")
+            .change(few_asks),
+        sabotage("pings-behind-bulk", "C151", "bulk-and-heartbeats", 3, lanes::behind_bulk)
+            .about("lets datagrams wait for stream bytes")
+            .change(|file| {
+                let config = file.config.get_or_insert_default();
+                config.unsent_bytes_max = Some(written(2 << 20));
+            }),
+    ]
+}
+
+/// Many asks, slow answers, and room for one.
+fn few_asks(file: &mut File) {
+    let work = file.workload.get_or_insert_default();
+    work.ask = Some(written(50.0));
+    work.answer = Some(text("500ms"));
+    file.config.get_or_insert_default().asks_max = Some(written(1));
+}
+
+fn text(text: &str) -> Spanned<String> {
+    Word::new(text).0
+}
+
+fn written<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
+/// Makes an entry of the table.
+fn sabotage(
+    name: &'static str,
+    property: &'static str,
+    scenario: &'static str,
+    seeds: u64,
+    turn: Turn<Node>,
+) -> Sabotage<Sabotaged<Node>> {
+    let kind = Turned { inner: (), turn: Some(turn) };
+    Sabotage { name, about: "", property, scenario, seeds, kind, change: |_| {} }
+}
+
+impl Sabotage<Sabotaged<Node>> {
+    const fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
+    fn change(self, change: fn(&mut File)) -> Self {
+        Self { change, ..self }
+    }
+}

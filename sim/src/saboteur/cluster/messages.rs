@@ -1,0 +1,167 @@
+//! What routing promises, broken: C145, C146, C147, C150.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use machines::Instant;
+use machines::cluster::ids::{CallId, NodeId, Ref, Session};
+use machines::cluster::router::Router;
+use machines::cluster::router::io::{Answer, AskError};
+use machines::node::Node;
+use machines::node::io::{Call, Event, Input, Output, Reply};
+
+use crate::guest::Birth;
+use crate::saboteur::Saboteur;
+
+/// C145: the session of a reference is ignored.
+pub(super) fn ignores_session(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(IgnoresSession)
+}
+
+#[derive(Clone)]
+struct IgnoresSession;
+
+/// Returns the session of `of` that runs now, as far as `node` knows.
+fn running(node: &Node, of: NodeId) -> Option<Session> {
+    match of == node.id() {
+        true => Some(node.session()),
+        false => node.swim().session_of(of),
+    }
+}
+
+impl Saboteur<Node> for IgnoresSession {
+    fn before(&mut self, node: &mut Node, _: Instant, mut input: Input) -> Vec<Input> {
+        if let Input::Call { request: Call::Send { to, .. } | Call::Ask { to, .. }, .. } =
+            &mut input
+            && let Some(session) = running(node, to.node)
+        {
+            *to = Ref { session, ..*to };
+        }
+        vec![input]
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C146: what was sent before a link went down is sent again when it is back.
+pub(super) fn resends(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(Resends { sent: VecDeque::new(), lost: Vec::new(), again: Vec::new(), calls: 1 << 63 })
+}
+
+/// Sends remembered.
+const SENT_MAX: usize = 16;
+
+#[derive(Clone)]
+struct Resends {
+    /// The last sends.
+    sent: VecDeque<Call>,
+    /// Peers whose link went down.
+    lost: Vec<NodeId>,
+    /// What is to be sent again.
+    again: Vec<Call>,
+    /// Numbers calls that no client made.
+    calls: u64,
+}
+
+impl Resends {
+    fn back(&mut self, peer: NodeId) {
+        let meant = |call: &&Call| matches!(call, Call::Send { to, .. } if to.node == peer);
+        self.again.extend(self.sent.iter().filter(meant).cloned());
+    }
+}
+
+impl Saboteur<Node> for Resends {
+    fn before(&mut self, _: &mut Node, _: Instant, input: Input) -> Vec<Input> {
+        if let Input::Call { request: request @ Call::Send { .. }, .. } = &input {
+            self.sent.truncate(SENT_MAX - 1);
+            self.sent.push_front(request.clone());
+        }
+        let mut inputs = Vec::new();
+        for request in self.again.drain(..) {
+            self.calls += 1;
+            inputs.push(Input::Call { call: CallId(self.calls), request });
+        }
+        inputs.push(input);
+        inputs
+    }
+
+    fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Event(Event::LinkDown { peer, .. }) => self.lost.push(*peer),
+                Output::Event(Event::LinkUp { peer }) if self.lost.contains(peer) => {
+                    self.lost.retain(|lost| lost != peer);
+                    self.back(*peer);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C147: the answer to an ask that timed out is told as well.
+pub(super) fn late_answer(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(LateAnswer { due: BTreeMap::new() })
+}
+
+/// How late the answer comes.
+const LATE: Duration = Duration::from_millis(300);
+
+#[derive(Clone)]
+struct LateAnswer {
+    due: BTreeMap<CallId, Instant>,
+}
+
+impl Saboteur<Node> for LateAnswer {
+    fn after(&mut self, _: &mut Node, now: Instant, outputs: &mut Vec<Output>) {
+        for output in outputs.iter() {
+            if let Output::Reply { call, reply: Reply::Asked(Err(AskError::Timeout)) } = output {
+                self.due.insert(*call, now + LATE);
+            }
+        }
+        self.due.retain(|call, due| {
+            let waits = *due > now;
+            if !waits {
+                let answer = Answer { status: 0, tag: 2, payload: Vec::new() };
+                outputs.push(Output::Reply { call: *call, reply: Reply::Asked(Ok(answer)) });
+            }
+            waits
+        });
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C150: the table of open asks has no end.
+pub(super) fn unbounded_asks(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(UnboundedAsks { begun: false })
+}
+
+#[derive(Clone)]
+struct UnboundedAsks {
+    begun: bool,
+}
+
+impl Saboteur<Node> for UnboundedAsks {
+    fn before(&mut self, node: &mut Node, _: Instant, input: Input) -> Vec<Input> {
+        if !std::mem::replace(&mut self.begun, true) {
+            let mut config = node.config().router.clone();
+            config.asks_max = 65_536;
+            let router = Router::new(node.id(), node.session(), config, &node.config().links);
+            *node.parts_mut().router = router;
+        }
+        vec![input]
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}

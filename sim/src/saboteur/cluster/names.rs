@@ -1,0 +1,89 @@
+//! What the registry promises, broken: C148, C149.
+
+use std::collections::BTreeMap;
+
+use machines::Instant;
+use machines::cluster::ids::{CallId, Ref};
+use machines::cluster::registry::Registry;
+use machines::cluster::registry::io::NameEventKind;
+use machines::cluster::wire::Name;
+use machines::node::Node;
+use machines::node::io::{Call, Event, Input, Output, Reply};
+
+use crate::guest::Birth;
+use crate::saboteur::Saboteur;
+
+/// C148: copies do not age.
+pub(super) fn never_aging(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(NeverAging { looked: BTreeMap::new(), copies: BTreeMap::new() })
+}
+
+#[derive(Clone)]
+struct NeverAging {
+    looked: BTreeMap<CallId, Name>,
+    /// The first answer for each name.
+    copies: BTreeMap<Name, Ref>,
+}
+
+impl Saboteur<Node> for NeverAging {
+    fn before(&mut self, _: &mut Node, _: Instant, input: Input) -> Vec<Input> {
+        if let Input::Call { call, request: Call::Lookup(name) } = &input {
+            self.looked.insert(*call, name.clone());
+        }
+        vec![input]
+    }
+
+    fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        for output in outputs {
+            let Output::Reply { call, reply: Reply::Found(found) } = output else {
+                continue;
+            };
+            let Some(name) = self.looked.remove(call) else {
+                continue;
+            };
+            if let Some(holder) = *found {
+                self.copies.entry(name.clone()).or_insert(holder);
+            }
+            *found = self.copies.get(&name).copied();
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C149: an owner goes on as if it had not lost its name.
+pub(super) fn first_come(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(FirstCome { before: None })
+}
+
+#[derive(Clone)]
+struct FirstCome {
+    /// The registry before this step.
+    before: Option<Box<Registry>>,
+}
+
+fn is_loss(output: &Output) -> bool {
+    matches!(output, Output::Event(Event::Name(event)) if event.kind == NameEventKind::Lost)
+}
+
+impl Saboteur<Node> for FirstCome {
+    fn before(&mut self, node: &mut Node, _: Instant, input: Input) -> Vec<Input> {
+        self.before = Some(Box::new(node.registry().clone()));
+        vec![input]
+    }
+
+    fn after(&mut self, node: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        if let Some(before) = self.before.take()
+            && outputs.iter().any(is_loss)
+        {
+            *node.parts_mut().registry = *before;
+            outputs.retain(|output| !matches!(output, Output::Event(Event::Name(_))));
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
