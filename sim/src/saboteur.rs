@@ -4,6 +4,8 @@
 //! back what goes in and out, what the clock shows, and what the node is born with. The machine
 //! itself holds no test switches.
 
+pub mod membership;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;

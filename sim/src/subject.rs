@@ -4,7 +4,7 @@ use machines::node::Node;
 
 use crate::checkers::{self, HasNode};
 use crate::lab::Lab;
-use crate::saboteur::{Sabotaged, Turned};
+use crate::saboteur::{self, Sabotaged, Turned};
 
 /// The machine under test: the production node, behind a place for a saboteur.
 pub type Subject = Sabotaged<Node>;
@@ -12,7 +12,9 @@ pub type Subject = Sabotaged<Node>;
 /// Makes the laboratory of this program.
 #[must_use]
 pub fn lab() -> Lab<Subject> {
-    Lab { known: checkers::all(), kind: Turned { inner: (), turn: None }, saboteurs: Vec::new() }
+    let mut saboteurs = Vec::new();
+    saboteurs.extend(saboteur::membership::all());
+    Lab { known: checkers::all(), kind: Turned { inner: (), turn: None }, saboteurs }
 }
 
 impl HasNode for Node {
