@@ -5,6 +5,7 @@
 //! itself holds no test switches.
 
 pub mod cluster;
+pub mod membership;
 
 use std::collections::VecDeque;
 use std::fmt;

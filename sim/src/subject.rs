@@ -14,6 +14,7 @@ pub type Subject = Sabotaged<Node>;
 pub fn lab() -> Lab<Subject> {
     let mut saboteurs = Vec::new();
     saboteurs.extend(saboteur::cluster::all());
+    saboteurs.extend(saboteur::membership::all());
     Lab { known: checkers::all(), kind: Turned { inner: (), turn: None }, saboteurs }
 }
 
