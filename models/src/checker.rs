@@ -106,7 +106,7 @@ impl fmt::Display for Bound {
 }
 
 /// Prints a line past the test harness, and keeps it for the report.
-pub(crate) fn report(kind: &str, name: &str, outcome: &str) {
+pub fn report(kind: &str, name: &str, outcome: &str) {
     let line = format!("{kind} {name}: {outcome}\n");
     // A failure to print or to write must not fail a model.
     let _unprinted = std::io::stderr().write_all(line.as_bytes());

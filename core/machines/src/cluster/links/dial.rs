@@ -10,7 +10,7 @@ use crate::cluster::counters::Labelled;
 use crate::cluster::handshake::{Answer, AwaitOffer, AwaitWelcome, Failed, part_entropy};
 use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Session};
 use crate::cluster::swim::io::Seed;
-use crate::cluster::wire::{AnyFrame, ClearReject, CloseReason, Code, Frame, Message};
+use crate::cluster::wire::{AnyFrame, ClearReject, CloseReason, Code, Frame, Hello, Message};
 use crate::codec::Wire;
 use crate::time::{Instant, nanos};
 
@@ -334,7 +334,7 @@ impl Links {
             }
             Err(code) => return Err(Over::new(target, code, told)),
         };
-        if self.stale(node, &hello).is_some() {
+        if self.stale(node, &hello).is_some() || self.is_overtaken(node, &hello) {
             return Err(Over::new(target, Code::StaleSession, told));
         }
         self.counters.count_labelled(Labelled::Dials, 0);
@@ -364,6 +364,24 @@ impl Links {
             self.judge_parked(now, parked);
         }
         Ok(None)
+    }
+
+    /// Says whether a dial of a later session of `node` is parked. A link with the earlier one
+    /// would end in the same step, and what is said on it would go to the later one (C145).
+    fn is_overtaken(&self, node: NodeId, hello: &Hello) -> bool {
+        let parked = self.peers.get(&node).and_then(|peer| peer.parked);
+        match parked.and_then(|conn| self.conns.get(&conn)) {
+            Some(Role::Half(half)) => match &half.stage {
+                Stage::Parked(_, greeted, _) => greeted.hello.life.session > hello.life.session,
+                Stage::Connecting(_)
+                | Stage::AwaitOffer(..)
+                | Stage::AwaitWelcome(..)
+                | Stage::AwaitPreface(..)
+                | Stage::AwaitHello(..)
+                | Stage::Taken => false,
+            },
+            Some(Role::Up(_)) | None => false,
+        }
     }
 
     /// A dial ended without a link: what C23 makes of it.
