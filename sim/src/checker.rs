@@ -66,6 +66,9 @@ pub trait Checker<G: Guest>: Send {
     /// Which property; the same as in every violation that it returns.
     fn property(&self) -> &'static str;
 
+    /// Looks at a node that is about to handle an input.
+    fn before_step(&mut self, _world: &World<G>, _node: u32, _input: &Input) {}
+
     /// Looks at one handled input. `world.now()` is the true time.
     ///
     /// # Errors

@@ -422,6 +422,10 @@ impl<G: Guest> World<G> {
 
     fn handle_watched(&mut self, node: u32, local: Instant, input: Input) {
         let seen = input.clone();
+        let mut checkers = std::mem::take(&mut self.checkers);
+        for checker in &mut checkers {
+            checker.before_step(self, node, &seen);
+        }
         let mut outputs = std::mem::take(&mut self.scratch);
         if let Some(guest) = &mut self.hosts[node as usize].guest {
             guest.handle(local, input);
@@ -431,7 +435,6 @@ impl<G: Guest> World<G> {
         }
         self.trace_step(node, &seen, &outputs);
         let step = Step { node, local, input: &seen, outputs: &outputs };
-        let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             let result = checker.after_step(self, &step);
             self.judge(checker.property(), result);

@@ -56,10 +56,12 @@ impl Default for Digest {
 }
 
 impl Hasher for Digest {
+    #[inline]
     fn finish(&self) -> u64 {
         mix(self.0 ^ SEED, STEP)
     }
 
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         let mut chunks = bytes.chunks_exact(8);
         for chunk in &mut chunks {
@@ -73,26 +75,32 @@ impl Hasher for Digest {
         self.word(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 56));
     }
 
+    #[inline]
     fn write_u8(&mut self, value: u8) {
         self.word(u64::from(value));
     }
 
+    #[inline]
     fn write_u16(&mut self, value: u16) {
         self.word(u64::from(value));
     }
 
+    #[inline]
     fn write_u32(&mut self, value: u32) {
         self.word(u64::from(value));
     }
 
+    #[inline]
     fn write_u64(&mut self, value: u64) {
         self.word(value);
     }
 
+    #[inline]
     fn write_u128(&mut self, value: u128) {
         self.write(&value.to_le_bytes());
     }
 
+    #[inline]
     fn write_usize(&mut self, value: usize) {
         self.word(value as u64);
     }

@@ -371,7 +371,9 @@ impl Node {
         while let Some(task) = self.tasks.pop_front() {
             self.carry_out(now, task);
         }
-        self.sync_digests.clear();
+        if !self.sync_digests.is_empty() {
+            self.sync_digests.clear();
+        }
     }
 
     /// Burns a session above `above`, unless this node has left that behind already (C27).

@@ -56,7 +56,7 @@ use super::identity::{Allowed, StaticKey};
 use super::ids::{Addr, Conn, Instance, Life, NodeId};
 use super::sealer::Suite;
 use super::swim::io::Lane;
-use super::wire::{CloseReason, Code, Features, Hello, Preface};
+use super::wire::{CloseReason, Code, DatagramHeader, Features, Hello, Preface};
 use crate::choices::Choices;
 use crate::time::Instant;
 use gate::Gate;
@@ -311,6 +311,22 @@ impl Links {
     #[must_use]
     pub fn link(&self, peer: NodeId) -> Option<&Link> {
         self.peers.get(&peer)?.link()
+    }
+
+    /// Says whether `bytes` is a datagram that would open now: that a peer sealed, and that did
+    /// not come before. Nothing changes; for checkers (C133).
+    #[must_use]
+    pub fn opens(&self, bytes: &[u8]) -> bool {
+        let Ok((header, _)) = DatagramHeader::split(bytes) else {
+            return false;
+        };
+        let role = self.indexes.get(&header.link_index).and_then(|conn| self.conns.get(conn));
+        let Some(Role::Up(peer)) = role else {
+            return false;
+        };
+        let epochs = self.link(*peer).into_iter().flat_map(|link| link.epochs.all());
+        let mut named = epochs.filter(|epoch| epoch.local_index == header.link_index);
+        named.any(|epoch| epoch.sealer.opens_datagram(header, bytes))
     }
 
     /// Returns how many links are Up.

@@ -273,6 +273,16 @@ impl Sealer {
         self.window.accept(header.counter);
         Ok(body)
     }
+
+    /// Says whether [`Sealer::open_datagram`] would open `bytes`. Nothing changes.
+    #[must_use]
+    pub fn opens_datagram(&self, header: DatagramHeader, bytes: &[u8]) -> bool {
+        let sealed = bytes.get(DatagramHeader::LEN..).and_then(<[u8]>::split_last_chunk::<TAG>);
+        let Some((body, tag)) = sealed.filter(|_| self.window.check(header.counter).is_ok()) else {
+            return false;
+        };
+        self.suite.open(&self.rx, header.nonce(), &mut body.to_vec(), tag).is_ok()
+    }
 }
 
 #[cfg(test)]

@@ -6,27 +6,27 @@
 
 use std::collections::BTreeMap;
 
-use super::Preface;
-
 /// The layouts of version 1.
 pub const V1: &str = include_str!("schema_v1.txt");
+
+/// The hash of [`V1`]. A released version's text never changes, so its hash is written down: a
+/// node that starts hashes no text.
+const V1_HASH: [u8; 16] = 0x342a_8377_67f7_6feb_4f68_76bc_3870_a42f_u128.to_be_bytes();
 
 /// Returns the schema hash of every version that this build speaks.
 #[must_use]
 pub fn hashes() -> BTreeMap<u16, [u8; 16]> {
-    BTreeMap::from([(1, Preface::schema_hash_of(V1))])
+    BTreeMap::from([(1, V1_HASH)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::wire::Preface;
 
     /// A released version's text never changes: its hash is what other nodes expect.
     #[test]
     fn the_schema_of_version_1_is_what_it_was() {
-        let hash = hashes()[&1].map(|byte| format!("{byte:02x}")).concat();
-        assert_eq!(hash, HASH);
+        assert_eq!(hashes()[&1], Preface::schema_hash_of(V1));
     }
-
-    const HASH: &str = "342a837767f76feb4f6876bc3870a42f";
 }
