@@ -42,6 +42,20 @@ pub struct Sabotage<G: Guest> {
     pub change: fn(&mut File),
 }
 
+impl<G: Guest> Sabotage<G> {
+    /// Says what it does.
+    #[must_use]
+    pub fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
+    /// Changes the scenario that it is let loose in.
+    #[must_use]
+    pub fn change(self, change: fn(&mut File)) -> Self {
+        Self { change, ..self }
+    }
+}
+
 /// What a run is to keep besides its outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {

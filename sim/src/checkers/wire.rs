@@ -11,7 +11,6 @@ use super::HasNode;
 use crate::checker::{Checker, Notice, Step};
 use crate::clients::CANARY;
 use crate::guest::Cipher;
-use crate::plan::{Act, Change};
 use crate::world::{Setup, World};
 
 /// C131: what users say is never readable on the wire. Where the run seals with nothing, there is
@@ -146,30 +145,6 @@ impl<G: HasNode> Checker<G> for Counters {
     }
 }
 
-<<<<<<< HEAD
-/// A node as its last step left it.
-#[derive(Clone, Copy, Debug)]
-struct Left {
-    digest: u64,
-    /// Datagrams accepted.
-    accepted: u64,
-    deadline: Instant,
-    /// Whether timers that were due have run: if not, the next step tidies up after them.
-    settled: bool,
-}
-
-/// C133: a datagram that is not accepted changes nothing but counters. To hash a node costs more
-/// than a step, so this looks only while an attacker or a bad wire is at work.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Forgery {
-    before: BTreeMap<(u32, u32), Left>,
-}
-
-/// Says whether datagrams that must be refused may be on their way.
-fn is_hostile<G: HasNode>(world: &World<G>) -> bool {
-    let hostile = |act: &Act| matches!(act, Act::Forge(_) | Act::Links(_, Change::Corrupt(_)));
-    world.setup().plain.corrupt > 0 || world.faults().any(|planned| hostile(&planned.act))
-=======
 /// C133: a datagram that is not accepted changes nothing but counters.
 ///
 /// To digest a node costs more than a step of it, so only a datagram that will not open (forged,
@@ -178,7 +153,6 @@ fn is_hostile<G: HasNode>(world: &World<G>) -> bool {
 pub(super) struct Forgery {
     /// Before the step, if its datagram will not open: digest, datagrams accepted, deadline.
     before: Option<(u64, u64, Instant)>,
->>>>>>> links
 }
 
 impl<G: HasNode> Checker<G> for Forgery {
@@ -186,27 +160,6 @@ impl<G: HasNode> Checker<G> for Forgery {
         "C133"
     }
 
-<<<<<<< HEAD
-    fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        if !is_hostile(world) {
-            self.before.clear();
-            return Ok(());
-        }
-        let Some(guest) = world.guest(step.node) else {
-            return Ok(());
-        };
-        let key = (step.node, world.host(step.node).epoch());
-        let before = self.before.get(&key).copied();
-        let due = before.is_none_or(|before| before.deadline <= step.local);
-        let left = Left {
-            digest: guest.digest(),
-            accepted: guest.node().links().counters().get(Counter::DatagramsIn),
-            deadline: guest.deadline(),
-            settled: !due || matches!(step.input, Input::Tick),
-        };
-        self.before.insert(key, left);
-        let (Input::Datagram(bytes), Some(before)) = (step.input, before) else {
-=======
     fn before_step(&mut self, world: &World<G>, node: u32, input: &Input) {
         self.before = None;
         let (Some(guest), Input::Datagram(bytes)) = (world.guest(node), input) else {
@@ -223,18 +176,12 @@ impl<G: HasNode> Checker<G> for Forgery {
         let (Some(guest), Input::Datagram(bytes), Some((digest_before, count_before, due))) =
             (world.guest(step.node), step.input, self.before.take())
         else {
->>>>>>> links
             return Ok(());
         };
         let count = guest.node().links().counters().get(Counter::DatagramsIn);
         // A timer that was due may act as well, and is no answer to the datagram.
-<<<<<<< HEAD
-        let refused = left.accepted == before.accepted && before.settled && !due;
-        if refused && (left.digest != before.digest || !step.outputs.is_empty()) {
-=======
         let refused = count == count_before && due > step.local;
         if refused && (guest.digest() != digest_before || !step.outputs.is_empty()) {
->>>>>>> links
             return Err(format!(
                 "node {} changed by a refused datagram of {} bytes",
                 step.node,

@@ -95,13 +95,3 @@ fn sabotage(
     let kind = Turned { inner: (), turn: Some(turn) };
     Sabotage { name, about: "", property, scenario, seeds, kind, change: |_| {} }
 }
-
-impl Sabotage<Sabotaged<Node>> {
-    const fn about(self, about: &'static str) -> Self {
-        Self { about, ..self }
-    }
-
-    fn change(self, change: fn(&mut File)) -> Self {
-        Self { change, ..self }
-    }
-}

@@ -65,12 +65,6 @@ fn entry(
     Sabotage { name, about: "", property, scenario, seeds: SEEDS, kind, change }
 }
 
-impl Sabotage<Sabotaged<Node>> {
-    fn about(self, about: &'static str) -> Self {
-        Self { about, ..self }
-    }
-}
-
 /// Changes what a membership machine is told: the fact that it hears instead, if any.
 type Twist = fn(&Swim, Fact) -> Option<Fact>;
 
@@ -206,7 +200,8 @@ fn overhear(node: &Node, now: Instant, input: links::Input) -> Vec<links::Output
 
 /// What membership hears of an output of the links.
 fn swim_input(output: &links::Output) -> Option<swim::Input> {
-    let sync = |from, step, rows: &[MemberRow]| swim::Input::Sync { from, step, rows: rows.to_vec() };
+    let sync =
+        |from, step, rows: &[MemberRow]| swim::Input::Sync { from, step, rows: rows.to_vec() };
     match output {
         links::Output::Message { from, lane, message } => {
             Some(swim::Input::Received { from: *from, lane: *lane, message: message.clone() })
@@ -358,11 +353,13 @@ impl Forgetful {
             }
             _ => Vec::new(),
         };
-        facts.iter().map(|fact| (subject(fact), standing(fact))).find_map(|(about, (life, state))| {
-            let held = node.swim().member(about)?;
-            let accuses = matches!(state, State::Suspect | State::Dead) && life < held.life;
-            (accuses && self.accused.contains_key(&about)).then_some(about)
-        })
+        facts.iter().map(|fact| (subject(fact), standing(fact))).find_map(
+            |(about, (life, state))| {
+                let held = node.swim().member(about)?;
+                let accuses = matches!(state, State::Suspect | State::Dead) && life < held.life;
+                (accuses && self.accused.contains_key(&about)).then_some(about)
+            },
+        )
     }
 }
 
