@@ -31,7 +31,7 @@ fn params(node: usize) -> NodeParams {
     config.swim.members_max = 4;
     config.links.half_open_max = 2;
     config.links.links_max = 2;
-    config.registry.names_max = 4;
+    config.registry.names_max = 2;
     config.registry.names_per_node_max = 2;
     config.registry.lookups_max = 2;
     config.router.asks_max = 2;

@@ -290,18 +290,7 @@ pub fn run(bytes: &[u8]) -> BTreeSet<&'static str> {
     let (mut router, mut watch, mut now) = (small(), Watch::default(), START);
     let mut links = Links::default();
     let mut reached = BTreeSet::new();
-    for call in 0.. {
-        let input = match cursor.is_empty() {
-            true => {
-                now = now + std::time::Duration::from_secs(1 << 40);
-                Some(Input::Tick)
-            }
-            false => {
-                now = now + cursor.wait();
-                input(&mut cursor, &mut links, CallId(call))
-            }
-        };
-        let Some(input) = input else { continue };
+    let mut step = |watch: &mut Watch, links: &mut Links, now, input: Input| {
         watch.asked(&input);
         router.handle(now, input);
         while let Some(output) = router.poll() {
@@ -310,10 +299,19 @@ pub fn run(bytes: &[u8]) -> BTreeSet<&'static str> {
             reached.insert(told(&output));
         }
         watch.look(&router);
-        if now == machines::Instant::FAR {
+    };
+    for call in 0.. {
+        if cursor.is_empty() {
             break;
         }
+        now = now + cursor.wait();
+        // What fell due is done before the links change.
+        step(&mut watch, &mut links, now, Input::Tick);
+        if let Some(input) = input(&mut cursor, &mut links, CallId(call)) {
+            step(&mut watch, &mut links, now, input);
+        }
     }
+    step(&mut watch, &mut links, machines::Instant::FAR, Input::Tick);
     assert!(watch.asks.is_empty(), "C86: asks end in time");
     reached
 }
