@@ -15,7 +15,8 @@
 //! ```
 //!
 //! A target over a decoder asserts that what decodes encodes to the very same bytes (C19). A
-//! target over a machine reads a sequence of inputs off its bytes and asserts the properties.
+//! target over a machine reads a sequence of inputs off its bytes ([`cursor`]) and asserts the
+//! properties; `tests/reach.rs` shows that its corpus reaches deep states.
 
 pub mod cursor;
 pub mod files;
