@@ -140,7 +140,8 @@ fn counts_and_spans_beyond_all_measure_are_refused() {
         ("[network]", "[swarm]\nnodes = [1, 4294967295]\n[network]", "1 to 10000"),
         (
             "kind = \"kill\"",
-            "kind = \"drift\"\nppm = -2147483648\nat = \"1s\"\nnodes = [0]\n[[fault]]\nkind = \"kill\"",
+            "kind = \"drift\"\nppm = -2147483648\
+             \nat = \"1s\"\nnodes = [0]\n[[fault]]\nkind = \"kill\"",
             "one percent",
         ),
     ];
