@@ -15,10 +15,17 @@
 //! ```
 //!
 //! A target over a decoder asserts that what decodes encodes to the very same bytes (C19). A
-//! target over a machine reads a sequence of inputs off its bytes and asserts the properties.
+//! target over a machine reads a sequence of inputs off its bytes ([`cursor`]) and asserts the
+//! properties; `tests/reach.rs` shows that its corpus reaches deep states.
 
+pub mod cursor;
 pub mod files;
 pub mod links;
+pub mod node;
+pub mod registry;
+pub mod router;
+pub mod scenario;
+pub mod swim;
 pub mod wire;
 
 /// Takes any bytes; returns whether they meant something.
@@ -34,7 +41,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("links_handshake", links::links_handshake),
     ("links_stream", links::links_stream),
     ("message", wire::message),
+    ("node", node::node),
     ("payload", wire::payload),
+    ("registry", registry::registry),
+    ("router", router::router),
+    ("scenario_file", scenario::scenario_file),
     ("session_file", files::session_file),
+    ("swim", swim::swim),
     ("sync", wire::sync),
 ];

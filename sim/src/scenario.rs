@@ -157,14 +157,19 @@ impl Scenario {
     /// The place of what is wrong; never after [`Scenario::checked`] for what stands in the file.
     pub fn resolve(&self, seed: u64) -> Result<Resolved, At> {
         let mut file = self.file.clone();
+        for count in file.strangers.iter().chain([&file.nodes]) {
+            if *count.get_ref() > NODES_MAX {
+                return Err((count.span(), format!("must be {NODES_MAX} nodes at the most")));
+            }
+        }
+        if *file.nodes.get_ref() == 0 {
+            return Err((file.nodes.span(), format!("must be 1 to {NODES_MAX} nodes")));
+        }
         let mut choices = machines::Choices::new(seed).scoped(u64::MAX);
         if let Some(swarm) = file.swarm.take() {
             swarm::draw(&mut file, &swarm, &mut choices)?;
         }
         let nodes = *file.nodes.get_ref();
-        if nodes == 0 || nodes > NODES_MAX {
-            return Err((file.nodes.span(), format!("must be 1 to {NODES_MAX} nodes")));
-        }
         let strangers = file.strangers.as_ref().map_or(0, |strangers| *strangers.get_ref());
         let duration = timed(&file.duration)?;
         let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;

@@ -331,7 +331,8 @@ impl Node {
             ("half-open handshakes", links.half_open, half_open),
             ("links", self.links.up() as usize, up),
             ("members and queues of membership", usize::from(!self.swim.is_bounded()), 0),
-            ("names", names as usize, limits.registry.names_max as usize),
+            // Names that ended have as much room again (C70).
+            ("names", names as usize, 2 * limits.registry.names_max as usize),
             ("look-ups", lookups as usize, limits.registry.lookups_max as usize),
             ("asks", self.router.asks_open(), limits.router.asks_max as usize),
             ("refused handshakes kept", self.rejects.len(), REJECTS_MAX),

@@ -42,6 +42,8 @@ pub(super) const KINDS: [(&str, &[&str]); 29] = [
 
 const LINKS: &[&str] = &["links", "groups", "nodes", "direction"];
 const NODES: &[&str] = &["nodes", "stagger"];
+/// The most moments of a plan: every node of the largest cluster twice.
+const PLAN_MAX: usize = 2 * super::NODES_MAX as usize;
 /// Kinds that can leave a node unable to start: a scenario must say that it expects it (T22).
 const BEYOND: [&str; 2] = ["rot", "misdirected"];
 
@@ -106,9 +108,14 @@ impl Compiler<'_> {
         }
         let stagger = self.fault.stagger.as_ref().map_or(Ok(0), |step| self.time(step))?;
         for round in 0..u64::from(times) {
-            for (turn, act) in (0..).zip(self.acts()?) {
-                let at = at + round * every + turn * stagger;
-                plan.push(self.planned(at, lasts, act)?);
+            for (turn, act) in (0_u64..).zip(self.acts()?) {
+                let later =
+                    round.saturating_mul(every).saturating_add(turn.saturating_mul(stagger));
+                plan.push(self.planned(at.saturating_add(later), lasts, act)?);
+                if plan.len() > PLAN_MAX {
+                    let place = self.fault.kind.0.span();
+                    return Err((place, format!("more than {PLAN_MAX} faults in all")));
+                }
             }
         }
         Ok(())
@@ -315,7 +322,7 @@ impl Compiler<'_> {
 
     fn drift(&self) -> Result<i32, At> {
         let ppm = self.fault.ppm.as_ref().ok_or_else(|| self.needs("ppm"))?;
-        if ppm.get_ref().abs() > 10_000 {
+        if ppm.get_ref().unsigned_abs() > 10_000 {
             return Err((ppm.span(), "must be -10000 to 10000: one percent".into()));
         }
         Ok(*ppm.get_ref())

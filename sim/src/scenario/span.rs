@@ -1,5 +1,8 @@
 //! Spans of time, ranges and shares as scenario files write them.
 
+/// The longest span, 36 years: sums of a few spans fit a moment.
+const SPAN_MAX: u64 = 1 << 60;
+
 /// Parses a span such as `250ms`, `10s` or `1h30m`, in nanoseconds.
 ///
 /// # Errors
@@ -27,7 +30,7 @@ pub fn span(text: &str) -> Result<u64, String> {
         sum = count.checked_mul(unit).and_then(|span| sum.checked_add(span)).ok_or_else(wrong)?;
         rest = &rest[unit_end..];
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(sum) }
+    if text.is_empty() || sum > SPAN_MAX { Err(wrong()) } else { Ok(sum) }
 }
 
 /// Parses a signed span such as `-3s`, in nanoseconds.

@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::faults::KINDS;
 use super::file::{Fault, File, Swarm, Word};
-use super::{At, span, timed};
+use super::{At, NODES_MAX, span, timed};
 
 /// What is drawn from if a swarm names no kinds: what survivors bear (T22).
 const BORNE: [&str; 22] = [
@@ -38,13 +38,16 @@ const BORNE: [&str; 22] = [
 ];
 
 const MS: u64 = 1_000_000;
+/// The greatest `most`: each entry has 256 questions of its own (T14), and 256 entries fit a kind.
+const MOST_MAX: u64 = 255;
 
 /// Draws what `swarm` asks for into `file`. Every answer 0 leaves something out.
 pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Result<(), At> {
     if let Some(range) = &swarm.nodes {
         let [least, most] = *range.get_ref();
-        if least == 0 || least > most {
-            return Err((range.span(), "must be [least, most], at least 1".into()));
+        if least == 0 || least > most || most > NODES_MAX {
+            let what = format!("must be [least, most], 1 to {NODES_MAX}");
+            return Err((range.span(), what));
         }
         let more = choices.choose("swarm.nodes", [0, 0], u64::from(most - least) + 1);
         let more = u32::try_from(more).expect("within the range");
@@ -58,6 +61,9 @@ pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Res
         Some(kinds) => checked_kinds(kinds)?,
     };
     let most = swarm.most.as_ref().map_or(3, |most| *most.get_ref());
+    if let Some(place) = swarm.most.as_ref().filter(|_| most > MOST_MAX) {
+        return Err((place.span(), format!("must be {MOST_MAX} at the most")));
+    }
     let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;
     let quiet_at = timed(&file.duration)?.saturating_sub(quiet);
     let mut drawer = Drawer { nodes: *file.nodes.get_ref(), quiet_at, choices, asked: 0 };

@@ -126,3 +126,27 @@ fn a_resolved_swarm_reads_back_as_the_same_plan() {
         assert_eq!(again.nodes, resolved.nodes);
     }
 }
+
+#[test]
+fn counts_and_spans_beyond_all_measure_are_refused() {
+    let cases = [
+        ("nodes = 5", "nodes = 5\nstrangers = 4294967295", "10000 nodes"),
+        ("nodes = 5", "nodes = 4294967295", "10000 nodes"),
+        ("nodes = 5", "nodes = 0", "1 to 10000"),
+        ("duration = \"5m\"", "duration = \"5000000h\"", "no span of time"),
+        ("times = 2\nevery = \"20s\"", "times = 4000000000\nevery = \"1ns\"", "faults in all"),
+        ("times = 2\nevery = \"20s\"", "times = 9\nevery = \"300000h\"", "quiet period"),
+        ("[[fault]]\nkind = \"kill\"", "[swarm]\nmost = 1000\n[[fault]]\nkind = \"kill\"", "255"),
+        ("[network]", "[swarm]\nnodes = [1, 4294967295]\n[network]", "1 to 10000"),
+        (
+            "kind = \"kill\"",
+            "kind = \"drift\"\nppm = -2147483648\
+             \nat = \"1s\"\nnodes = [0]\n[[fault]]\nkind = \"kill\"",
+            "one percent",
+        ),
+    ];
+    for (from, to, what) in cases {
+        let wrong = refused(from, to).what;
+        assert!(wrong.contains(what), "{to}: {wrong}");
+    }
+}

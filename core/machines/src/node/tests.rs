@@ -240,3 +240,25 @@ fn equal_histories_have_equal_digests() {
     second.run(Duration::from_secs(1));
     assert_ne!(digest(&first), digest(&second));
 }
+
+/// C150: a name that ended is remembered beside those that are held, within the cap of both.
+#[test]
+fn names_that_ended_do_not_break_the_cap_of_names() {
+    let mut params = params(0, 1, 1);
+    params.config.registry.names_per_node_max = 1;
+    params.config.registry.names_max = 1;
+    let mut node = Node::new(Instant::START, params);
+    while node.poll().is_some() {}
+    let name = |text| Name::new(text).unwrap();
+    let actor = ActorId(1);
+    let register = |name| Call::Register { name, actor, ttl: None, manual: false };
+    let calls = [Call::Open, register(name("a")), Call::Unregister(name("a")), register(name("b"))];
+    for request in calls {
+        node.handle(Instant::START, Input::Call { call: CallId(1), request });
+        while node.poll().is_some() {}
+    }
+    assert_eq!(node.registry().sizes().0, 2, "the one held and the one that ended");
+    for (what, size, most) in node.sizes() {
+        assert!(size <= most, "{size} {what}, of {most}");
+    }
+}

@@ -1,0 +1,6 @@
+//! `fuzz::node::node` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _meant = fuzz::node::node(bytes);
+});
