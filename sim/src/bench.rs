@@ -1,7 +1,11 @@
-//! Measures the simulator itself (T90, T92). The peers are measured in `benches/`.
+//! Measures the simulator itself, beside its peers (T90, T91, T92, C170).
+//!
+//! All times are times on a core, so that other work on the machine moves no figure.
+
+pub mod peers;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use machines::cluster::config::{ClusterConfig, Profile};
 
@@ -9,20 +13,77 @@ use crate::clients::Work;
 use crate::guest::{Cipher, Guest};
 use crate::net::Conditions;
 use crate::ring::{Ring, RingKind};
-use crate::world::{Setup, World};
+use crate::stopwatch::Stopwatch;
+use crate::world::{Ended, Setup, World};
 
-/// One measurement.
+/// One measurement. `benches/` reads it as one of its own.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Measured {
-    /// What was measured.
+    /// Case and contender: `sim/ring/1/world`.
+    pub id: String,
+    /// What was measured, in words.
     pub what: String,
     /// How much.
     pub value: f64,
-    /// Of what.
+    /// Of what: `/s` or `ns`.
     pub unit: &'static str,
+    /// Of the fastest and the slowest round.
+    pub range: [f64; 2],
+}
+
+/// A measurement against what it must reach.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Bar {
+    /// The rule that sets it.
+    pub rule: &'static str,
+    /// What was measured.
+    pub what: String,
+    /// Our figure.
+    pub ours: f64,
+    /// Whose figure it is measured against; `None` for an absolute bar.
+    pub peer: Option<String>,
+    /// The peer's figure, or 1.
+    pub theirs: f64,
+    /// Ours over theirs.
+    pub ratio: f64,
+    /// What the ratio must be, at least for rates and at most for times.
+    pub bar: f64,
+    /// Whether it is.
+    pub held: bool,
 }
 
 const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+/// Rounds of a measurement that repeats a short run: the median counts.
+const ROUNDS: u32 = 5;
+
+impl Measured {
+    fn rate(id: String, what: String, rounds: &mut [f64]) -> Self {
+        Self::of(id, what, rounds, "/s")
+    }
+
+    fn of(id: String, what: String, rounds: &mut [f64], unit: &'static str) -> Self {
+        rounds.sort_by(f64::total_cmp);
+        let range = [rounds[0], rounds[rounds.len() - 1]];
+        Self { id, what, value: rounds[rounds.len() / 2], unit, range }
+    }
+
+    /// Measures this rate against a peer's, which it must exceed `bar` times.
+    #[must_use]
+    pub fn against(&self, rule: &'static str, peer: &str, theirs: f64, bar: f64) -> Bar {
+        let ratio = self.value / theirs;
+        let (what, peer) = (self.what.clone(), Some(peer.to_owned()));
+        Bar { rule, what, ours: self.value, peer, theirs, ratio, bar, held: ratio >= bar }
+    }
+
+    /// Measures this figure against a number: the least for a rate, the most for a time.
+    #[must_use]
+    pub fn within(&self, rule: &'static str, bar: f64) -> Bar {
+        let held = if self.unit == "/s" { self.value >= bar } else { self.value <= bar };
+        let (what, ours) = (self.what.clone(), self.value);
+        Bar { rule, what, ours, peer: None, theirs: 1.0, ratio: ours, bar, held }
+    }
+}
 
 /// Makes a calm setup for measuring: no faults, fixed delays, no clients, no checkers.
 #[must_use]
@@ -47,7 +108,7 @@ pub fn calm<G: Guest>(nodes: u32, duration: u64, cipher: Cipher, kind: G::Kind) 
     }
 }
 
-/// Simulated datagrams per wall second on a ring of three, with 1 and with 64 in flight (T90).
+/// Simulated datagrams per second on a ring of three, with 1 and with 64 in flight (T90).
 #[must_use]
 pub fn ring(span: Duration) -> Vec<Measured> {
     [1, 64].map(|in_flight| ring_of(in_flight, span)).to_vec()
@@ -55,49 +116,88 @@ pub fn ring(span: Duration) -> Vec<Measured> {
 
 fn ring_of(in_flight: u32, span: Duration) -> Measured {
     let kind = RingKind { in_flight, period: 0, streams: false };
-    let mut world = World::new(Arc::new(calm::<Ring>(3, u64::MAX, Cipher::Null, kind)), Vec::new());
-    let began = Instant::now();
-    while began.elapsed() < span {
-        for _ in 0..10_000 {
-            world.step();
+    let setup = Arc::new(calm::<Ring>(3, u64::MAX, Cipher::Null, kind));
+    let mut world = World::new(setup, Vec::new());
+    let rounds = (0..ROUNDS).map(|_| {
+        let (began, before) = (Stopwatch::start(), world.events());
+        while began.elapsed() < span / ROUNDS {
+            for _ in 0..10_000 {
+                world.step();
+            }
         }
-    }
-    Measured {
-        what: format!("ring of 3, {in_flight} in flight"),
-        value: world.events() as f64 / began.elapsed().as_secs_f64(),
-        unit: "datagrams/s",
+        (world.events() - before) as f64 / began.elapsed().as_secs_f64()
+    });
+    let id = format!("sim/ring/{in_flight}/world");
+    let mut rounds: Vec<f64> = rounds.collect();
+    Measured::rate(id, format!("ring of 3, {in_flight} in flight, datagrams"), &mut rounds)
+}
+
+const fn name_of(cipher: Cipher) -> &'static str {
+    match cipher {
+        Cipher::Real => "real",
+        Cipher::Null => "null",
     }
 }
 
 /// Time of an empty run: three nodes join, one virtual second (T92).
+///
+/// # Panics
+///
+/// If such a run fails.
 #[must_use]
 pub fn seeds<G: Guest>(kind: &G::Kind, cipher: Cipher, span: Duration) -> Measured {
-    let began = Instant::now();
-    let mut runs = 0_u64;
-    while began.elapsed() < span {
-        let setup = Setup { seed: runs, ..calm::<G>(3, 1_000 * MS, cipher, kind.clone()) };
-        let outcome = World::new(Arc::new(setup), Vec::new()).run();
-        assert_eq!(outcome.ended, crate::world::Ended::Passed, "an empty run passes");
-        runs += 1;
-    }
-    let name = match cipher {
-        Cipher::Real => "real",
-        Cipher::Null => "null",
+    let mut seed = 0;
+    let mut round = || {
+        let (began, mut runs) = (Stopwatch::start(), 0_u32);
+        while began.elapsed() < span / ROUNDS {
+            for _ in 0..20 {
+                let setup = Setup { seed, ..calm::<G>(3, SECOND, cipher, kind.clone()) };
+                let outcome = World::new(Arc::new(setup), Vec::new()).run();
+                assert_eq!(outcome.ended, Ended::Passed, "an empty run passes");
+                (seed, runs) = (seed + 1, runs + 1);
+            }
+        }
+        began.elapsed().as_secs_f64() * 1e9 / f64::from(runs)
     };
-    Measured {
-        what: format!("empty run of 3 nodes and 1 virtual second, {name} cipher"),
-        value: began.elapsed().as_secs_f64() * 1e6 / runs as f64,
-        unit: "µs/run",
-    }
+    let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| round()).collect();
+    let name = name_of(cipher);
+    let what = format!("empty run of 3 nodes and 1 virtual second, {name} cipher");
+    Measured::of(format!("sim/seeds/{name}/world"), what, &mut rounds, "ns")
 }
 
 /// Member-seconds of a quiet cluster simulated per second, membership alone (C170).
 #[must_use]
-pub fn gossip() -> Vec<Measured> {
-    let measured = |members| Measured {
-        what: format!("{members} members gossiping, membership alone"),
-        value: crate::swim_only::bench(members, Duration::from_secs(60)) as f64,
-        unit: "member-seconds/s",
+pub fn membership() -> Vec<Measured> {
+    let measured = |members, seconds| {
+        let rate = crate::swim_only::bench(members, Duration::from_secs(seconds)) as f64;
+        let what = format!("{members} members, membership alone, member-seconds");
+        Measured::rate(format!("sim/membership/{members}/world"), what, &mut [rate])
     };
-    [100, 1_000].map(measured).to_vec()
+    vec![measured(100, 600), measured(1_000, 60)]
 }
+
+/// Virtual seconds per second of `members` whole nodes that start, join and gossip for `span`
+/// nanoseconds of virtual time (T91).
+///
+/// # Panics
+///
+/// If the run fails.
+#[must_use]
+pub fn gossip<G: Guest>(kind: &G::Kind, cipher: Cipher, members: u32, span: u64) -> Measured {
+    let began = Stopwatch::start();
+    let setup = calm::<G>(members, span, cipher, kind.clone());
+    let setup = Setup { start_span: SECOND, ..setup };
+    let outcome = World::new(Arc::new(setup), Vec::new()).run();
+    assert_eq!(outcome.ended, Ended::Passed, "a calm run passes");
+    let seconds = span / SECOND;
+    let rate = seconds as f64 / began.elapsed().as_secs_f64();
+    let (name, suffix) = match cipher {
+        Cipher::Null => ("null", "world"),
+        Cipher::Real => ("real", "world-real"),
+    };
+    let what = format!("{members} nodes gossip for {seconds} s, {name} cipher, virtual seconds");
+    Measured::rate(format!("sim/gossip/{members}/{suffix}"), what, &mut [rate])
+}
+
+#[cfg(test)]
+mod tests;

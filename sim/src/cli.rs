@@ -119,10 +119,16 @@ struct SaboteursArgs {
 struct BenchArgs {
     /// What to measure; all if none.
     what: Vec<What>,
-    /// How long each measurement takes.
+    /// How long each measurement that can be cut short takes.
     #[arg(long, value_parser = parse_time, default_value = "2s")]
     time: Duration,
-    /// Print JSON, for `benches/`.
+    /// Virtual time that whole nodes gossip.
+    #[arg(long, value_parser = parse_time, default_value = "1h")]
+    gossip: Duration,
+    /// Where `peer-madsim` and `peer-turmoil` are; `cargo peers` builds them.
+    #[arg(long, value_name = "FOLDER")]
+    peers: Option<PathBuf>,
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -361,21 +367,104 @@ fn saboteurs<G: Guest>(
 }
 
 fn measure<G: Guest>(lab: &Lab<G>, args: &BenchArgs) -> Result<u8, Failed> {
+    let root = root();
+    let folder = args.peers.clone().unwrap_or_else(|| root.join("target/madsim/release"));
     let wanted = |what| args.what.is_empty() || args.what.contains(&what);
-    let mut measured = Vec::new();
+    let mut report = Report::default();
     if wanted(What::Ring) {
-        measured.extend(bench::ring(args.time));
+        report.ring(&folder, args.time);
+    }
+    if wanted(What::Gossip) {
+        report.gossip(lab, &folder, args.gossip);
     }
     if wanted(What::Seeds) {
-        measured.push(bench::seeds::<G>(&lab.kind, Cipher::Null, args.time));
-        measured.push(bench::seeds::<G>(&lab.kind, Cipher::Real, args.time));
+        report.seeds(lab, args.time);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&measured).map_err(|e| (2, e.to_string()))?);
-        return Ok(0);
-    }
-    for one in measured {
-        println!("{:<60} {:>14.1} {}", one.what, one.value, one.unit);
+        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| (2, e.to_string()))?);
+    } else {
+        report.print();
     }
     Ok(0)
+}
+
+/// What `bench` measured, with the bars.
+#[derive(Debug, Default, serde::Serialize)]
+struct Report {
+    results: Vec<bench::Measured>,
+    bars: Vec<bench::Bar>,
+    /// Peers without a figure, and why.
+    absent: Vec<String>,
+}
+
+impl Report {
+    /// Sets one of our figures beside a peer's.
+    fn compare(&mut self, ours: &bench::Measured, what: Compared, theirs: Result<f64, String>) {
+        match theirs {
+            Ok(theirs) => self.bars.push(ours.against(what.rule, what.peer, theirs, what.bar)),
+            Err(why) => self.absent.push(why),
+        }
+    }
+
+    fn ring(&mut self, folder: &Path, time: Duration) {
+        for (in_flight, ours) in [1, 64].into_iter().zip(bench::ring(time)) {
+            for peer in bench::peers::PEERS {
+                let what = Compared { rule: "T90", peer: peer.name, bar: peer.ring_bar };
+                self.compare(&ours, what, peer.ring(folder, in_flight));
+            }
+            self.results.push(ours);
+        }
+    }
+
+    fn gossip<G: Guest>(&mut self, lab: &Lab<G>, folder: &Path, span: Duration) {
+        for (bar, ours) in [1e6, 3e5].into_iter().zip(bench::membership()) {
+            self.bars.push(ours.within("C170", bar));
+            self.results.push(ours);
+        }
+        let span = machines::time::nanos(span);
+        let ours = bench::gossip::<G>(&lab.kind, Cipher::Null, 100, span);
+        for peer in bench::peers::PEERS {
+            let what = Compared { rule: "T91", peer: peer.name, bar: peer.gossip_bar };
+            self.compare(&ours, what, peer.gossip(folder, 100));
+        }
+        self.results.push(ours);
+        self.results.push(bench::gossip::<G>(&lab.kind, Cipher::Real, 100, span / 6));
+    }
+
+    fn seeds<G: Guest>(&mut self, lab: &Lab<G>, time: Duration) {
+        for (cipher, bar) in [(Cipher::Null, 2e5), (Cipher::Real, 5e6)] {
+            let ours = bench::seeds::<G>(&lab.kind, cipher, time);
+            self.bars.push(ours.within("T92", bar));
+            self.results.push(ours);
+        }
+    }
+
+    fn print(&self) {
+        for one in &self.results {
+            println!("{:<64} {:>14.1} {}", one.what, one.value, one.unit);
+        }
+        for bar in &self.bars {
+            let held = if bar.held { "held" } else { "MISSED" };
+            match &bar.peer {
+                Some(peer) => println!(
+                    "{:<5} {:<64} ours {:.1}, {peer} {:.1}, ratio {:.1}, bar {}: {held}",
+                    bar.rule, bar.what, bar.ours, bar.theirs, bar.ratio, bar.bar
+                ),
+                None => println!(
+                    "{:<5} {:<64} ours {:.1}, bar {}: {held}",
+                    bar.rule, bar.what, bar.ours, bar.bar
+                ),
+            }
+        }
+        for why in &self.absent {
+            println!("no figure: {why}");
+        }
+    }
+}
+
+/// What a peer's figure is for.
+struct Compared {
+    rule: &'static str,
+    peer: &'static str,
+    bar: f64,
 }

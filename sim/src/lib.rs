@@ -31,6 +31,7 @@ pub mod run;
 pub mod saboteur;
 pub mod scenario;
 pub mod shrink;
+pub mod stopwatch;
 pub mod streams;
 pub mod subject;
 pub mod swim_only;

@@ -1,7 +1,7 @@
 //! What is measured of membership: C160–C166 in virtual time, C170 in real time.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant as Wall};
+use std::time::Duration;
 
 use machines::Instant;
 use machines::cluster::config::SwimConfig;
@@ -10,6 +10,7 @@ use machines::cluster::wire::{Meta, State};
 use machines::time::nanos;
 
 use super::{Sabotage, Setup, SwimOnly, node_id};
+use crate::stopwatch::Stopwatch;
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
@@ -260,32 +261,6 @@ pub fn without_lifeguard(config: &SwimConfig) -> SwimConfig {
     SwimConfig { health_max: 0, suspicion_max: 1, ..config.clone() }
 }
 
-/// Measures this thread's time on a core where the system tells it, else wall time: other
-/// processes on the machine are no part of the answer.
-struct Stopwatch {
-    wall: Wall,
-    cpu: Option<u64>,
-}
-
-impl Stopwatch {
-    fn start() -> Self {
-        Self { wall: Wall::now(), cpu: cpu_nanos() }
-    }
-
-    fn nanos(&self) -> u64 {
-        match (self.cpu, cpu_nanos()) {
-            (Some(before), Some(after)) if after > before => after - before,
-            _ => nanos(self.wall.elapsed()),
-        }
-    }
-}
-
-/// Nanoseconds that this thread spent on a core, on Linux.
-fn cpu_nanos() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split(' ').next()?.parse().ok()
-}
-
 /// Returns member-seconds of a quiet cluster simulated per second of this core (C170).
 #[must_use]
 pub fn bench(members: u32, span: Duration) -> u64 {
@@ -294,7 +269,7 @@ pub fn bench(members: u32, span: Duration) -> u64 {
     world.run(2 * SECOND);
     let start = Stopwatch::start();
     world.run(nanos(span));
-    let took = start.nanos().max(1);
+    let took = nanos(start.elapsed()).max(1);
     let done = u128::from(members) * u128::from(nanos(span));
     u64::try_from(done / u128::from(took)).unwrap_or(u64::MAX)
 }
