@@ -6,7 +6,7 @@ use machines::cluster::identity::StaticKey;
 use machines::cluster::ids::{Incarnation, Life, NodeId};
 use machines::cluster::links::{Epoch, Link, Links, LinksParams, Peer};
 use machines::cluster::sealer::{Suite, Window};
-use machines::cluster::wire::{DatagramHeader, schema};
+use machines::cluster::wire::{DatagramHeader, Features, schema};
 use machines::node::Node;
 use machines::node::io::{Event, Input, Output};
 
@@ -171,7 +171,7 @@ impl Saboteur<Node> for KeepsBothDials {
 
 /// C135: features are negotiated from another offer than the configured one.
 pub(super) fn takes_any_feature(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
-    let offer = birth.config.links.features | 1 << 31;
+    let offer = birth.config.links.features ^ Features::KNOWN.0;
     Box::new(TakesAnyFeature { links: Some(Box::new(made(birth, offer))) })
 }
 
