@@ -223,8 +223,7 @@ impl Scenario {
     /// The place of the first that has none.
     pub fn check_properties(&self, known: &[&str]) -> Result<(), At> {
         let checks = self.file.check.iter();
-        let named =
-            checks.flat_map(|check| check.properties.iter().flatten().chain(&check.also));
+        let named = checks.flat_map(|check| check.properties.iter().flatten().chain(&check.also));
         for property in named {
             if !known.contains(&property.get_ref().as_str()) {
                 let what = format!("no checker of that number; there are {}", known.join(", "));

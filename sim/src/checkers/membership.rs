@@ -43,9 +43,7 @@ impl Monotone {
             State::Alive | State::Suspect | State::Dead => life > limit,
         };
         match above {
-            true => {
-                Err(format!("{me:?} holds {node:?} in {life:?}, which only got to {limit:?}"))
-            }
+            true => Err(format!("{me:?} holds {node:?} in {life:?}, which only got to {limit:?}")),
             false => Ok(()),
         }
     }

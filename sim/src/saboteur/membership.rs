@@ -206,7 +206,8 @@ fn overhear(node: &Node, now: Instant, input: links::Input) -> Vec<links::Output
 
 /// What membership hears of an output of the links.
 fn swim_input(output: &links::Output) -> Option<swim::Input> {
-    let sync = |from, step, rows: &[MemberRow]| swim::Input::Sync { from, step, rows: rows.to_vec() };
+    let sync =
+        |from, step, rows: &[MemberRow]| swim::Input::Sync { from, step, rows: rows.to_vec() };
     match output {
         links::Output::Message { from, lane, message } => {
             Some(swim::Input::Received { from: *from, lane: *lane, message: message.clone() })
@@ -358,11 +359,13 @@ impl Forgetful {
             }
             _ => Vec::new(),
         };
-        facts.iter().map(|fact| (subject(fact), standing(fact))).find_map(|(about, (life, state))| {
-            let held = node.swim().member(about)?;
-            let accuses = matches!(state, State::Suspect | State::Dead) && life < held.life;
-            (accuses && self.accused.contains_key(&about)).then_some(about)
-        })
+        facts.iter().map(|fact| (subject(fact), standing(fact))).find_map(
+            |(about, (life, state))| {
+                let held = node.swim().member(about)?;
+                let accuses = matches!(state, State::Suspect | State::Dead) && life < held.life;
+                (accuses && self.accused.contains_key(&about)).then_some(about)
+            },
+        )
     }
 }
 
