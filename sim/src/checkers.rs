@@ -35,7 +35,7 @@ pub fn all<G: HasNode>() -> Known<G> {
         .with("C132", |_| Box::new(wire::Counters::default()))
         .with("C133", |_| Box::new(wire::Forgery::default()))
         .with("C134", |setup| Box::new(links::OneLink::new(setup)))
-        .with("C135", |_| Box::new(links::Negotiation))
+        .with("C135", |_| Box::new(links::Negotiation::default()))
         .with("C136", |_| Box::new(membership::Monotone::default()))
         .with("C137", |_| Box::new(membership::Refuted::default()))
         .with("C138", |setup| Box::new(liveness::Completeness::new(setup)))

@@ -129,10 +129,11 @@ impl<G: Guest> Lab<G> {
         let kind = sabotage.map_or(&self.kind, |sabotage| &sabotage.kind).clone();
         let overrides: Overrides = overrides.iter().cloned().collect();
         let setup = Arc::new(resolved.setup::<G>(overrides, kind));
-        let names: Vec<&str> = match &scenario.properties {
+        let mut names: Vec<&str> = match &scenario.properties {
             Some(named) => named.iter().map(String::as_str).collect(),
             None => self.known.unconditional().collect(),
         };
+        names.extend(scenario.also.iter().map(String::as_str));
         let made = names.iter().filter_map(|name| self.known.find(name));
         let checkers: Vec<Box<dyn Checker<G>>> = made.map(|make| make(&setup)).collect();
         World::new(setup, checkers)

@@ -175,7 +175,9 @@ pub fn hunt<G: Guest>(lab: &Lab<G>, name: &str, scenarios: &[Scenario]) -> Resul
         let mut file = scenario.resolve(seed).map_err(|(_, what)| what)?.file;
         (sabotage.change)(&mut file);
         let properties = vec![toml::Spanned::new(0..0, sabotage.property.to_owned())];
-        file.check.get_or_insert_default().properties = Some(properties);
+        let check = file.check.get_or_insert_default();
+        check.properties = Some(properties);
+        check.also.clear();
         let case =
             Case { file, seed, overrides: Vec::new(), saboteur: Some(sabotage.name.to_owned()) };
         let outcome = lab.run_case(&case, Keep::default())?.outcome;

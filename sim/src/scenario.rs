@@ -59,6 +59,8 @@ pub struct Scenario {
     pub seeds: u64,
     /// Its properties by number, or `None` for all that there are.
     pub properties: Option<Vec<String>>,
+    /// Properties beside those: they hold under conditions that the scenario keeps.
+    pub also: Vec<String>,
     /// Marks that at least one seed must reach.
     pub sometimes: Vec<String>,
     /// Refusals to start that it brings about.
@@ -132,6 +134,7 @@ impl Scenario {
                 .check
                 .as_ref()
                 .and_then(|check| check.properties.as_deref().map(texts)),
+            also: file.check.as_ref().map(|check| texts(&check.also)).unwrap_or_default(),
             sometimes: file.check.as_ref().map(|check| texts(&check.sometimes)).unwrap_or_default(),
             expect: texts(&file.expect),
             file,
@@ -224,7 +227,8 @@ impl Scenario {
     ///
     /// The place of the first that has none.
     pub fn check_properties(&self, known: &[&str]) -> Result<(), At> {
-        let named = self.file.check.iter().flat_map(|check| check.properties.iter().flatten());
+        let checks = self.file.check.iter();
+        let named = checks.flat_map(|check| check.properties.iter().flatten().chain(&check.also));
         for property in named {
             if !known.contains(&property.get_ref().as_str()) {
                 let what = format!("no checker of that number; there are {}", known.join(", "));

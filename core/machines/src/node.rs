@@ -216,10 +216,10 @@ impl Node {
     /// If outputs of the last call are still there: drain [`Node::poll`] first.
     pub fn handle(&mut self, now: Instant, input: Input) {
         assert!(self.outputs.is_empty(), "drain `poll` before the next input");
-        let due = self.deadline() <= now;
         let tick = matches!(input, Input::Tick);
         self.accept(now, input);
         self.settle(now);
+        let due = self.deadline() <= now;
         self.inputs_since_due = if due { self.inputs_since_due + 1 } else { 0 };
         if tick || self.inputs_since_due > INPUTS_BEFORE_TIMERS_MAX {
             self.inputs_since_due = 0;

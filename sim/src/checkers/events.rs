@@ -14,7 +14,8 @@ use crate::world::World;
 /// One watcher of one process.
 #[derive(Clone, Debug, Default)]
 struct Watcher {
-    next: Option<u64>,
+    /// The index of the next event.
+    next: u64,
     members: BTreeMap<NodeId, State>,
 }
 
@@ -53,10 +54,10 @@ impl<G: HasNode> Checker<G> for Grammar {
             let Output::Event(Event::Member(event)) = output else {
                 continue;
             };
-            if watcher.next.is_some_and(|next| next != event.index) {
-                return Err(format!("event {} follows {:?}", event.index, watcher.next));
+            if watcher.next != event.index {
+                return Err(format!("event {} comes where {} is due", event.index, watcher.next));
             }
-            watcher.next = Some(event.index + 1);
+            watcher.next = event.index + 1;
             let held = watcher.members.get(&event.node).copied();
             let Some(state) = follow(held, event.kind) else {
                 return Err(format!(
@@ -87,6 +88,10 @@ impl<G: HasNode> Checker<G> for Grammar {
             let Some(watcher) = self.watchers.get(&key) else {
                 continue;
             };
+            let index = node.swim().snapshot().index;
+            if index != watcher.next {
+                return Err(format!("node {place}'s table is at {index}, events {}", watcher.next));
+            }
             for member in node.swim().members().filter(|member| member.node != node.id()) {
                 let told = watcher.members.get(&member.node).copied();
                 let gone = matches!(member.state, State::Dead | State::Left);

@@ -6,7 +6,7 @@ use machines::cluster::ids::NodeId;
 use machines::cluster::links::Link;
 use machines::time::nanos;
 
-use super::truth::{can_talk, running, seconds, trust};
+use super::truth::{Glances, can_talk, running, seconds, trust};
 use super::{Bounds, HasNode};
 use crate::checker::{Checker, Notice, Step};
 use crate::world::{Setup, World};
@@ -18,12 +18,13 @@ pub(super) struct Identity {
     grace: u64,
     /// Who was taken off the allowlists, and when.
     revoked: BTreeMap<NodeId, u64>,
+    glances: Glances,
 }
 
 impl Identity {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let grace = 1_000_000_000 + nanos(setup.config.links.step_timeout);
-        Self { grace, revoked: BTreeMap::new() }
+        Self { grace, revoked: BTreeMap::new(), glances: Glances::default() }
     }
 }
 
@@ -36,6 +37,9 @@ impl<G: HasNode> Checker<G> for Identity {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
+        if !self.glances.is_due(world, step) {
+            return Ok(());
+        }
         let node = guest.node();
         for link in node.links().links() {
             if link.peer() == node.id() {
@@ -82,6 +86,7 @@ pub(super) struct OneLink {
     /// (node, peer) → since when only this end has had a link.
     single: BTreeMap<(u32, u32), u64>,
     looked_at: u64,
+    glances: Glances,
 }
 
 /// Says whether two ends are of one link: they hold an epoch of the same handshake.
@@ -96,7 +101,13 @@ const EVERY: u64 = 250_000_000;
 impl OneLink {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, since: 0, single: BTreeMap::new(), looked_at: 0 }
+        Self {
+            bounds,
+            since: 0,
+            single: BTreeMap::new(),
+            looked_at: 0,
+            glances: Glances::default(),
+        }
     }
 
     /// Compares both ends of every link; answers one that only one end has had for too long.
@@ -139,6 +150,9 @@ impl<G: HasNode> Checker<G> for OneLink {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
+        if !self.glances.is_due(world, step) {
+            return Ok(());
+        }
         let mut peers = BTreeSet::new();
         for link in guest.node().links().links() {
             if !peers.insert(link.peer()) {
@@ -171,8 +185,10 @@ impl<G: HasNode> Checker<G> for OneLink {
 }
 
 /// C135: version and features are what both sides' ranges give.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Negotiation;
+#[derive(Clone, Debug, Default)]
+pub(super) struct Negotiation {
+    glances: Glances,
+}
 
 impl<G: HasNode> Checker<G> for Negotiation {
     fn property(&self) -> &'static str {
@@ -183,6 +199,9 @@ impl<G: HasNode> Checker<G> for Negotiation {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
+        if !self.glances.is_due(world, step) {
+            return Ok(());
+        }
         let ours = &guest.node().config().links;
         for link in guest.node().links().links() {
             let place = world.node_of(link.peer());
@@ -206,6 +225,6 @@ impl<G: HasNode> Checker<G> for Negotiation {
     }
 
     fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(*self)
+        Box::new(self.clone())
     }
 }

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use machines::cluster::ids::NodeId;
+use machines::cluster::ids::{NodeId, Session};
 use machines::cluster::swim::io::MemberEventKind;
 use machines::cluster::wire::State;
 use machines::node::io::{Event, Output};
 
-use super::truth::{running, seconds, trust};
+use super::truth::{Rows, running, seconds, trust};
 use super::{Bounds, HasNode};
 use crate::checker::{Checker, Notice, Step};
+use crate::plan::{Act, DiskFault};
 use crate::world::{Setup, World};
 
 /// C138: every crash is known to every able member within B(N).
@@ -38,6 +39,7 @@ impl Completeness {
     }
 
     fn restart_clocks(&mut self, now: u64) {
+        self.health.clear();
         for (_, since) in self.down.values_mut() {
             *since = now;
         }
@@ -149,15 +151,16 @@ pub(super) struct Heal {
     bounds: Bounds,
     /// When everything was last disturbed.
     since: u64,
-    /// The last member event, for lives that are still on their way.
+    /// When any row last changed, for lives that are still on their way.
     last_change: u64,
+    rows: Rows,
     together: bool,
 }
 
 impl Heal {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, since: 0, last_change: 0, together: false }
+        Self { bounds, since: 0, last_change: 0, rows: Rows::default(), together: false }
     }
 }
 
@@ -167,8 +170,7 @@ impl<G: HasNode> Checker<G> for Heal {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let is_member = |output: &Output| matches!(output, Output::Event(Event::Member(_)));
-        if step.outputs.iter().any(is_member) {
+        if !self.rows.changed(world, step.node).is_empty() {
             self.last_change = world.now();
         }
         if self.together || !world.is_quiet() || world.now() < self.since + self.bounds.heal() {
@@ -220,16 +222,40 @@ impl<G: HasNode> Checker<G> for Heal {
 #[derive(Clone, Debug)]
 pub(super) struct MassRestart {
     bounds: Bounds,
-    last_start: u64,
+    /// When anything last happened that agreement has to follow.
+    since: u64,
     /// Sessions that each node has used: a start in one of them again is unfenced (C7).
-    used: BTreeMap<u32, BTreeSet<u32>>,
+    used: BTreeMap<u32, BTreeSet<Session>>,
+    /// Nodes whose disks forget, or lie about it: for them C27 stands in.
+    dishonest: BTreeSet<u32>,
     checked: bool,
 }
 
 impl MassRestart {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, last_start: 0, used: BTreeMap::new(), checked: false }
+        let forgetful = setup.plan.iter().filter_map(|planned| match planned.act {
+            Act::Kill { node, wipe: true, .. } => Some(node),
+            Act::Disk(node, DiskFault::LostSync | DiskFault::Rot | DiskFault::Misdirected) => {
+                Some(node)
+            }
+            _ => None,
+        });
+        let dishonest = forgetful.collect();
+        Self { bounds, since: 0, used: BTreeMap::new(), dishonest, checked: false }
+    }
+
+    fn disturbed(&mut self, now: u64) {
+        self.since = now;
+        self.checked = false;
+    }
+
+    fn uses(&mut self, node: u32, session: Session) -> Result<(), String> {
+        let fresh = self.used.entry(node).or_default().insert(session);
+        match fresh || self.dishonest.contains(&node) {
+            true => Ok(()),
+            false => Err(format!("node {node} started twice in {session:?}")),
+        }
     }
 }
 
@@ -238,9 +264,14 @@ impl<G: HasNode> Checker<G> for MassRestart {
         "C141"
     }
 
-    fn after_step(&mut self, world: &World<G>, _: &Step<'_>) -> Result<(), String> {
-        let due = self.last_start + self.bounds.heal();
-        if self.checked || !world.is_quiet() || world.now() < due {
+    fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
+        for output in step.outputs {
+            if let Output::Event(Event::SessionRenewed(session)) = output {
+                self.disturbed(world.now());
+                self.uses(step.node, *session)?;
+            }
+        }
+        if self.checked || !world.is_quiet() || world.now() < self.since + self.bounds.heal() {
             return Ok(());
         }
         self.checked = true;
@@ -259,15 +290,17 @@ impl<G: HasNode> Checker<G> for MassRestart {
     }
 
     fn notice(&mut self, world: &World<G>, notice: Notice) -> Result<(), String> {
-        if let Notice::Started(node) = notice {
-            self.last_start = world.now();
-            self.checked = false;
-            let session = world.host(node).session();
-            if !self.used.entry(node).or_default().insert(session.0) {
-                return Err(format!("node {node} started twice in {session:?}"));
-            }
+        self.disturbed(world.now());
+        if let Notice::Started(node) = notice
+            && let Some(guest) = world.guest(node)
+        {
+            return self.uses(node, guest.node().session());
         }
         Ok(())
+    }
+
+    fn quiet(&mut self, world: &World<G>) {
+        self.disturbed(world.now());
     }
 
     fn copy(&self) -> Box<dyn Checker<G>> {

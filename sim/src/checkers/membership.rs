@@ -6,23 +6,47 @@ use machines::Instant;
 use machines::cluster::ids::{Life, NodeId, Session};
 use machines::cluster::swim::io::{DeadCause, MemberEventKind};
 use machines::cluster::wire::State;
-use machines::node::io::{Event, Output};
+use machines::node::io::{Call, Event, Input, Output};
 
-use super::truth::{can_talk, running, trust};
+use super::truth::{Rows, Standing, can_talk, running, trust};
 use super::{Bounds, HasNode};
 use crate::checker::{Checker, Notice, Step};
 use crate::world::{Setup, World};
 
-/// What an observer's row said.
-type Seen = BTreeMap<NodeId, (Life, State)>;
-
 /// C136: rows never fall, never pass their subject's own life, and nobody accuses itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Monotone {
-    /// (observer, its start) → revision of the table, and its rows.
-    rows: BTreeMap<(u32, u32), (u64, Seen)>,
+    rows: Rows,
     /// The highest life that each node ever had.
     own: BTreeMap<NodeId, Life>,
+}
+
+impl Monotone {
+    /// What is wrong with a row of `me` that was `old` and is `new`.
+    fn judge(
+        &self,
+        me: NodeId,
+        node: NodeId,
+        old: Option<Standing>,
+        new: Standing,
+    ) -> Result<(), String> {
+        let (life, state) = new;
+        if node == me && matches!(state, State::Suspect | State::Dead) {
+            return Err(format!("{me:?} holds itself {state:?}"));
+        }
+        if old.is_some_and(|old| new < old) {
+            return Err(format!("{me:?} held {node:?} {old:?}, and now {new:?}"));
+        }
+        let limit = self.own.get(&node).copied().unwrap_or_default();
+        let above = match state {
+            State::Left => life.session > limit.session,
+            State::Alive | State::Suspect | State::Dead => life > limit,
+        };
+        match above {
+            true => Err(format!("{me:?} holds {node:?} in {life:?}, which only got to {limit:?}")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl<G: HasNode> Checker<G> for Monotone {
@@ -34,53 +58,13 @@ impl<G: HasNode> Checker<G> for Monotone {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
-        let swim = guest.node().swim();
         let me = guest.node().id();
-        let own = self.own.entry(me).or_default();
-        *own = (*own).max(swim.life());
-        let (revision, seen) =
-            self.rows.entry((step.node, world.host(step.node).epoch())).or_default();
-        if *revision == swim.revision() && !seen.is_empty() {
-            return Ok(());
-        }
-        *revision = swim.revision();
-        let mut now_seen = Seen::new();
-        for member in swim.members() {
-            let (node, life, state) = (member.node, member.life, member.state);
-            if node == me && matches!(state, State::Suspect | State::Dead) {
-                return Err(format!("{me:?} holds itself {state:?}"));
-            }
-            if let Some((old_life, old_state)) = seen.get(&node)
-                && (life, state) < (*old_life, *old_state)
-            {
-                return Err(format!(
-                    "{me:?} held {node:?} {old_state:?} in {old_life:?}, now {state:?} in {life:?}"
-                ));
-            }
-            let limit = self.own.get(&node).copied().unwrap_or_default();
-            let above = match state {
-                State::Left => life.session > limit.session,
-                State::Alive | State::Suspect | State::Dead => life > limit,
-            };
-            if above {
-                return Err(format!(
-                    "{me:?} holds {node:?} in {life:?}, which only got to {limit:?}"
-                ));
-            }
-            now_seen.insert(node, (life, state));
-        }
-        *seen = now_seen;
-        Ok(())
-    }
-
-    fn notice(&mut self, world: &World<G>, notice: Notice) -> Result<(), String> {
-        if let Notice::Started(node) = notice
-            && let Some(guest) = world.guest(node)
-        {
-            let own = self.own.entry(guest.node().id()).or_default();
+        let changed = self.rows.changed(world, step.node);
+        if !changed.is_empty() {
+            let own = self.own.entry(me).or_default();
             *own = (*own).max(guest.node().swim().life());
         }
-        Ok(())
+        changed.into_iter().try_for_each(|(node, old, new)| self.judge(me, node, old, new))
     }
 
     fn copy(&self) -> Box<dyn Checker<G>> {
@@ -91,8 +75,9 @@ impl<G: HasNode> Checker<G> for Monotone {
 /// C137: who applied a refutation is never suspicious of what it refuted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refuted {
-    /// (observer, its start) → subject → the newest life it held Alive.
-    alive: BTreeMap<(u32, u32), BTreeMap<NodeId, Life>>,
+    rows: Rows,
+    /// (observer, its start, subject) → the newest life it held Alive.
+    alive: BTreeMap<(u32, u32, NodeId), Life>,
 }
 
 impl<G: HasNode> Checker<G> for Refuted {
@@ -101,31 +86,27 @@ impl<G: HasNode> Checker<G> for Refuted {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else {
-            return Ok(());
-        };
-        let alive = self.alive.entry((step.node, world.host(step.node).epoch())).or_default();
-        let member_events = step.outputs.iter().filter_map(|output| match output {
-            Output::Event(Event::Member(event)) => Some(event),
-            _ => None,
-        });
-        for subject in member_events.map(|event| event.node) {
-            let Some(member) = guest.node().swim().member(subject) else {
-                alive.remove(&subject);
-                continue;
-            };
-            let newest = alive.entry(subject).or_default();
-            match member.state {
-                State::Alive => *newest = (*newest).max(member.life),
-                State::Suspect | State::Dead if member.life < *newest => {
-                    return Err(format!(
-                        "{:?} holds {subject:?} {:?} in {:?}, after Alive in {newest:?}",
-                        guest.node().id(),
-                        member.state,
-                        member.life
-                    ));
+        let epoch = world.host(step.node).epoch();
+        for (subject, old, (life, state)) in self.rows.changed(world, step.node) {
+            let key = (step.node, epoch, subject);
+            if old.is_none() {
+                self.alive.remove(&key); // It was forgotten, or never known.
+            }
+            match state {
+                State::Alive => {
+                    let newest = self.alive.entry(key).or_default();
+                    *newest = (*newest).max(life);
                 }
-                State::Suspect | State::Dead | State::Left => {}
+                State::Suspect | State::Dead => {
+                    if let Some(newest) = self.alive.get(&key).filter(|newest| life < **newest) {
+                        return Err(format!(
+                            "node {} holds {subject:?} {state:?} in {life:?}, after Alive in \
+                             {newest:?}",
+                            step.node
+                        ));
+                    }
+                }
+                State::Left => {}
             }
         }
         Ok(())
@@ -175,18 +156,47 @@ impl<G: HasNode> Checker<G> for Accuracy {
     }
 }
 
+/// Who left, or is about to.
+#[derive(Clone, Debug)]
+struct Departure {
+    id: NodeId,
+    session: Session,
+    /// When the process ended, if it has.
+    done: Option<u64>,
+    /// Who could hear of it all along: up, awake, and with a working path to each other.
+    able: Vec<u32>,
+}
+
 /// C142: Left is final in its session, and is Left at everyone who could hear of it.
 #[derive(Clone, Debug)]
 pub(super) struct LeftIsFinal {
     bounds: Bounds,
-    /// Who left: (node, session, when, who could hear of it all along).
-    left: Vec<(NodeId, Session, u64, Vec<u32>)>,
+    departures: BTreeMap<(u32, Session), Departure>,
 }
 
 impl LeftIsFinal {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
-        let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, left: Vec::new() }
+        Self { bounds: Bounds::new(&setup.config, setup.nodes), departures: BTreeMap::new() }
+    }
+
+    /// Takes note that `leaver` begins to leave.
+    fn begin<G: HasNode>(&mut self, world: &World<G>, leaver: u32) {
+        let host = world.host(leaver);
+        let able = running(world).map(|(other, _)| other);
+        let able = able.filter(|other| *other != leaver && can_talk(world, *other, leaver));
+        let able = able.filter(|other| trust(world, *other, leaver)).collect();
+        let (id, session) = (host.id(), host.session());
+        let departure = Departure { id, session, done: None, able };
+        self.departures.entry((leaver, session)).or_insert(departure);
+    }
+
+    /// Leaves out who is cut off or held up now, from the leaver or from one another.
+    fn retain_able<G: HasNode>(&mut self, world: &World<G>) {
+        for ((leaver, _), departure) in &mut self.departures {
+            let mut all = departure.able.clone();
+            all.extend(departure.done.is_none().then_some(*leaver));
+            departure.able.retain(|a| all.iter().all(|b| a == b || can_talk(world, *a, *b)));
+        }
     }
 }
 
@@ -196,22 +206,27 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let Some(guest) = world.guest(step.node) else {
+        if let Input::Call { request: Call::Leave, .. } = step.input {
+            self.begin(world, step.node);
+        }
+        if self.departures.is_empty() {
             return Ok(());
-        };
+        }
         for output in step.outputs {
             let Output::Event(Event::Member(event)) = output else {
                 continue;
             };
-            let departed = self.left.iter().any(|(node, session, _, able)| {
-                *node == event.node && *session == event.life.session && able.contains(&step.node)
+            let departed = self.departures.values().any(|departure| {
+                departure.id == event.node
+                    && departure.session == event.life.session
+                    && departure.able.contains(&step.node)
             });
-            if departed && matches!(event.kind, MemberEventKind::Dead(_)) {
+            let dead =
+                matches!(event.kind, MemberEventKind::Dead(DeadCause::Timeout | DeadCause::Told));
+            if departed && dead {
                 return Err(format!(
-                    "{:?} declared {:?} dead, which left in {:?}",
-                    guest.node().id(),
-                    event.node,
-                    event.life.session
+                    "node {} declared {:?} dead, which left in {:?}",
+                    step.node, event.node, event.life.session
                 ));
             }
         }
@@ -221,40 +236,37 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
     fn notice(&mut self, world: &World<G>, notice: Notice) -> Result<(), String> {
         match notice {
             Notice::Left(node) => {
-                let host = world.host(node);
-                let able = running(world).map(|(other, _)| other);
-                let able = able.filter(|other| *other != node && can_talk(world, *other, node));
-                let able = able.filter(|other| trust(world, *other, node)).collect();
-                self.left.push((host.id(), host.session(), world.now(), able));
+                let session = world.host(node).session();
+                if let Some(departure) = self.departures.get_mut(&(node, session)) {
+                    departure.done = Some(world.now());
+                }
             }
             Notice::Died(node) | Notice::Refused(node, _) | Notice::Stopped(node) => {
-                for (_, _, _, able) in &mut self.left {
-                    able.retain(|other| *other != node);
-                }
+                self.departures.retain(|(leaver, _), departure| {
+                    departure.able.retain(|other| *other != node);
+                    // Who dies before it has left just dies.
+                    *leaver != node || departure.done.is_some()
+                });
             }
-            Notice::LinksChanged | Notice::FaultsChanged => {
-                for (_, _, _, able) in &mut self.left {
-                    let all = able.clone();
-                    able.retain(|a| all.iter().all(|b| a == b || can_talk(world, *a, *b)));
-                }
-            }
+            Notice::LinksChanged | Notice::FaultsChanged => self.retain_able(world),
             Notice::Started(_) | Notice::Revoked(_) => {}
         }
         Ok(())
     }
 
     fn end(&mut self, world: &World<G>) -> Result<(), String> {
-        for (left, session, at, able) in &self.left {
-            if world.now() < at + self.bounds.heal() {
+        for departure in self.departures.values() {
+            let Departure { id, session, done, able } = departure;
+            if done.is_none_or(|at| world.now() < at + self.bounds.heal()) {
                 continue;
             }
             for (observer, node) in running(world).filter(|(observer, _)| able.contains(observer)) {
-                let Some(member) = node.swim().member(*left) else {
+                let Some(member) = node.swim().member(*id) else {
                     continue;
                 };
                 if member.life.session == *session && member.state != State::Left {
                     return Err(format!(
-                        "node {observer} holds {left:?} {:?}, which left in {session:?}",
+                        "node {observer} holds {id:?} {:?}, which left in {session:?}",
                         member.state
                     ));
                 }
@@ -269,16 +281,19 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
 }
 
 /// C144: once nothing has changed for long enough, all who can talk say the same of everyone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct EqualTables {
     settle: u64,
+    rows: Rows,
     last_change: u64,
 }
 
 impl EqualTables {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
-        let settle = Bounds::new(&setup.config, setup.nodes).dissemination() + 1_000_000_000;
-        Self { settle, last_change: 0 }
+        let bounds = Bounds::new(&setup.config, setup.nodes);
+        // Without loss, what gossip may miss a few syncs bring; with loss, it takes all of them.
+        let syncs = if setup.plain.loss == 0 { 0 } else { bounds.same_lives() };
+        Self { settle: bounds.heal() + syncs, rows: Rows::default(), last_change: 0 }
     }
 }
 
@@ -288,11 +303,19 @@ impl<G: HasNode> Checker<G> for EqualTables {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        let is_member = |output: &Output| matches!(output, Output::Event(Event::Member(_)));
-        if step.outputs.iter().any(is_member) {
+        if !self.rows.changed(world, step.node).is_empty() {
             self.last_change = world.now();
         }
         Ok(())
+    }
+
+    fn notice(&mut self, world: &World<G>, _: Notice) -> Result<(), String> {
+        self.last_change = world.now();
+        Ok(())
+    }
+
+    fn quiet(&mut self, world: &World<G>) {
+        self.last_change = world.now();
     }
 
     fn end(&mut self, world: &World<G>) -> Result<(), String> {
@@ -326,6 +349,6 @@ impl<G: HasNode> Checker<G> for EqualTables {
     }
 
     fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(*self)
+        Box::new(self.clone())
     }
 }

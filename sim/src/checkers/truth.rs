@@ -1,6 +1,13 @@
 //! What is true in the world, as checkers need it: who runs, since when, and who can reach whom.
 
+use std::collections::BTreeMap;
+
+use machines::cluster::ids::{Life, NodeId};
+use machines::cluster::wire::State;
+use machines::node::io::{Event, Output};
+
 use super::HasNode;
+use crate::checker::Step;
 use crate::world::World;
 
 /// Lists the nodes that run, with their machines.
@@ -29,4 +36,68 @@ pub(super) fn trust<G: HasNode>(world: &World<G>, a: u32, b: u32) -> bool {
 /// Nanoseconds as seconds, for evidence.
 pub(super) fn seconds(nanos: u64) -> String {
     format!("{}.{:03} s", nanos / 1_000_000_000, nanos / 1_000_000 % 1_000)
+}
+
+/// What a row says: facts are ordered so (C41).
+pub(super) type Standing = (Life, State);
+
+/// A row that is not as it was: about whom, how it was if it was there, and how it is.
+pub(super) type Changed = (NodeId, Option<Standing>, Standing);
+
+/// The rows of every table as they were when last looked at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
+    /// (observer, its start) → revision of its table, and its rows by ascending node.
+    tables: BTreeMap<(u32, u32), (u64, Vec<(NodeId, Standing)>)>,
+}
+
+impl Rows {
+    /// Lists the rows of `observer` that are new or changed since the last call.
+    pub(super) fn changed<G: HasNode>(&mut self, world: &World<G>, observer: u32) -> Vec<Changed> {
+        let Some(guest) = world.guest(observer) else {
+            return Vec::new();
+        };
+        let swim = guest.node().swim();
+        let key = (observer, world.host(observer).epoch());
+        let (revision, rows) = self.tables.entry(key).or_default();
+        if *revision == swim.revision() && !rows.is_empty() {
+            return Vec::new();
+        }
+        *revision = swim.revision();
+        let standing = |member: machines::cluster::swim::Member| (member.life, member.state);
+        let now: Vec<_> = swim.members().map(|member| (member.node, standing(member))).collect();
+        let mut old = rows.iter().peekable();
+        let mut changed = Vec::new();
+        for (node, standing) in &now {
+            while old.next_if(|(other, _)| other < node).is_some() {}
+            let was = old.next_if(|(other, _)| other == node).map(|(_, standing)| *standing);
+            if was != Some(*standing) {
+                changed.push((*node, was, *standing));
+            }
+        }
+        *rows = now;
+        changed
+    }
+}
+
+/// When each node's links were last looked at. To look at all of them at every step is too slow.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Glances {
+    at: BTreeMap<u32, u64>,
+}
+
+/// How often links are looked at, in nanoseconds, beside the steps in which one came up.
+const GLANCE: u64 = 250_000_000;
+
+impl Glances {
+    /// Says whether to look now.
+    pub(super) fn is_due<G: HasNode>(&mut self, world: &World<G>, step: &Step<'_>) -> bool {
+        let fresh = |output: &Output| matches!(output, Output::Event(Event::LinkUp { .. }));
+        let at = self.at.entry(step.node).or_default();
+        let due = world.now() >= *at || step.outputs.iter().any(fresh);
+        if due {
+            *at = world.now() + GLANCE;
+        }
+        due
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machines::Instant;
-use machines::cluster::ids::{Incarnation, Life, NodeId};
+use machines::cluster::ids::{Incarnation, Life, NodeId, Session};
 use machines::cluster::links::io as links;
 use machines::cluster::swim::Swim;
 use machines::cluster::swim::io as swim;
@@ -23,29 +23,29 @@ use super::{Sabotaged, Saboteur, Turn, Turned};
 use crate::guest::Birth;
 use crate::host::place_of;
 use crate::lab::Sabotage;
-use crate::scenario::file::{Fault, File, Word};
+use crate::scenario::file::{File, Word};
 
 /// Returns the saboteurs of C136–C144.
 #[must_use]
 pub fn all() -> Vec<Sabotage<Sabotaged<Node>>> {
     vec![
-        entry("alive-at-equal-life", "C136", "flapping-link", (Some(turn_alive), |_| {}))
+        entry("alive-at-equal-life", "C136", "flapping-link", (turn_alive, |_| {}))
             .about("takes Alive for news at the very life that is accused"),
-        entry("forgets-refutations", "C137", "flapping-link", (Some(turn_forgetful), |_| {}))
+        entry("forgets-refutations", "C137", "flapping-link", (turn_forgetful, |_| {}))
             .about("believes an accusation that was refuted before"),
-        entry("blind-to-one", "C138", "crash-detected", (Some(turn_blind), kill_the_unseen))
+        entry("blind-to-one", "C138", "crash-detected", (turn_blind, kill_the_unseen))
             .about("never finds that one of the members does not answer"),
-        entry("no-refutation", "C139", "slow-member", (Some(turn_deaf), |_| {}))
+        entry("no-refutation", "C139", "slow-member", (turn_deaf, |_| {}))
             .about("does not hear accusations of itself"),
-        entry("no-reprobe", "C140", "partition-heals", (Some(turn_unforgiving), split_longer))
+        entry("no-reprobe", "C140", "partition-heals", (turn_unforgiving, split_longer))
             .about("never dials the dead again"),
-        entry("session-not-synced", "C141", "mass-restart", (None, lose_sessions))
+        entry("session-not-synced", "C141", "mass-restart", (turn_unsynced, |_| {}))
             .about("starts before its session is on the disk"),
-        entry("left-below-dead", "C142", "leave-and-return", (Some(turn_left), |_| {}))
+        entry("left-below-dead", "C142", "leave-and-return", (turn_left, |_| {}))
             .about("takes Left for Dead"),
-        entry("no-join-on-revival", "C143", "partition-heals", (Some(turn_silent), |_| {}))
+        entry("no-join-on-revival", "C143", "partition-heals", (turn_silent, |_| {}))
             .about("does not tell that a dead member is back"),
-        entry("undoes-updates", "C144", "address-change", (Some(turn_stubborn), |_| {}))
+        entry("undoes-updates", "C144", "address-change", (turn_stubborn, |_| {}))
             .about("goes back to what it knew before, on one node"),
     ]
 }
@@ -53,7 +53,7 @@ pub fn all() -> Vec<Sabotage<Sabotaged<Node>>> {
 /// Seeds within which each must be found.
 const SEEDS: u64 = 20;
 
-type How = (Option<Turn<Node>>, fn(&mut File));
+type How = (Turn<Node>, fn(&mut File));
 
 fn entry(
     name: &'static str,
@@ -61,7 +61,7 @@ fn entry(
     scenario: &'static str,
     (turn, change): How,
 ) -> Sabotage<Sabotaged<Node>> {
-    let kind = Turned { inner: (), turn };
+    let kind = Turned { inner: (), turn: Some(turn) };
     Sabotage { name, about: "", property, scenario, seeds: SEEDS, kind, change }
 }
 
@@ -470,16 +470,10 @@ fn split_longer(file: &mut File) {
     }
 }
 
-/// C141: the disks say that a session is safe when it is not.
-fn lose_sessions(file: &mut File) {
-    let all = toml::Value::String("all".into());
-    file.fault.push(Fault {
-        kind: Word::new("lost-sync"),
-        at: Word::new("0s"),
-        lasts: Some(Word::new("2m")),
-        nodes: Some(Spanned::new(0..0, all)),
-        ..Fault::default()
-    });
+/// C141: starts before its session is on the disk, and so always in the first.
+fn turn_unsynced(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    birth.session = Session(1);
+    Twisted::boxed(|_, fact| Some(fact))
 }
 
 /// C143: says nothing when a dead member is back, and counts its events as if that were right.

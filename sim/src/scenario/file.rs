@@ -102,6 +102,10 @@ pub struct Check {
     /// Properties by number; all that there are if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<Vec<Spanned<String>>>,
+    /// Properties that hold under conditions of their own, which this scenario keeps: looked for
+    /// beside the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Spanned<String>>,
     /// Marks that at least one seed must reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sometimes: Vec<Spanned<String>>,
