@@ -597,15 +597,8 @@ const RESTART: Bounds = Bounds {
 const CUT: Bounds = Bounds { cuts: 1, restarts: 0, ..RESTART };
 
 /// Datagrams are lost and repeated while a node restarts.
-const DATAGRAMS: Bounds = Bounds {
-    failed_dials: 0,
-    losses: 1,
-    repeats: 1,
-    asks: 0,
-    datagrams: 1,
-    frames: 0,
-    ..RESTART
-};
+const DATAGRAMS: Bounds =
+    Bounds { failed_dials: 0, losses: 1, repeats: 1, asks: 0, datagrams: 1, frames: 0, ..RESTART };
 
 /// Everything at once.
 const ALL: Bounds = Bounds { cuts: 1, losses: 1, repeats: 1, datagrams: 1, ..RESTART };
