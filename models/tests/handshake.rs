@@ -4,7 +4,7 @@
 //! Method: stateright drives two production `Links`, which dial each other at once. A step lets
 //! the head of any stream arrive, a dial arrive or fail, a stream be cut, a datagram arrive, be
 //! lost or repeated, a parent ask again, or a node restart in its next session. Streams keep their
-//! order; what one input made a node write arrives at once. Each fault's number is bounded, as
+//! order, and what was written at once arrives at once. Each fault's number is bounded, as
 //! [`Bounds`] says, and no time passes until nothing is under way; from there the run goes on
 //! fairly, both nodes wanting a link, and must end linked in the time that C134 gives.
 
@@ -256,8 +256,8 @@ impl Pair {
                 self.dials.insert((node, conn));
             }
             Output::Write { conn, bytes } => {
-                if let Some(end) = self.pipes.get(&(node, conn)).copied() {
-                    self.write(end, bytes);
+                if let Some((to, conn)) = self.pipes.get(&(node, conn)).copied() {
+                    self.push((to, conn), Input::Bytes { conn, bytes });
                 }
             }
             Output::Close { conn } => {
@@ -294,11 +294,6 @@ impl Pair {
 
     fn push(&mut self, end: End, input: Input) {
         self.streams.entry(end).or_default().push_back(input);
-    }
-
-    /// A network may join what was written: here it does if nobody read in between.
-    fn write(&mut self, end: End, bytes: Vec<u8>) {
-        self.push(end, Input::Bytes { conn: end.1, bytes });
     }
 
     /// A link came up: the parent says what it still may.
@@ -600,8 +595,8 @@ const CUT: Bounds = Bounds { cuts: 1, restarts: 0, ..RESTART };
 const DATAGRAMS: Bounds =
     Bounds { failed_dials: 0, losses: 1, repeats: 1, asks: 0, datagrams: 1, frames: 0, ..RESTART };
 
-/// Everything at once.
-const ALL: Bounds = Bounds { cuts: 1, losses: 1, repeats: 1, datagrams: 1, ..RESTART };
+/// A stream breaks and a node restarts.
+const CUT_AND_RESTART: Bounds = Bounds { failed_dials: 0, cuts: 1, frames: 0, ..RESTART };
 
 /// Explores all of a model; every property must hold in every state.
 fn check(name: &str, bounds: Bounds) {
@@ -641,8 +636,8 @@ fn no_datagram_is_accepted_twice_or_in_another_session() {
 }
 
 #[test]
-fn two_that_dial_at_once_end_with_one_link_whatever_happens() {
-    check("handshake all", ALL);
+fn two_that_dial_at_once_end_with_one_link_whatever_breaks_and_restarts() {
+    check("handshake cut and restart", CUT_AND_RESTART);
 }
 
 #[test]

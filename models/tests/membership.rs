@@ -2,9 +2,9 @@
 //! crash is known in every fair end (C155).
 //! Method: stateright drives the production `Swim` machines, joined beforehand. A step delivers,
 //! loses or repeats any message in flight, lets time pass to the next deadline, crashes node 2, or
-//! makes node 1 suspect node 0 falsely. Bounds: a message is delivered or lost before the third
-//! deadline after its sending; one loss, one repetition, one crash, one false suspicion; the
-//! horizon below. At the horizon the run goes on fairly, and must end with the crash known.
+//! makes node 1 suspect node 0 falsely; [`Bounds`] says how often, how late a message may be, and
+//! how long this goes on. From there the run goes on fairly, and must end with the crash known and
+//! the able alive.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +20,40 @@ use machines::cluster::swim::{Swim, SwimParams};
 use machines::cluster::wire::{Body, Entry, Fact, Message, Meta, State as Rank};
 use machines::digest::Digest;
 use machines::{Choices, Instant};
-use stateright::{Checker, Model, Property};
+use models::checker::report;
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const NODES: usize = 3;
+const ROWS: &str = "C136, C137: rows never fall, and nobody is suspected after a refutation";
+const ENDS: &str = "C138: in every fair end the crash is known, and the able are alive";
+const REFUTED: &str = "a false suspicion is refuted";
+
+/// How much of each there is in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Bounds {
+    /// How long any order goes, before the run goes on fairly.
+    horizon_ms: u64,
+    /// A message is delivered or lost before so many deadlines have passed and one more is to.
+    late: u8,
+    losses: u8,
+    repeats: u8,
+    crashes: u8,
+    accusations: u8,
+    /// Tellings under way at the start that node 0 is alive, which all know already.
+    old_news: u8,
+}
+
+/// What a twin does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    /// A receiver takes Alive at equal life.
+    TakesAliveAtEqualLife,
+    /// A node never hears what is said about itself, and so cannot refute.
+    HearsNothingOfItself,
+    /// Somebody answers the pings to a node that crashed.
+    AnswersForTheDead,
+}
 
 fn id(node: usize) -> NodeId {
     let byte = u8::try_from(node).expect("three nodes") + 1;
@@ -71,26 +102,20 @@ struct Cluster {
     nodes: Vec<Option<Swim>>,
     now: Instant,
     flights: Vec<Flight>,
-    losses: u8,
-    repeats: u8,
-    accused: bool,
+    left: Bounds,
     seen: Seen,
     /// The newest life that each observer held Alive.
     refuted: BTreeMap<(usize, usize), Life>,
     broken: Option<&'static str>,
-    tamper: Option<Tamper>,
+    wrong: Wrong,
 }
 
 impl Hash for Cluster {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.nodes.hash(state);
-        self.now.hash(state);
-        // Flights are a set: their order says nothing.
-        let mut flights: Vec<u64> = self.flights.iter().map(Digest::of).collect();
-        flights.sort_unstable();
-        flights.hash(state);
-        (self.losses, self.repeats, self.accused, &self.seen, &self.refuted).hash(state);
-        self.broken.hash(state);
+        let mut digest = Digest::new();
+        (&self.nodes, self.now, &self.flights, self.left).hash(&mut digest);
+        (&self.seen, &self.refuted, self.broken).hash(&mut digest);
+        state.write_u64(digest.finish());
     }
 }
 
@@ -120,7 +145,7 @@ enum Action {
 
 impl Cluster {
     /// Three members that know each other, with nothing left to say.
-    fn joined() -> Self {
+    fn joined(bounds: Bounds, wrong: Wrong) -> Self {
         let node = |n: usize| {
             let seeds = (0..n).take(1).map(|s| Seed { addr: addr(s), node: Some(id(s)) });
             let params = SwimParams {
@@ -139,13 +164,11 @@ impl Cluster {
             nodes: (0..NODES).map(node).collect(),
             now: Instant::START,
             flights: Vec::new(),
-            losses: 0,
-            repeats: 0,
-            accused: false,
+            left: bounds,
             seen: Seen::new(),
             refuted: BTreeMap::new(),
             broken: None,
-            tamper: None,
+            wrong: Wrong::Nothing,
         };
         for n in 0..NODES {
             cluster.drain(n);
@@ -158,8 +181,13 @@ impl Cluster {
             assert!(cluster.now < Instant::from_millis(60_000), "three members join");
             cluster.fair_step();
         }
-        cluster.losses = 1;
-        cluster.repeats = 1;
+        cluster.wrong = wrong;
+        for _ in 0..bounds.old_news {
+            let life = cluster.nodes[0].as_ref().expect("nobody crashed yet").life();
+            let alive = Fact::Alive { node: id(0), life, addr: addr(0), meta: Meta::EMPTY };
+            let message = Message { body: Body::Gossip, entries: vec![Entry::Fact(alive)] };
+            cluster.send(Flight { from: 2, to: 1, lane: Lane::Datagram, message, age: 0 });
+        }
         cluster
     }
 
@@ -189,7 +217,7 @@ impl Cluster {
             match output {
                 Output::Send { to, lane, message, .. } => {
                     let to = place(to);
-                    self.flights.push(Flight { from: n, to, lane, message, age: 0 });
+                    self.send(Flight { from: n, to, lane, message, age: 0 });
                 }
                 Output::Dial { peer, .. } => self.dial(n, place(peer), None),
                 Output::DialSeed { seed, target } => {
@@ -222,13 +250,43 @@ impl Cluster {
         }
     }
 
+    /// Puts a message among those in flight: a sorted set, since their order says nothing.
+    fn send(&mut self, flight: Flight) {
+        let digest = Digest::of(&flight);
+        let at = self.flights.partition_point(|other| Digest::of(other) < digest);
+        self.flights.insert(at, flight);
+    }
+
     fn deliver(&mut self, at: usize) {
-        let mut flight = self.flights.swap_remove(at);
-        if let Some(tamper) = self.tamper {
-            tamper(self, &mut flight);
+        let mut flight = self.flights.remove(at);
+        match self.wrong {
+            Wrong::Nothing => {}
+            Wrong::TakesAliveAtEqualLife => self.raise_equal_lives(&mut flight),
+            Wrong::HearsNothingOfItself => hide_itself(&mut flight),
+            Wrong::AnswersForTheDead => {
+                if self.nodes[flight.to].is_none()
+                    && let Body::Ping { seq } = flight.message.body
+                {
+                    let message = Message { body: Body::Ack { seq }, entries: Vec::new() };
+                    let Flight { from, to, lane, .. } = flight;
+                    self.send(Flight { from: to, to: from, lane, message, age: 0 });
+                }
+            }
         }
         let Flight { from, to, lane, message, .. } = flight;
         self.feed(to, Input::Received { from: id(from), lane, message });
+    }
+
+    /// Lets the receiver read Alive at equal life as a newer life than there is.
+    fn raise_equal_lives(&self, flight: &mut Flight) {
+        let Some(swim) = &self.nodes[flight.to] else { return };
+        for entry in &mut flight.message.entries {
+            let Entry::Fact(Fact::Alive { node, life, .. }) = entry else { continue };
+            let row = swim.member(*node);
+            if row.is_some_and(|row| row.life == *life && row.state == Rank::Suspect) {
+                life.incarnation.0 += 1;
+            }
+        }
     }
 
     /// Lets time pass to the next deadline of any node.
@@ -236,15 +294,18 @@ impl Cluster {
         let due = |swim: &Option<Swim>| swim.as_ref().map_or(Instant::FAR, Swim::deadline);
         let first = (0..NODES).min_by_key(|n| due(&self.nodes[*n])).expect("three nodes");
         self.now = self.now.max(due(&self.nodes[first]));
-        for flight in &mut self.flights {
+        for mut flight in std::mem::take(&mut self.flights) {
             flight.age += 1;
+            self.send(flight);
         }
         self.feed(first, Input::Tick);
     }
 
     fn crash(&mut self) {
         self.nodes[2] = None;
-        self.flights.retain(|flight| flight.to != 2);
+        if self.wrong != Wrong::AnswersForTheDead {
+            self.flights.retain(|flight| flight.to != 2);
+        }
     }
 
     /// Node 1 hears from node 2 that node 0 is suspected, which it is not.
@@ -304,23 +365,26 @@ impl Cluster {
     }
 }
 
-/// What a twin does to every message before its receiver sees it.
-type Tamper = fn(&Cluster, &mut Flight);
+/// Lets a receiver miss what is said about itself.
+fn hide_itself(flight: &mut Flight) {
+    let me = id(flight.to);
+    flight.message.entries.retain(|entry| match entry {
+        Entry::Fact(Fact::Suspect { node, .. } | Fact::Dead { node, .. }) => *node != me,
+        Entry::Fact(Fact::Alive { .. } | Fact::Left { .. }) | Entry::Name(_) => true,
+    });
+}
 
 struct Membership {
-    horizon: Duration,
     start: Cluster,
 }
 
 impl Membership {
-    fn new(horizon: Duration, tamper: Option<Tamper>) -> Self {
-        let mut start = Cluster::joined();
-        start.tamper = tamper;
-        Self { horizon, start }
+    fn new(bounds: Bounds, wrong: Wrong) -> Self {
+        Self { start: Cluster::joined(bounds, wrong) }
     }
 
     fn is_over(&self, cluster: &Cluster) -> bool {
-        cluster.now >= self.start.now + self.horizon
+        cluster.now >= self.start.now + Duration::from_millis(self.start.left.horizon_ms)
     }
 }
 
@@ -336,20 +400,25 @@ impl Model for Membership {
         if self.is_over(cluster) || cluster.broken.is_some() {
             return;
         }
-        actions.extend((0..cluster.flights.len()).map(Action::Deliver));
-        if cluster.losses > 0 {
-            actions.extend((0..cluster.flights.len()).map(Action::Lose));
+        let left = cluster.left;
+        // Two that are equal are one.
+        let first = |at: &usize| *at == 0 || cluster.flights[*at] != cluster.flights[*at - 1];
+        for at in (0..cluster.flights.len()).filter(first) {
+            actions.push(Action::Deliver(at));
+            if left.losses > 0 {
+                actions.push(Action::Lose(at));
+            }
+            if left.repeats > 0 {
+                actions.push(Action::Repeat(at));
+            }
         }
-        if cluster.repeats > 0 {
-            actions.extend((0..cluster.flights.len()).map(Action::Repeat));
-        }
-        if cluster.flights.iter().all(|flight| flight.age < 2) {
+        if cluster.flights.iter().all(|flight| flight.age < left.late) {
             actions.push(Action::Pass);
         }
-        if cluster.nodes[2].is_some() {
+        if left.crashes > 0 {
             actions.push(Action::Crash);
         }
-        if !cluster.accused {
+        if left.accusations > 0 {
             actions.push(Action::Accuse);
         }
     }
@@ -359,19 +428,22 @@ impl Model for Membership {
         match action {
             Action::Deliver(at) => cluster.deliver(at),
             Action::Lose(at) => {
-                cluster.flights.swap_remove(at);
-                cluster.losses -= 1;
+                cluster.left.losses -= 1;
+                cluster.flights.remove(at);
             }
             Action::Repeat(at) => {
                 let again = cluster.flights[at].clone();
-                cluster.flights.push(again);
-                cluster.repeats -= 1;
+                cluster.left.repeats -= 1;
+                cluster.flights.insert(at, again);
             }
             Action::Pass => cluster.pass(),
-            Action::Crash => cluster.crash(),
+            Action::Crash => {
+                cluster.left.crashes -= 1;
+                cluster.crash();
+            }
             Action::Accuse => {
+                cluster.left.accusations -= 1;
                 cluster.accuse();
-                cluster.accused = true;
             }
         }
         Some(cluster)
@@ -379,11 +451,11 @@ impl Model for Membership {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("C136, C137", |_, cluster: &Cluster| cluster.broken.is_none()),
-            Property::always("a crash is known in every fair end", |model: &Self, cluster| {
+            Property::always(ROWS, |_, cluster: &Cluster| cluster.broken.is_none()),
+            Property::always(ENDS, |model: &Self, cluster| {
                 !model.is_over(cluster) || cluster.ends_well()
             }),
-            Property::sometimes("a false suspicion is refuted", |_, cluster: &Cluster| {
+            Property::sometimes(REFUTED, |_, cluster: &Cluster| {
                 let own = cluster.nodes[0].as_ref().map(Swim::life);
                 own.is_some_and(|life| life.incarnation.0 > 0)
             }),
@@ -391,63 +463,80 @@ impl Model for Membership {
     }
 }
 
-/// Checks a model to its end; returns the states seen and the properties that do not hold.
-fn check(name: &str, model: Membership) -> (usize, Vec<&'static str>) {
-    let horizon = model.horizon;
-    let checker = model.checker().threads(2).spawn_bfs().join();
-    let states = checker.unique_state_count();
-    let broken = ["C136, C137", "a crash is known in every fair end"];
-    let broken = broken.into_iter().filter(|name| checker.discovery(name).is_some()).collect();
-    let line = format!("model {name}: {states} states, bounded(horizon={horizon:?})\n");
-    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).expect("stderr is open");
-    if checker.discovery("a false suspicion is refuted").is_none() {
-        return (states, vec!["no false suspicion was ever refuted"]);
-    }
-    (states, broken)
-}
+/// A node crashes, one message is lost, and one comes twice.
+const CRASH: Bounds = Bounds {
+    horizon_ms: 900,
+    late: 1,
+    losses: 1,
+    repeats: 1,
+    crashes: 1,
+    accusations: 0,
+    old_news: 0,
+};
 
-#[test]
-fn no_order_of_messages_breaks_membership_of_three() {
-    let (states, broken) =
-        check("membership", Membership::new(Duration::from_millis(HORIZON_MS), None));
-    assert_eq!(broken, Vec::<&str>::new());
+/// A node is suspected falsely, and one message is lost.
+const ACCUSED: Bounds = Bounds { crashes: 0, repeats: 0, accusations: 1, ..CRASH };
+
+/// A node is suspected falsely, one message is lost, and one comes twice: not for as long.
+const ACCUSED_TWICE: Bounds = Bounds { horizon_ms: 700, repeats: 1, ..ACCUSED };
+
+/// A node is suspected falsely while it is said to be alive, and one message comes twice.
+const OLD_NEWS: Bounds = Bounds { losses: 0, repeats: 1, old_news: 1, ..ACCUSED_TWICE };
+
+/// A node is suspected falsely while another crashes.
+const BOTH: Bounds = Bounds { horizon_ms: 1_000, losses: 0, repeats: 0, accusations: 1, ..CRASH };
+
+/// Explores all of a model; every property must hold in every state.
+fn check(name: &str, bounds: Bounds) {
+    let checker = Membership::new(bounds, Wrong::Nothing).checker().threads(2).spawn_bfs().join();
+    for property in [ROWS, ENDS] {
+        let path = checker.discovery(property);
+        assert!(path.is_none(), "{property}: {:?}", path.map(|path| path.into_actions()));
+    }
+    let refuted = checker.discovery(REFUTED).is_some();
+    assert_eq!(refuted, bounds.accusations > 0, "{REFUTED}");
+    let states = checker.unique_state_count();
+    report("model", name, &format!("{states} states, complete within {bounds:?}"));
     assert!(states > 1_000, "only {states} states");
 }
 
-/// How far a run goes before it goes on fairly.
-const HORIZON_MS: u64 = 900;
-
-/// A receiver that takes Alive at equal life: it must read it as a newer life than there is.
-fn takes_alive_at_equal_life(cluster: &Cluster, flight: &mut Flight) {
-    let Some(swim) = &cluster.nodes[flight.to] else { return };
-    for entry in &mut flight.message.entries {
-        let Entry::Fact(Fact::Alive { node, life, .. }) = entry else { continue };
-        let row = swim.member(*node);
-        if row.is_some_and(|row| row.life == *life && row.state == Rank::Suspect) {
-            life.incarnation.0 += 1;
-        }
-    }
+/// Explores a model that is wrong until it breaks `expected`.
+fn twin(name: &str, bounds: Bounds, wrong: Wrong, expected: &'static str) {
+    let failed = HasDiscoveries::AnyOf([expected].into());
+    let model = Membership::new(bounds, wrong);
+    let checker = model.checker().threads(2).finish_when(failed).spawn_bfs().join();
+    assert!(checker.discovery(expected).is_some(), "twin {name} passed: {expected}");
+    report("twin", name, &format!("caught: {expected}"));
 }
 
-/// A node that never hears what is said about itself cannot refute.
-fn hears_nothing_of_itself(_: &Cluster, flight: &mut Flight) {
-    let me = id(flight.to);
-    flight.message.entries.retain(|entry| match entry {
-        Entry::Fact(Fact::Suspect { node, .. } | Fact::Dead { node, .. }) => *node != me,
-        Entry::Fact(Fact::Alive { .. } | Fact::Left { .. }) | Entry::Name(_) => true,
-    });
+#[test]
+fn a_crash_is_known_whatever_is_lost_or_repeated() {
+    check("membership crash", CRASH);
+}
+
+#[test]
+fn a_false_suspicion_is_refuted_whatever_is_lost_or_repeated() {
+    check("membership accused lost", ACCUSED);
+    check("membership accused lost and repeated", ACCUSED_TWICE);
+    check("membership accused beside old news", OLD_NEWS);
+}
+
+#[test]
+fn a_crash_beside_a_false_suspicion_is_known_in_any_order() {
+    check("membership crash and accused", BOTH);
 }
 
 #[test]
 fn notices_alive_at_equal_life() {
-    let model = Membership::new(Duration::from_millis(HORIZON_MS), Some(takes_alive_at_equal_life));
-    let (_, broken) = check("membership, twin: Alive at equal life", model);
-    assert!(broken.contains(&"C136, C137"), "{broken:?}");
+    twin("membership Alive at equal life", OLD_NEWS, Wrong::TakesAliveAtEqualLife, ROWS);
 }
 
 #[test]
 fn notices_a_missing_refutation() {
-    let model = Membership::new(Duration::from_millis(HORIZON_MS), Some(hears_nothing_of_itself));
-    let (_, broken) = check("membership, twin: no refutation", model);
-    assert!(!broken.is_empty());
+    twin("membership no refutation", ACCUSED, Wrong::HearsNothingOfItself, ENDS);
+}
+
+#[test]
+fn notices_an_answer_for_the_dead() {
+    twin("membership answers for the dead", CRASH, Wrong::AnswersForTheDead, ENDS);
 }
