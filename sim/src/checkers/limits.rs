@@ -85,10 +85,10 @@ impl Saturation {
 
     /// Follows the datagrams of a step; answers a round trip that took too long.
     fn follow<G: HasNode>(&mut self, world: &World<G>, step: &Step<'_>, total: u64) -> Option<u64> {
-        let came = match step.input {
-            Input::Datagram(bytes) => name(bytes).and_then(|name| self.under_way.remove(&name)),
-            _ => None,
-        };
+        let mut came = None;
+        if let Input::Datagram(bytes) = step.input {
+            came = name(bytes).and_then(|name| self.under_way.remove(&name));
+        }
         let key = (step.node, world.host(step.node).epoch());
         let before = self.sealed.insert(key, total).unwrap_or(0);
         let waiting = self.waiting.entry(step.node).or_default();

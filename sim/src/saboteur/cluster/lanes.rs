@@ -51,7 +51,13 @@ impl BehindBulk {
                 self.held.push_back((self.written, output));
                 return None;
             }
-            _ => {}
+            Output::Dial { .. }
+            | Output::Draw { .. }
+            | Output::StoreSession { .. }
+            | Output::Reply { .. }
+            | Output::Deliver { .. }
+            | Output::Event(_)
+            | Output::Stop(_) => {}
         }
         Some(output)
     }
@@ -59,10 +65,11 @@ impl BehindBulk {
 
 impl Saboteur<Node> for BehindBulk {
     fn before(&mut self, _: &mut Node, _: Instant, input: Input) -> Vec<Input> {
-        match &input {
-            Input::Wrote { conn, count } => self.leave(*conn, u64::from(*count)),
-            Input::Closed { conn } => self.forget(*conn),
-            _ => {}
+        if let Input::Wrote { conn, count } = &input {
+            self.leave(*conn, u64::from(*count));
+        }
+        if let Input::Closed { conn } = &input {
+            self.forget(*conn);
         }
         vec![input]
     }

@@ -154,10 +154,12 @@ struct KeepsBothDials;
 
 impl Saboteur<Node> for KeepsBothDials {
     fn after(&mut self, node: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
-        let up = outputs.iter().find_map(|output| match output {
-            Output::Event(Event::LinkUp { peer }) => Some(*peer),
-            _ => None,
-        });
+        let mut up = None;
+        for output in outputs {
+            if let Output::Event(Event::LinkUp { peer }) = output {
+                up = Some(*peer);
+            }
+        }
         let peers = &mut node.parts_mut().links.peers;
         if let Some(peer) = up.and_then(|peer| peers.get(&peer)).cloned() {
             peers.insert(NodeId::from_bytes([0xee; 16]), peer);

@@ -89,13 +89,14 @@ impl Saboteur<Node> for Resends {
 
     fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
         for output in outputs {
-            match output {
-                Output::Event(Event::LinkDown { peer, .. }) => self.lost.push(*peer),
-                Output::Event(Event::LinkUp { peer }) if self.lost.contains(peer) => {
-                    self.lost.retain(|lost| lost != peer);
-                    self.back(*peer);
-                }
-                _ => {}
+            if let Output::Event(Event::LinkDown { peer, .. }) = output {
+                self.lost.push(*peer);
+            }
+            if let Output::Event(Event::LinkUp { peer }) = output
+                && self.lost.contains(peer)
+            {
+                self.lost.retain(|lost| lost != peer);
+                self.back(*peer);
             }
         }
     }
