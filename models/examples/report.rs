@@ -9,6 +9,30 @@ use std::{env, fs, io};
 /// The commands that made the report.
 const COMMANDS: &str = "cargo test -p models\ncargo run -p models --example report";
 
+/// What the tables mean, and what they do not show.
+const READING: &str = "\
+`complete` is every interleaving and every stale read that loom's memory model allows.
+`bounded(preemptions=n)` leaves out executions with more than *n* preemptions. shuttle's runs are
+samples and sequentially consistent. stateright's models are `complete within` the faults that they
+name: every order of what may happen, states being told apart by 64-bit digests. A search that
+ends by a limit is a failed test.
+
+loom 0.7 remembers one last access of each atomic. When a thread loads a word and then exchanges
+it, its own load hides the loads that other threads made before, and loom never tries the exchange
+before those. `models::atomics::Shadowed` puts a relaxed store to an unread shadow before each
+load; all models run with it.
+
+A twin does one step wrong, or loses all orderings, and must fail. In the tables of orderings one
+half of one ordering is removed at a time; what no model misses is listed in the test with the
+reason: another edge does the same work, or loom's own limits.
+
+Known limits: lane models have 1 or 2 senders, blocks and rings of 1 and 2 slots; load buffering is
+not explored, and only the last 7 stores of a word can be read (loom). That a credit is always a
+free slot (`ring`, E3) needs three senders on other hardware than x86-64 to fail; no model has
+them. In the models of links time stands still until nothing is under way; what was written at once
+arrives at once. Membership goes on in every order only up to its horizon, then fairly.
+";
+
 fn main() -> io::Result<()> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
@@ -43,7 +67,7 @@ fn report(outcomes: &BTreeMap<(String, String), String>) -> String {
     let mut text = format!(
         "# Models\n\nMade by\n\n```text\n{COMMANDS}\n```\n\n\
          {complete} models complete, {within} complete within stated bounds, {bounded} bounded; \
-         {} twins caught; {} files with each ordering removed.\n\n",
+         {} twins caught; {} files with each ordering removed.\n\n{READING}\n",
         of("twin").count(),
         of("orderings").count(),
     );
