@@ -86,9 +86,12 @@ pub(super) struct AtMostOnce {
     calls: BTreeMap<CallId, Sent>,
     /// Message number → deliveries.
     delivered: BTreeMap<u64, u32>,
-    /// (receiving node and start, sending node, sending and receiving actor) → last number.
-    last: BTreeMap<(u32, u32, NodeId, ActorId, ActorId), (u64, u32)>,
+    /// The last number of each lane, and the session it counted in.
+    last: BTreeMap<Lane, (u64, u32)>,
 }
+
+/// Receiving node and its start, sending node, sending and receiving actor.
+type Lane = (u32, u32, NodeId, ActorId, ActorId);
 
 impl AtMostOnce {
     fn delivery<G: HasNode>(

@@ -47,9 +47,12 @@ pub(super) type Changed = (NodeId, Option<Standing>, Standing);
 /// The rows of every table as they were when last looked at.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
-    /// (observer, its start) → revision of its table, and its rows by ascending node.
-    tables: BTreeMap<(u32, u32), (u64, Vec<(NodeId, Standing)>)>,
+    /// (observer, its start) → its table.
+    tables: BTreeMap<(u32, u32), Seen>,
 }
+
+/// The revision of a table, and its rows by ascending node.
+type Seen = (u64, Vec<(NodeId, Standing)>);
 
 impl Rows {
     /// Lists the rows of `observer` that are new or changed since the last call.

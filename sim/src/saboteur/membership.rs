@@ -4,6 +4,11 @@
 //! listen to a copy of the links first; a step in which something is to be twisted they carry out
 //! by hand, part by part, and every other step is the production node's own.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a saboteur twists the few inputs and outputs that its promise speaks of"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,11 +126,11 @@ impl Hands<'_> {
         links.handle(self.now, input);
         let outputs: Vec<_> = std::iter::from_fn(|| links.poll()).collect();
         for output in outputs {
-            self.from_links(output);
+            self.after_links(output);
         }
     }
 
-    fn from_links(&mut self, output: links::Output) {
+    fn after_links(&mut self, output: links::Output) {
         if let Some(input) = swim_input(&output) {
             let input = twisted(self.node.swim(), self.twist, input);
             return self.swim(input);
@@ -146,11 +151,11 @@ impl Hands<'_> {
         swim.handle(self.now, input);
         let outputs: Vec<_> = std::iter::from_fn(|| swim.poll()).collect();
         for output in outputs {
-            self.from_swim(output);
+            self.after_swim(output);
         }
     }
 
-    fn from_swim(&mut self, output: swim::Output) {
+    fn after_swim(&mut self, output: swim::Output) {
         let input = match output {
             swim::Output::Send { to, addr, lane, message } => {
                 links::Input::Message { to, addr, lane, message }

@@ -262,3 +262,25 @@ fn names_that_ended_do_not_break_the_cap_of_names() {
         assert!(size <= most, "{size} {what}, of {most}");
     }
 }
+
+/// C133: also right after an input that came late, what is refused changes nothing.
+#[test]
+fn a_refused_datagram_leaves_no_trace() {
+    let mut node = Node::new(Instant::START, params(0, 1, 1));
+    let mut seen = 0;
+    for _ in 0..20 {
+        while node.poll().is_some() {}
+        let late = node.deadline();
+        node.handle(late, Input::Meta(Meta::EMPTY));
+        while node.poll().is_some() {}
+        if node.deadline() > late {
+            let before = crate::digest::Digest::of(&node);
+            node.handle(late, Input::Datagram(vec![1; 40]));
+            assert_eq!(node.poll(), None);
+            assert_eq!(crate::digest::Digest::of(&node), before);
+            seen += 1;
+        }
+        node.handle(late, Input::Tick);
+    }
+    assert!(seen > 0, "some input came late");
+}
