@@ -52,7 +52,7 @@ pub fn all<G: HasNode>() -> Known<G> {
         .with("C144", |setup| Box::new(membership::EqualTables::new(setup)))
         .with("C145", |_| Box::new(messages::Fencing::default()))
         .with("C146", |_| Box::new(messages::AtMostOnce::default()))
-        .with("C147", |_| Box::new(messages::AskOnce::default()))
+        .with("C147", |setup| Box::new(messages::AskOnce::new(setup)))
         .with("C148", |setup| Box::new(names::NoGhosts::new(setup)))
         .with("C149", |setup| Box::new(names::Agreement::new(setup)))
         .with("C150", |_| Box::new(limits::Caps))

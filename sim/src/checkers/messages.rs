@@ -9,9 +9,10 @@ use machines::node::io::{Call, Input, Output, Reply};
 use machines::time::nanos;
 
 use super::HasNode;
-use crate::checker::{Checker, Notice, Step};
+use super::truth::HoldUps;
+use crate::checker::{Checker, Step};
 use crate::clients::CANARY;
-use crate::world::World;
+use crate::world::{Setup, World};
 
 /// The number that the clients put into every payload.
 fn message_number(payload: &[u8]) -> Option<u64> {
@@ -224,13 +225,20 @@ struct Asked {
 }
 
 /// C147: an ask ends exactly once, within its timeout and one step.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct AskOnce {
     asked: BTreeMap<CallId, Asked>,
     /// Those that have not ended.
     open: BTreeMap<CallId, Asked>,
-    /// When a process was last held up: its timers are late through no fault of its own.
-    disturbed: BTreeMap<u32, u64>,
+    /// When timers are late through no fault of the node.
+    held_up: HoldUps,
+}
+
+impl AskOnce {
+    pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
+        let held_up = HoldUps::new(setup);
+        Self { asked: BTreeMap::new(), open: BTreeMap::new(), held_up }
+    }
 }
 
 /// What one step may take, with clocks that drift by 1 %.
@@ -244,9 +252,6 @@ impl<G: HasNode> Checker<G> for AskOnce {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        if world.host(step.node).slow() > 0 {
-            self.disturbed.insert(step.node, world.now());
-        }
         if let Some((call, Call::Ask { wait, .. })) = request(step) {
             let (node, at, wait) = (step.node, world.now(), nanos(*wait));
             let epoch = world.host(node).epoch();
@@ -266,18 +271,9 @@ impl<G: HasNode> Checker<G> for AskOnce {
                 return Err(format!("ask {call:?} of node {} ended twice: {result:?}", step.node));
             }
             let late = world.now().saturating_sub(asked.at + asked.wait + grace(asked.wait));
-            let held_up = self.disturbed.get(&step.node).is_some_and(|at| *at >= asked.at);
+            let held_up = self.held_up.any(step.node, asked.at, world.now());
             if late > 0 && !held_up && !matches!(result, Err(AskError::Refused(_))) {
                 return Err(format!("ask {call:?} ended {late} ns too late: {result:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn notice(&mut self, world: &World<G>, notice: Notice) -> Result<(), String> {
-        if matches!(notice, Notice::FaultsChanged) {
-            for node in 0..world.nodes() {
-                self.disturbed.insert(node, world.now().max(world.host(node).busy_until()));
             }
         }
         Ok(())
@@ -288,7 +284,7 @@ impl<G: HasNode> Checker<G> for AskOnce {
             let host = world.host(asked.node);
             let lives = host.is_up() && host.epoch() == asked.epoch;
             let due = asked.at + asked.wait + grace(asked.wait);
-            let held_up = self.disturbed.get(&asked.node).is_some_and(|at| *at >= asked.at);
+            let held_up = self.held_up.any(asked.node, asked.at, world.now());
             if lives && !held_up && world.now() > due {
                 return Err(format!("ask {call:?} of node {} never ended", asked.node));
             }

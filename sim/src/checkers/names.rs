@@ -8,7 +8,7 @@ use machines::cluster::wire::Name;
 use machines::node::io::{Call, Event, Input, Output, Reply};
 use machines::time::nanos;
 
-use super::truth::{running, seconds, trust};
+use super::truth::{HoldUps, running, seconds, trust};
 use super::{Bounds, HasNode};
 use crate::checker::{Checker, Notice, Step};
 use crate::world::{Setup, World};
@@ -17,6 +17,7 @@ use crate::world::{Setup, World};
 #[derive(Clone, Debug)]
 pub(super) struct NoGhosts {
     ttl: u64,
+    late: u64,
     /// (name, holder) → when it ended, if it has.
     ended: BTreeMap<(Name, Ref), Option<u64>>,
     looked: BTreeMap<CallId, Name>,
@@ -25,7 +26,9 @@ pub(super) struct NoGhosts {
 impl NoGhosts {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let ttl = nanos(setup.config.registry.default_ttl);
-        Self { ttl, ended: BTreeMap::new(), looked: BTreeMap::new() }
+        // ε: 1 s + 1 % of the ttl for delays up to 50 ms, and what the plan holds messages back.
+        let late = 1_000_000_000 + ttl / 100 + HoldUps::new(setup).longest();
+        Self { ttl, late, ended: BTreeMap::new(), looked: BTreeMap::new() }
     }
 
     /// What the owner's node says of its own names decides what is true.
@@ -73,8 +76,7 @@ impl<G: HasNode> Checker<G> for NoGhosts {
                 continue;
             };
             let ended = self.ended.get(&(name.clone(), *holder)).copied().flatten();
-            // ε: 1 s + 1 % of the ttl, for delays up to 50 ms.
-            let bound = self.ttl + 1_000_000_000 + self.ttl / 100;
+            let bound = self.ttl + self.late;
             if let Some(ended) = ended
                 && world.now() > ended + bound
             {

@@ -8,6 +8,7 @@ use machines::node::io::{Event, Output};
 
 use super::HasNode;
 use crate::checker::Step;
+use crate::plan::{Act, Change};
 use crate::world::World;
 
 /// Lists the nodes that run, with their machines.
@@ -104,3 +105,53 @@ impl Glances {
         due
     }
 }
+
+/// When the plan keeps a node from reading its clock and its sockets as it should.
+#[derive(Clone, Debug)]
+pub(super) struct HoldUps {
+    /// (node, from, until) of true time.
+    spans: Vec<(u32, u64, u64)>,
+    /// The longest that the network holds a message back by itself.
+    network: u64,
+}
+
+impl HoldUps {
+    pub(super) fn new<G: HasNode>(setup: &crate::world::Setup<G>) -> Self {
+        let mut spans = Vec::new();
+        let mut network = 0;
+        for planned in setup.plan.iter() {
+            let until = planned.until.unwrap_or(setup.duration);
+            match planned.act {
+                Act::Links(_, Change::Delay(least, span)) => network = network.max(least + span),
+                Act::Links(_, Change::Reorder(_, span)) => network = network.max(span),
+                // What piled up meanwhile is worked off within a second more.
+                Act::Pause(node) | Act::Slow(node, _) => {
+                    spans.push((node, planned.at, until + 1_000_000_000));
+                }
+                // A clock that was set back stands still until it was there before.
+                Act::Jump(node, by) => {
+                    let span = by.unsigned_abs() + by.unsigned_abs() / 50;
+                    spans.push((node, planned.at, planned.at + span));
+                }
+                _ => {}
+            }
+        }
+        Self { spans, network }
+    }
+
+    /// Says whether `node` was held up at any time in `from..=until`.
+    pub(super) fn any(&self, node: u32, from: u64, until: u64) -> bool {
+        let overlaps =
+            |(held, start, end): &(u32, u64, u64)| *held == node && *start <= until && *end >= from;
+        self.spans.iter().any(overlaps)
+    }
+
+    /// How much later than sent a message may be read, over a few hops, in nanoseconds.
+    pub(super) fn longest(&self) -> u64 {
+        let held = self.spans.iter().map(|(_, start, end)| end - start).max().unwrap_or(0);
+        held + HOPS * self.network
+    }
+}
+
+/// Hops that a name's entry travels in which each message may be held back.
+const HOPS: u64 = 4;

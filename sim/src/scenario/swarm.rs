@@ -135,7 +135,10 @@ impl Drawer<'_> {
     }
 
     fn node_strength(&mut self, kind: &str, fault: &mut Fault) {
-        let node = i64::try_from(self.number(u64::from(self.nodes))).expect("a node fits");
+        let drawn = i64::try_from(self.number(u64::from(self.nodes))).expect("a node fits");
+        // One node at the most moves: two that lost sight of each other before could both be
+        // where the other does not know (T22).
+        let node = if kind == "move" { 0 } else { drawn };
         fault.nodes = Some(unplaced(toml::Value::Array(vec![toml::Value::Integer(node)])));
         match kind {
             "kill" | "wipe" => fault.power = Some(unplaced(self.number(2) == 1)),

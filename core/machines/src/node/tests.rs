@@ -284,3 +284,16 @@ fn a_refused_datagram_leaves_no_trace() {
     }
     assert!(seen > 0, "some input came late");
 }
+
+/// C80, C146: after a peer lost its disk, references to its later sessions are still about.
+#[test]
+fn a_send_to_a_session_that_no_link_leads_to_is_not_sent() {
+    let mut net = Net::new(2);
+    net.run(Duration::from_secs(5));
+    let ghost = Ref { node: net.nodes[1].id(), session: Session(9), actor: ActorId(1) };
+    let payload = b"anyone there".to_vec();
+    let send = Call::Send { from: ActorId::NODE, to: ghost, tag: 1, payload, tracked: true };
+    let outcome = Reply::Outcome(crate::cluster::router::io::Outcome::NotSent);
+    let replies = net.call(0, send);
+    assert!(matches!(&replies[..], [Reply::Sent(Ok(_)), last] if *last == outcome), "{replies:?}");
+}

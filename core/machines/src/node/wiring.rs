@@ -172,8 +172,9 @@ impl Node {
                 self.outputs.push_back(Output::Datagram { to, bytes });
             }
             Link::LinkUp { peer, hello, seed, fresh } => {
+                // The router hears of the same link again as the answer to its Dial.
+                self.tasks.push_back(Task::Router(router::io::Input::LinkUp { peer, hello }));
                 if fresh {
-                    self.tasks.push_back(Task::Router(router::io::Input::LinkUp { peer, hello }));
                     self.event(Event::LinkUp { peer });
                 }
                 let (life, addr) = (hello.life, hello.addr);
