@@ -91,7 +91,7 @@ pub async fn gossip<N: Net>(
             received = &mut receiving => Some(received?),
             () = sleep_until(&net, next) => None,
         };
-        // foca reports what it cannot use (a stray answer to an old probe, say); none of it matters.
+        // foca reports what it cannot use (a stray answer, say); none of it matters.
         let _ = match received {
             Some((buffer, length)) => {
                 tally.received();

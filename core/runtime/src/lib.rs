@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Entropy`], and what a simulator may do |
+//! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Entropy`], what each may do |
 //! | [`run`](mod@run) | the loop: one future per node, on any executor |
 //! | [`start`] | a new durable session, before the first socket |
 //! | [`handle`](mod@handle) | what users of a node hold: calls, endpoints, watches |

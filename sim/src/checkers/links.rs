@@ -213,7 +213,8 @@ impl<G: HasNode> Checker<G> for Negotiation {
             let features = ours.features & theirs.features;
             if (link.version(), link.features().0) != (version, features) {
                 return Err(format!(
-                    "node {} speaks version {} features {:#x} with {:?}; {version} {features:#x} due",
+                    "node {} speaks version {} features {:#x} with {:?}, \
+                     not {version} {features:#x}",
                     step.node,
                     link.version(),
                     link.features().0,

@@ -388,8 +388,8 @@ fn accuracy_row(out: &mut String, scale: u32) {
 fn rate_rows(out: &mut String) {
     out.push_str(
         "\n## Traffic per member and period, quiet (C162, C163, C165)\n\n\
-         | N | loss | datagrams (bar) | gossip ticks | bytes (bar) | turned Suspect | false deaths | \
-         bytes of a sync |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
+         | N | loss | datagrams (bar) | gossip ticks | bytes (bar) | turned Suspect \
+         | false deaths | bytes of a sync |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (members, span) in [(3, 600), (10, 600), (32, 6_000), (100, 300), (1_000, 20)] {
         for loss in [0, 10, 100] {

@@ -70,7 +70,8 @@ fn each_mistake_is_one_line_with_key_and_source() {
         ),
         (
             "cluster = 'demo'\nbind = 'here'",
-            "bind: invalid value string \"here\", expected an IP address and a port, like \"127.0.0.1:7400\" (in FILE)",
+            "bind: invalid value string \"here\", expected an IP address and a port, \
+             like \"127.0.0.1:7400\" (in FILE)",
         ),
         (
             "cluster = 'demo'\nperiod = 200",

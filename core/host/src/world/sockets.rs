@@ -1,8 +1,8 @@
 //! UDP and TCP of one node on one port, driven by the run loop: no task per connection.
 //!
 //! ```text
-//!   Dialling ── connected ──► Open ── close ──► Closing ── all written ──► Draining ── end ──► gone
-//!       └── failed, close ──► gone  └── end ──► gone └── too long ──► gone     └── too long ──► gone
+//! Dialling ── connected ──► Open ── close ──► Closing ── all written ──► Draining ─ end ─► gone
+//!     └── failed, close ──► gone └── end ──► gone └── too long ──► gone     └── too long ──► gone
 //! ```
 //!
 //! A connection that waits for its socket is a future in one set; the set polls only those that

@@ -305,7 +305,10 @@ proptest! {
     #[test]
     fn events_give_the_table_and_caps_hold(
         entries in prop::collection::vec(
-            (0..12_u8, 0..5_usize, 0..3_u32, any::<Option<u8>>(), 0..3_u32, 1..9_u32, 0..90_000_u32),
+            (
+                0..12_u8, 0..5_usize, 0..3_u32, any::<Option<u8>>(), 0..3_u32, 1..9_u32,
+                0..90_000_u32,
+            ),
             0..120,
         ),
         events in prop::collection::vec((0..4_usize, 1..3_u32, any::<bool>()), 0..120),

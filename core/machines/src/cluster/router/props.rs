@@ -455,8 +455,14 @@ proptest! {
             let frame = match kind {
                 0 => UserFrame::Confirm { upto: number },
                 1 => UserFrame::Bounce { number, code: BounceCode::Refused },
-                2 => UserFrame::Reply { number, request: word.into(), status: 0, tag: 0, payload: vec![] },
-                3 => UserFrame::Send { number, to: ActorId(word.into()), from: ACTOR, tag: 0, payload: vec![] },
+                2 => {
+                    let request = word.into();
+                    UserFrame::Reply { number, request, status: 0, tag: 0, payload: vec![] }
+                }
+                3 => {
+                    let (to, from) = (ActorId(word.into()), ACTOR);
+                    UserFrame::Send { number, to, from, tag: 0, payload: vec![] }
+                }
                 4 => UserFrame::Confirm { upto: u64::MAX },
                 _ => UserFrame::Ask {
                     number,

@@ -124,7 +124,8 @@ impl Queue {
     }
 
     /// Fills `entries` up to `room` bytes and counts what it takes as sent once more; drops what
-    /// was sent `sends_max` times. The facts of the slots `but` are counted but left out: they are in.
+    /// was sent `sends_max` times. The facts of the slots `but` are counted but left out: they
+    /// are in.
     pub(super) fn fill(
         &mut self,
         now: Instant,

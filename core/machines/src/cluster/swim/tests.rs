@@ -211,7 +211,8 @@ cells! {
         => [Kind::Dead(DeadCause::Restarted), Kind::Join], Some((life(3, 0), State::Alive));
     alive_hears_older_suspect:
         held_alive(), suspect(1, life(2, 2), 5) => [], Some((K, State::Alive));
-    alive_hears_suspect: held_alive(), suspect(1, K, 5) => [Kind::Suspect], Some((K, State::Suspect));
+    alive_hears_suspect: held_alive(), suspect(1, K, 5)
+        => [Kind::Suspect], Some((K, State::Suspect));
     alive_hears_newer_suspect: held_alive(), suspect(1, life(2, 4), 5)
         => [Kind::Suspect], Some((life(2, 4), State::Suspect));
     alive_hears_restarted_suspect: held_alive(), suspect(1, life(3, 0), 5)
@@ -236,18 +237,21 @@ cells! {
         => [Kind::Dead(DeadCause::Restarted), Kind::Join], Some((life(3, 0), State::Alive));
     suspect_hears_older_suspect:
         held_suspect(), suspect(1, life(2, 2), 6) => [], Some((K, State::Suspect));
-    suspect_hears_the_same_suspect: held_suspect(), suspect(1, K, 6) => [], Some((K, State::Suspect));
+    suspect_hears_the_same_suspect: held_suspect(), suspect(1, K, 6)
+        => [], Some((K, State::Suspect));
     suspect_hears_newer_suspect: held_suspect(), suspect(1, life(2, 4), 5)
         => [], Some((life(2, 4), State::Suspect));
     suspect_hears_restarted_suspect: held_suspect(), suspect(1, life(3, 0), 5)
         => [Kind::Dead(DeadCause::Restarted), Kind::Join, Kind::Suspect],
         Some((life(3, 0), State::Suspect));
-    suspect_hears_older_dead: held_suspect(), dead(1, life(2, 2), 5) => [], Some((K, State::Suspect));
+    suspect_hears_older_dead: held_suspect(), dead(1, life(2, 2), 5)
+        => [], Some((K, State::Suspect));
     suspect_hears_dead:
         held_suspect(), dead(1, K, 5) => [Kind::Dead(DeadCause::Told)], Some((K, State::Dead));
     suspect_hears_restarted_dead: held_suspect(), dead(1, life(3, 0), 5)
         => [Kind::Dead(DeadCause::Restarted)], Some((life(3, 0), State::Dead));
-    suspect_hears_left: held_suspect(), has_left(1, 2) => [Kind::Left], Some((left(2), State::Left));
+    suspect_hears_left: held_suspect(), has_left(1, 2)
+        => [Kind::Left], Some((left(2), State::Left));
     suspect_hears_older_left: held_suspect(), has_left(1, 1) => [], Some((K, State::Suspect));
     suspect_hears_restarted_left: held_suspect(), has_left(1, 3)
         => [Kind::Dead(DeadCause::Restarted)], Some((left(3), State::Left));
@@ -261,7 +265,8 @@ cells! {
     dead_hears_newer_suspect: held_dead(), suspect(1, life(2, 4), 5)
         => [Kind::Join, Kind::Suspect], Some((life(2, 4), State::Suspect));
     dead_hears_the_same_dead: held_dead(), dead(1, K, 6) => [], Some((K, State::Dead));
-    dead_hears_newer_dead: held_dead(), dead(1, life(2, 4), 5) => [], Some((life(2, 4), State::Dead));
+    dead_hears_newer_dead: held_dead(), dead(1, life(2, 4), 5)
+        => [], Some((life(2, 4), State::Dead));
     dead_hears_left: held_dead(), has_left(1, 2) => [], Some((left(2), State::Left));
     dead_hears_older_left: held_dead(), has_left(1, 1) => [], Some((K, State::Dead));
 
