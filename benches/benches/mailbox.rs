@@ -2,8 +2,9 @@
 //!
 //! The three lanes run raw, as the queues among the peers do; `mailbox` is what users hold, a
 //! `Channel` and an `Inbox` over the default lane, with its system lane and its counting of
-//! senders, as the channels among the peers have. All wait in the same way: whoever finds nothing
-//! backs off, first spinning, then yielding.
+//! senders, as the channels among the peers have. All wait in the same way, whoever finds nothing
+//! backs off: a receiver yields its thread, as a task that finds its mailbox empty ends its turn
+//! (and as the benchmarks of crossbeam do); a sender to a full queue spins first.
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -17,7 +18,7 @@ use benches::rounds;
 use concurrent_queue::ConcurrentQueue;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use crossbeam_utils::Backoff;
-use sync::lane::{Lane, Pop};
+use sync::lane::Lane;
 use sync::linked::Linked;
 use sync::ring::{Refused, Ring};
 use sync::segmented::Segmented;
@@ -80,10 +81,7 @@ impl<M: Message, L: Lane<M, StdAtomics> + Default + Send + Sync> Queue<M> for Ra
     fn pop(receiver: &mut Self::Receiver) -> Option<M> {
         // SAFETY: only `new` makes a receiver, one for each lane, and nothing here clones it; the
         // exclusive reference orders its calls.
-        match unsafe { Lane::pop(&**receiver) } {
-            Pop::Some(message) => Some(message),
-            Pop::Empty | Pop::InFlight | Pop::Closed => None,
-        }
+        unsafe { Lane::pop_ready(&**receiver) }
     }
 }
 
@@ -108,10 +106,7 @@ impl<M: Message> Queue<M> for RawRing {
 
     fn pop(receiver: &mut Self::Receiver) -> Option<M> {
         // SAFETY: only `new` makes a receiver, one for each ring, and nothing here clones it.
-        match unsafe { receiver.pop_alone() } {
-            Pop::Some(message) => Some(message),
-            Pop::Empty | Pop::InFlight | Pop::Closed => None,
-        }
+        unsafe { receiver.pop_ready() }
     }
 }
 
@@ -309,16 +304,14 @@ fn across<M: Message, Q: Queue<M>>(senders: u64) -> Duration {
         }
         barrier.wait();
         let start = Instant::now();
-        let backoff = Backoff::new();
         let mut left = each * senders;
         while left > 0 {
             match Q::pop(&mut receiver) {
                 Some(message) => {
                     black_box(message);
                     left -= 1;
-                    backoff.reset();
                 }
-                None => backoff.snooze(),
+                None => thread::yield_now(),
             }
         }
         start.elapsed()
@@ -352,7 +345,7 @@ fn mpsc<M: Message>(results: &mut Results, payload: &str) {
             .timed("flume", || across::<M, Flume>(senders))
             .timed("kanal", || across::<M, Kanal>(senders))
             .timed("std", || across::<M, StdMpsc>(senders))
-            .measure(rounds(9), results);
+            .measure(rounds(15), results);
     }
 }
 
@@ -370,7 +363,7 @@ fn uncontended(results: &mut Results) {
             .whole("flume", || alone::<u64, Flume>(burst))
             .whole("kanal", || alone::<u64, Kanal>(burst))
             .whole("std", || alone::<u64, StdMpsc>(burst))
-            .measure(rounds(9), results);
+            .measure(rounds(15), results);
     }
 }
 
@@ -380,7 +373,7 @@ fn bounded(results: &mut Results) {
         .timed("mailbox", || across::<u64, Mailbox<true>>(1))
         .timed("arrayqueue", || across::<u64, Array>(1))
         .timed("concurrent-queue", || across::<u64, Concurrent<true>>(1))
-        .measure(rounds(9), results);
+        .measure(rounds(15), results);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -391,7 +384,7 @@ fn bounded(results: &mut Results) {
         .whole("tokio", || runtime.block_on(block_tokio()))
         .whole("flume", || runtime.block_on(block_flume()))
         .whole("kanal", || runtime.block_on(block_kanal()))
-        .measure(rounds(9), results);
+        .measure(rounds(15), results);
 }
 
 async fn block_ours() {

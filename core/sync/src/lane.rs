@@ -1,6 +1,7 @@
 //! What the three lane designs have in common.
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::mem::needs_drop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -25,6 +26,21 @@ pub trait Lane<M, A: Atomics> {
     /// Only the receiver may call it: all calls of `pop`, `park` and `close` on one lane are
     /// ordered by happens-before.
     unsafe fn pop(&self) -> Pop<M>;
+
+    /// Takes the oldest message if it can be read now, and does not find out why if not. Where
+    /// the reason stands in a word that senders write, reading it costs each of them a miss; so a
+    /// receiver that will look again anyway asks this, and [`Lane::pop`] before it parks.
+    ///
+    /// # Safety
+    ///
+    /// As [`Lane::pop`].
+    unsafe fn pop_ready(&self) -> Option<M> {
+        // SAFETY: the caller keeps the promise of `pop`.
+        match unsafe { self.pop() } {
+            Pop::Some(message) => Some(message),
+            Pop::Empty | Pop::InFlight | Pop::Closed => None,
+        }
+    }
 
     /// Marks the lane as waited for, after an [`Pop::Empty`]. True: the next push will say `wake`.
     ///
@@ -70,6 +86,33 @@ pub enum Pop<M> {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Line<T>(pub(crate) T);
+
+/// How long a thread waits that lost an exchange: twice as long each time, so that a word which
+/// many want stays with each of them for several exchanges.
+pub(crate) struct Backoff<A> {
+    lost: u32,
+    atomics: PhantomData<A>,
+}
+
+impl<A: Atomics> Backoff<A> {
+    /// The longest wait: 2 to this power hints.
+    const MOST: u32 = 6;
+
+    /// Waits after a lost exchange.
+    #[cold]
+    pub(crate) fn wait(&mut self) {
+        for _ in 0..1u32 << self.lost {
+            A::spin_hint();
+        }
+        self.lost = (self.lost + 1).min(Self::MOST);
+    }
+}
+
+impl<A> Default for Backoff<A> {
+    fn default() -> Self {
+        Self { lost: 0, atomics: PhantomData }
+    }
+}
 
 /// Drops values one by one, and lets none of them, by panicking, keep the others (G110).
 #[derive(Default)]

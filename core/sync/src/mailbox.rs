@@ -172,6 +172,8 @@ pub struct Inbox<T, A: Atomics = StdAtomics> {
     mailbox: A::Arc<Mailbox<T, A>>,
     /// System messages and timers since the last user message.
     streak: u32,
+    /// Whether the lanes were closed.
+    closed: bool,
 }
 
 /// A send that waits for credit. Dropping it before it is ready sends nothing.
@@ -202,6 +204,15 @@ enum User<T, A: Atomics> {
     Linked(Linked<T, A>),
     Stack(Stack<T, A>),
     Ring(Ring<T, A>, Policy, Credit<A>),
+}
+
+/// How closely the receiver looks when nothing can be read now.
+#[derive(Clone, Copy)]
+enum Look {
+    /// Not at all: it will look again. `InFlight` then says "nothing yet".
+    Ready,
+    /// Closely enough to park: Empty, InFlight and Closed are told apart.
+    Exact,
 }
 
 /// Whom to wake.
@@ -462,7 +473,7 @@ impl<T, A: Atomics> Inbox<T, A> {
     /// [`Inbox::try_receive`], with due timers between the lanes: system, `timer`, user (G80).
     #[inline]
     pub fn try_receive_with(&mut self, timer: impl FnMut() -> Option<T>) -> Received<T> {
-        match self.take(timer) {
+        match self.take(Look::Ready, timer) {
             Pop::Some(message) => Received::Some(message),
             Pop::Empty | Pop::InFlight => Received::Empty,
             Pop::Closed => Received::Closed,
@@ -510,9 +521,13 @@ impl<T, A: Atomics> Inbox<T, A> {
         cx: &Context<'_>,
         mut timer: impl FnMut() -> Option<T>,
     ) -> Poll<Option<T>> {
-        let mut registered = false;
+        match self.take(Look::Ready, &mut timer) {
+            Pop::Some(message) => return Poll::Ready(Some(message)),
+            Pop::Closed => return Poll::Ready(None),
+            Pop::InFlight | Pop::Empty => self.register(cx.waker()),
+        }
         loop {
-            match self.take(&mut timer) {
+            match self.take(Look::Exact, &mut timer) {
                 Pop::Some(message) => return Poll::Ready(Some(message)),
                 Pop::Closed => return Poll::Ready(None),
                 Pop::InFlight => {
@@ -522,10 +537,7 @@ impl<T, A: Atomics> Inbox<T, A> {
                 }
                 Pop::Empty => {}
             }
-            if !registered {
-                self.register(cx.waker());
-                registered = true;
-            } else if self.park() {
+            if self.park() {
                 return Poll::Pending;
             }
         }
@@ -533,6 +545,7 @@ impl<T, A: Atomics> Inbox<T, A> {
 
     /// Refuses all later messages; what was accepted can still be received (G83).
     pub fn close(&mut self) {
+        self.closed = true;
         self.mailbox.close();
     }
 
@@ -561,13 +574,13 @@ impl<T, A: Atomics> Inbox<T, A> {
 
     /// The next message of either lane, in the order of service (G80).
     #[inline]
-    fn take(&mut self, mut timer: impl FnMut() -> Option<T>) -> Pop<T> {
+    fn take(&mut self, look: Look, mut timer: impl FnMut() -> Option<T>) -> Pop<T> {
         loop {
             let starved = self.streak >= STREAK_MAX;
             if !starved && let Some(message) = self.take_first(&mut timer) {
                 return Pop::Some(message);
             }
-            let user = self.mailbox.pop_user();
+            let user = self.mailbox.pop_user(if self.closed { Look::Exact } else { look });
             if let Pop::Some(message) = user {
                 self.streak = 0;
                 return Pop::Some(message);
@@ -576,7 +589,7 @@ impl<T, A: Atomics> Inbox<T, A> {
                 self.streak = 0;
                 continue;
             }
-            if !matches!(user, Pop::Empty) || !self.close_if_deserted() {
+            if self.closed || !self.close_if_deserted() {
                 return user;
             }
         }
@@ -638,9 +651,9 @@ impl<T, A: Atomics> Inbox<T, A> {
 
 impl<T, A: Atomics> Drop for Inbox<T, A> {
     fn drop(&mut self) {
-        self.mailbox.close();
+        self.close();
         let mut dropper = Dropper::default();
-        while let Pop::Some(message) = self.take(|| None) {
+        while let Pop::Some(message) = self.take(Look::Exact, || None) {
             dropper.drop(message);
         }
         dropper.finish();
@@ -707,7 +720,7 @@ impl<T, A: Atomics> Mailbox<T, A> {
             evicted: A::U64::new(0),
             refused: A::U64::new(0),
         });
-        (Channel { mailbox: mailbox.clone() }, Inbox { mailbox, streak: 0 })
+        (Channel { mailbox: mailbox.clone() }, Inbox { mailbox, streak: 0, closed: false })
     }
 
     /// Does what follows a push.
@@ -724,29 +737,36 @@ impl<T, A: Atomics> Mailbox<T, A> {
 
     /// Takes the oldest user message. The caller is the receiver.
     #[inline]
-    fn pop_user(&self) -> Pop<T> {
+    fn pop_user(&self, look: Look) -> Pop<T> {
         // SAFETY: only the `Inbox` calls this, by `&mut self` (invariant 1). A ring is popped by
         // others only under `DropOld`.
         let popped = unsafe {
-            match &self.user {
-                User::Segmented(lane) => lane.pop(),
-                User::Linked(lane) => lane.pop(),
-                User::Stack(lane) => lane.pop(),
-                User::Ring(ring, Policy::DropOld, _) => ring.pop(),
-                User::Ring(ring, Policy::Block, credit) => {
-                    let popped = ring.pop_alone();
-                    if matches!(popped, Pop::Some(_)) {
-                        credit.release();
-                    }
-                    popped
-                }
-                User::Ring(ring, Policy::DropNew | Policy::Fail, _) => ring.pop_alone(),
+            match (&self.user, look) {
+                (User::Segmented(lane), Look::Ready) => or_in_flight(lane.pop_ready()),
+                (User::Segmented(lane), Look::Exact) => lane.pop(),
+                (User::Linked(lane), _) => lane.pop(),
+                (User::Stack(lane), _) => lane.pop(),
+                (User::Ring(ring, Policy::DropOld, _), _) => ring.pop(),
+                (User::Ring(ring, _, _), Look::Ready) => or_in_flight(ring.pop_ready()),
+                (User::Ring(ring, _, _), Look::Exact) => ring.pop_alone(),
             }
         };
-        if let (Pop::Some(_), Some((_, received))) = (&popped, &self.measured) {
-            received.fetch_add(1, Relaxed); // Relaxed: a counter.
+        if matches!(popped, Pop::Some(_)) {
+            self.received();
         }
         popped
+    }
+
+    /// Does what follows a pop. The caller is the receiver.
+    #[inline]
+    fn received(&self) {
+        if let User::Ring(_, Policy::Block, credit) = &self.user {
+            // SAFETY: as in `pop_user`; the slot of the message that was popped is free.
+            unsafe { credit.release() };
+        }
+        if let Some((_, received)) = &self.measured {
+            received.fetch_add(1, Relaxed); // Relaxed: a counter.
+        }
     }
 
     /// Sends under a policy.
@@ -847,6 +867,12 @@ impl<T, A: Atomics> Mailbox<T, A> {
         let received = received.load(Relaxed);
         Some(sent.load(Relaxed).saturating_sub(received))
     }
+}
+
+/// What was ready, or [`Look::Ready`]'s word for nothing.
+#[inline]
+fn or_in_flight<T>(ready: Option<T>) -> Pop<T> {
+    ready.map_or(Pop::InFlight, Pop::Some)
 }
 
 impl<T> fmt::Display for SendError<T> {

@@ -255,16 +255,31 @@ impl<M, A: Atomics> Ring<M, A> {
     /// All calls of `pop` and `pop_alone` on this ring are ordered by happens-before.
     #[inline]
     pub unsafe fn pop_alone(&self) -> Pop<M> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.pop_ready() }.map_or_else(
+            || self.absent(self.head.0.load(Relaxed)), // Ours alone (invariant 3).
+            Pop::Some,
+        )
+    }
+
+    /// [`Ring::pop_alone`] of what can be read now; it does not find out why if nothing can, and
+    /// so leaves alone the word that senders write.
+    ///
+    /// # Safety
+    ///
+    /// As [`Ring::pop_alone`].
+    #[inline]
+    pub unsafe fn pop_ready(&self) -> Option<M> {
         let head = self.head.0.load(Relaxed); // Ours alone (invariant 3).
         let slot = self.slot(head);
         let full = free_stamp(head) | 1;
         if slot.stamp.load(Acquire) != full {
-            return self.absent(head);
+            return None;
         } // E1: the message.
         // Relaxed: `len` is the only other reader; E2 hands the slot on.
         self.head.0.store(self.after(head), Relaxed);
         // SAFETY: the slot is full and nobody else pops (invariants 2, 3).
-        Pop::Some(unsafe { Self::take(slot, full) })
+        Some(unsafe { Self::take(slot, full) })
     }
 
     /// Reads a claimed slot out and stamps it free for the next lap.

@@ -61,7 +61,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::atomics::{AtomicOf, Atomics, RaceCell, StdAtomics};
-use crate::lane::{Closed, Dropper, Lane, Line, Pop, Pushed};
+use crate::lane::{Backoff, Closed, Dropper, Lane, Line, Pop, Pushed};
 
 /// Bits 0–5 of `tail`: the index of the next free slot.
 const INDEX: usize = 0x3f;
@@ -280,12 +280,12 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
     ///
     /// `at` is the receiver's position, used by nobody else.
     #[inline]
-    unsafe fn pop_at(&self, at: &mut Position<A>) -> Pop<M> {
+    unsafe fn take_at(&self, at: &mut Position<A>) -> Option<M> {
         if at.index == Self::SLOTS {
             // SAFETY: the receiver's block is allocated (invariant 3).
             let next = unsafe { (*at.block).next.load(Acquire) }; // E2: the next block.
             if next.is_null() {
-                return self.absent(at);
+                return None;
             }
             // SAFETY: all slots of the block were consumed and `next` was read (invariant 3).
             unsafe { self.retire(at.block) };
@@ -295,12 +295,12 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
         // SAFETY: the receiver's block is allocated, and `index` is below `B`.
         let slot = unsafe { &*Self::slot(at.block, at.index) };
         if slot.ready.load(Acquire) == 0 {
-            return self.absent(at);
+            return None;
         } // E1: the message.
         at.index += 1;
         // SAFETY: `ready` gives the slot to the receiver (invariant 2), who reads it once, since
         // it has moved on.
-        Pop::Some(slot.message.with_mut(|message| unsafe { (*message).assume_init_read() }))
+        Some(slot.message.with_mut(|message| unsafe { (*message).assume_init_read() }))
     }
 
     /// Tells why nothing is ready at the receiver's position.
@@ -338,6 +338,7 @@ impl<M, A: Atomics, const SLOTS: usize> Lane<M, A> for Segmented<M, A, SLOTS> {
     #[inline]
     fn push(&self, message: M) -> Result<Pushed, Closed<M>> {
         let mut tail = self.tail.0.load(Relaxed); // A first guess: the exchange decides.
+        let mut backoff = Backoff::<A>::default();
         loop {
             if tail.is_null() {
                 return Err(Closed(message));
@@ -357,7 +358,10 @@ impl<M, A: Atomics, const SLOTS: usize> Lane<M, A> for Segmented<M, A, SLOTS> {
                     unsafe { Self::fill(block, index, message) };
                     return Ok(Pushed { wake: claimed.addr() & PARKED != 0 });
                 }
-                Err(now) => tail = now,
+                Err(now) => {
+                    backoff.wait();
+                    tail = now;
+                }
             }
         }
     }
@@ -365,7 +369,16 @@ impl<M, A: Atomics, const SLOTS: usize> Lane<M, A> for Segmented<M, A, SLOTS> {
     #[inline]
     unsafe fn pop(&self) -> Pop<M> {
         // SAFETY: the caller is the receiver, so the position is ours (invariant 7).
-        self.receiver.0.with_mut(|at| unsafe { self.pop_at(&mut *at) })
+        self.receiver.0.with_mut(|at| unsafe {
+            let at = &mut *at;
+            self.take_at(at).map_or_else(|| self.absent(at), Pop::Some)
+        })
+    }
+
+    #[inline]
+    unsafe fn pop_ready(&self) -> Option<M> {
+        // SAFETY: the caller is the receiver, so the position is ours (invariant 7).
+        self.receiver.0.with_mut(|at| unsafe { self.take_at(&mut *at) })
     }
 
     unsafe fn park(&self) -> bool {
@@ -406,7 +419,7 @@ impl<M, A: Atomics, const SLOTS: usize> Drop for Segmented<M, A, SLOTS> {
         let mut dropper = Dropper::default();
         // SAFETY: `&mut self`: there is no sender any more, and the receiver is us.
         self.receiver.0.with_mut(|at| unsafe {
-            while let Pop::Some(message) = self.pop_at(&mut *at) {
+            while let Some(message) = self.take_at(&mut *at) {
                 dropper.drop(message);
             }
             Self::free((*at).block);
