@@ -2,35 +2,56 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
-/// What is due, and in which place of the slab it lies.
+/// A run of things due at the same moment that were added one right after the other, and in which
+/// place of the slab the first of them lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
+struct Run {
     at: u64,
     sequence: u64,
-    slot: u32,
+    first: u32,
 }
 
-impl Ord for Entry {
+impl Ord for Run {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.at, self.sequence).cmp(&(other.at, other.sequence))
     }
 }
 
-impl PartialOrd for Entry {
+impl PartialOrd for Run {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
+/// A pending thing, and the place of the one behind it in its run.
+#[derive(Clone, Debug)]
+struct Place<T> {
+    thing: Option<T>,
+    behind: u32,
+}
+
+/// The run that was added to last, while its last thing is pending.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    at: u64,
+    last: u32,
+}
+
+/// No place.
+const NONE: u32 = u32::MAX;
+
 /// A queue of things that are due at a moment. Equal moments keep the order of arrival.
 ///
-/// The heap holds 24-byte keys; the things themselves lie still in a slab.
+/// The heap holds 24-byte keys, one a run; the things themselves lie still in a slab. Things that
+/// come in bursts (a node's outputs over links of equal delay) so pay for the heap once.
 #[derive(Clone, Debug)]
 pub struct Agenda<T> {
-    heap: BinaryHeap<Reverse<Entry>>,
-    slab: Vec<Option<T>>,
+    heap: BinaryHeap<Reverse<Run>>,
+    slab: Vec<Place<T>>,
     free: Vec<u32>,
+    open: Option<Open>,
     sequence: u64,
 }
 
@@ -42,6 +63,7 @@ impl<T> Agenda<T> {
             heap: BinaryHeap::with_capacity(capacity),
             slab: Vec::with_capacity(capacity),
             free: Vec::with_capacity(capacity),
+            open: None,
             sequence: 0,
         }
     }
@@ -49,52 +71,94 @@ impl<T> Agenda<T> {
     /// Adds `thing`, due at `at`.
     #[inline]
     pub fn push(&mut self, at: u64, thing: T) {
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slab[slot as usize] = Some(thing);
-                slot
+        let place = self.place(thing);
+        match &mut self.open {
+            // Nothing was added since but to this run, so the order of arrival is kept.
+            Some(open) if open.at == at => {
+                self.slab[open.last as usize].behind = place;
+                open.last = place;
             }
-            None => {
-                let slot = u32::try_from(self.slab.len()).expect("fewer than 2^32 pending events");
-                self.slab.push(Some(thing));
-                slot
+            Some(_) | None => {
+                self.heap.push(Reverse(Run { at, sequence: self.sequence, first: place }));
+                self.sequence += 1;
+                self.open = Some(Open { at, last: place });
             }
-        };
-        let sequence = self.sequence;
-        self.sequence += 1;
-        self.heap.push(Reverse(Entry { at, sequence, slot }));
+        }
     }
 
     /// Returns when the next thing is due.
     #[must_use]
     #[inline]
     pub fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse(entry)| entry.at)
+        self.heap.peek().map(|Reverse(run)| run.at)
     }
 
     /// Takes the next thing. `swap` is asked only if another one is due at the same moment: `true`
     /// takes that one, and the first stays first in line.
     #[inline]
     pub fn pop(&mut self, swap: impl FnOnce() -> bool) -> Option<(u64, T)> {
-        let Reverse(first) = self.heap.pop()?;
-        let tied = self.next_at() == Some(first.at);
-        let taken = if tied && swap() { self.take_second(first) } else { first };
-        let thing = self.slab[taken.slot as usize].take();
-        self.free.push(taken.slot);
-        Some((taken.at, thing.expect("a pending entry has its thing in the slab")))
+        let mut top = self.heap.peek_mut()?;
+        let Reverse(run) = *top;
+        let behind = self.slab[run.first as usize].behind;
+        if behind != NONE {
+            let taken = if swap() {
+                Self::unlink(&mut self.slab, &mut self.open, run.first, behind);
+                behind
+            } else {
+                top.0.first = behind;
+                run.first
+            };
+            drop(top);
+            return Some((run.at, self.take(taken)));
+        }
+        PeekMut::pop(top);
+        let tied = self.next_at() == Some(run.at);
+        if tied && swap() {
+            let second = self.pop(in_order);
+            self.heap.push(Reverse(run));
+            return second;
+        }
+        Some((run.at, self.take(run.first)))
     }
 
-    /// Puts `first` back and returns the one behind it.
-    fn take_second(&mut self, first: Entry) -> Entry {
-        let second = self.heap.pop();
-        self.heap.push(Reverse(first));
-        second.map_or(first, |Reverse(second)| second)
+    /// Puts `thing` into a place of the slab, as the last of its run.
+    #[inline]
+    fn place(&mut self, thing: T) -> u32 {
+        let filled = Place { thing: Some(thing), behind: NONE };
+        if let Some(free) = self.free.pop() {
+            self.slab[free as usize] = filled;
+            return free;
+        }
+        let place = u32::try_from(self.slab.len()).expect("fewer than 2^32 pending events");
+        self.slab.push(filled);
+        place
+    }
+
+    /// Takes the place behind `first` out of its run.
+    fn unlink(slab: &mut [Place<T>], open: &mut Option<Open>, first: u32, behind: u32) {
+        slab[first as usize].behind = slab[behind as usize].behind;
+        if let Some(open) = open
+            && open.last == behind
+        {
+            open.last = first;
+        }
+    }
+
+    /// Empties a place that is in no run any more.
+    #[inline]
+    fn take(&mut self, place: u32) -> T {
+        if self.open.is_some_and(|open| open.last == place) {
+            self.open = None;
+        }
+        self.free.push(place);
+        let thing = self.slab[place as usize].thing.take();
+        thing.expect("a pending place has its thing")
     }
 
     /// Returns how many things are pending.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.slab.len() - self.free.len()
     }
 
     /// Says whether nothing is pending.
@@ -104,8 +168,16 @@ impl<T> Agenda<T> {
     }
 }
 
+/// Answers a tie with the order of arrival.
+fn in_order() -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -129,5 +201,53 @@ mod tests {
         assert_eq!(agenda.pop(|| true), Some((2, 'c')));
         assert_eq!(agenda.pop(|| panic!("no tie")), Some((2, 'b')));
         assert!(agenda.is_empty());
+    }
+
+    #[test]
+    fn a_burst_keeps_its_order_among_others_of_the_same_moment() {
+        let mut agenda = Agenda::with_capacity(4);
+        for (at, name) in [(5, 'a'), (5, 'b'), (7, 'x'), (5, 'c'), (5, 'd'), (7, 'y')] {
+            agenda.push(at, name);
+        }
+        assert_eq!(agenda.len(), 6);
+        assert_eq!(agenda.pop(|| true), Some((5, 'b')));
+        assert_eq!(agenda.pop(|| true), Some((5, 'c')));
+        agenda.push(7, 'z');
+        let order: Vec<char> =
+            std::iter::from_fn(|| agenda.pop(|| false)).map(|(_, name)| name).collect();
+        assert_eq!(order, ['a', 'd', 'x', 'y', 'z']);
+    }
+
+    proptest! {
+        /// Beside a sorted list: whatever is pushed, popped and swapped, in whatever order.
+        #[test]
+        fn it_is_a_list_sorted_by_time_and_arrival(
+            steps in vec(prop_oneof![(0..4_u64).prop_map(Some), Just(None)], 0..200),
+            swaps in vec(any::<bool>(), 200),
+        ) {
+            let mut agenda = Agenda::with_capacity(0);
+            let mut list: Vec<(u64, usize)> = Vec::new();
+            let mut asked = swaps.into_iter();
+            for (number, step) in steps.into_iter().enumerate() {
+                if let Some(at) = step {
+                    agenda.push(at, number);
+                    list.push((at, number));
+                    list.sort_unstable();
+                } else {
+                    let swap = asked.next().unwrap_or_default();
+                    let tied = list.len() > 1 && list[0].0 == list[1].0;
+                    let expected = match list.len() {
+                        0 => None,
+                        _ => Some(list.remove(usize::from(tied && swap))),
+                    };
+                    let mut questions = 0;
+                    let popped = agenda.pop(|| { questions += 1; swap });
+                    prop_assert_eq!(popped, expected);
+                    prop_assert_eq!(questions, usize::from(tied));
+                }
+                prop_assert_eq!(agenda.len(), list.len());
+                prop_assert_eq!(agenda.next_at(), list.first().map(|(at, _)| *at));
+            }
+        }
     }
 }

@@ -54,6 +54,8 @@ pub struct Bar {
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
+/// Bytes of a datagram of the ring, as the peers have.
+const RING_BYTES: usize = 64;
 /// Rounds of a measurement that repeats a short run: the median counts.
 const ROUNDS: u32 = 5;
 
@@ -98,7 +100,7 @@ pub fn calm<G: Guest>(nodes: u32, duration: u64, cipher: Cipher, kind: G::Kind) 
         steps_max: u64::MAX,
         start_span: 0,
         contacts: 3,
-        plain: Conditions { delay_min: MS, delay_span: MS, ..Conditions::default() },
+        plain: Conditions { delay_min: MS, ..Conditions::default() },
         ties: true,
         plan: Arc::default(),
         work: Work::default(),
@@ -115,7 +117,7 @@ pub fn ring(span: Duration) -> Vec<Measured> {
 }
 
 fn ring_of(in_flight: u32, span: Duration) -> Measured {
-    let kind = RingKind { in_flight, period: 0, streams: false };
+    let kind = RingKind { in_flight, bytes: RING_BYTES, ..RingKind::default() };
     let setup = Arc::new(calm::<Ring>(3, u64::MAX, Cipher::Null, kind));
     let mut world = World::new(setup, Vec::new());
     let rounds = (0..ROUNDS).map(|_| {

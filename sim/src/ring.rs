@@ -14,7 +14,7 @@ use crate::guest::{Birth, Guest};
 use crate::host::address;
 
 /// What a ring does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingKind {
     /// Datagrams that node 0 sends at its first step.
     pub in_flight: u32,
@@ -22,6 +22,14 @@ pub struct RingKind {
     pub period: u64,
     /// Each node keeps a stream to the next and writes to it at each tick.
     pub streams: bool,
+    /// Bytes of a datagram, at least the eight of its number.
+    pub bytes: usize,
+}
+
+impl Default for RingKind {
+    fn default() -> Self {
+        Self { in_flight: 0, period: 0, streams: false, bytes: 8 }
+    }
 }
 
 /// One node of a ring.
@@ -65,7 +73,8 @@ impl Ring {
     }
 
     fn send_one(&mut self) {
-        let bytes = self.number.to_le_bytes().to_vec();
+        let mut bytes = vec![0; self.kind.bytes];
+        bytes[..8].copy_from_slice(&self.number.to_le_bytes());
         self.number += 1;
         self.outputs.push_back(Output::Datagram { to: self.next, bytes });
     }

@@ -5,7 +5,7 @@ use crate::ring::{Ring, RingKind};
 fn lab() -> Lab<Ring> {
     Lab {
         known: Known::default(),
-        kind: RingKind { in_flight: 0, period: 10_000_000, streams: true },
+        kind: RingKind { period: 10_000_000, streams: true, ..RingKind::default() },
         saboteurs: Vec::new(),
     }
 }

@@ -44,7 +44,7 @@ impl Checker<Sabotaged<Ring>> for Once {
 }
 
 fn lab() -> Lab<Sabotaged<Ring>> {
-    let inner = RingKind { in_flight: 0, period: 10_000_000, streams: false };
+    let inner = RingKind { period: 10_000_000, ..RingKind::default() };
     let sabotage = |name, turn| Sabotage {
         name,
         about: "sends twice",

@@ -33,7 +33,7 @@ impl Checker<Ring> for Once {
 fn lab() -> Lab<Ring> {
     Lab {
         known: Known::default().with("ONCE", |_| Box::new(Once)),
-        kind: RingKind { in_flight: 0, period: 10_000_000, streams: true },
+        kind: RingKind { period: 10_000_000, streams: true, ..RingKind::default() },
         saboteurs: Vec::new(),
     }
 }

@@ -26,7 +26,7 @@ fn setup(seed: u64, plan: Vec<Planned>) -> Setup<Ring> {
         work: Work::default(),
         config: Arc::new(ClusterConfig::of(Profile::Lan, "ring")),
         cipher: Cipher::Null,
-        kind: RingKind { in_flight: 0, period: 10 * MS, streams: true },
+        kind: RingKind { period: 10 * MS, streams: true, ..RingKind::default() },
     }
 }
 
