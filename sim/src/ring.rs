@@ -40,6 +40,8 @@ pub struct Ring {
     next: SocketAddr,
     next_tcp: SocketAddr,
     outputs: VecDeque<Output>,
+    /// Datagrams for the next node, after the outputs.
+    datagrams: VecDeque<Vec<u8>>,
     due: Instant,
     begun: bool,
     /// The next number that this node gives to a datagram, its own place first.
@@ -76,7 +78,7 @@ impl Ring {
         let mut bytes = vec![0; self.kind.bytes];
         bytes[..8].copy_from_slice(&self.number.to_le_bytes());
         self.number += 1;
-        self.outputs.push_back(Output::Datagram { to: self.next, bytes });
+        self.datagrams.push_back(bytes);
     }
 
     fn dial(&mut self) {
@@ -150,7 +152,8 @@ impl Guest for Ring {
             me: Ref { node, session: birth.session, actor: ActorId(0) },
             next: next.udp(),
             next_tcp: next.tcp(),
-            outputs: VecDeque::with_capacity(4),
+            outputs: VecDeque::new(),
+            datagrams: VecDeque::with_capacity(4),
             due: match kind.period {
                 0 => Instant::FAR,
                 period => now.plus_nanos(period),
@@ -179,7 +182,7 @@ impl Guest for Ring {
             Input::Datagram(bytes) => {
                 self.received += 1;
                 if self.kind.period == 0 {
-                    self.outputs.push_back(Output::Datagram { to: self.next, bytes });
+                    self.datagrams.push_back(bytes);
                 } else if let Ok(number) = bytes.try_into() {
                     self.remember(u64::from_le_bytes(number));
                 }
@@ -203,7 +206,11 @@ impl Guest for Ring {
 
     #[inline]
     fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        if !self.outputs.is_empty() {
+            return self.outputs.pop_front();
+        }
+        let bytes = self.datagrams.pop_front()?;
+        Some(Output::Datagram { to: self.next, bytes })
     }
 
     #[inline]

@@ -387,7 +387,7 @@ impl<G: Guest> World<G> {
     }
 
     /// One step of one node: the heart of the world.
-    #[inline]
+    #[inline(always)]
     fn handle(&mut self, node: u32, input: Input) {
         let host = &mut self.hosts[node as usize];
         let Some(guest) = &mut host.guest else {

@@ -72,10 +72,21 @@ impl Choices {
     /// # Panics
     ///
     /// If `bound` is 0: a question without an answer is a defect of the caller.
+    #[inline(always)] // The hash of a literal is then a constant.
     pub fn choose(&mut self, site: &'static str, who: [u64; 2], bound: u64) -> u64 {
+        self.choose_hashed(site, site_hash(site), who, bound)
+    }
+
+    fn choose_hashed(
+        &mut self,
+        site: &'static str,
+        hash: u64,
+        who: [u64; 2],
+        bound: u64,
+    ) -> u64 {
         assert!(bound > 0, "a question needs at least one answer");
         let who = [self.scope, who[0], who[1]];
-        let key = key(self.seed, site, who);
+        let key = key(self.seed, hash, who);
         let nth = self.counts.next(key);
         if bound == 1 {
             return 0;
@@ -104,8 +115,8 @@ impl Hash for Choices {
 }
 
 /// Returns the stream key of a question. 64 bits: a collision would only share a counter.
-fn key(seed: u64, site: &str, who: Who) -> u64 {
-    let mut key = mix(seed ^ 0x2d35_8dcc_aa6c_78a5, site_hash(site));
+fn key(seed: u64, site: u64, who: Who) -> u64 {
+    let mut key = mix(seed ^ 0x2d35_8dcc_aa6c_78a5, site);
     for entity in who {
         key = mix(key ^ entity, 0x8bb8_4b93_962e_acc9).wrapping_add(0x4b33_a62e_d433_d4a3);
     }
