@@ -4,16 +4,19 @@
 
 pub mod peers;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use machines::cluster::config::{ClusterConfig, Profile};
+use machines::cluster::sealer::Suite;
 
 use crate::clients::Work;
 use crate::guest::{Cipher, Guest};
 use crate::net::Conditions;
 use crate::ring::{Ring, RingKind};
 use crate::stopwatch::Stopwatch;
+use crate::swim_only::{self, SwimOnly};
 use crate::world::{Ended, Setup, World};
 
 /// One measurement. `benches/` reads it as one of its own.
@@ -29,6 +32,23 @@ pub struct Measured {
     pub unit: &'static str,
     /// Of the fastest and the slowest round.
     pub range: [f64; 2],
+}
+
+/// The figures of one `cargo sim bench`, for the table of bars (T81).
+#[derive(Debug, serde::Serialize)]
+struct Figures<'a> {
+    results: &'a [Measured],
+}
+
+/// Writes `results` where the table of bars finds them: `<folder>/sim-<what>.json`.
+///
+/// # Errors
+///
+/// The file's.
+pub fn save(folder: &Path, what: &str, results: &[Measured]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let text = serde_json::to_string_pretty(&Figures { results })?;
+    std::fs::write(folder.join(format!("sim-{what}.json")), text)
 }
 
 /// A measurement against what it must reach.
@@ -68,6 +88,14 @@ impl Measured {
         rounds.sort_by(f64::total_cmp);
         let range = [rounds[0], rounds[rounds.len() - 1]];
         Self { id, what, value: rounds[rounds.len() / 2], unit, range }
+    }
+
+    /// The same case, done by a peer.
+    #[must_use]
+    pub fn of_peer(&self, peer: &str, value: f64) -> Self {
+        let case = self.id.rsplit_once('/').map_or("", |(case, _)| case);
+        let what = format!("{}, {peer}", self.what);
+        Self { id: format!("{case}/{peer}"), what, value, unit: self.unit, range: [value; 2] }
     }
 
     /// Measures this rate against a peer's, which it must exceed `bar` times.
@@ -171,34 +199,69 @@ pub fn seeds<G: Guest>(kind: &G::Kind, cipher: Cipher, span: Duration) -> Measur
 #[must_use]
 pub fn membership() -> Vec<Measured> {
     let measured = |members, seconds| {
-        let rate = crate::swim_only::bench(members, Duration::from_secs(seconds)) as f64;
+        let rate = swim_only::bench(members, Duration::from_secs(seconds)) as f64;
         let what = format!("{members} members, membership alone, member-seconds");
         Measured::rate(format!("sim/membership/{members}/world"), what, &mut [rate])
     };
     vec![measured(100, 600), measured(1_000, 60)]
 }
 
-/// Virtual seconds per second of `members` whole nodes that start, join and gossip for `span`
-/// nanoseconds of virtual time (T91).
+/// Virtual seconds per second of `members` members that start, join and gossip for `span`
+/// nanoseconds of virtual time, their datagrams encoded and sealed (T91): what the peers do, whose
+/// members keep no links either.
+#[must_use]
+pub fn gossip(cipher: Cipher, members: u32, span: u64) -> Measured {
+    let suite = match cipher {
+        Cipher::Null => Suite::Null,
+        Cipher::Real => Suite::Noise,
+    };
+    let plain = swim_only::Setup::new(1, members);
+    let delays = swim_only::Setup { delay_min: MS, delay_spread: 0, ..plain };
+    let setup = swim_only::Setup { wire: Some(suite), record: false, ..delays };
+    let mut rounds = [0; 3].map(|_| {
+        let began = Stopwatch::start();
+        let mut world = SwimOnly::joining(setup.clone());
+        world.run(span);
+        assert!(world.all_members(), "a calm cluster stays whole");
+        per_second(span, &began)
+    });
+    named_gossip("members", cipher, members, span, &mut rounds)
+}
+
+/// The same of `members` whole nodes, with a link between any two and all that goes over it.
 ///
 /// # Panics
 ///
 /// If the run fails.
 #[must_use]
-pub fn gossip<G: Guest>(kind: &G::Kind, cipher: Cipher, members: u32, span: u64) -> Measured {
+pub fn whole_nodes<G: Guest>(kind: &G::Kind, cipher: Cipher, members: u32, span: u64) -> Measured {
     let began = Stopwatch::start();
     let setup = calm::<G>(members, span, cipher, kind.clone());
     let setup = Setup { start_span: SECOND, ..setup };
     let outcome = World::new(Arc::new(setup), Vec::new()).run();
     assert_eq!(outcome.ended, Ended::Passed, "a calm run passes");
-    let seconds = span / SECOND;
-    let rate = seconds as f64 / began.elapsed().as_secs_f64();
-    let (name, suffix) = match cipher {
-        Cipher::Null => ("null", "world"),
-        Cipher::Real => ("real", "world-real"),
+    named_gossip("nodes", cipher, members, span, &mut [per_second(span, &began)])
+}
+
+fn per_second(span: u64, began: &Stopwatch) -> f64 {
+    span as f64 / 1e9 / began.elapsed().as_secs_f64()
+}
+
+/// `members` with the null cipher are the contender of T91; the other three are reported.
+fn named_gossip(
+    who: &str,
+    cipher: Cipher,
+    members: u32,
+    span: u64,
+    rounds: &mut [f64],
+) -> Measured {
+    let (seconds, name) = (span / SECOND, name_of(cipher));
+    let contender = match (who, cipher) {
+        ("members", Cipher::Null) => "world".to_owned(),
+        _ => format!("{who}-{name}"),
     };
-    let what = format!("{members} nodes gossip for {seconds} s, {name} cipher, virtual seconds");
-    Measured::rate(format!("sim/gossip/{members}/{suffix}"), what, &mut [rate])
+    let what = format!("{members} {who} gossip for {seconds} s, {name} cipher, virtual seconds");
+    Measured::rate(format!("sim/gossip/{members}/{contender}"), what, rounds)
 }
 
 #[cfg(test)]

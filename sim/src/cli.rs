@@ -371,21 +371,26 @@ fn measure<G: Guest>(lab: &Lab<G>, args: &BenchArgs) -> Result<u8, Failed> {
     let folder = args.peers.clone().unwrap_or_else(|| root.join("target/madsim/release"));
     let wanted = |what| args.what.is_empty() || args.what.contains(&what);
     let mut report = Report::default();
-    if wanted(What::Ring) {
-        report.ring(&folder, args.time);
-    }
-    if wanted(What::Gossip) {
-        report.gossip(lab, &folder, args.gossip);
-    }
-    if wanted(What::Seeds) {
-        report.seeds(lab, args.time);
+    let mut saved = 0;
+    for (what, name) in [(What::Ring, "ring"), (What::Gossip, "gossip"), (What::Seeds, "seeds")] {
+        if !wanted(what) {
+            continue;
+        }
+        match what {
+            What::Ring => report.ring(&folder, args.time),
+            What::Gossip => report.gossip(lab, &folder, args.gossip),
+            What::Seeds => report.seeds(lab, args.time),
+        }
+        bench::save(&root.join("target/bars"), name, &report.results[saved..])
+            .map_err(|error| (2, format!("target/bars: {error}")))?;
+        saved = report.results.len();
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report).map_err(|e| (2, e.to_string()))?);
     } else {
         report.print();
     }
-    Ok(0)
+    Ok(u8::from(report.bars.iter().any(|bar| !bar.held)))
 }
 
 /// What `bench` measured, with the bars.
@@ -401,7 +406,10 @@ impl Report {
     /// Sets one of our figures beside a peer's.
     fn compare(&mut self, ours: &bench::Measured, what: Compared, theirs: Result<f64, String>) {
         match theirs {
-            Ok(theirs) => self.bars.push(ours.against(what.rule, what.peer, theirs, what.bar)),
+            Ok(theirs) => {
+                self.results.push(ours.of_peer(what.peer, theirs));
+                self.bars.push(ours.against(what.rule, what.peer, theirs, what.bar));
+            }
             Err(why) => self.absent.push(why),
         }
     }
@@ -422,13 +430,15 @@ impl Report {
             self.results.push(ours);
         }
         let span = machines::time::nanos(span);
-        let ours = bench::gossip::<G>(&lab.kind, Cipher::Null, 100, span);
+        let ours = bench::gossip(Cipher::Null, 100, span);
         for peer in bench::peers::PEERS {
             let what = Compared { rule: "T91", peer: peer.name, bar: peer.gossip_bar };
             self.compare(&ours, what, peer.gossip(folder, 100));
         }
         self.results.push(ours);
-        self.results.push(bench::gossip::<G>(&lab.kind, Cipher::Real, 100, span / 6));
+        self.results.push(bench::gossip(Cipher::Real, 100, span));
+        self.results.push(bench::whole_nodes::<G>(&lab.kind, Cipher::Null, 100, span));
+        self.results.push(bench::whole_nodes::<G>(&lab.kind, Cipher::Real, 100, span / 60));
     }
 
     fn seeds<G: Guest>(&mut self, lab: &Lab<G>, time: Duration) {

@@ -1,7 +1,7 @@
 //! Membership alone, at scale: thousands of production [`Swim`] machines in one event heap.
 //!
-//! Messages are plaintext and links are free: what is measured is the protocol (C138–C144,
-//! C160–C166, C170). A dial costs a round trip and a half; a message on the stream is never lost,
+//! Links are free, and messages are handed over as they are, unless [`Setup::wire`] has datagrams
+//! encoded and sealed: what is measured is the protocol (C138–C144, C160–C166, C170). A dial costs a round trip and a half; a message on the stream is never lost,
 //! only late. Memory grows with the square of the members, about 230 bytes a row.
 
 mod measure;
@@ -19,7 +19,11 @@ use machines::cluster::swim::io::{
     DeadCause, Input, Lane, MemberEvent, MemberEventKind, Output, Seed, SyncStep,
 };
 use machines::cluster::swim::{Bounds, Swim, SwimParams};
-use machines::cluster::wire::{Body, DATAGRAM_OVERHEAD, MemberRow, Message, Meta, State};
+use machines::cluster::sealer::{Key, Suite};
+use machines::cluster::wire::{
+    Body, DATAGRAM_OVERHEAD, DatagramHeader, MemberRow, Message, Meta, State,
+};
+use machines::codec::Wire;
 use machines::digest::mix;
 use machines::{Choices, Instant};
 
@@ -33,6 +37,8 @@ pub use sabotage::Sabotage;
 const CONNECT_TIMEOUT: u64 = 3_000_000_000;
 /// How long a lost segment of a stream takes to be sent again, in nanoseconds.
 const RESEND: u64 = 200_000_000;
+/// The key of every datagram: members of these runs do not agree on any.
+static WIRE_KEY: Key = Key::new([7; 32]);
 /// The parcel of a timer.
 const TIMER: u32 = u32::MAX;
 
@@ -55,6 +61,8 @@ pub struct Setup {
     pub sabotage: Sabotage,
     /// Keep every member event in [`SwimOnly::seen`]; else only counts.
     pub record: bool,
+    /// Datagrams cross as the bytes of C15, sealed by this suite, and are opened and decoded (T91).
+    pub wire: Option<Suite>,
 }
 
 impl Setup {
@@ -70,6 +78,7 @@ impl Setup {
             delay_spread: 2_000_000,
             sabotage: Sabotage::None,
             record: true,
+            wire: None,
         }
     }
 }
@@ -142,7 +151,15 @@ struct Node {
 
 struct Parcel {
     session: u32,
-    input: Input,
+    content: Content,
+}
+
+/// What is under way.
+enum Content {
+    /// As the receiver's machine takes it.
+    Input(Input),
+    /// As a socket takes it.
+    Datagram { from: u32, bytes: Vec<u8> },
 }
 
 /// (when, timers last and then in order, node, parcel).
@@ -479,13 +496,42 @@ impl SwimOnly {
 
     fn deliver(&mut self, n: u32, parcel: u32) {
         let held = &mut self.parcels[parcel as usize];
-        let input = std::mem::replace(&mut held.input, Input::Tick);
+        let content = std::mem::replace(&mut held.content, Content::Input(Input::Tick));
         let session = held.session;
         self.free.push(parcel);
         let node = &self.nodes[n as usize];
-        if node.up && node.session == session {
+        if !node.up || node.session != session {
+            return;
+        }
+        let input = match content {
+            Content::Input(input) => Some(input),
+            Content::Datagram { from, bytes } => self.opened(from, bytes),
+        };
+        if let Some(input) = input {
             self.handle(n, input);
         }
+    }
+
+    /// Encodes and seals a message as member `n`'s next datagram (C15, C33).
+    fn sealed(&mut self, n: u32, suite: Suite, message: &Message) -> Vec<u8> {
+        self.number += 1;
+        let header = DatagramHeader { link_index: n, counter: self.number };
+        let mut bytes = Vec::with_capacity(message.encoded_len() + DATAGRAM_OVERHEAD);
+        bytes.extend_from_slice(&header.to_array());
+        message.encode(&mut bytes);
+        let text = &mut bytes[DatagramHeader::LEN..];
+        let tag = suite.seal(&WIRE_KEY, header.nonce(), text);
+        bytes.extend_from_slice(&tag);
+        bytes
+    }
+
+    /// Opens and decodes what [`SwimOnly::sealed`] made.
+    fn opened(&self, from: u32, mut bytes: Vec<u8>) -> Option<Input> {
+        let (header, _) = DatagramHeader::split(&bytes).ok()?;
+        let (text, tag) = bytes[DatagramHeader::LEN..].split_last_chunk_mut()?;
+        self.setup.wire?.open(&WIRE_KEY, header.nonce(), text, tag).ok()?;
+        let message = Message::from_bytes(text).ok()?;
+        Some(Input::Received { from: node_id(from), lane: Lane::Datagram, message })
     }
 
     fn handle(&mut self, n: u32, input: Input) {
@@ -515,8 +561,12 @@ impl SwimOnly {
     }
 
     fn post(&mut self, at: u64, to: u32, input: Input) {
+        self.post_content(at, to, Content::Input(input));
+    }
+
+    fn post_content(&mut self, at: u64, to: u32, content: Content) {
         let session = self.nodes[to as usize].session;
-        let parcel = Parcel { session, input };
+        let parcel = Parcel { session, content };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.parcels[slot as usize] = parcel;
@@ -630,9 +680,16 @@ impl SwimOnly {
         }
         if self.reachable(n, to) {
             at += self.delay();
-            let from = node_id(n);
-            let input = Input::Received { from, lane, message };
-            self.post(at, to, input);
+            let content = match (lane, self.setup.wire) {
+                (Lane::Datagram, Some(suite)) => {
+                    let bytes = self.sealed(n, suite, &message);
+                    Content::Datagram { from: n, bytes }
+                }
+                (Lane::Datagram | Lane::Stream, _) => {
+                    Content::Input(Input::Received { from: node_id(n), lane, message })
+                }
+            };
+            self.post_content(at, to, content);
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Peer {
 
 /// Both.
 pub const PEERS: [Peer; 2] = [
-    Peer { name: "madsim", ring_bar: 10.0, gossip_bar: 5.0, gossip_seconds: 600 },
+    Peer { name: "madsim", ring_bar: 10.0, gossip_bar: 5.0, gossip_seconds: 3_600 },
     Peer { name: "turmoil", ring_bar: 10.0, gossip_bar: 100.0, gossip_seconds: 10 },
 ];
 
