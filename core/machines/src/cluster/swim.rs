@@ -126,6 +126,9 @@ pub struct Snapshot {
     clippy::derived_hash_with_manual_eq,
     reason = "equality is equality of all that is hashed"
 )]
+/// Room for so many outputs is kept when all were taken.
+const OUTPUTS_KEPT: usize = 64;
+
 #[derive(Clone, Debug, Hash)]
 pub struct Swim {
     timers: Timers,
@@ -292,7 +295,11 @@ impl Swim {
 
     /// Takes the next thing to do. Call until it returns `None` after every `handle`.
     pub fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        if next.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
+            self.outputs = VecDeque::new(); // A sync's worth of events would be kept for ever (C171).
+        }
+        next
     }
 
     /// When to call `handle` at the latest, with [`Input::Tick`] if nothing else.
