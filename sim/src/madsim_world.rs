@@ -11,7 +11,7 @@
 //! [`World`](crate::world::World) proves the machines by millions of events. This world proves what
 //! stands between them and an operating system: the run loop, handles and endpoints, and their
 //! composition, with the real cipher. One process runs one seed; whoever starts it compares the
-//! hashes of two runs (T61).
+//! hashes of two runs (T61). `--saboteurs` shows that each check of this world can fail (T32).
 //!
 //! # Known limits
 //!
@@ -25,6 +25,7 @@ compile_error!("build with --cfg madsim: `cargo madsim` does");
 mod client;
 mod ports;
 mod record;
+mod saboteur;
 mod story;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -49,6 +50,8 @@ use client::Client;
 use ports::{Drawn, File, Platter, Simulated, Sockets, VirtualClock};
 use record::Record;
 pub use record::Verdict;
+pub use saboteur::Sabotage;
+use saboteur::Subject;
 
 /// The nodes of a run.
 const NODES: usize = 3;
@@ -64,6 +67,8 @@ struct Run {
     choices: Choices,
     faults: Arc<Faults>,
     rates: (LinkRates, DiskRates),
+    /// What every node does wrong.
+    sabotage: Sabotage,
     record: Record,
     allowed: Arc<Allowed>,
     places: Vec<Place>,
@@ -86,7 +91,7 @@ enum Process {
     /// It is being started.
     Starting,
     /// It runs.
-    Up(Handle<Node>),
+    Up(Handle<Subject>),
     /// It is over, and wants to be started again.
     Over,
 }
@@ -98,7 +103,7 @@ impl Place {
     }
 
     /// Returns the handle of the process, if it runs.
-    fn handle(&self) -> Option<Handle<Node>> {
+    fn handle(&self) -> Option<Handle<Subject>> {
         match &*self.process() {
             Process::Up(handle) => Some(handle.clone()),
             Process::Starting | Process::Over => None,
@@ -148,8 +153,9 @@ impl Run {
         let clock = Skewed::new(VirtualClock, own.skew.clone());
         let mut instance = [0; 8];
         entropy.fill(&mut instance);
+        let now = runtime::Clock::now(&clock);
         let node = Node::new(
-            runtime::Clock::now(&clock),
+            now,
             NodeParams {
                 config: self.config.clone(),
                 key: own.key.clone(),
@@ -183,14 +189,15 @@ impl Run {
         let record = self.record.clone();
         let listen = move |now, event: &_| record.event(place, now, event);
         let buffer = self.config.swim.watch_buffer;
+        let node = Subject::new(node, self.sabotage, now);
         let ended = runtime::run(world, node, commands, buffer, listen).await;
         ended.map_err(|why| why.to_string())
     }
 }
 
-/// Runs one seed to its end.
+/// Runs one seed to its end, with nodes that do `sabotage`.
 #[must_use]
-pub fn run(seed: u64) -> Verdict {
+pub fn run(seed: u64, sabotage: Sabotage) -> Verdict {
     let mut choices = Choices::new(seed);
     let mut config = madsim::Config::default();
     let latency = Duration::from_millis(1 + choices.choose("madsim.latency", [0; 2], 20));
@@ -198,7 +205,7 @@ pub fn run(seed: u64) -> Verdict {
     let mut runtime = Runtime::with_seed_and_config(seed, config);
     runtime.set_time_limit(TIME_MAX);
 
-    let run = Arc::new(Run::new(seed, choices));
+    let run = Arc::new(Run::new(seed, sabotage, choices));
     let nodes: Vec<_> = (0..NODES)
         .map(|place| {
             let node = runtime.create_node().name(format!("node-{place}"));
@@ -214,7 +221,7 @@ pub fn run(seed: u64) -> Verdict {
 }
 
 impl Run {
-    fn new(seed: u64, mut choices: Choices) -> Self {
+    fn new(seed: u64, sabotage: Sabotage, mut choices: Choices) -> Self {
         let places: Vec<_> =
             (0..NODES).map(|place| Place::new(seed, place, &mut choices)).collect();
         // A swarm: each seed has some kinds of faults, in some strength (T21).
@@ -236,6 +243,7 @@ impl Run {
             choices,
             faults: Arc::default(),
             rates: (link, disk),
+            sabotage,
             record: Record::of(places.iter().map(|place| place.id)),
             allowed: Arc::new(Allowed::only(places.iter().map(|place| place.key.public()))),
             places,

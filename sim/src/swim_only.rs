@@ -15,11 +15,11 @@ use std::sync::Arc;
 use machines::cluster::config::{Profile, SwimConfig};
 use machines::cluster::identity::Allowed;
 use machines::cluster::ids::{Addr, Incarnation, Life, NodeId, Session};
+use machines::cluster::sealer::{Key, Suite};
 use machines::cluster::swim::io::{
     DeadCause, Input, Lane, MemberEvent, MemberEventKind, Output, Seed, SyncStep,
 };
 use machines::cluster::swim::{Bounds, Swim, SwimParams};
-use machines::cluster::sealer::{Key, Suite};
 use machines::cluster::wire::{
     Body, DATAGRAM_OVERHEAD, DatagramHeader, MemberRow, Message, Meta, State,
 };

@@ -77,13 +77,7 @@ impl Choices {
         self.choose_hashed(site, site_hash(site), who, bound)
     }
 
-    fn choose_hashed(
-        &mut self,
-        site: &'static str,
-        hash: u64,
-        who: [u64; 2],
-        bound: u64,
-    ) -> u64 {
+    fn choose_hashed(&mut self, site: &'static str, hash: u64, who: [u64; 2], bound: u64) -> u64 {
         assert!(bound > 0, "a question needs at least one answer");
         let who = [self.scope, who[0], who[1]];
         let key = key(self.seed, hash, who);

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use sim::madsim_world;
+use sim::madsim_world::{self, Sabotage};
 
 /// Runs whole nodes, with the production run loop, on madsim's simulated runtime.
 #[derive(Debug, Parser)]
@@ -29,6 +29,21 @@ struct Arguments {
     /// Run this one seed in this process and print its line.
     #[arg(long)]
     seed: Option<u64>,
+    /// Run every saboteur until it is found, in at most ten seeds.
+    #[arg(long)]
+    saboteurs: bool,
+    /// With `--seed`: what the nodes do wrong.
+    #[arg(long, value_parser = sabotage)]
+    saboteur: Option<&'static str>,
+}
+
+/// Seeds that a saboteur has to be found in.
+const BUDGET: u64 = 10;
+
+fn sabotage(name: &str) -> Result<&'static str, String> {
+    let mut names = Sabotage::ALL.iter().map(|(known, _, _)| *known);
+    let all = || Sabotage::ALL.map(|(known, _, _)| known).join(", ");
+    names.find(|known| *known == name).ok_or_else(|| format!("one of {}", all()))
 }
 
 /// What the process of one seed prints.
@@ -53,9 +68,12 @@ enum Outcome {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.seed {
-        let line = one(seed);
+        let line = one(seed, arguments.saboteur);
         println!("{}", serde_json::to_string(&line).expect("plain data"));
         return ExitCode::from(u8::from(!line.violations.is_empty()));
+    }
+    if arguments.saboteurs {
+        return ExitCode::from(hunt());
     }
     let start = Instant::now();
     let outcomes = all(&arguments);
@@ -64,8 +82,9 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn one(seed: u64) -> Line {
-    let verdict = madsim_world::run(seed);
+fn one(seed: u64, saboteur: Option<&str>) -> Line {
+    let sabotage = saboteur.and_then(Sabotage::named).unwrap_or(Sabotage::None);
+    let verdict = madsim_world::run(seed, sabotage);
     Line {
         seed,
         hash: format!("{:016x}", verdict.hash),
@@ -73,6 +92,30 @@ fn one(seed: u64) -> Line {
         counts: verdict.counts.iter().map(|(what, n)| ((*what).to_owned(), *n)).collect(),
         violations: verdict.violations,
     }
+}
+
+/// Runs every saboteur until its property is violated; 4 if one was not found in its seeds (T32).
+fn hunt() -> u8 {
+    let mut missed = 0;
+    for (name, _, property) in Sabotage::ALL {
+        let bites = |line: &Line| line.violations.iter().find(|v| v.contains(property)).cloned();
+        let found = (0..BUDGET).find_map(|seed| {
+            let line = child(seed, Some(name)).ok()?;
+            Some((seed, bites(&line)?))
+        });
+        match found {
+            Some((seed, evidence)) => {
+                let evidence: String = evidence.chars().take(100).collect();
+                println!("{property} {name:<16} {} of {BUDGET} seeds  {evidence}", seed + 1);
+            }
+            None => {
+                missed += 1;
+                println!("{property} {name:<16} missed in {BUDGET} seeds");
+            }
+        }
+    }
+    println!("{} of {} saboteurs found", Sabotage::ALL.len() - missed, Sabotage::ALL.len());
+    if missed == 0 { 0 } else { 4 }
 }
 
 /// Runs all seeds, each in a process of its own.
@@ -101,10 +144,10 @@ fn all(arguments: &Arguments) -> Vec<Outcome> {
 }
 
 fn outcome(seed: u64, twice: bool) -> Outcome {
-    match (child(seed), twice) {
+    match (child(seed, None), twice) {
         (Err(why), _) => Outcome::Failed(seed, why),
         (Ok(line), false) => Outcome::Ran(line),
-        (Ok(line), true) => match child(seed) {
+        (Ok(line), true) => match child(seed, None) {
             Err(why) => Outcome::Failed(seed, why),
             Ok(second) if second == line => Outcome::Ran(line),
             Ok(second) => Outcome::Differed(line, second.hash),
@@ -113,10 +156,12 @@ fn outcome(seed: u64, twice: bool) -> Outcome {
 }
 
 /// Runs one seed in a process of its own.
-fn child(seed: u64) -> Result<Line, String> {
+fn child(seed: u64, saboteur: Option<&str>) -> Result<Line, String> {
     let program = std::env::current_exe().map_err(|why| why.to_string())?;
+    let sabotage = saboteur.map(|name| ["--saboteur", name]);
     let output = Command::new(program)
         .args(["--seed", &seed.to_string()])
+        .args(sabotage.iter().flatten())
         .stdin(Stdio::null())
         .output()
         .map_err(|why| why.to_string())?;

@@ -137,7 +137,7 @@ async fn disagree(run: &Run) -> Option<String> {
         let Some(handle) = place.handle() else {
             return Some(format!("node {index} does not run"));
         };
-        let Ok(members) = handle.look(|_, node| node.swim().snapshot()).await else {
+        let Ok(members) = handle.look(|_, subject| subject.node().swim().snapshot()).await else {
             return Some(format!("node {index} has stopped"));
         };
         let alive = alive(&members);
@@ -172,7 +172,9 @@ fn alive(members: &Snapshot) -> BTreeSet<(NodeId, Life)> {
 /// Feeds the hash with the whole state of a node.
 async fn digest(run: &Run, place: usize) {
     if let Some(handle) = run.places[place].handle() {
-        let state = handle.look(|_, node| blake3::hash(format!("{node:?}").as_bytes())).await;
+        let state = handle
+            .look(|_, subject| blake3::hash(format!("{:?}", subject.node()).as_bytes()))
+            .await;
         run.record.note(place, &state);
     }
 }

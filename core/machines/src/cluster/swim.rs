@@ -121,14 +121,14 @@ pub struct Snapshot {
     pub members: Vec<Member>,
 }
 
+/// Room for so many outputs is kept when all were taken.
+const OUTPUTS_KEPT: usize = 64;
+
 /// The membership machine.
 #[expect(
     clippy::derived_hash_with_manual_eq,
     reason = "equality is equality of all that is hashed"
 )]
-/// Room for so many outputs is kept when all were taken.
-const OUTPUTS_KEPT: usize = 64;
-
 #[derive(Clone, Debug, Hash)]
 pub struct Swim {
     timers: Timers,
