@@ -84,7 +84,8 @@ impl Node {
 
         let mut disk = SessionFile::new(config.path(&config.session_file));
         let session = take_session(&mut disk, &key, &config).await?;
-        let sockets = Sockets::bind(config.bind, cluster.links.unsent_bytes_max)
+        let closing_max = cluster.links.half_open_max.saturating_add(cluster.links.links_max);
+        let sockets = Sockets::bind(config.bind, cluster.links.unsent_bytes_max, closing_max)
             .map_err(|error| not_bound(config.bind, error))?;
         let addr = advertised(&config, &sockets)?;
         let control = control::listen(&folder)?;
