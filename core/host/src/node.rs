@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machines::Choices;
-use machines::cluster::identity::{Allowed, SessionError, StaticKey};
+use machines::cluster::identity::{SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
 use machines::cluster::sealer::Suite;
 use machines::cluster::wire::Meta;
@@ -17,7 +17,7 @@ use machines::node::io::StopReason;
 use runtime::{
     Clock, Ended, Entropy, Gone, Handle, NoSession, Won, World, burn_session, handle, race, run,
 };
-use sync::Snapshot;
+use sync::{Channel, MailboxOptions, Snapshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
@@ -30,7 +30,8 @@ use crate::kernel::{self, Kernel};
 use crate::log::Listener;
 use crate::seeds;
 use crate::status::{MemberStatus, Status};
-use crate::watcher::{self, AllowError};
+pub use crate::watcher::Reloaded;
+use crate::watcher::{self, AllowError, Following, Reload};
 use crate::world::{SessionFile, Sockets, System, SystemClock, SystemEntropy};
 
 /// How long a start waits for name servers; what is not resolved by then is tried again later.
@@ -55,6 +56,7 @@ pub struct View {
     handle: Handle<Kernel>,
     facts: Arc<Facts>,
     allow_error: Snapshot<Option<AllowError>>,
+    reloads: Channel<Reload>,
 }
 
 /// What does not change while a node runs.
@@ -79,7 +81,7 @@ impl Node {
         let key = files::read_key(&config.path(&config.key_file))?;
         let allow_path = allow_path(&config);
         let allowed = files::read_allowed(&config.allow, &allow_path)?;
-        check_seeds(&config, &allowed)?;
+        seeds::check(&config.seeds, &allowed)?;
         let folder = Folder::lock(&config.data)?;
 
         let mut disk = SessionFile::new(config.path(&config.session_file));
@@ -90,7 +92,7 @@ impl Node {
         let addr = advertised(&config, &sockets)?;
         let control = control::listen(&folder)?;
         let seeds = match timeout(RESOLVE_MAX, seeds::resolve(&config.seeds, addr)).await {
-            Ok((seeds, _)) => seeds,
+            Ok(resolved) => resolved.seeds,
             Err(_) => Vec::new(),
         };
 
@@ -136,12 +138,15 @@ impl Node {
         });
 
         let (allow_writer, allow_error) = sync::snapshot(None);
-        let view = View { handle, facts, allow_error };
+        let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
+        let view = View { handle, facts, allow_error, reloads };
         if let Allow::File(_) = config.allow {
             let tell = view.handle.clone();
             tokio::spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
         }
-        tokio::spawn(watcher::seeds(config.seeds, addr, seeds, view.handle.clone()));
+        let node = view.handle.clone();
+        let following = Following { running: config, own: addr, used: seeds, node };
+        tokio::spawn(following.follow(reload_inbox));
         tokio::spawn(control::serve(control, view.clone()));
         Ok(Self { view, running })
     }
@@ -232,6 +237,19 @@ impl View {
         Ok(status)
     }
 
+    /// Takes up what of `config` can change while a node runs (C108), and tells which keys those
+    /// are, and which wait for the next start.
+    ///
+    /// # Errors
+    ///
+    /// `config` is wrong; nothing was changed. Or the node has stopped.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, Failure> {
+        let (reply, answer) = sync::reply();
+        let sent = self.reloads.send(Reload { config, reply });
+        sent.map_err(|_| Gone)?;
+        Ok(answer.await.map_err(|_| Gone)??)
+    }
+
     /// Leaves the cluster, waiting `patience` at the most (C56). The node goes on running.
     ///
     /// # Errors
@@ -266,26 +284,6 @@ fn allow_path(config: &Config) -> PathBuf {
         Allow::Any => PathBuf::new(),
         Allow::File(path) => config.path(path),
     }
-}
-
-/// Refuses seeds none of which could ever be linked with; warns of single ones.
-fn check_seeds(config: &Config, allowed: &Allowed) -> Result<(), ConfigError> {
-    let strangers: Vec<_> = config
-        .seeds
-        .iter()
-        .filter(|seed| seed.node.is_some_and(|node| !allowed.has(node)))
-        .collect();
-    let Some(first) = strangers.first() else {
-        return Ok(());
-    };
-    if strangers.len() == config.seeds.len() {
-        let why = format!("{first} is not on the allowlist, so this node could never join");
-        return Err(ConfigError::of("seeds", why));
-    }
-    for seed in strangers {
-        warn!(%seed, "this seed is not on the allowlist and will be refused");
-    }
-    Ok(())
 }
 
 async fn take_session(

@@ -209,6 +209,44 @@ fn an_unknown_key_and_a_wrong_value_in_each_source() {
     );
 }
 
+/// A name may consist of digits, wherever it comes from.
+#[test]
+fn digits_are_text_for_keys_that_want_text() {
+    let folder = sound();
+    let missing = "key file 7/node.key: there is none; make one: lockstep keygen";
+    fs::create_dir(folder.path().join("7")).unwrap();
+    refused(
+        folder.path(),
+        &["--set", "cluster=42", "--data", "7"],
+        4,
+        &format!("error: {missing}"),
+    );
+
+    let output = lockstep()
+        .current_dir(folder.path())
+        .env("LOCKSTEP_CLUSTER", "42")
+        .env("LOCKSTEP_DATA", "7")
+        .env("LOCKSTEP_META", "true")
+        .env("LOCKSTEP_HELPERS", "2")
+        .arg("serve")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("error: {missing}\n"));
+}
+
+#[test]
+fn a_duration_that_would_overflow() {
+    let folder = sound();
+    refused(
+        folder.path(),
+        &["--set", "keepalive=10000000000000000000s"],
+        2,
+        "error: keepalive: \"10000000000000000000s\" is too long; at most 365days (in the command \
+         line)",
+    );
+}
+
 #[test]
 fn usage_that_is_none() {
     let output = lockstep().arg("dance").output().unwrap();
