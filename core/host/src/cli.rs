@@ -13,6 +13,7 @@ use crate::config::{Config, ConfigError, Sources};
 use crate::control::{self, Request};
 use crate::failure::{Exit, Failure};
 use crate::files;
+use crate::kernel::hex;
 use crate::log::{self, LogFormat, LogLevel};
 use crate::node::{Node, Reloaded};
 use crate::status::{MemberStatus, Status, members_table};
@@ -154,13 +155,10 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Leave(options) => {
             let value = options.ask(Request::Leave)?;
-            let left = value["left"] == Value::Bool(true);
-            options.print(&value, || {
-                Ok(match left {
-                    true => "left the cluster\n".to_owned(),
-                    false => "stopped before it had left\n".to_owned(),
-                })
-            })
+            match value["left"] == Value::Bool(true) {
+                true => options.print(&value, || Ok("left the cluster".to_owned())),
+                false => Err(Failure::NotLeft),
+            }
         }
     }
 }
@@ -323,10 +321,6 @@ fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
 fn say(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns a value as the command line spells it.

@@ -133,6 +133,7 @@ fn label_of(family: Labelled, label: u8) -> String {
     named.unwrap_or_else(|| label.to_string())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Spells bytes as allowlists do.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

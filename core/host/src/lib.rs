@@ -34,4 +34,4 @@ pub use cli::main;
 pub use config::Config;
 pub use failure::{Exit, Failure};
 pub use kernel::Kernel;
-pub use node::{Node, View};
+pub use node::{Node, NotLeft, Reloaded, View};

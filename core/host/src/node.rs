@@ -1,5 +1,6 @@
 //! A node in this process: `Node::start(config)` and what can be done with it (C105).
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -58,6 +59,26 @@ pub struct View {
     allow_error: Snapshot<Option<AllowError>>,
     reloads: Channel<Reload>,
 }
+
+/// Why a node has not left its cluster (C56). Its peers will take it for dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotLeft {
+    /// It stopped first.
+    Gone,
+    /// The patience ran out; the node runs on, and goes on leaving.
+    Late,
+}
+
+impl fmt::Display for NotLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the node stopped before it had left",
+            Self::Late => "the node has not left in time",
+        })
+    }
+}
+
+impl std::error::Error for NotLeft {}
 
 /// What does not change while a node runs.
 struct Facts {
@@ -254,11 +275,11 @@ impl View {
     ///
     /// # Errors
     ///
-    /// [`Gone`]: the node has stopped, or had not left in time.
-    pub async fn leave(&self, patience: Duration) -> Result<(), Gone> {
+    /// See [`NotLeft`].
+    pub async fn leave(&self, patience: Duration) -> Result<(), NotLeft> {
         match race(self.handle.leave(), sleep(patience)).await {
-            Won::Left(left) => left,
-            Won::Right(()) => Err(Gone),
+            Won::Left(left) => left.map_err(|Gone| NotLeft::Gone),
+            Won::Right(()) => Err(NotLeft::Late),
         }
     }
 

@@ -233,7 +233,7 @@ fn toml() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// No value of any key makes the parser or the check panic, and each that is refused is told
     /// with its key, its source and what would be right, on one line (C108).
