@@ -33,7 +33,7 @@ use crate::seeds;
 use crate::status::{MemberStatus, Status};
 pub use crate::watcher::Reloaded;
 use crate::watcher::{self, AllowError, Following, Reload};
-use crate::world::{SessionFile, Sockets, System, SystemClock, SystemEntropy};
+use crate::world::{Counts, SessionFile, Sockets, System, SystemClock, SystemEntropy};
 
 /// How long a start waits for name servers; what is not resolved by then is tried again later.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
@@ -86,6 +86,7 @@ struct Facts {
     addr: Addr,
     allow: String,
     leave_timeout: Duration,
+    sockets: Arc<Counts>,
 }
 
 impl Node {
@@ -128,6 +129,7 @@ impl Node {
                 Allow::File(_) => format!("file:{}", allow_path.display()),
             },
             leave_timeout: cluster.swim.leave_timeout,
+            sockets: sockets.counts(),
         });
         let watch_buffer = cluster.swim.watch_buffer;
         let clock = SystemClock::start();
@@ -254,6 +256,9 @@ impl View {
         let mut status = self.handle.look(kernel::report).await?;
         let mut allow_error = self.allow_error.clone();
         status.allow.clone_from(&self.facts.allow);
+        let sockets = &self.facts.sockets;
+        status.counters.insert("host_streams_cut".to_owned(), sockets.cut());
+        status.counters.insert("host_accept_failed".to_owned(), sockets.not_accepted());
         status.allow_error = allow_error.load().as_ref().as_ref().map(ToString::to_string);
         Ok(status)
     }

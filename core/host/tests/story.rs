@@ -26,6 +26,20 @@ fn three_nodes_survive_the_death_and_return_of_one() {
         node.wait(JOINED, "three alive members", |node| node.alive() == sorted(&ids));
     }
 
+    // C120, C121: what was measured until now.
+    let first = &cluster.nodes[0];
+    first.wait(JOINED, "a round trip with each other member", |node| {
+        ids[1..].iter().all(|id| node.row(id).expect("it is a member")["rtt_us"].is_u64())
+    });
+    assert!(first.row(&ids[0]).expect("it is itself")["rtt_us"].is_null());
+    let status = first.status();
+    assert_eq!(status["gauges"]["cluster_members{alive}"], 3);
+    for (histogram, least) in [("probe_rtt_seconds", 2), ("handshake_seconds", 2)] {
+        let count = &status["histograms"][format!("cluster_{histogram}")]["count"];
+        assert!(count.as_u64().is_some_and(|count| count >= least), "{histogram}: {count}");
+    }
+    assert_eq!(status["counters"]["host_streams_cut"], 0);
+
     let victim = cluster.nodes.pop().unwrap();
     let session = victim.status()["session"].as_u64().unwrap();
     let folder = victim.kill();
