@@ -199,10 +199,10 @@ fn the_keys_that_differ_are_those_whose_values_do() {
 fn keys() -> &'static [&'static str] {
     let figment = Figment::new().merge(Flags(vec![("no".into(), "such".into())]));
     let error = figment.extract::<Config>().expect_err("there is no such key");
-    match error.kind {
-        figment::error::Kind::UnknownField(_, keys) => keys,
-        other => panic!("{other}"),
-    }
+    let figment::error::Kind::UnknownField(_, keys) = error.kind else {
+        panic!("{error}");
+    };
+    keys
 }
 
 /// Values that mean something to some key, and values that mean nothing to any.
