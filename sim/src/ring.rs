@@ -200,7 +200,8 @@ impl Guest for Ring {
             | Input::Allowed(_)
             | Input::Seeds(_)
             | Input::Moved(_)
-            | Input::Meta(_) => {}
+            | Input::Meta(_)
+            | Input::Limits(_) => {}
         }
     }
 

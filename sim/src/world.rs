@@ -542,6 +542,7 @@ fn known(conns: &mut BTreeMap<u64, (u32, usize)>, input: &Input) -> bool {
         | Input::Seeds(_)
         | Input::Moved(_)
         | Input::Meta(_)
+        | Input::Limits(_)
         | Input::Call { .. } => true,
     }
 }

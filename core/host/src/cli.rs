@@ -7,14 +7,15 @@ use machines::cluster::ids::NodeId;
 use runtime::{Won, race};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{error, info, warn};
 
-use crate::config::{ConfigError, Sources};
+use crate::config::{Config, ConfigError, Sources};
 use crate::control::{self, Request};
 use crate::failure::{Exit, Failure};
 use crate::files;
+use crate::kernel::hex;
 use crate::log::{self, LogFormat, LogLevel};
-use crate::node::Node;
+use crate::node::{Node, Reloaded};
 use crate::status::{MemberStatus, Status, members_table};
 
 /// A node of a Lockstep cluster.
@@ -37,7 +38,8 @@ with --set <key>=<value>; the last of these wins.";
 enum Command {
     /// Make a key for a new node
     Keygen(Keygen),
-    /// Run a node until it is told to leave (SIGINT, SIGTERM, `lockstep leave`)
+    /// Run a node until it is told to leave (SIGINT, SIGTERM, `lockstep leave`); SIGHUP reloads
+    /// seeds, rates and back-off
     Serve(Serve),
     /// Show the members that the local node knows
     Members(Ask),
@@ -139,11 +141,7 @@ pub fn main() -> Exit {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Keygen(keygen) => make_key(&keygen),
-        Command::Serve(options) => {
-            let config = options.sources()?.config()?;
-            log::start(config.log, config.log_format);
-            block_on(serve(config))
-        }
+        Command::Serve(options) => block_on(serve(options)),
         Command::Members(options) => {
             let value = options.ask(Request::Members)?;
             options.print(&value, || {
@@ -157,13 +155,10 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Leave(options) => {
             let value = options.ask(Request::Leave)?;
-            let left = value["left"] == Value::Bool(true);
-            options.print(&value, || {
-                Ok(match left {
-                    true => "left the cluster\n".to_owned(),
-                    false => "stopped before it had left\n".to_owned(),
-                })
-            })
+            match value["left"] == Value::Bool(true) {
+                true => options.print(&value, || Ok("left the cluster".to_owned())),
+                false => Err(Failure::NotLeft),
+            }
         }
     }
 }
@@ -179,14 +174,20 @@ fn make_key(keygen: &Keygen) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve(config: crate::Config) -> Result<(), Failure> {
+async fn serve(options: Serve) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    let config = options.config()?;
+    log::start(config.log, config.log_format);
     let mut node = Node::start(config).await?;
-    if let Won::Left(ended) = race(node.ended(), signals.next()).await {
-        return ended;
+    loop {
+        match race(node.ended(), signals.next()).await {
+            Won::Left(ended) => return ended,
+            Won::Right(Told::Reload) => reload(&options, &node).await,
+            Won::Right(Told::Leave) => break,
+        }
     }
     info!("leaving; another signal stops at once");
-    match race(node.leave_and_stop(), signals.next()).await {
+    match race(node.leave_and_stop(), signals.leave()).await {
         Won::Left(()) => node.ended().await,
         Won::Right(()) => {
             // Gone: it has stopped already.
@@ -196,10 +197,35 @@ async fn serve(config: crate::Config) -> Result<(), Failure> {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// Reads the configuration again and takes up what can be taken up (C108).
+async fn reload(options: &Serve, node: &Node) {
+    let reloaded = match options.config() {
+        Ok(config) => node.reload(config).await,
+        Err(error) => Err(error.into()),
+    };
+    match reloaded {
+        Ok(Reloaded { taken, kept }) => {
+            for key in kept {
+                warn!(key, "this key has changed, and is taken up at the next start only");
+            }
+            info!(keys = taken.join(" "), "reloaded the configuration");
+        }
+        Err(why) => error!(%why, "ConfigInvalid: the old configuration stays in use"),
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+}
+
+/// What a signal tells a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Leave,
+    Reload,
 }
 
 impl Signals {
@@ -209,15 +235,29 @@ impl Signals {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) {
-        race(self.interrupt.recv(), self.terminate.recv()).await;
+    async fn next(&mut self) -> Told {
+        let leave = race(self.interrupt.recv(), self.terminate.recv());
+        match race(leave, self.hangup.recv()).await {
+            Won::Left(_) => Told::Leave,
+            Won::Right(_) => Told::Reload,
+        }
+    }
+
+    /// Waits for the next signal to leave; a node that leaves reloads nothing.
+    async fn leave(&mut self) {
+        while self.next().await == Told::Reload {}
     }
 }
 
 impl Serve {
+    fn config(&self) -> Result<Config, ConfigError> {
+        self.sources()?.config()
+    }
+
     fn sources(&self) -> Result<Sources, ConfigError> {
         let seeds = (!self.seeds.is_empty()).then(|| self.seeds.join(","));
         let flags = [
@@ -281,10 +321,6 @@ fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Failure> {
 fn say(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns a value as the command line spells it.

@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile as FigmentProfile, Provider};
 use machines::cluster::config::{ClusterConfig, ConfigInvalid, Profile};
@@ -21,12 +21,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::{LogFormat, LogLevel};
 use crate::seeds::SeedSpec;
-use crate::span::{Bytes, Span};
+use crate::span::{Bytes, Count, Span};
 
 /// The file that is read from the working folder if no other is named.
 pub const FILE: &str = "lockstep.toml";
 /// What the names of environment variables begin with.
 pub const PREFIX: &str = "LOCKSTEP_";
+/// The keys that are taken up while a node runs, when it is told to reload (C108). The allowlist's
+/// file is watched besides (C24); everything else needs a restart.
+pub const RELOADABLE: [&str; 7] = [
+    "seeds",
+    "accept_rate_source",
+    "accept_burst_source",
+    "accept_rate_total",
+    "backoff_base",
+    "backoff_cap",
+    "backoff_long",
+];
 /// The most seeds (C107).
 const SEEDS_MAX: usize = 64;
 
@@ -151,6 +162,32 @@ macro_rules! config {
                 }
             }
 
+            /// Lists the keys that have other values in `other`.
+            #[must_use]
+            pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                let mut note = |key, differs| if differs { keys.push(key) };
+                note("cluster", self.cluster != other.cluster);
+                note("bind", self.bind != other.bind);
+                note("advertise", self.advertise != other.advertise);
+                note("data", self.data != other.data);
+                note("key_file", self.key_file != other.key_file);
+                note("session_file", self.session_file != other.session_file);
+                note("allow", self.allow != other.allow);
+                note("seeds", self.seeds != other.seeds);
+                note("profile", self.profile != other.profile);
+                note("meta", self.meta != other.meta);
+                note("log", self.log != other.log);
+                note("log_format", self.log_format != other.log_format);
+                // A default that is written out, or no longer, changes nothing.
+                let (mine, theirs) = (self.unchecked(), other.unchecked());
+                $({
+                    let differs = mine.$($part).+.$field != theirs.$($part).+.$field;
+                    note(stringify!($key), self.$key != other.$key && differs);
+                })*
+                keys
+            }
+
             /// Puts the single values over those of the profile.
             fn apply(&self, cluster: &mut ClusterConfig) {
                 $(if let Some(value) = self.$key {
@@ -169,19 +206,19 @@ config! {
     /// How much longer until the round has failed.
     indirect_timeout: Span => swim = indirect_timeout,
     /// K: helpers asked.
-    helpers: u32 => swim = helpers,
+    helpers: Count => swim = helpers,
     /// G: the gossip tick.
     gossip_tick: Span => swim = gossip_tick,
     /// F: members told at each tick.
-    gossip_fanout: u32 => swim = gossip_fanout,
+    gossip_fanout: Count => swim = gossip_fanout,
     /// λ: sends of a fact are λ·⌈log₂(N+1)⌉.
-    retransmit: u32 => swim = retransmit,
+    retransmit: Count => swim = retransmit,
     /// α: the least suspicion is α·S(N)·T.
-    suspicion_min: u32 => swim = suspicion_min,
+    suspicion_min: Count => swim = suspicion_min,
     /// β: the longest suspicion is β times the least.
-    suspicion_max: u32 => swim = suspicion_max,
+    suspicion_max: Count => swim = suspicion_max,
     /// The worst health score.
-    health_max: u32 => swim = health_max,
+    health_max: Count => swim = health_max,
     /// X: the time between syncs.
     sync: Span => swim = sync,
     /// Q: the time between re-probes of the dead, and between tries to join.
@@ -189,13 +226,13 @@ config! {
     /// How long the dead are remembered.
     forget_after: Span => swim = forget_after,
     /// The most relays for others at a time.
-    relays_max: u32 => swim = relays_max,
+    relays_max: Count => swim = relays_max,
     /// The most members.
-    members_max: u32 => swim = members_max,
+    members_max: Count => swim = members_max,
     /// How long leaving may take.
     leave_timeout: Span => swim = leave_timeout,
     /// Events kept for a watcher that is behind.
-    watch_buffer: u32 => swim = watch_buffer,
+    watch_buffer: Count => swim = watch_buffer,
     /// How long a dial may take to connect.
     connect_timeout: Span => links = connect_timeout,
     /// How long one step of a handshake may take.
@@ -203,15 +240,15 @@ config! {
     /// How long a handshake may take in all.
     handshake_timeout: Span => links = handshake_timeout,
     /// Accepted connections a second, of one source.
-    accept_rate_source: u32 => links = accept_rate_source,
+    accept_rate_source: Count => links = accept_rate_source,
     /// The most connections of one source at once, after a rest.
-    accept_burst_source: u32 => links = accept_burst_source,
+    accept_burst_source: Count => links = accept_burst_source,
     /// Accepted connections a second, of all sources.
-    accept_rate_total: u32 => links = accept_rate_total,
+    accept_rate_total: Count => links = accept_rate_total,
     /// The most handshakes not yet up, in all.
-    half_open_max: u32 => links = half_open_max,
+    half_open_max: Count => links = half_open_max,
     /// The most handshakes not yet up, of one source.
-    half_open_source_max: u32 => links = half_open_source_max,
+    half_open_source_max: Count => links = half_open_source_max,
     /// The first redial delay.
     backoff_base: Span => links = backoff_base,
     /// The longest redial delay.
@@ -223,7 +260,7 @@ config! {
     /// A link without traffic for so long closes.
     link_idle: Span => links = link_idle,
     /// The most links.
-    max_links: u32 => links = links_max,
+    max_links: Count => links = links_max,
     /// The age of an epoch at which its keys are renewed.
     rekey_after: Span => links = rekey_after,
     /// The age of an epoch at which its link closes.
@@ -237,13 +274,13 @@ config! {
     /// The most user bytes that wait for a dial.
     dial_queue: Bytes => links = dial_queue_bytes_max,
     /// The most user messages that wait for a dial.
-    dial_queue_items: u32 => links = dial_queue_items_max,
+    dial_queue_items: Count => links = dial_queue_items_max,
     /// The most unsent bytes in a socket.
     unsent_max: Bytes => links = unsent_bytes_max,
     /// The most names of one node.
-    names_per_node: u32 => registry = names_per_node_max,
+    names_per_node: Count => registry = names_per_node_max,
     /// The most names in all.
-    names_max: u32 => registry = names_max,
+    names_max: Count => registry = names_max,
     /// How long a look-up may take.
     lookup_timeout: Span => registry = lookup_timeout,
     /// How long copies of a name live, if its registration does not say.
@@ -253,6 +290,12 @@ config! {
 impl From<Span> for std::time::Duration {
     fn from(span: Span) -> Self {
         span.0
+    }
+}
+
+impl From<Count> for u32 {
+    fn from(count: Count) -> Self {
+        count.0
     }
 }
 
@@ -275,6 +318,24 @@ impl Config {
     ///
     /// Names the first key that is wrong.
     pub fn cluster(&self) -> Result<ClusterConfig, ConfigError> {
+        let cluster = self.unchecked();
+        cluster.check().map_err(invalid)?;
+        self.check()?;
+        Ok(cluster)
+    }
+
+    /// Takes over from `other` what can change while a node runs: [`RELOADABLE`].
+    pub(crate) fn reload(&mut self, other: &Self) {
+        self.seeds.clone_from(&other.seeds);
+        self.accept_rate_source = other.accept_rate_source;
+        self.accept_burst_source = other.accept_burst_source;
+        self.accept_rate_total = other.accept_rate_total;
+        self.backoff_base = other.backoff_base;
+        self.backoff_cap = other.backoff_cap;
+        self.backoff_long = other.backoff_long;
+    }
+
+    fn unchecked(&self) -> ClusterConfig {
         let profile = match self.profile {
             ProfileName::Local => Profile::Local,
             ProfileName::Lan => Profile::Lan,
@@ -283,9 +344,7 @@ impl Config {
         self.apply(&mut cluster);
         cluster.router.message_bytes_max = cluster.links.message_bytes_max;
         cluster.registry.watch_buffer = cluster.swim.watch_buffer;
-        cluster.check().map_err(invalid)?;
-        self.check()?;
-        Ok(cluster)
+        cluster
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -414,12 +473,11 @@ impl Sources {
             });
         }
         let file = file.unwrap_or(Path::new(FILE));
-        let environment = Env::prefixed(PREFIX).ignore(&["config"]);
         let base = match file.exists() {
             true => Figment::from(Toml::file_exact(file)),
             false => Figment::new(),
         };
-        let figment = base.merge(environment).merge(Flags(flags));
+        let figment = base.merge(Environment).merge(Flags(flags));
         Ok(Self { figment })
     }
 
@@ -432,6 +490,11 @@ impl Sources {
         let config: Config = self.figment.extract().map_err(|error| self.error(error))?;
         let located = |mut error: ConfigError| {
             error.source = error.key.as_ref().and_then(|key| self.source_of(key));
+            // A default that does not fit what was given: that is what is to be mended.
+            error.source = error.source.or_else(|| {
+                let mut words = error.why.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+                words.find_map(|word| self.source_of(word))
+            });
             error
         };
         config.cluster().map_err(located)?;
@@ -481,8 +544,9 @@ impl Sources {
         };
         let source = match &key {
             Some(key) => self.source_of(key),
-            None => error.metadata.as_ref().map(named),
+            None => None,
         };
+        let source = source.or_else(|| error.metadata.as_ref().map(named));
         ConfigError { key, source, why }
     }
 
@@ -536,6 +600,32 @@ fn one_line(text: &str) -> String {
     lines.join(" ").trim().replace("``", "`")
 }
 
+/// Variables of the environment that begin with [`PREFIX`], as text.
+#[derive(Debug)]
+struct Environment;
+
+impl Provider for Environment {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("the environment")
+    }
+
+    fn data(&self) -> Result<Map<FigmentProfile, Dict>, figment::Error> {
+        let mut values = Dict::new();
+        for (name, value) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            let Some(key) = name.strip_prefix(PREFIX).map(str::to_lowercase) else {
+                continue;
+            };
+            let Some(value) = value.to_str() else {
+                let error = figment::Error::from("is no text in UTF-8".to_owned());
+                return Err(error.with_path(&key));
+            };
+            values.insert(key, Value::from(value));
+        }
+        Ok(FigmentProfile::Default.collect(values))
+    }
+}
+
 /// Keys and values of the command line, as text.
 #[derive(Debug)]
 struct Flags(Vec<(String, String)>);
@@ -548,12 +638,8 @@ impl Provider for Flags {
     fn data(&self) -> Result<Map<FigmentProfile, Dict>, figment::Error> {
         let mut values = Dict::new();
         for (key, value) in &self.0 {
-            // Numbers and booleans are read as such, everything else as text.
-            let value = match value.parse::<u64>() {
-                Ok(number) => Value::from(number),
-                Err(_) => Value::from(value.as_str()),
-            };
-            values.insert(key.clone(), value);
+            // Digits are text here: a name may consist of them. Numbers are read from text.
+            values.insert(key.clone(), Value::from(value.as_str()));
         }
         Ok(FigmentProfile::Default.collect(values))
     }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! It is a Unix-domain socket in a folder that only its owner may enter; whoever can open it may
-//! do everything. The folder is made with mode 0700 before the socket is, so there is no moment
-//! at which others could connect.
+//! do everything. The folder is made with mode 0700 before the socket is, and a folder that
+//! others may enter is refused, so there is no moment at which others could connect.
 
 use std::fs;
 use std::io;
@@ -132,9 +132,13 @@ async fn obey(request: Request, view: &View) -> Result<Value, String> {
 ///
 /// No node runs there, or it answers with an error.
 pub async fn ask(data: &Path, request: Request) -> Result<Value, Failure> {
-    let Ok(mut stream) = UnixStream::connect(files::control(data)).await else {
-        return Err(Failure::NotRunning(data.to_owned()));
-    };
+    let path = files::control(data);
+    let connected = UnixStream::connect(&path).await;
+    let absent = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+    let mut stream = connected.map_err(|error| match absent(error.kind()) {
+        true => Failure::NotRunning(data.to_owned()),
+        false => Failure::Control(format!("{}: {error}", path.display())),
+    })?;
     let broken = |error: io::Error| Failure::Control(error.to_string());
     let line = Line { command: request };
     let mut line = serde_json::to_vec(&line).expect("a request is always JSON");

@@ -96,6 +96,8 @@ pub enum Failure {
     Panicked,
     /// No node runs on this data folder.
     NotRunning(PathBuf),
+    /// The node stopped, and had not left its cluster.
+    NotLeft,
     /// The node did not answer, or answered with an error.
     Control(String),
 }
@@ -116,6 +118,7 @@ impl Failure {
             | Self::Run(_)
             | Self::Panicked
             | Self::NotRunning(_)
+            | Self::NotLeft
             | Self::Control(_) => Exit::Runtime,
         }
     }
@@ -157,6 +160,9 @@ impl fmt::Display for Failure {
             Self::Panicked => f.write_str("the run loop panicked: this is a defect"),
             Self::NotRunning(path) => {
                 write!(f, "no node runs on the data folder {}", path.display())
+            }
+            Self::NotLeft => {
+                f.write_str("the node stopped before it had left: its peers will take it for dead")
             }
             Self::Control(why) => write!(f, "the node did not answer: {why}"),
         }

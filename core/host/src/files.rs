@@ -27,9 +27,7 @@ pub fn make_key(path: &Path) -> Result<StaticKey, Failure> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).expect("the operating system has randomness");
     let pair = StaticKey::from_secret(secret);
-    let mut open = OpenOptions::new();
-    let open = open.write(true).create_new(true).mode(0o600);
-    let written = open.open(path).and_then(|mut file| {
+    let written = write_new(path, |file| {
         file.write_all(pair.to_file().as_bytes())?;
         file.sync_all()
     });
@@ -45,6 +43,16 @@ pub fn make_key(path: &Path) -> Result<StaticKey, Failure> {
             },
         }),
     }
+}
+
+/// Makes a file for its owner alone, or none at all.
+fn write_new(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut open = OpenOptions::new();
+    let mut file = open.write(true).create_new(true).mode(0o600).open(path)?;
+    write(&mut file).inspect_err(|_| {
+        // It is ours, and of no use. If it cannot be removed, the error tells of the folder.
+        let _ = fs::remove_file(path);
+    })
 }
 
 /// Reads the key at `path`.
@@ -135,13 +143,13 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// It is not there, or another process holds it.
+    /// It is not there, or another process holds it, or others may enter its folder `run`.
     pub fn lock(path: &Path) -> Result<Self, Failure> {
         let failed = |error| Failure::Folder { path: path.to_owned(), error };
         let run = path.join(RUN_FOLDER);
         match DirBuilder::new().mode(0o700).create(&run) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private(&run)?,
             Err(error) => return Err(failed(error)),
         }
         let mut open = OpenOptions::new();
@@ -158,6 +166,23 @@ impl Folder {
     #[must_use]
     pub fn control(&self) -> PathBuf {
         control(&self.path)
+    }
+}
+
+/// Refuses what is no folder, and a folder that others may enter.
+fn check_private(path: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::Folder { path: path.to_owned(), error };
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    if !metadata.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(failed(io::Error::other(format!(
+            "its mode {mode:04o} lets others use it; run: chmod 700 {}",
+            path.display()
+        )))),
     }
 }
 
@@ -182,6 +207,39 @@ mod tests {
         let failure = make_key(&path).expect_err("it is there");
         assert_eq!(failure.exit(), crate::Exit::Key);
         assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_key_that_could_not_be_written_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        let full = |file: &mut File| {
+            file.write_all(b"half a k")?;
+            Err(io::ErrorKind::StorageFull.into())
+        };
+        let error = write_new(&path, full).expect_err("the disk is full");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(!path.exists(), "a partial key would never be overwritten");
+        make_key(&path).unwrap();
+    }
+
+    #[test]
+    fn a_run_folder_that_others_may_enter_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        for mode in [0o755, 0o710, 0o701] {
+            fs::create_dir(&run).unwrap();
+            fs::set_permissions(&run, fs::Permissions::from_mode(mode)).unwrap();
+            let text = Folder::lock(folder.path()).expect_err("others may").to_string();
+            assert!(text.contains(&format!("{mode:04o}")), "{text}");
+            assert!(text.contains("chmod 700"), "{text}");
+            fs::remove_dir(&run).unwrap();
+        }
+        // Nor may it lead elsewhere.
+        std::os::unix::fs::symlink(folder.path(), &run).unwrap();
+        Folder::lock(folder.path()).expect_err("it is no folder");
+        fs::remove_file(&run).unwrap();
+        Folder::lock(folder.path()).unwrap();
     }
 
     #[test]

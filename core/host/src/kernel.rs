@@ -1,15 +1,18 @@
 //! The machine that production runs, and its status in the words of C120 and C121.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use machines::Instant;
-use machines::cluster::counters::{Counter, Counters, Labelled};
+use machines::cluster::counters::{Counter, Counters, Labelled, Timing};
 use machines::cluster::ids::NodeId;
-use machines::cluster::wire::{BounceCode, CloseReason, Code, State};
+use machines::cluster::wire::{BounceCode, CloseReason, Code, FrameKind, State};
 pub use machines::node::Node as Kernel;
 use machines::node::{self, RejectStatus};
 
-use crate::status::{LinkStatus, MemberStatus, NameStatus, RefusalStatus, Status};
+use crate::status::{
+    Bucket, HistogramStatus, LinkStatus, MemberStatus, NameStatus, RefusalStatus, Status,
+};
 
 /// Returns everything of C121. What the machine does not know of itself is left to the caller:
 /// the allowlist's file.
@@ -43,6 +46,8 @@ pub(crate) fn report(now: Instant, node: &Kernel) -> Status {
             .collect(),
         rejects: status.rejects.iter().rev().map(refusal).collect(),
         counters: counters(&status.counters),
+        gauges: status.gauges.iter().map(gauge).collect(),
+        histograms: histograms(&status.counters),
     }
 }
 
@@ -70,6 +75,7 @@ fn member(own: NodeId, row: &node::MemberStatus) -> MemberStatus {
         meta: String::from_utf8_lossy(row.meta.as_bytes()).into_owned(),
         own: row.node == own,
         linked: row.linked,
+        rtt_us: row.rtt_ns.map(|nanos| nanos / 1_000),
     }
 }
 
@@ -102,37 +108,122 @@ fn refusal((ago_ms, reject): &(u32, RejectStatus)) -> RefusalStatus {
 
 /// Names all counters, also those at 0, as C120 does (C117).
 fn counters(counters: &Counters) -> BTreeMap<String, u64> {
-    let plain = Counter::ALL.iter().map(|counter| {
-        let name = format!("cluster_{}", counter.name());
-        (name, counters.get(*counter))
+    let plain = Counter::ALL.iter().map(|counter| (metric(*counter), counters.get(*counter)));
+    let known = Labelled::ALL.iter().flat_map(|family| {
+        let labels = (0..=u8::MAX).filter_map(|label| Some((label, label_of(*family, label)?)));
+        labels.map(|(label, name)| (named(*family, &name), counters.get_labelled(*family, label)))
     });
-    let labelled = counters.labelled().map(|(family, label, count)| {
-        let name = format!("cluster_{}{{{}}}", family.name(), label_of(family, label));
-        (name, count)
+    // A label without a name: the kind byte of a frame that has none, say.
+    let others = counters.labelled().map(|(family, label, count)| {
+        let name = label_of(family, label).unwrap_or_else(|| label.to_string());
+        (named(family, &name), count)
     });
-    plain.chain(labelled).collect()
+    plain.chain(known).chain(others).collect()
 }
 
-/// Names a label where it has a name.
-fn label_of(family: Labelled, label: u8) -> String {
-    let named = match family {
-        Labelled::HsReject => Code::from_u8(label).map(|code| format!("{code:?}")),
+/// Names a counter; a direction is a label.
+fn metric(counter: Counter) -> String {
+    let name = counter.name();
+    if let Some(name) = name.strip_suffix("_out").filter(|_| counter == Counter::DatagramsOut) {
+        return format!("cluster_{name}{{out}}");
+    }
+    match name.strip_suffix("_in").filter(|_| counter == Counter::DatagramsIn) {
+        Some(name) => format!("cluster_{name}{{in}}"),
+        None => format!("cluster_{name}"),
+    }
+}
+
+fn named(family: Labelled, label: &str) -> String {
+    format!("cluster_{}{{{label}}}", family.name())
+}
+
+fn gauge((name, label, count): &(&'static str, &'static str, u64)) -> (String, u64) {
+    let name = match label.is_empty() {
+        true => format!("cluster_{name}"),
+        false => format!("cluster_{name}{{{label}}}"),
+    };
+    (name, *count)
+}
+
+fn histograms(counters: &Counters) -> BTreeMap<String, HistogramStatus> {
+    let seconds = |nanos| Duration::from_nanos(nanos).as_secs_f64();
+    let of = |timing: &Timing| {
+        let histogram = counters.timing(*timing);
+        let buckets = histogram.up_to();
+        let status = HistogramStatus {
+            count: histogram.count(),
+            sum_seconds: seconds(histogram.sum()),
+            buckets: buckets.map(|(bound, count)| Bucket { le: seconds(bound), count }).collect(),
+        };
+        (format!("cluster_{}", timing.name()), status)
+    };
+    Timing::ALL.iter().map(of).collect()
+}
+
+/// Names a label that a family can have.
+fn label_of(family: Labelled, label: u8) -> Option<String> {
+    let listed = |names: &[&str]| names.get(usize::from(label)).map(|name| (*name).to_owned());
+    match family {
+        Labelled::HsReject => reject_code(label).map(|code| format!("{code:?}")),
         Labelled::Dials if label == 0 => Some("Up".to_owned()),
         Labelled::Dials if label == u8::MAX => Some("Unreachable".to_owned()),
         Labelled::Dials => Code::from_u8(label).map(|code| format!("{code:?}")),
         Labelled::LinkDown => CloseReason::from_u8(label).map(|reason| format!("{reason:?}")),
         Labelled::Bounce => BounceCode::from_u8(label).map(|code| format!("{code:?}")),
-        Labelled::FrameMalformed
-        | Labelled::Rekeys
-        | Labelled::MemberEvents
-        | Labelled::Sync
-        | Labelled::Lookups
-        | Labelled::Sends
-        | Labelled::Asks => None,
-    };
-    named.unwrap_or_else(|| label.to_string())
+        Labelled::FrameMalformed => FrameKind::from_u8(label).map(|kind| format!("{kind:?}")),
+        Labelled::Rekeys => listed(&["done", "failed"]),
+        Labelled::MemberEvents => listed(&[
+            "join",
+            "suspect",
+            "alive",
+            "changed",
+            "left",
+            "dead_timeout",
+            "dead_told",
+            "dead_restarted",
+            "dead_revoked",
+        ]),
+        Labelled::Sync => listed(&["asked", "answered", "timed_out"]),
+        Labelled::Lookups => listed(&["found", "not_found"]),
+        Labelled::Sends => listed(&["delivered", "bounced", "not_sent", "lost", "unknown"]),
+        Labelled::Asks => listed(&[
+            "answered",
+            "refused",
+            "bounced",
+            "timeout",
+            "link_lost",
+            "node_down",
+            "cancelled",
+        ]),
+        Labelled::StreamBytes => {
+            listed(&["out,urgent", "out,sync", "out,user", "in,urgent", "in,sync", "in,user"])
+        }
+    }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// The codes of `hs_reject{code}`; the others have counters of their own (C111).
+fn reject_code(label: u8) -> Option<Code> {
+    Code::from_u8(label).filter(|code| match code {
+        Code::BadMagic | Code::Busy | Code::BadCrypto | Code::Malformed | Code::Timeout => false,
+        Code::VersionMismatch
+        | Code::SchemaMismatch
+        | Code::FeatureMissing
+        | Code::WrongCluster
+        | Code::NotAllowed
+        | Code::SelfConnect
+        | Code::WrongPeer
+        | Code::StaleSession
+        | Code::DuplicateLink
+        | Code::Downgraded
+        | Code::Draining
+        | Code::Revoked => true,
+    })
+}
+
+/// Spells bytes as allowlists do.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,9 @@
 //! | [`log`](mod@log) | structured logs, one line for each kind of refusal and second (C117) |
 //! | [`failure`] | why a node does not start, and the exit codes |
 //!
-//! What of the allowlist and the seeds changes while a node runs is taken up (C24, C108). Rates
-//! and backoff are not: they need a restart.
+//! While a node runs, a changed allowlist file is taken up within a second (C24), and names of
+//! seeds are resolved again; [`View::reload`], or SIGHUP, takes up other seeds, rates and back-off
+//! (C108).
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -33,4 +34,4 @@ pub use cli::main;
 pub use config::Config;
 pub use failure::{Exit, Failure};
 pub use kernel::Kernel;
-pub use node::{Node, View};
+pub use node::{Node, NotLeft, Reloaded, View};

@@ -1,6 +1,8 @@
 //! Structured logs on standard error, and what a node's events become there.
 //!
-//! Bad input never logs more than one line for each kind and second (C117).
+//! Bad input never logs more than one line for each kind and second (C117): what others can
+//! bring about (refused handshakes, links that break, gaps) passes a limiter, and the next line
+//! says how many were held back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +10,9 @@ use std::net::IpAddr;
 
 use machines::Instant;
 use machines::cluster::ids::NodeId;
+use machines::cluster::router::io::Gap;
 use machines::cluster::swim::io::{MemberEvent, MemberEventKind};
-use machines::cluster::wire::Code;
+use machines::cluster::wire::{CloseReason, Code};
 use machines::node::io::Event;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
@@ -75,7 +78,15 @@ pub fn start(level: LogLevel, format: LogFormat) {
 /// Hears a node's events, and logs them.
 #[derive(Debug)]
 pub struct Listener {
-    limiter: Limiter<(Code, bool)>,
+    limiter: Limiter<Kind>,
+}
+
+/// What is logged once a second: one for each counter that counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Refused(Code, bool),
+    LinkDown(CloseReason),
+    Gap,
 }
 
 impl Default for Listener {
@@ -90,18 +101,20 @@ impl Listener {
         match event {
             Event::Member(member) => log_member(member),
             Event::Name(name) => debug!(name = ?name.name, kind = ?name.kind, "name"),
-            Event::Gap(gap) => warn!(
-                peer = %gap.peer,
-                first = gap.first,
-                last = gap.last,
-                outcome = ?gap.outcome,
-                "messages were not delivered, or perhaps not"
-            ),
+            Event::Gap(gap) => {
+                if let Some(unlogged) = self.limiter.admit(now, Kind::Gap) {
+                    log_gap(gap, unlogged);
+                }
+            }
             Event::Joined => info!("joined the cluster"),
             Event::LinkUp { peer } => debug!(%peer, "link up"),
-            Event::LinkDown { peer, reason } => info!(%peer, ?reason, "link down"),
+            Event::LinkDown { peer, reason } => {
+                if let Some(unlogged) = self.limiter.admit(now, Kind::LinkDown(*reason)) {
+                    info!(%peer, ?reason, unlogged, "link down");
+                }
+            }
             Event::Refused { source, peer, code, inbound } => {
-                if let Some(unlogged) = self.limiter.admit(now, (*code, *inbound)) {
+                if let Some(unlogged) = self.limiter.admit(now, Kind::Refused(*code, *inbound)) {
                     log_refusal(*source, *peer, *code, *inbound, unlogged);
                 }
             }
@@ -110,6 +123,11 @@ impl Listener {
             }
         }
     }
+}
+
+fn log_gap(gap: &Gap, unlogged: u64) {
+    let Gap { peer, first, last, outcome, .. } = gap;
+    warn!(%peer, first, last, ?outcome, unlogged, "messages were not delivered, or perhaps not");
 }
 
 fn log_refusal(source: IpAddr, peer: Option<NodeId>, code: Code, inbound: bool, unlogged: u64) {
@@ -195,6 +213,12 @@ impl<K: Ord> Limiter<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::mpsc::{Sender, channel};
+
+    use machines::cluster::ids::Session;
+    use machines::cluster::router::io::Outcome;
+
     use super::*;
 
     #[test]
@@ -208,5 +232,63 @@ mod tests {
         }
         assert_eq!(limiter.admit(at(1_000), 'a'), Some(9));
         assert_eq!(limiter.admit(at(1_001), 'b'), Some(0));
+    }
+
+    /// Sends what is logged to whoever counts the lines.
+    #[derive(Clone)]
+    struct Lines(Sender<String>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(String::from_utf8(bytes.to_vec()).unwrap()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Goal: bad input logs at most one line for each counter and second (C117).
+    /// Method: a thousand of each kind within a second, then one more of each after it.
+    #[test]
+    fn bad_input_logs_one_line_for_each_kind_and_second() {
+        let peer = NodeId::of_key(&[7; 32]);
+        let gap = Gap {
+            peer,
+            session: Session(1),
+            first: 1,
+            last: 2,
+            outcome: Some(Outcome::Lost),
+            senders: Vec::new(),
+        };
+        let source = IpAddr::from([10, 0, 0, 9]);
+        let refused = |inbound| Event::Refused { source, peer: None, code: Code::Busy, inbound };
+        let kinds = [
+            refused(true),
+            refused(false),
+            Event::LinkDown { peer, reason: CloseReason::ProtocolError },
+            Event::LinkDown { peer, reason: CloseReason::Reset },
+            Event::Gap(gap),
+        ];
+        let (writer, lines) = channel();
+        let writer = Lines(writer);
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        let log = log.with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || {
+            let mut listener = Listener::default();
+            for n in 0..1_000 {
+                for event in &kinds {
+                    listener.hear(Instant::from_nanos(n * 999_999), event);
+                }
+            }
+            assert_eq!(lines.try_iter().count(), kinds.len());
+            for event in &kinds {
+                listener.hear(Instant::from_millis(1_000), event);
+            }
+            let later: Vec<String> = lines.try_iter().collect();
+            assert_eq!(later.len(), kinds.len());
+            assert!(later.iter().all(|line| line.contains("unlogged=999")), "{later:?}");
+        });
     }
 }

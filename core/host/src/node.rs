@@ -1,5 +1,6 @@
 //! A node in this process: `Node::start(config)` and what can be done with it (C105).
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machines::Choices;
-use machines::cluster::identity::{Allowed, SessionError, StaticKey};
+use machines::cluster::identity::{SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
 use machines::cluster::sealer::Suite;
 use machines::cluster::wire::Meta;
@@ -17,7 +18,7 @@ use machines::node::io::StopReason;
 use runtime::{
     Clock, Ended, Entropy, Gone, Handle, NoSession, Won, World, burn_session, handle, race, run,
 };
-use sync::Snapshot;
+use sync::{Channel, MailboxOptions, Snapshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
@@ -30,8 +31,9 @@ use crate::kernel::{self, Kernel};
 use crate::log::Listener;
 use crate::seeds;
 use crate::status::{MemberStatus, Status};
-use crate::watcher::{self, AllowError};
-use crate::world::{SessionFile, Sockets, System, SystemClock, SystemEntropy};
+pub use crate::watcher::Reloaded;
+use crate::watcher::{self, AllowError, Following, Reload};
+use crate::world::{Counts, SessionFile, Sockets, System, SystemClock, SystemEntropy};
 
 /// How long a start waits for name servers; what is not resolved by then is tried again later.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
@@ -55,7 +57,28 @@ pub struct View {
     handle: Handle<Kernel>,
     facts: Arc<Facts>,
     allow_error: Snapshot<Option<AllowError>>,
+    reloads: Channel<Reload>,
 }
+
+/// Why a node has not left its cluster (C56). Its peers will take it for dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotLeft {
+    /// It stopped first.
+    Gone,
+    /// The patience ran out; the node runs on, and goes on leaving.
+    Late,
+}
+
+impl fmt::Display for NotLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the node stopped before it had left",
+            Self::Late => "the node has not left in time",
+        })
+    }
+}
+
+impl std::error::Error for NotLeft {}
 
 /// What does not change while a node runs.
 struct Facts {
@@ -63,6 +86,7 @@ struct Facts {
     addr: Addr,
     allow: String,
     leave_timeout: Duration,
+    sockets: Arc<Counts>,
 }
 
 impl Node {
@@ -79,17 +103,18 @@ impl Node {
         let key = files::read_key(&config.path(&config.key_file))?;
         let allow_path = allow_path(&config);
         let allowed = files::read_allowed(&config.allow, &allow_path)?;
-        check_seeds(&config, &allowed)?;
+        seeds::check(&config.seeds, &allowed)?;
         let folder = Folder::lock(&config.data)?;
 
         let mut disk = SessionFile::new(config.path(&config.session_file));
         let session = take_session(&mut disk, &key, &config).await?;
-        let sockets = Sockets::bind(config.bind, cluster.links.unsent_bytes_max)
+        let closing_max = cluster.links.half_open_max.saturating_add(cluster.links.links_max);
+        let sockets = Sockets::bind(config.bind, cluster.links.unsent_bytes_max, closing_max)
             .map_err(|error| not_bound(config.bind, error))?;
         let addr = advertised(&config, &sockets)?;
         let control = control::listen(&folder)?;
         let seeds = match timeout(RESOLVE_MAX, seeds::resolve(&config.seeds, addr)).await {
-            Ok((seeds, _)) => seeds,
+            Ok(resolved) => resolved.seeds,
             Err(_) => Vec::new(),
         };
 
@@ -104,6 +129,7 @@ impl Node {
                 Allow::File(_) => format!("file:{}", allow_path.display()),
             },
             leave_timeout: cluster.swim.leave_timeout,
+            sockets: sockets.counts(),
         });
         let watch_buffer = cluster.swim.watch_buffer;
         let clock = SystemClock::start();
@@ -135,12 +161,15 @@ impl Node {
         });
 
         let (allow_writer, allow_error) = sync::snapshot(None);
-        let view = View { handle, facts, allow_error };
+        let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
+        let view = View { handle, facts, allow_error, reloads };
         if let Allow::File(_) = config.allow {
             let tell = view.handle.clone();
             tokio::spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
         }
-        tokio::spawn(watcher::seeds(config.seeds, addr, seeds, view.handle.clone()));
+        let node = view.handle.clone();
+        let following = Following { running: config, own: addr, used: seeds, node };
+        tokio::spawn(following.follow(reload_inbox));
         tokio::spawn(control::serve(control, view.clone()));
         Ok(Self { view, running })
     }
@@ -227,19 +256,35 @@ impl View {
         let mut status = self.handle.look(kernel::report).await?;
         let mut allow_error = self.allow_error.clone();
         status.allow.clone_from(&self.facts.allow);
+        let sockets = &self.facts.sockets;
+        status.counters.insert("host_streams_cut".to_owned(), sockets.cut());
+        status.counters.insert("host_accept_failed".to_owned(), sockets.not_accepted());
         status.allow_error = allow_error.load().as_ref().as_ref().map(ToString::to_string);
         Ok(status)
+    }
+
+    /// Takes up what of `config` can change while a node runs (C108), and tells which keys those
+    /// are, and which wait for the next start.
+    ///
+    /// # Errors
+    ///
+    /// `config` is wrong; nothing was changed. Or the node has stopped.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, Failure> {
+        let (reply, answer) = sync::reply();
+        let sent = self.reloads.send(Reload { config, reply });
+        sent.map_err(|_| Gone)?;
+        Ok(answer.await.map_err(|_| Gone)??)
     }
 
     /// Leaves the cluster, waiting `patience` at the most (C56). The node goes on running.
     ///
     /// # Errors
     ///
-    /// [`Gone`]: the node has stopped, or had not left in time.
-    pub async fn leave(&self, patience: Duration) -> Result<(), Gone> {
+    /// See [`NotLeft`].
+    pub async fn leave(&self, patience: Duration) -> Result<(), NotLeft> {
         match race(self.handle.leave(), sleep(patience)).await {
-            Won::Left(left) => left,
-            Won::Right(()) => Err(Gone),
+            Won::Left(left) => left.map_err(|Gone| NotLeft::Gone),
+            Won::Right(()) => Err(NotLeft::Late),
         }
     }
 
@@ -265,26 +310,6 @@ fn allow_path(config: &Config) -> PathBuf {
         Allow::Any => PathBuf::new(),
         Allow::File(path) => config.path(path),
     }
-}
-
-/// Refuses seeds none of which could ever be linked with; warns of single ones.
-fn check_seeds(config: &Config, allowed: &Allowed) -> Result<(), ConfigError> {
-    let strangers: Vec<_> = config
-        .seeds
-        .iter()
-        .filter(|seed| seed.node.is_some_and(|node| !allowed.has(node)))
-        .collect();
-    let Some(first) = strangers.first() else {
-        return Ok(());
-    };
-    if strangers.len() == config.seeds.len() {
-        let why = format!("{first} is not on the allowlist, so this node could never join");
-        return Err(ConfigError::of("seeds", why));
-    }
-    for seed in strangers {
-        warn!(%seed, "this seed is not on the allowlist and will be refused");
-    }
-    Ok(())
 }
 
 async fn take_session(

@@ -5,8 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use machines::cluster::identity::Allowed;
 use machines::cluster::ids::{Addr, NodeId};
 use machines::cluster::swim::io::Seed;
+use tracing::warn;
+
+use crate::config::ConfigError;
 
 /// The most addresses taken, over all seeds (C107).
 const ADDRS_MAX: usize = 64;
@@ -64,9 +68,41 @@ pub struct Unresolved {
     pub error: io::Error,
 }
 
+/// What the names of the seeds stand for just now.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// The addresses, at most 64.
+    pub seeds: Vec<Seed>,
+    /// The names that stand for nothing.
+    pub unresolved: Vec<Unresolved>,
+    /// How many addresses more there were.
+    pub left_out: usize,
+}
+
+/// Refuses seeds none of which could ever be linked with; warns of single ones.
+///
+/// # Errors
+///
+/// Names the first of them.
+pub fn check(seeds: &[SeedSpec], allowed: &Allowed) -> Result<(), ConfigError> {
+    let is_stranger = |seed: &&SeedSpec| seed.node.is_some_and(|node| !allowed.has(node));
+    let strangers: Vec<&SeedSpec> = seeds.iter().filter(is_stranger).collect();
+    let Some(first) = strangers.first() else {
+        return Ok(());
+    };
+    if strangers.len() == seeds.len() {
+        let why = format!("{first} is not on the allowlist, so this node could never join");
+        return Err(ConfigError::of("seeds", why));
+    }
+    for seed in strangers {
+        warn!(%seed, "this seed is not on the allowlist and will be refused");
+    }
+    Ok(())
+}
+
 /// Resolves the names, in order; a name with several addresses counts as several seeds.
 /// `own` is left out: a node does not join through itself.
-pub async fn resolve(specs: &[SeedSpec], own: Addr) -> (Vec<Seed>, Vec<Unresolved>) {
+pub async fn resolve(specs: &[SeedSpec], own: Addr) -> Resolved {
     let mut seeds: Vec<Seed> = Vec::new();
     let mut unresolved = Vec::new();
     for spec in specs {
@@ -82,8 +118,9 @@ pub async fn resolve(specs: &[SeedSpec], own: Addr) -> (Vec<Seed>, Vec<Unresolve
             Err(error) => unresolved.push(Unresolved { seed: spec.clone(), error }),
         }
     }
+    let left_out = seeds.len().saturating_sub(ADDRS_MAX);
     seeds.truncate(ADDRS_MAX);
-    (seeds, unresolved)
+    Resolved { seeds, unresolved, left_out }
 }
 
 fn push(seeds: &mut Vec<Seed>, node: Option<NodeId>, found: SocketAddr, own: Addr) {
@@ -133,9 +170,20 @@ mod tests {
         let addr = |port: u16| Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), port, port).unwrap();
         let specs: Vec<SeedSpec> =
             ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2"].map(|text| text.parse().unwrap()).into();
-        let (seeds, unresolved) = runtime.block_on(resolve(&specs, addr(1)));
-        assert!(unresolved.is_empty());
+        let resolved = runtime.block_on(resolve(&specs, addr(1)));
+        assert!(resolved.unresolved.is_empty());
         let expected = Seed { addr: addr(2), node: None };
-        assert_eq!(seeds, vec![expected]);
+        assert_eq!(resolved.seeds, vec![expected]);
+        assert_eq!(resolved.left_out, 0);
+    }
+
+    #[test]
+    fn addresses_beyond_the_most_are_counted_and_not_lost_in_silence() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let own = Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), 1, 1).unwrap();
+        let specs: Vec<SeedSpec> =
+            (2..=71).map(|port| format!("127.0.0.1:{port}").parse().unwrap()).collect();
+        let resolved = runtime.block_on(resolve(&specs, own));
+        assert_eq!((resolved.seeds.len(), resolved.left_out), (ADDRS_MAX, 6));
     }
 }

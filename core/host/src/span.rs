@@ -1,4 +1,6 @@
-//! Durations and sizes as people write them: `200ms`, `1h`, `64KiB`.
+//! Durations, numbers and sizes as people write them: `200ms`, `1h`, `16`, `64KiB`.
+//!
+//! Each may come as text, too: flags and the environment have nothing else.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,13 +8,20 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A duration with its unit.
+/// The longest duration that makes sense anywhere, so that sums of some cannot overflow (C108).
+const SPAN_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// A duration with its unit, a year at the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
 /// A number of bytes, plain or with a unit: `4096`, `64KiB`, `16 MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u32);
+
+/// A number of something: `16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u32);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,8 +46,44 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-                humantime::parse_duration(text)
-                    .map(Span)
+                let wrong = || E::invalid_value(serde::de::Unexpected::Str(text), &self);
+                match humantime::parse_duration(text).map_err(|_| wrong())? {
+                    span if span > SPAN_MAX => {
+                        Err(E::custom(format!("\"{text}\" is too long; at most 365days")))
+                    }
+                    span => Ok(Span(span)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number below 2^32, like 16")
+            }
+
+            fn visit_u64<E: Error>(self, count: u64) -> Result<Count, E> {
+                u32::try_from(count)
+                    .map(Count)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(count), &self))
+            }
+
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Count, E> {
+                u32::try_from(count)
+                    .map(Count)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(count), &self))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Count, E> {
+                text.parse()
+                    .map(Count)
                     .map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }

@@ -1,8 +1,4 @@
 //! What a node tells about itself and its cluster, as JSON and as text (C120, C121).
-//!
-//! # Known limits
-//!
-//! Round trips are not shown: membership does not keep them by member.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -31,6 +27,8 @@ pub struct MemberStatus {
     pub own: bool,
     /// Whether a link with it is up.
     pub linked: bool,
+    /// How long it took to answer the last probe that it answered by itself.
+    pub rtt_us: Option<u64>,
 }
 
 /// One link.
@@ -74,8 +72,28 @@ pub struct NameStatus {
     pub actor: u64,
 }
 
+/// How spans of time are distributed (C120).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistogramStatus {
+    /// How many there were.
+    pub count: u64,
+    /// Their sum.
+    pub sum_seconds: f64,
+    /// How many were at most as long as each bound.
+    pub buckets: Vec<Bucket>,
+}
+
+/// One bound of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The bound, in seconds.
+    pub le: f64,
+    /// How many were at most as long.
+    pub count: u64,
+}
+
 /// Everything that `lockstep status` prints (C121).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The node's id.
     pub id: String,
@@ -111,8 +129,13 @@ pub struct Status {
     pub names: Vec<NameStatus>,
     /// The last refused handshakes, newest first.
     pub rejects: Vec<RefusalStatus>,
-    /// All counters, by name and label.
+    /// All counters, by name and label: those of the machines are `cluster_…`, those of the
+    /// sockets `host_…`.
     pub counters: BTreeMap<String, u64>,
+    /// What is counted anew each time, by name and label.
+    pub gauges: BTreeMap<String, u64>,
+    /// Distributions of spans of time, by name.
+    pub histograms: BTreeMap<String, HistogramStatus>,
 }
 
 impl fmt::Display for Status {
@@ -141,9 +164,10 @@ impl fmt::Display for Status {
         let names = names.map(|name| vec![name.name.clone(), format!("actor {}", name.actor)]);
         section(f, "names", &table(&["NAME", "ACTOR"], names))?;
         section(f, "refused handshakes", &refusals_table(&self.rejects))?;
+        section(f, "gauges", &metrics_table(self.gauges.iter()))?;
+        section(f, "spans of time", &histograms_table(&self.histograms))?;
         let counters = self.counters.iter().filter(|(_, count)| **count > 0);
-        let counters = counters.map(|(name, count)| vec![name.clone(), count.to_string()]);
-        section(f, "counters above 0", &table(&["COUNTER", "COUNT"], counters))
+        section(f, "counters above 0", &metrics_table(counters))
     }
 }
 
@@ -164,10 +188,11 @@ pub fn members_table(members: &[MemberStatus]) -> String {
                 true => "up".to_owned(),
                 false => "-".to_owned(),
             },
+            member.rtt_us.map_or_else(|| "-".to_owned(), round_trip),
             member.meta.clone(),
         ]
     });
-    let heads = ["NODE", "ADDRESS", "STATE", "FOR", "LIFE", "LINK", "META"];
+    let heads = ["NODE", "ADDRESS", "STATE", "FOR", "LIFE", "LINK", "RTT", "META"];
     table(&heads, rows)
 }
 
@@ -201,6 +226,29 @@ fn refusals_table(refusals: &[RefusalStatus]) -> String {
     table(&["WHEN", "WHERE", "NODE", "CODE"], rows)
 }
 
+fn metrics_table<'a>(metrics: impl Iterator<Item = (&'a String, &'a u64)>) -> String {
+    let rows = metrics.map(|(name, count)| vec![name.clone(), count.to_string()]);
+    table(&["NAME", "COUNT"], rows)
+}
+
+fn histograms_table(histograms: &BTreeMap<String, HistogramStatus>) -> String {
+    let rows = histograms.iter().map(|(name, histogram)| {
+        let HistogramStatus { count, buckets, .. } = histogram;
+        // A quantile is known as the least bound that is not below it.
+        let at_most = |percent: u64| {
+            let wanted = (count * percent).div_ceil(100);
+            let bound = buckets.iter().find(|bucket| bucket.count >= wanted);
+            match (*count, bound) {
+                (0, _) => "-".to_owned(),
+                (_, Some(bucket)) => format!("{}s", bucket.le),
+                (_, None) => "longer".to_owned(),
+            }
+        };
+        vec![name.clone(), count.to_string(), at_most(50), at_most(99)]
+    });
+    table(&["NAME", "COUNT", "50% WITHIN", "99% WITHIN"], rows)
+}
+
 fn section(f: &mut fmt::Formatter<'_>, title: &str, table: &str) -> fmt::Result {
     match table.is_empty() {
         true => writeln!(f, "\n{title}: none"),
@@ -232,6 +280,14 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     text
 }
 
+/// Shows microseconds: `740us`, `1.5ms`.
+fn round_trip(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros}us"),
+        1_000.. => format!("{}.{}ms", micros / 1_000, micros % 1_000 / 100),
+    }
+}
+
 /// Shows milliseconds with two units at most: `3m 5s`.
 fn span(millis: impl Into<u64>) -> String {
     let millis = millis.into();
@@ -259,6 +315,7 @@ mod tests {
             meta: String::new(),
             own: true,
             linked: false,
+            rtt_us: None,
         }
     }
 
@@ -267,6 +324,7 @@ mod tests {
         let mut other = member();
         other.addr = None;
         other.own = false;
+        other.rtt_us = Some(1_540);
         let text = members_table(&[member(), other]);
         let lines: Vec<&str> = text.lines().collect();
         let column = lines[0].find("STATE").unwrap();
@@ -274,6 +332,22 @@ mod tests {
         assert!(lines[2][column..].starts_with("alive  "));
         assert!(lines.iter().all(|line| line.trim_end() == *line));
         assert!(text.contains("3m 5s"), "{text}");
+        assert!(lines[2].ends_with("1.5ms"), "{text}");
+    }
+
+    #[test]
+    fn a_quantile_is_the_least_bound_that_is_not_below_it() {
+        let bucket = |le, count| Bucket { le, count };
+        let of = |count, buckets| {
+            let histogram = HistogramStatus { count, sum_seconds: 0.0, buckets };
+            let text = histograms_table(&BTreeMap::from([("x".to_owned(), histogram)]));
+            let row = text.lines().nth(1).unwrap();
+            row.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0, vec![bucket(0.1, 0)]), ["x", "0", "-", "-"]);
+        let buckets = vec![bucket(0.1, 49), bucket(0.25, 99), bucket(1.0, 100)];
+        assert_eq!(of(100, buckets), ["x", "100", "0.25s", "0.25s"]);
+        assert_eq!(of(3, vec![bucket(0.1, 2)]), ["x", "3", "0.1s", "longer"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What can change while a node runs: the allowlist file, and what the seeds' names stand for.
+//! What can change while a node runs: the allowlist file, what the seeds' names stand for, and
+//! parts of the configuration (C24, C108).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,15 +10,16 @@ use machines::cluster::identity::Allowed;
 use machines::cluster::ids::Addr;
 use machines::cluster::swim::io::Seed;
 use machines::node::io::Input;
-use runtime::Handle;
-use sync::{Busy, Publisher};
+use runtime::{Gone, Handle, Won, race};
+use sync::{Busy, Inbox, Publisher, Reply};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::config::{Config, ConfigError, RELOADABLE};
 use crate::files;
 use crate::kernel::Kernel;
-use crate::seeds::{self, SeedSpec};
+use crate::seeds::{self, Resolved, SeedSpec};
 
 /// How often the allowlist is read. A change counts when two readings in a row agree, so it is
 /// taken up within a second (C24) and never half written.
@@ -82,37 +84,119 @@ pub(crate) async fn allowlist(
     }
 }
 
-/// Resolves the seeds' names again and again, and tells the node when that gives others.
-pub(crate) async fn seeds(
-    specs: Vec<SeedSpec>,
-    own: Addr,
-    mut used: Vec<Seed>,
-    node: Handle<Kernel>,
-) {
-    let mut warned: Vec<SeedSpec> = Vec::new();
-    if specs.is_empty() {
-        return;
+/// Tells a running node to take up what it can of another configuration (C108).
+pub(crate) struct Reload {
+    pub(crate) config: Config,
+    pub(crate) reply: Reply<Result<Reloaded, ConfigError>>,
+}
+
+/// What came of a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The keys whose new values hold from now on.
+    pub taken: Vec<&'static str>,
+    /// The keys whose new values wait for the next start.
+    pub kept: Vec<&'static str>,
+}
+
+/// Takes up changes of what the seeds' names stand for, and of the configuration (C108).
+pub(crate) struct Following {
+    /// What holds: the configuration of the start, and what was taken up since.
+    pub(crate) running: Config,
+    pub(crate) own: Addr,
+    /// The seeds that the node was told last.
+    pub(crate) used: Vec<Seed>,
+    pub(crate) node: Handle<Kernel>,
+}
+
+impl Following {
+    /// Goes on until the node has stopped.
+    pub(crate) async fn follow(mut self, mut reloads: Inbox<Reload>) {
+        let mut known = Known::default();
+        loop {
+            let next = race(reloads.receive(), self.follow_names(&mut known)).await;
+            match next {
+                Won::Left(Some(Reload { config, reply })) => {
+                    let Ok(result) = self.reload(&config).await else {
+                        return;
+                    };
+                    if result.as_ref().is_ok_and(|reloaded| reloaded.taken.contains(&"seeds")) {
+                        known = Known { is_new: true, ..Known::default() };
+                    }
+                    // Late: whoever asked has gone.
+                    let _ = reply.send(result);
+                }
+                Won::Left(None) | Won::Right(Gone) => return,
+            }
+        }
     }
-    loop {
-        let (found, unresolved) = seeds::resolve(&specs, own).await;
-        for seeds::Unresolved { seed, error } in &unresolved {
-            if !warned.contains(seed) {
+
+    /// Takes up what can be taken up; if anything is wrong, nothing.
+    async fn reload(&mut self, config: &Config) -> Result<Result<Reloaded, ConfigError>, Gone> {
+        let cluster = match config.cluster() {
+            Ok(cluster) => cluster,
+            Err(error) => return Ok(Err(error)),
+        };
+        let seeds = config.seeds.clone();
+        let checked = self.node.look(move |_, node| seeds::check(&seeds, node.allowed())).await?;
+        if let Err(error) = checked {
+            return Ok(Err(error));
+        }
+        let keys = self.running.differences(config);
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| RELOADABLE.contains(key));
+        self.node.tell(Input::Limits(cluster.links.reloadable()))?;
+        self.running.reload(config);
+        Ok(Ok(Reloaded { taken, kept }))
+    }
+
+    /// Resolves the seeds' names again and again, and tells the node when that gives others.
+    async fn follow_names(&mut self, known: &mut Known) -> Gone {
+        loop {
+            let found = seeds::resolve(&self.running.seeds, self.own).await;
+            known.warn(&found);
+            let every = match found.unresolved.is_empty() {
+                true => RESOLVE_EVERY,
+                false => RETRY_EVERY,
+            };
+            // Old addresses of a name that cannot be resolved just now are better than none.
+            let whole = found.unresolved.is_empty() || known.is_new;
+            let news = found.seeds != self.used;
+            if news && whole || found.seeds.len() > self.used.len() {
+                self.used.clone_from(&found.seeds);
+                if let Err(gone) = self.node.tell(Input::Seeds(found.seeds)) {
+                    return gone;
+                }
+            }
+            known.is_new = false;
+            sleep(every).await;
+        }
+    }
+}
+
+/// What was said about these seeds before.
+#[derive(Default)]
+struct Known {
+    /// Whether they are others than those that the node uses.
+    is_new: bool,
+    unresolved: Vec<SeedSpec>,
+    left_out: usize,
+}
+
+impl Known {
+    /// Warns of what is worse than before.
+    fn warn(&mut self, found: &Resolved) {
+        for seeds::Unresolved { seed, error } in &found.unresolved {
+            if !self.unresolved.contains(seed) {
                 warn!(%seed, %error, "a seed's name could not be resolved; will try again");
             }
         }
-        let every = match unresolved.is_empty() {
-            true => RESOLVE_EVERY,
-            false => RETRY_EVERY,
-        };
-        // Old addresses of a name that cannot be resolved just now are better than none.
-        if found != used && unresolved.is_empty() || found.len() > used.len() {
-            used.clone_from(&found);
-            if node.tell(Input::Seeds(found)).is_err() {
-                return;
-            }
+        if found.left_out > self.left_out {
+            let (used, left_out) = (found.seeds.len(), found.left_out);
+            warn!(used, left_out, "the seeds stand for too many addresses; some are not used");
         }
-        warned = unresolved.into_iter().map(|gone| gone.seed).collect();
-        sleep(every).await;
+        self.unresolved = found.unresolved.iter().map(|gone| gone.seed.clone()).collect();
+        self.left_out = found.left_out;
     }
 }
 

@@ -8,7 +8,7 @@ use runtime::{Entropy, Env};
 
 pub use clock::SystemClock;
 pub use disk::SessionFile;
-pub use sockets::Sockets;
+pub use sockets::{Counts, Sockets};
 
 /// The world that production nodes live in.
 #[derive(Debug)]

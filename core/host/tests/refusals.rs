@@ -6,8 +6,10 @@
 mod process;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use process::{Process, keygen, lockstep};
@@ -206,6 +208,97 @@ fn an_unknown_key_and_a_wrong_value_in_each_source() {
         String::from_utf8(output.stderr).unwrap(),
         "error: period: invalid value string \"soon\", expected a duration with its unit, like \
          \"200ms\" or \"1h\" (in LOCKSTEP_PERIOD)\n"
+    );
+}
+
+/// A name may consist of digits, wherever it comes from.
+#[test]
+fn digits_are_text_for_keys_that_want_text() {
+    let folder = sound();
+    let missing = "key file 7/node.key: there is none; make one: lockstep keygen";
+    fs::create_dir(folder.path().join("7")).unwrap();
+    refused(
+        folder.path(),
+        &["--set", "cluster=42", "--data", "7"],
+        4,
+        &format!("error: {missing}"),
+    );
+
+    let output = lockstep()
+        .current_dir(folder.path())
+        .env("LOCKSTEP_CLUSTER", "42")
+        .env("LOCKSTEP_DATA", "7")
+        .env("LOCKSTEP_META", "true")
+        .env("LOCKSTEP_HELPERS", "2")
+        .arg("serve")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("error: {missing}\n"));
+}
+
+#[test]
+fn a_duration_that_would_overflow() {
+    let folder = sound();
+    refused(
+        folder.path(),
+        &["--set", "keepalive=10000000000000000000s"],
+        2,
+        "error: keepalive: \"10000000000000000000s\" is too long; at most 365days (in the command \
+         line)",
+    );
+}
+
+/// A node that stopped before it had left is told as a failure, whatever it printed.
+#[test]
+fn leaving_that_did_not_come_to_its_end() {
+    let folder = sound();
+    let run = folder.path().join("run");
+    fs::create_dir(&run).unwrap();
+    let node = UnixListener::bind(run.join("control")).unwrap();
+    let answers = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = node.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            assert_eq!(line, "{\"command\":\"leave\"}\n");
+            stream.write_all(b"{\"ok\":{\"left\":false}}\n").unwrap();
+        }
+    });
+    for arguments in [&["leave"][..], &["leave", "--json"]] {
+        let output = lockstep().args(arguments).arg("--data").arg(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let line = "error: the node stopped before it had left: its peers will take it for dead\n";
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), line);
+    }
+    answers.join().unwrap();
+}
+
+/// That a socket cannot be reached does not say that nobody listens there.
+#[test]
+fn a_control_socket_that_cannot_be_reached() {
+    let folder = sound();
+    let data = folder.path().join("x".repeat(120));
+    let output = lockstep().args(["status", "--data"]).arg(&data).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8(output.stderr).unwrap();
+    let control = data.join("run").join("control");
+    let expected = format!("error: the node did not answer: {}: ", control.display());
+    assert!(line.starts_with(&expected), "{line}");
+}
+
+#[test]
+fn a_run_folder_that_others_may_enter() {
+    let folder = sound();
+    let run = folder.path().join("run");
+    fs::create_dir(&run).unwrap();
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
+    refused(
+        folder.path(),
+        &[],
+        1,
+        "error: data: cannot use the folder ./run: its mode 0755 lets others use it; run: chmod \
+         700 ./run",
     );
 }
 

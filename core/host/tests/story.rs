@@ -26,6 +26,20 @@ fn three_nodes_survive_the_death_and_return_of_one() {
         node.wait(JOINED, "three alive members", |node| node.alive() == sorted(&ids));
     }
 
+    // C120, C121: what was measured until now.
+    let first = &cluster.nodes[0];
+    first.wait(JOINED, "a round trip with each other member", |node| {
+        ids[1..].iter().all(|id| node.row(id).expect("it is a member")["rtt_us"].is_u64())
+    });
+    assert!(first.row(&ids[0]).expect("it is itself")["rtt_us"].is_null());
+    let status = first.status();
+    assert_eq!(status["gauges"]["cluster_members{alive}"], 3);
+    for (histogram, least) in [("probe_rtt_seconds", 2), ("handshake_seconds", 2)] {
+        let count = &status["histograms"][format!("cluster_{histogram}")]["count"];
+        assert!(count.as_u64().is_some_and(|count| count >= least), "{histogram}: {count}");
+    }
+    assert_eq!(status["counters"]["host_streams_cut"], 0);
+
     let victim = cluster.nodes.pop().unwrap();
     let session = victim.status()["session"].as_u64().unwrap();
     let folder = victim.kill();
@@ -139,6 +153,60 @@ fn a_signal_makes_a_node_leave() {
     first.wait(JOINED, "the node to have left", |node| {
         node.state_of(&ids[1]).as_deref() == Some("left")
     });
+}
+
+/// Goal: SIGHUP takes up what C108 says, names what it cannot, and never kills a node.
+/// Method: two nodes that trust each other and do not know where the other is; then a file with
+/// seeds, a file with a mistake, and a file that cannot be read.
+#[test]
+fn a_hangup_reloads_seeds_and_rates_and_never_kills_a_node() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let made = folders.each_ref().map(|folder| keygen(folder.path()));
+    for folder in &folders {
+        let keys = made.each_ref().map(|made| made.public.as_str());
+        fs::write(folder.path().join("allowlist"), keys.join("\n")).unwrap();
+    }
+    let ids = made.each_ref().map(|made| made.node.clone());
+    let [first, second] = folders.map(|folder| Process::serve(folder, &[]));
+    assert_eq!(second.alive(), [ids[1].clone()]);
+
+    let file = second.folder().join("lockstep.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    let seeds = format!("seeds = ['{}']\n", first.addr());
+    let sound = format!("{before}{seeds}accept_rate_total = 400\nkeepalive = '20s'\n");
+    fs::write(&file, &sound).unwrap();
+    second.signal("HUP");
+    let line = second.wait_for_log(JOINED, |line| line["message"] == "reloaded the configuration");
+    assert_eq!(line["keys"], "seeds accept_rate_total");
+    let line = second.wait_for_log(JOINED, |line| line["key"] == "keepalive");
+    assert_eq!(line["level"], "WARN");
+    second.wait(JOINED, "the seed to be joined", |node| node.alive() == sorted(&ids));
+
+    let refused = |what: &str, why: &str| {
+        second.signal("HUP");
+        let line = second.wait_for_log(JOINED, |line| {
+            line["why"].as_str().is_some_and(|found| found.contains(why))
+        });
+        assert_eq!(line["level"], "ERROR", "{what}");
+        assert_eq!(second.alive(), sorted(&ids), "{what}");
+    };
+    let path = file.display();
+    fs::write(&file, format!("{sound}backoff_base = '1h'\n")).unwrap();
+    refused("a relation", &format!("backoff_cap: must be >= backoff_base (in {path})"));
+    fs::write(&file, format!("{sound}peroid = '1s'\n")).unwrap();
+    refused("a misspelled key", "peroid: there is no such key; did you mean period?");
+    fs::write(&file, "cluster = ").unwrap();
+    refused("no TOML", &format!("(in {path})"));
+    fs::remove_file(&file).unwrap();
+    refused("no file", "there is no configuration file");
+
+    // What was refused left nothing behind: the next sound file is compared with the last one.
+    fs::write(&file, format!("{sound}accept_rate_source = 40\n")).unwrap();
+    second.signal("HUP");
+    second.wait_for_log(JOINED, |line| line["keys"] == "accept_rate_source");
+    second.signal("TERM");
+    second.signal("HUP");
+    assert_eq!(second.ended(), Some(0));
 }
 
 #[test]

@@ -75,3 +75,6 @@ mod counting {
         all
     }
 }
+
+#[cfg(test)]
+mod tests;

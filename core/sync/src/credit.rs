@@ -4,7 +4,7 @@
 //!
 //! A word, `credits << 1 | WAITERS`; a stack of new waiters, which is lane (b); and the oldest
 //! waiter that the receiver has taken from it and could not serve. A waiter is WAITING, GRANTED or
-//! GONE.
+//! GONE. `gone` counts the GONE ones that the receiver has not taken out yet.
 //!
 //! # Invariants
 //!
@@ -16,6 +16,9 @@
 //! 4. Whoever adds a credit while WAITERS is set makes the receiver look: the receiver itself in
 //!    `release`, another by waking it (G92).
 //! 5. Only the receiver pops the stack and touches `held` (the contract of the unsafe methods).
+//! 6. While the receiver releases nothing, at most `GONE_MAX` waiters are GONE, and as many more
+//!    as enter at one moment: whoever comes then is told Full and does not enter. So senders that
+//!    come again and again, with a short patience, do not fill the memory.
 //!
 //! # Orderings
 //!
@@ -27,7 +30,7 @@
 //! | E4   | a cancelled owner adds      | hand-out takes              | that there is a credit    |
 //!
 //! Every access to the word but one is a read-modify-write, so the two sides are ordered by it and
-//! no fence is needed (G91).
+//! no fence is needed (G91). `gone` orders nothing: it is a bound, and may be a moment old.
 //!
 //! Checked by `models/tests/credit.rs`, which also checks that losing the orderings is noticed.
 
@@ -51,11 +54,17 @@ const GRANTED: u8 = 1;
 /// Does not want one any more.
 const GONE: u8 = 2;
 
+/// The most waiters that may be GONE and still in the queue, before newcomers are turned away.
+const GONE_MAX: u64 = 1_024;
+/// A count above it is one below 0: a subtraction was seen before its addition.
+const GONE_SANE: u64 = u64::MAX / 2;
+
 /// The credits of one mailbox.
 pub struct Credit<A: Atomics = StdAtomics> {
     word: Line<A::U64>,
     arrivals: Stack<Ticket<A>, A>,
     held: A::Cell<Option<Ticket<A>>>,
+    gone: A::U64,
 }
 
 /// One who waits.
@@ -80,6 +89,8 @@ pub enum Granted {
     Yes,
     /// The mailbox is closed; there is nothing to wait for.
     Closed,
+    /// Too many gave up since the receiver last released a credit; come back later.
+    Full,
 }
 
 // SAFETY: a waiter is atomics and a waker slot, which are shared safely.
@@ -100,6 +111,7 @@ impl<A: Atomics> Credit<A> {
             word: Line(A::U64::new(u64::from(capacity) * ONE)),
             arrivals: Stack::new(),
             held: A::Cell::new(None),
+            gone: A::U64::new(0),
         }
     }
 
@@ -216,11 +228,18 @@ impl<A: Atomics> Credit<A> {
                 return true;
             }
             if !waiter.0.grant() {
+                self.gone.fetch_sub(1, Relaxed); // Relaxed: a bound, no more.
                 // It has gone: its credit is for the next one. The flag is looked at afterwards.
                 let _looked_at_by_hand_out = self.give_back();
             }
         }
         false
+    }
+
+    /// Whether too many that gave up are in the queue.
+    fn is_littered(&self) -> bool {
+        let gone = self.gone.load(Relaxed); // Relaxed: a bound, no more.
+        (GONE_MAX..GONE_SANE).contains(&gone)
     }
 
     /// The waiter that has waited longest.
@@ -257,7 +276,8 @@ impl<A: Atomics> Wait<A> {
         Self { waiter: None }
     }
 
-    /// Waits for a credit. After [`Granted::Yes`] the wait is over and the credit the caller's.
+    /// Waits for a credit. After [`Granted::Yes`] the wait is over and the credit the caller's;
+    /// after the others the wait has not begun.
     /// `wake_receiver` is called when a credit must be handed on.
     pub fn poll(
         &mut self,
@@ -286,6 +306,9 @@ impl<A: Atomics> Wait<A> {
     ) -> Poll<Granted> {
         if credit.try_take() {
             return Poll::Ready(Granted::Yes);
+        }
+        if credit.is_littered() {
+            return Poll::Ready(Granted::Full);
         }
         let waiter = Ticket::<A>(A::Arc::from(Waiter {
             state: A::U8::new(WAITING),
@@ -316,8 +339,13 @@ impl<A: Atomics> Wait<A> {
         let Some(waiter) = self.waiter.take() else {
             return false;
         };
+        credit.gone.fetch_add(1, Relaxed); // Relaxed: a bound, no more.
         // E3: the credit, if it was granted meanwhile (invariant 3).
-        waiter.0.state.swap(GONE, AcqRel) == GRANTED && credit.give_back()
+        let granted = waiter.0.state.swap(GONE, AcqRel) == GRANTED;
+        if granted {
+            credit.gone.fetch_sub(1, Relaxed); // It is out of the queue. Relaxed: as above.
+        }
+        granted && credit.give_back()
     }
 }
 

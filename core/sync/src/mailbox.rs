@@ -332,7 +332,9 @@ impl<T, A: Atomics> Channel<T, A> {
     /// Sends a message, waiting for credit if the policy is [`Policy::Block`] and the mailbox is
     /// full. Cancel safe: dropped before it is ready, it has sent nothing and holds no credit.
     ///
-    /// The future's error is [`SendError::Closed`], or [`SendError::Full`] under another policy.
+    /// The future's error is [`SendError::Closed`], or [`SendError::Full`]: under another policy,
+    /// or since the receiver has freed no slot while a thousand sends gave up. Each of those is
+    /// remembered until a slot is free, so their number has a bound.
     pub fn send_wait(&self, message: T) -> SendWait<'_, T, A> {
         SendWait { channel: self, message: Some(message), wait: Wait::new() }
     }
@@ -419,6 +421,7 @@ impl<T, A: Atomics> SendWait<'_, T, A> {
         let mailbox = &*self.channel.mailbox;
         match (granted, &mailbox.user) {
             (Granted::Closed, _) => Err(SendError::Closed(message)),
+            (Granted::Full, _) => Err(SendError::Full(message)),
             (Granted::Yes, User::Ring(ring, Policy::Block, _)) => {
                 mailbox.push_granted(ring, message)
             }

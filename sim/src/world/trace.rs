@@ -80,6 +80,7 @@ fn of_input(input: &Input) -> (&'static str, String) {
         Input::Seeds(seeds) => ("seeds", seeds.len().to_string()),
         Input::Moved(addr) => ("moved", format!("{addr:?}")),
         Input::Meta(_) => ("meta", String::new()),
+        Input::Limits(_) => ("limits", String::new()),
         Input::Call { call, request } => ("call", format!("{} {request:?}", call.0)),
     }
 }

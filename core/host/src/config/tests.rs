@@ -4,6 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -48,7 +50,7 @@ fn flags_win_over_the_file() {
     let flags = [("bind", "127.0.0.1:2"), ("helpers", "4")];
     let config = read(text, &flags).unwrap();
     assert_eq!(config.bind.port(), 2);
-    assert_eq!(config.helpers, Some(4));
+    assert_eq!(config.helpers, Some(Count(4)));
 }
 
 #[test]
@@ -85,7 +87,7 @@ fn each_mistake_is_one_line_with_key_and_source() {
         (
             "cluster = 'demo'\nbind = '0.0.0.0:7400'",
             "advertise: is required because bind is 0.0.0.0:7400: the address at which others \
-             reach this node",
+             reach this node (in FILE)",
         ),
         (
             "cluster = 'demo'\nprofile = 'wan'",
@@ -132,4 +134,130 @@ fn the_data_folder_can_be_read_without_the_rest() {
     let (_folder, path) = file("data = '/srv/node'");
     let sources = Sources::new(Some(&path), Vec::new()).unwrap();
     assert_eq!(sources.data().unwrap(), PathBuf::from("/srv/node"));
+}
+
+/// Flags and the environment have text only: what consists of digits is a name or a number,
+/// whatever its key wants.
+#[test]
+fn digits_are_a_name_where_a_name_is_wanted_and_a_number_where_one_is() {
+    let flags = [
+        ("cluster", "42"),
+        ("data", "7"),
+        ("key_file", "1"),
+        ("meta", "5"),
+        ("helpers", "4"),
+        ("max_message", "65536"),
+    ];
+    let config = read("", &flags).unwrap();
+    assert_eq!(config.cluster, "42");
+    assert_eq!(config.path(&config.key_file), PathBuf::from("7/1"));
+    assert_eq!(config.meta, "5");
+    let cluster = config.cluster().unwrap();
+    assert_eq!((cluster.swim.helpers, cluster.links.message_bytes_max), (4, 65_536));
+}
+
+#[test]
+fn a_duration_of_more_than_a_year_is_refused_and_overflows_nothing() {
+    for (key, value) in [
+        ("keepalive", "10000000000000000000s"),
+        ("link_idle", "15000000000000000000s"),
+        ("rekey_after", "18446744073709551615s"),
+        ("probe_timeout", "18446744073709551615s"),
+        ("forget_after", "366days"),
+    ] {
+        let error = read("cluster = 'demo'", &[(key, value)]).expect_err(key);
+        let expected =
+            format!("{key}: \"{value}\" is too long; at most 365days (in the command line)");
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn a_default_that_does_not_fit_is_located_at_what_was_given() {
+    let error = read("cluster = 'demo'", &[("period", "10ms")]).expect_err("it does not fit");
+    assert!(error.starts_with("probe_timeout: "), "{error}");
+    assert!(error.ends_with("must be <= 0.55 period (in the command line)"), "{error}");
+}
+
+/// C108: seeds, rates and back-off, and nothing that takes a restart.
+#[test]
+fn the_keys_that_differ_are_those_whose_values_do() {
+    let old = read("cluster = 'demo'", &[]).unwrap();
+    // 10 s is the default.
+    let text = "cluster = 'demo'\nkeepalive = '10s'\nbackoff_cap = '20s'\nhelpers = 2\n\
+                seeds = ['a:1']\nlog = 'off'";
+    let new = read(text, &[]).unwrap();
+    assert_eq!(old.differences(&new), ["seeds", "log", "helpers", "backoff_cap"]);
+    let mut running = old.clone();
+    running.reload(&new);
+    assert_eq!(old.differences(&running), ["seeds", "backoff_cap"]);
+    assert_eq!(running.differences(&new), ["log", "helpers"]);
+    assert!(RELOADABLE.iter().all(|key| keys().contains(key)), "every one is a key");
+}
+
+/// Lists all keys.
+fn keys() -> &'static [&'static str] {
+    let figment = Figment::new().merge(Flags(vec![("no".into(), "such".into())]));
+    let error = figment.extract::<Config>().expect_err("there is no such key");
+    let figment::error::Kind::UnknownField(_, keys) = error.kind else {
+        panic!("{error}");
+    };
+    keys
+}
+
+/// Values that mean something to some key, and values that mean nothing to any.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[0-9]{1,25} ?(ns|us|ms|s|m|h|days|years|B|KiB|MiB|GiB)?",
+        2 => "1[0-9]{17,19}s",
+        1 => "-?[0-9]{1,12}\\.?[0-9]{0,4}",
+        1 => "(any|file:|file:x|lan|local|wan|off|json|true|false|\\[\\]|,+)",
+        1 => "([0-9a-f]{32}@)?(\\[::1\\]|10\\.0\\.0\\.1|db):[0-9]{1,6}",
+        1 => "[^'\\p{C}]{0,80}",
+    ]
+}
+
+/// A value as a file has it: any type of TOML.
+fn toml() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => value().prop_map(|text| format!("'{text}'")),
+        2 => any::<i64>().prop_map(|number| number.to_string()),
+        1 => (0..100_000_i64).prop_map(|number| number.to_string()),
+        1 => any::<f64>().prop_filter("TOML spells these otherwise", |x| x.is_finite())
+            .prop_map(|number| format!("{number:?}")),
+        1 => any::<bool>().prop_map(|truth| truth.to_string()),
+        1 => prop::collection::vec(value().prop_map(|text| format!("'{text}'")), 0..3)
+            .prop_map(|list| format!("[{}]", list.join(", "))),
+        1 => Just("{ a = 1 }".to_owned()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// No value of any key makes the parser or the check panic, and each that is refused is told
+    /// with its key, its source and what would be right, on one line (C108).
+    #[test]
+    fn every_value_of_every_key_is_taken_or_refused_with_key_source_and_reason(
+        given in prop::collection::vec((prop::sample::select(keys()), toml()), 0..3),
+        flags in prop::collection::vec((prop::sample::select(keys()), value()), 0..3),
+    ) {
+        let given: std::collections::BTreeMap<_, _> =
+            given.into_iter().filter(|(key, _)| *key != "cluster").collect();
+        let lines = given.iter().map(|(key, value)| format!("{key} = {value}\n"));
+        let text: String = std::iter::once("cluster = 'demo'\n".to_owned()).chain(lines).collect();
+        let (_folder, path) = file(&text);
+        let flags = flags.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let config = Sources::new(Some(&path), flags).expect("it is there").config();
+        let Err(error) = config else {
+            return Ok(());
+        };
+        let shown = error.to_string();
+        let key = error.key.expect(&shown);
+        prop_assert!(keys().contains(&key.split('.').next().expect("a key")), "{shown}");
+        prop_assert!(error.source.is_some(), "{shown}");
+        prop_assert_eq!(shown.lines().count(), 1, "{}", &shown);
+        let says = ["expected", "must", "at most", "is required", "is not the address"];
+        prop_assert!(says.iter().any(|word| error.why.contains(word)), "{shown}");
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Dialling ── connected ──► Open ── close ──► Closing ── all written ──► Draining ─ end ─► gone
-//!     └── failed, close ──► gone └── end ──► gone └── too long ──► gone     └── too long ──► gone
+//!     └── failed, close ──► gone ├── end ──► gone └── too long, too many ──► gone ◄──┘
+//!                                └── close, and nothing was ever written ──► gone
 //! ```
 //!
 //! A connection that waits for its socket is a future in one set; the set polls only those that
@@ -10,7 +11,12 @@
 //! slows its peers down and does not fill its memory.
 //!
 //! *Draining* reads and drops what the peer still sends, so that the kernel does not answer it
-//! with a reset that would overtake our last bytes (the Close or Reject frame).
+//! with a reset that would overtake our last bytes (the Close or Reject frame). A stream on which
+//! nothing was ever written has no last bytes, so it is dropped at once: a flood of connections
+//! that are refused without a byte (C21) holds no file descriptor. Those that were answered are
+//! capped; the one that closed first makes room.
+//!
+//! A wait does not own its socket, so a stream that is gone is closed at once, whoever waits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -18,6 +24,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,9 +61,15 @@ pub struct Sockets {
     accept_pause: Option<Pin<Box<Sleep>>>,
     dials: BTreeMap<Conn, AbortHandle>,
     streams: BTreeMap<Conn, Peer>,
-    /// Closed for the machine, not yet for the peer.
+    /// Closed for the machine, not yet for the peer; at most `closing_max`.
     closing: BTreeMap<Conn, Peer>,
+    closing_max: usize,
+    /// Streams closed so far.
+    closed: u64,
+    counts: Arc<Counts>,
     waits: FuturesUnordered<Pin<Box<dyn Future<Output = Ready> + Send>>>,
+    /// Who is looked at first, of those that wait and those that connect.
+    waits_first: bool,
     told: VecDeque<Happened>,
     datagrams_in_a_row: u32,
     /// The last odd number given to a connection.
@@ -65,14 +78,41 @@ pub struct Sockets {
     buffer: Box<[u8]>,
 }
 
-/// One stream.
+/// What the sockets count; read by whoever shows a status.
+#[derive(Debug, Default)]
+pub struct Counts {
+    cut: AtomicU64,
+    not_accepted: AtomicU64,
+}
+
+impl Counts {
+    /// Returns how many closed streams were cut short because too many were closing.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.cut.load(Relaxed) // Relaxed: a number to be shown, no more.
+    }
+
+    /// Returns how often accepting a connection failed.
+    #[must_use]
+    pub fn not_accepted(&self) -> u64 {
+        self.not_accepted.load(Relaxed) // Relaxed: as above.
+    }
+}
+
+/// One stream. Dropping it closes the socket and gives up its waits.
 struct Peer {
     socket: Arc<TcpStream>,
     unwritten: VecDeque<Vec<u8>>,
     /// How much of the first of them is written.
     offset: usize,
-    /// Whether a wait for writability is in the set.
-    waits_to_write: bool,
+    /// Whether anything was ever to be written.
+    answered: bool,
+    /// When it was closed, counted in closed streams.
+    closed: u64,
+    reading: Option<AbortHandle>,
+    /// The wait for writability, while one is in the set.
+    writing: Option<AbortHandle>,
+    expiry: Option<AbortHandle>,
 }
 
 /// What a wait came to.
@@ -81,16 +121,24 @@ enum Ready {
     Readable(Conn),
     Writable(Conn),
     Expired(Conn),
+    /// Its stream went first.
+    GivenUp,
 }
 
 impl Sockets {
     /// Listens at `addr` with TCP and UDP; port 0 takes a port that is free for both.
-    /// A stream keeps at most about `unsent_max` bytes in the kernel (C37).
+    /// A stream keeps at most about `unsent_max` bytes in the kernel (C37). Of the streams that
+    /// were closed, at most `closing_max` may still be writing their last bytes.
     ///
     /// # Errors
     ///
     /// The address is in use, is not ours, or may not be used. Nothing is left open.
-    pub fn bind(addr: SocketAddr, unsent_max: u32) -> io::Result<Self> {
+    ///
+    /// # Panics
+    ///
+    /// If `closing_max` is 0.
+    pub fn bind(addr: SocketAddr, unsent_max: u32, closing_max: u32) -> io::Result<Self> {
+        assert!(closing_max >= 1, "a closed stream has room to write its last bytes");
         let mut tries = 16;
         let (tcp, udp_now) = loop {
             let tcp = listen(addr, unsent_max)?;
@@ -111,7 +159,11 @@ impl Sockets {
             dials: BTreeMap::new(),
             streams: BTreeMap::new(),
             closing: BTreeMap::new(),
+            closing_max: closing_max as usize,
+            closed: 0,
+            counts: Arc::default(),
             waits: FuturesUnordered::new(),
+            waits_first: false,
             told: VecDeque::new(),
             datagrams_in_a_row: 0,
             accepted: 0,
@@ -129,6 +181,18 @@ impl Sockets {
         self.tcp.local_addr()
     }
 
+    /// Returns what is counted here, to be read at any time.
+    #[must_use]
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Returns how many streams have a socket: open or closing, dials not counted.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.streams.len() + self.closing.len()
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
         if self.datagrams_in_a_row < DATAGRAMS_IN_A_ROW
             && let Poll::Ready(bytes) = self.poll_datagram(cx)
@@ -141,10 +205,7 @@ impl Sockets {
         if let Some(happened) = self.told.pop_front() {
             return Poll::Ready(happened);
         }
-        if let Poll::Ready(happened) = self.poll_accept(cx) {
-            return Poll::Ready(happened);
-        }
-        if let Poll::Ready(happened) = self.poll_waits(cx) {
+        if let Poll::Ready(happened) = self.poll_streams(cx) {
             return Poll::Ready(happened);
         }
         match passed_over {
@@ -162,6 +223,20 @@ impl Sockets {
                 Poll::Ready(Err(_)) => {}
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// Those that connect and those that have something to say take turns at being first.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
+        self.waits_first = !self.waits_first;
+        let first = match self.waits_first {
+            true => self.poll_waits(cx),
+            false => self.poll_accept(cx),
+        };
+        match (first, self.waits_first) {
+            (Poll::Ready(happened), true | false) => Poll::Ready(happened),
+            (Poll::Pending, true) => self.poll_accept(cx),
+            (Poll::Pending, false) => self.poll_waits(cx),
         }
     }
 
@@ -186,6 +261,7 @@ impl Sockets {
                     });
                 }
                 Poll::Ready(Err(error)) => {
+                    self.counts.not_accepted.fetch_add(1, Relaxed); // Relaxed: only a number.
                     tracing::warn!(%error, "a connection could not be accepted");
                     self.accept_pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
                 }
@@ -211,6 +287,7 @@ impl Sockets {
                 Ready::Expired(conn) => {
                     self.closing.remove(&conn);
                 }
+                Ready::GivenUp => {}
             }
             if let Some(happened) = self.told.pop_front() {
                 return Poll::Ready(happened);
@@ -240,10 +317,18 @@ impl Sockets {
     }
 
     fn open(&mut self, conn: Conn, stream: TcpStream) {
-        let socket = Arc::new(stream);
-        self.wait_to_read(conn, &socket);
-        let peer = Peer { socket, unwritten: VecDeque::new(), offset: 0, waits_to_write: false };
+        let peer = Peer {
+            socket: Arc::new(stream),
+            unwritten: VecDeque::new(),
+            offset: 0,
+            answered: false,
+            closed: 0,
+            reading: None,
+            writing: None,
+            expiry: None,
+        };
         self.streams.insert(conn, peer);
+        self.wait_to_read(conn);
     }
 
     fn read(&mut self, conn: Conn) -> Option<Happened> {
@@ -258,12 +343,12 @@ impl Sockets {
                 Some(Happened::Closed { conn })
             }
             Ok(count) => {
-                self.wait_to_read(conn, &socket);
+                self.wait_to_read(conn);
                 let bytes = self.buffer[..count].to_vec();
                 Some(Happened::Bytes { conn, bytes })
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.wait_to_read(conn, &socket);
+                self.wait_to_read(conn);
                 None
             }
             Err(_) => {
@@ -280,9 +365,9 @@ impl Sockets {
         };
         let socket = Arc::clone(&peer.socket);
         match socket.try_read(&mut self.buffer) {
-            Ok(count) if count > 0 => self.wait_to_read(conn, &socket),
+            Ok(count) if count > 0 => self.wait_to_read(conn),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.wait_to_read(conn, &socket);
+                self.wait_to_read(conn);
             }
             Ok(_) | Err(_) => {
                 self.closing.remove(&conn);
@@ -299,7 +384,7 @@ impl Sockets {
         let Some(peer) = peers.get_mut(&conn) else {
             return;
         };
-        peer.waits_to_write = false;
+        peer.writing = None;
         let written = peer.write();
         let is_done = peer.unwritten.is_empty();
         let socket = Arc::clone(&peer.socket);
@@ -330,31 +415,83 @@ impl Sockets {
         }
     }
 
-    fn wait_to_read(&self, conn: Conn, socket: &Arc<TcpStream>) {
-        let socket = Arc::clone(socket);
+    fn wait_to_read(&mut self, conn: Conn) {
+        let Some(peer) = find(&mut self.streams, &mut self.closing, conn) else {
+            return;
+        };
+        let socket = Arc::downgrade(&peer.socket);
+        // An error is found again by the read that follows.
+        let ready = poll_fn(move |cx| match socket.upgrade() {
+            Some(socket) => socket.poll_read_ready(cx).map(|_| ()),
+            None => Poll::Ready(()),
+        });
+        let (wait, abort) = abortable(ready);
+        peer.reading = Some(abort);
         self.waits.push(Box::pin(async move {
-            // An error is found again by the read that follows.
-            let _ = socket.readable().await;
-            Ready::Readable(conn)
+            match wait.await {
+                Ok(()) => Ready::Readable(conn),
+                Err(Aborted) => Ready::GivenUp,
+            }
         }));
     }
 
     fn wait_to_write(&mut self, conn: Conn) {
-        let peer = match self.streams.get_mut(&conn) {
-            Some(peer) => peer,
-            None => match self.closing.get_mut(&conn) {
-                Some(peer) => peer,
-                None => return,
-            },
+        let Some(peer) = find(&mut self.streams, &mut self.closing, conn) else {
+            return;
         };
-        if !peer.waits_to_write {
-            peer.waits_to_write = true;
-            let socket = Arc::clone(&peer.socket);
-            self.waits.push(Box::pin(async move {
-                // An error is found again by the write that follows.
-                let _ = socket.writable().await;
-                Ready::Writable(conn)
-            }));
+        if peer.writing.is_some() {
+            return;
+        }
+        let socket = Arc::downgrade(&peer.socket);
+        // An error is found again by the write that follows.
+        let ready = poll_fn(move |cx| match socket.upgrade() {
+            Some(socket) => socket.poll_write_ready(cx).map(|_| ()),
+            None => Poll::Ready(()),
+        });
+        let (wait, abort) = abortable(ready);
+        peer.writing = Some(abort);
+        self.waits.push(Box::pin(async move {
+            match wait.await {
+                Ok(()) => Ready::Writable(conn),
+                Err(Aborted) => Ready::GivenUp,
+            }
+        }));
+    }
+
+    /// Lets a closed stream write its last bytes, for a while, and not for ever more of them.
+    fn linger(&mut self, conn: Conn, mut peer: Peer) {
+        if self.closing.len() >= self.closing_max {
+            let oldest = self.closing.iter().min_by_key(|(_, peer)| peer.closed);
+            let oldest = oldest.map(|(conn, _)| *conn).expect("the cap is at least 1");
+            self.closing.remove(&oldest);
+            self.counts.cut.fetch_add(1, Relaxed); // Relaxed: only a number.
+        }
+        self.closed += 1;
+        peer.closed = self.closed;
+        let (wait, abort) = abortable(sleep(LINGER));
+        peer.expiry = Some(abort);
+        self.closing.insert(conn, peer);
+        self.waits.push(Box::pin(async move {
+            match wait.await {
+                Ok(()) => Ready::Expired(conn),
+                Err(Aborted) => Ready::GivenUp,
+            }
+        }));
+    }
+}
+
+fn find<'a>(
+    streams: &'a mut BTreeMap<Conn, Peer>,
+    closing: &'a mut BTreeMap<Conn, Peer>,
+    conn: Conn,
+) -> Option<&'a mut Peer> {
+    streams.get_mut(&conn).or_else(|| closing.get_mut(&conn))
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        for wait in [&self.reading, &self.writing, &self.expiry].into_iter().flatten() {
+            wait.abort();
         }
     }
 }
@@ -424,6 +561,7 @@ impl Network for Sockets {
         if bytes.is_empty() {
             return;
         }
+        peer.answered = true;
         let is_first = peer.unwritten.is_empty();
         peer.unwritten.push_back(bytes);
         if !is_first {
@@ -452,14 +590,13 @@ impl Network for Sockets {
         let Some(peer) = self.streams.remove(&conn) else {
             return;
         };
+        if !peer.answered {
+            return; // Nothing can be lost (C21, C23): the socket is closed now.
+        }
         if peer.unwritten.is_empty() {
             end_writing(&peer.socket);
         }
-        self.closing.insert(conn, peer);
-        self.waits.push(Box::pin(async move {
-            sleep(LINGER).await;
-            Ready::Expired(conn)
-        }));
+        self.linger(conn, peer);
     }
 
     async fn finish(&mut self) {

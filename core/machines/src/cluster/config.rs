@@ -111,6 +111,23 @@ pub struct LinksConfig {
     pub unsent_bytes_max: u32,
 }
 
+/// What of the links' limits can change while a node runs: rates and back-off (C108).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reloadable {
+    /// [`LinksConfig::accept_rate_source`].
+    pub accept_rate_source: u32,
+    /// [`LinksConfig::accept_burst_source`].
+    pub accept_burst_source: u32,
+    /// [`LinksConfig::accept_rate_total`].
+    pub accept_rate_total: u32,
+    /// [`LinksConfig::backoff_base`].
+    pub backoff_base: Duration,
+    /// [`LinksConfig::backoff_cap`].
+    pub backoff_cap: Duration,
+    /// [`LinksConfig::backoff_long`].
+    pub backoff_long: Duration,
+}
+
 /// Parameters of the registry (C107).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RegistryConfig {
@@ -278,6 +295,29 @@ impl LinksConfig {
             dial_queue_items_max: 1_024,
             unsent_bytes_max: 64 << 10,
         }
+    }
+
+    /// Returns what of these can change while a node runs (C108).
+    #[must_use]
+    pub const fn reloadable(&self) -> Reloadable {
+        Reloadable {
+            accept_rate_source: self.accept_rate_source,
+            accept_burst_source: self.accept_burst_source,
+            accept_rate_total: self.accept_rate_total,
+            backoff_base: self.backoff_base,
+            backoff_cap: self.backoff_cap,
+            backoff_long: self.backoff_long,
+        }
+    }
+
+    /// Changes what can change while a node runs (C108).
+    pub const fn reload(&mut self, limits: Reloadable) {
+        self.accept_rate_source = limits.accept_rate_source;
+        self.accept_burst_source = limits.accept_burst_source;
+        self.accept_rate_total = limits.accept_rate_total;
+        self.backoff_base = limits.backoff_base;
+        self.backoff_cap = limits.backoff_cap;
+        self.backoff_long = limits.backoff_long;
     }
 
     /// Checks the relations and ranges of C107.

@@ -1,7 +1,7 @@
 //! What a node counts (C111–C117, C120): every counter exists from the start, at 0.
 //!
 //! Counters are no part of a machine's state: they hash to nothing, so that refused input leaves
-//! the hash as it was (C133).
+//! the hash as it was (C133). Nor are timings, which are counted in buckets, in integers.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -135,9 +135,27 @@ pub enum Labelled {
     Sends,
     /// `asks{outcome}`; label: the outcome's number.
     Asks,
+    /// `stream_bytes{dir,class}`: bytes of records; label: 3 · direction (0 out, 1 in) + class.
+    StreamBytes,
 }
 
 impl Labelled {
+    /// Every family, in the order of the specification.
+    pub const ALL: &'static [Self] = &[
+        Self::HsReject,
+        Self::FrameMalformed,
+        Self::Bounce,
+        Self::LinkDown,
+        Self::Dials,
+        Self::Rekeys,
+        Self::MemberEvents,
+        Self::Sync,
+        Self::Lookups,
+        Self::Sends,
+        Self::Asks,
+        Self::StreamBytes,
+    ];
+
     /// Returns the name, without the prefix.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -153,7 +171,116 @@ impl Labelled {
             Self::Lookups => "lookups",
             Self::Sends => "sends",
             Self::Asks => "asks",
+            Self::StreamBytes => "stream_bytes",
         }
+    }
+}
+
+/// A span of time whose distribution is counted; the metric is `cluster_` and [`Timing::name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timing {
+    /// From a Ping to its Ack, without helpers (C46).
+    ProbeRtt,
+    /// From the dial, or the accepted connection, until the link is up.
+    Handshake,
+}
+
+impl Timing {
+    /// Every timing, in the order of the specification.
+    pub const ALL: &'static [Self] = &[Self::ProbeRtt, Self::Handshake];
+
+    /// Returns the name, without the prefix.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ProbeRtt => "probe_rtt_seconds",
+            Self::Handshake => "handshake_seconds",
+        }
+    }
+}
+
+const MICRO: u64 = 1_000;
+const MILLI: u64 = 1_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// How spans of time are distributed: how many were at most each bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    buckets: [u64; Self::BOUNDS.len()],
+    count: u64,
+    sum: u64,
+}
+
+impl Histogram {
+    /// The bounds, in nanoseconds. What is longer than all of them is counted and summed only.
+    pub const BOUNDS: [u64; 16] = [
+        100 * MICRO,
+        250 * MICRO,
+        500 * MICRO,
+        MILLI,
+        2_500 * MICRO,
+        5 * MILLI,
+        10 * MILLI,
+        25 * MILLI,
+        50 * MILLI,
+        100 * MILLI,
+        250 * MILLI,
+        500 * MILLI,
+        SECOND,
+        2_500 * MILLI,
+        5 * SECOND,
+        10 * SECOND,
+    ];
+
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { buckets: [0; Self::BOUNDS.len()], count: 0, sum: 0 }
+    }
+
+    /// Counts one span of so many nanoseconds.
+    pub fn add(&mut self, nanos: u64) {
+        let bucket = Self::BOUNDS.partition_point(|bound| *bound < nanos);
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            *bucket += 1;
+        }
+        self.count += 1;
+        self.sum = self.sum.saturating_add(nanos);
+    }
+
+    /// Returns how many there were.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Returns their sum, in nanoseconds.
+    #[must_use]
+    pub const fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Lists each bound, and how many were at most as long.
+    pub fn up_to(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let sums = self.buckets.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        Self::BOUNDS.into_iter().zip(sums)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -164,13 +291,18 @@ const COUNT: usize = Counter::ALL.len();
 pub struct Counters {
     plain: [u64; COUNT],
     labelled: BTreeMap<(Labelled, u8), u64>,
+    timings: [Histogram; Timing::ALL.len()],
 }
 
 impl Counters {
     /// All counters at 0.
     #[must_use]
     pub const fn new() -> Self {
-        Self { plain: [0; COUNT], labelled: BTreeMap::new() }
+        Self {
+            plain: [0; COUNT],
+            labelled: BTreeMap::new(),
+            timings: [const { Histogram::new() }; Timing::ALL.len()],
+        }
     }
 
     /// Adds 1.
@@ -185,7 +317,23 @@ impl Counters {
 
     /// Adds 1 under a label.
     pub fn count_labelled(&mut self, family: Labelled, label: u8) {
-        *self.labelled.entry((family, label)).or_insert(0) += 1;
+        self.add_labelled(family, label, 1);
+    }
+
+    /// Adds `amount` under a label.
+    pub fn add_labelled(&mut self, family: Labelled, label: u8, amount: u64) {
+        *self.labelled.entry((family, label)).or_insert(0) += amount;
+    }
+
+    /// Counts a span of so many nanoseconds.
+    pub fn time(&mut self, timing: Timing, nanos: u64) {
+        self.timings[timing as usize].add(nanos);
+    }
+
+    /// Returns how spans of time were distributed.
+    #[must_use]
+    pub const fn timing(&self, timing: Timing) -> &Histogram {
+        &self.timings[timing as usize]
     }
 
     /// Returns a count.
@@ -213,6 +361,9 @@ impl Counters {
         for (key, count) in &other.labelled {
             *self.labelled.entry(*key).or_insert(0) += count;
         }
+        for (mine, theirs) in self.timings.iter_mut().zip(&other.timings) {
+            mine.merge(theirs);
+        }
     }
 }
 
@@ -225,3 +376,6 @@ impl Default for Counters {
 impl Hash for Counters {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
+
+#[cfg(test)]
+mod tests;

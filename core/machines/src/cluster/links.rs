@@ -368,6 +368,33 @@ impl Links {
         }
     }
 
+    /// Counts the connections in each state (C120).
+    #[must_use]
+    pub fn states(&self) -> [(&'static str, u64); 4] {
+        let (mut up, mut dialling, mut accepted, mut parked) = (0, 0, 0, 0);
+        for role in self.conns.values() {
+            match role {
+                Role::Up(_) => up += 1,
+                Role::Half(half) => match &half.stage {
+                    Stage::Connecting(_) | Stage::AwaitOffer(..) | Stage::AwaitWelcome(..) => {
+                        dialling += 1;
+                    }
+                    Stage::AwaitPreface(..) | Stage::AwaitHello(..) => accepted += 1,
+                    Stage::Parked(..) => parked += 1,
+                    Stage::Taken => {}
+                },
+            }
+        }
+        [("up", up), ("dialling", dialling), ("accepted", accepted), ("parked", parked)]
+    }
+
+    /// Returns how many user bytes wait, with a link or without.
+    #[must_use]
+    pub fn queue_bytes(&self) -> u64 {
+        let of = |peer: &Peer| peer.queue_bytes() + peer.link().map_or(0, Link::queue_bytes);
+        self.peers.values().map(|peer| of(peer) as u64).sum()
+    }
+
     fn apply(&mut self, now: Instant, input: Input) {
         match input {
             Input::Tick => {}

@@ -220,6 +220,20 @@ impl Registry {
         (self.table.len(), self.lookups.len())
     }
 
+    /// Counts the copies in each state (C120).
+    #[must_use]
+    pub fn states(&self) -> [(&'static str, u64); 3] {
+        let (mut live, mut hint, mut gone) = (0, 0, 0);
+        for (_, copy) in self.table.iter() {
+            match copy.stage {
+                Stage::Live => live += 1,
+                Stage::Hint => hint += 1,
+                Stage::Gone => gone += 1,
+            }
+        }
+        [("live", live), ("hint", hint), ("gone", gone)]
+    }
+
     fn visible(&self, copy: &Copy) -> bool {
         match copy.owner == self.me {
             true => copy.session == self.session,

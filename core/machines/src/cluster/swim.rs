@@ -39,6 +39,7 @@ mod suspicion;
 mod sync;
 mod table;
 mod timers;
+mod trips;
 pub mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -61,6 +62,7 @@ use remembered::Remembered;
 use sync::{SeedState, Syncing};
 use table::{ME, Row, Table};
 use timers::{Timer, Timers};
+use trips::Trips;
 
 /// How many received messages may count before timers that are due (C53).
 pub const MESSAGES_BEFORE_TIMERS: u32 = 1_024;
@@ -151,6 +153,7 @@ pub struct Swim {
     dead: Vec<u32>,
     queue: Queue,
     round: Round,
+    trips: Trips,
     seq: u32,
     relays: Vec<Relay>,
     links: BTreeMap<NodeId, Addr>,
@@ -214,6 +217,7 @@ impl Swim {
             dead: Vec::new(),
             queue: Queue::default(),
             round: Round::default(),
+            trips: Trips::default(),
             seq: 0,
             relays: Vec::new(),
             links: BTreeMap::new(),
@@ -591,6 +595,13 @@ impl Swim {
         }
     }
 
+    /// Returns how long `node` took to answer the last Ping that it answered by itself, in
+    /// nanoseconds (C121).
+    #[must_use]
+    pub fn round_trip(&self, node: NodeId) -> Option<u64> {
+        self.trips.of(node)
+    }
+
     /// Counts the facts and names that wait for gossip.
     #[must_use]
     pub fn gossip_queue(&self) -> u32 {
@@ -613,6 +624,7 @@ impl Swim {
             self.dead.len(),
             self.links.len(),
             self.syncs.len(),
+            self.trips.len(),
         ];
         self.table.len() <= members
             && listed.iter().all(|len| *len <= members)

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::config::Reloadable;
 use crate::cluster::identity::Allowed;
 use crate::cluster::ids::{ActorId, Addr, CallId, Conn, Entropy, NodeId, Ref, Session};
 use crate::cluster::registry::io::{NameEvent, RegisterError};
@@ -82,6 +83,8 @@ pub enum Input {
         /// What is wanted.
         request: Call,
     },
+    /// The configured rates and back-offs changed, and pass their check (C108).
+    Limits(Reloadable),
 }
 
 /// What a user of a node can ask for (C105).

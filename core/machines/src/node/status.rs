@@ -48,6 +48,8 @@ pub struct Status {
     pub rejects: Vec<(u32, RejectStatus)>,
     /// Everything that was counted.
     pub counters: Counters,
+    /// The gauges of C120: name, label or nothing, and how many.
+    pub gauges: Vec<(&'static str, &'static str, u64)>,
 }
 
 /// One member (C121).
@@ -67,6 +69,8 @@ pub struct MemberStatus {
     pub meta: Meta,
     /// Whether a link with it is up.
     pub linked: bool,
+    /// How long it took to answer the last Ping, in nanoseconds.
+    pub rtt_ns: Option<u64>,
 }
 
 /// One link (C121).
@@ -140,7 +144,29 @@ impl Node {
             names,
             rejects,
             counters: self.counters(),
+            gauges: self.gauges(),
         }
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let mut gauges = Vec::new();
+        for state in State::ALL {
+            let label = match state {
+                State::Alive => "alive",
+                State::Suspect => "suspect",
+                State::Dead => "dead",
+                State::Left => "left",
+            };
+            let members = self.swim.members().filter(|member| member.state == state);
+            gauges.push(("members", label, members.count() as u64));
+        }
+        let links = self.links.states().map(|(label, count)| ("links", label, count));
+        let names = self.registry.states().map(|(label, count)| ("names", label, count));
+        gauges.extend(links.into_iter().chain(names));
+        gauges.push(("health_score", "", u64::from(self.swim.health())));
+        gauges.push(("gossip_queue", "", u64::from(self.swim.gossip_queue())));
+        gauges.push(("queue_bytes", "", self.links.queue_bytes()));
+        gauges
     }
 
     fn member_statuses(&self, now: Instant) -> Vec<MemberStatus> {
@@ -152,6 +178,7 @@ impl Node {
             addr: member.addr,
             meta: member.meta,
             linked: self.links.link(member.node).is_some(),
+            rtt_ns: self.swim.round_trip(member.node),
         };
         self.swim.members().map(of).collect()
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::io::{Call, Reply};
 use super::*;
-use crate::cluster::config::Profile;
+use crate::cluster::config::{Profile, Reloadable};
+use crate::cluster::counters::Counter;
 use crate::cluster::identity::StaticKey;
 use crate::cluster::ids::{Conn, Entropy};
 use crate::cluster::wire::{Name, State};
@@ -296,4 +297,41 @@ fn a_send_to_a_session_that_no_link_leads_to_is_not_sent() {
     let outcome = Reply::Outcome(crate::cluster::router::io::Outcome::NotSent);
     let replies = net.call(0, send);
     assert!(matches!(&replies[..], [Reply::Sent(Ok(_)), last] if *last == outcome), "{replies:?}");
+}
+
+/// Goal: rates and back-off change while a node runs (C108).
+/// Method: one source connects twice at once; then again under a rate of one a second.
+#[test]
+fn reloaded_rates_hold_from_the_next_connection_on() {
+    let mut net = Net::new(1);
+    let connect = |net: &mut Net, conn| {
+        let source = IpAddr::from([10, 0, 0, 9]);
+        let entropy = net.entropy();
+        net.nodes[0].handle(net.now, Input::Accepted { conn: Conn(conn), source, entropy });
+        net.drain(0);
+        net.nodes[0].counters().get(Counter::HsBusy)
+    };
+    assert_eq!([connect(&mut net, 101), connect(&mut net, 103)], [0, 0]);
+
+    let links = net.nodes[0].config().links.clone();
+    let limits = Reloadable {
+        accept_rate_source: 1,
+        accept_burst_source: 1,
+        backoff_long: links.backoff_long * 2,
+        ..links.reloadable()
+    };
+    net.nodes[0].handle(net.now, Input::Limits(limits));
+    assert_eq!(net.nodes[0].poll(), None);
+    assert_eq!([connect(&mut net, 105), connect(&mut net, 107)], [0, 1]);
+    assert_eq!(net.nodes[0].config().links.reloadable(), limits);
+    assert_eq!(net.nodes[0].links().config(), &net.nodes[0].config().links);
+}
+
+#[test]
+#[should_panic(expected = "limits were checked")]
+fn limits_that_were_not_checked_are_wrong_code() {
+    let mut net = Net::new(1);
+    let limits = net.nodes[0].config().links.reloadable();
+    let limits = Reloadable { backoff_base: limits.backoff_long * 2, ..limits };
+    net.nodes[0].handle(net.now, Input::Limits(limits));
 }

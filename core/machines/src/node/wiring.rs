@@ -53,6 +53,11 @@ impl Node {
             }
             Input::Meta(meta) => Task::Swim(swim::io::Input::Meta(meta)),
             Input::Call { call, request } => return self.call(now, call, request),
+            Input::Limits(limits) => {
+                self.config.links.reload(limits);
+                assert_eq!(self.config.links.check(), Ok(()), "limits were checked (C108)");
+                return self.links.config_mut().reload(limits);
+            }
         };
         self.tasks.push_back(task);
     }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use super::{Credit, Granted, Wait};
+use super::{Credit, GONE_MAX, Granted, Wait};
 use crate::StdAtomics;
 
 fn poll(wait: &mut Wait, credit: &Credit) -> Poll<Granted> {
@@ -45,6 +45,51 @@ fn one_that_gives_up_is_passed_over() {
     unsafe { credit.release() };
     assert_eq!(poll(&mut second, &credit), Poll::Ready(Granted::Yes));
     assert!(!second.cancel(&credit), "a wait that is over has nothing to give back");
+}
+
+/// A receiver that stalls and senders that come again and again do not fill the memory.
+#[test]
+fn those_that_gave_up_are_bounded_while_the_receiver_stalls() {
+    let credit = Credit::<StdAtomics>::new(1);
+    assert!(credit.try_take());
+    let mut patient = Wait::new();
+    assert!(poll(&mut patient, &credit).is_pending());
+    let mut turned_away = 0;
+    for _ in 0..3 * GONE_MAX {
+        let mut wait = Wait::new();
+        match poll(&mut wait, &credit) {
+            Poll::Pending => assert!(!wait.cancel(&credit), "it had no credit"),
+            Poll::Ready(granted) => {
+                assert_eq!(granted, Granted::Full);
+                turned_away += 1;
+            }
+        }
+    }
+    assert_eq!(turned_away, 2 * GONE_MAX);
+
+    // One credit for the one that waits, one that takes those that gave up out of the queue.
+    for _ in 0..2 {
+        // SAFETY: one thread.
+        unsafe { credit.release() };
+    }
+    assert_eq!(poll(&mut patient, &credit), Poll::Ready(Granted::Yes));
+    assert_eq!(credit.gone.load(super::Relaxed), 0);
+    assert!(credit.try_take(), "nobody waits");
+    assert!(poll(&mut Wait::new(), &credit).is_pending(), "there is room to wait again");
+}
+
+#[test]
+fn a_credit_that_came_too_late_is_not_counted_as_one_that_gave_up() {
+    let credit = Credit::<StdAtomics>::new(1);
+    for _ in 0..2 * GONE_MAX {
+        assert!(credit.try_take());
+        let mut wait = Wait::new();
+        assert!(poll(&mut wait, &credit).is_pending());
+        // SAFETY: one thread.
+        unsafe { credit.release() };
+        let _nobody_waits = wait.cancel(&credit);
+        assert_eq!(credit.gone.load(super::Relaxed), 0);
+    }
 }
 
 #[test]

@@ -138,6 +138,21 @@ fn a_dropped_send_hands_its_credit_on() {
     assert_eq!(inbox.try_receive(), Received::Some(3));
 }
 
+/// G85: a bounded mailbox is bounded, also in those that wait and give up.
+#[test]
+fn sends_that_time_out_again_and_again_are_told_full_until_a_slot_is_free() {
+    let (channel, mut inbox) = channel::<u32>(MailboxOptions::bounded(1, Policy::Block).unwrap());
+    assert_eq!(now(channel.send_until(1, ready(()))), Some(Ok(Sent::Delivered)));
+    let mut last = None;
+    for _ in 0..5_000 {
+        last = now(channel.send_until(2, ready(())));
+    }
+    assert_eq!(last, Some(Err(SendError::Full(2))));
+    assert_eq!(inbox.try_receive(), Received::Some(1));
+    assert_eq!(now(channel.send_until(3, ready(()))), Some(Ok(Sent::Delivered)));
+    assert_eq!(now(channel.send_until(4, ready(()))), Some(Err(SendError::Timeout(4))));
+}
+
 #[test]
 fn a_send_until_gives_the_message_back_at_its_deadline() {
     let (channel, _inbox) = bounded(1, Policy::Block);

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const CLOSING_MAX: u32 = 8;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -20,7 +21,7 @@ fn any_port() -> SocketAddr {
 }
 
 fn bound() -> Sockets {
-    Sockets::bind(any_port(), 64 << 10).unwrap()
+    Sockets::bind(any_port(), 64 << 10, CLOSING_MAX).unwrap()
 }
 
 /// Connects `a` to `b`, and returns the names of the stream at both ends.
@@ -168,7 +169,8 @@ fn a_dial_that_nobody_answers_fails_and_one_given_up_is_silent() {
 fn an_address_in_use_is_refused() {
     block_on(async {
         let a = bound();
-        let error = Sockets::bind(a.addr().unwrap(), 64 << 10).err().expect("it is in use");
+        let error =
+            Sockets::bind(a.addr().unwrap(), 64 << 10, CLOSING_MAX).err().expect("it is in use");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     });
 }
@@ -189,6 +191,85 @@ fn a_flood_of_datagrams_does_not_keep_streams_waiting_for_ever() {
             before += 1;
         }
         assert!(before <= 2 * DATAGRAMS_IN_A_ROW, "{before} datagrams came first");
+        b.close(there);
+    });
+}
+
+/// Opens a stream to `b` that its holder never closes.
+async fn stranger(b: &mut Sockets) -> (std::net::TcpStream, Conn) {
+    let stream = std::net::TcpStream::connect(b.addr().unwrap()).unwrap();
+    let Happened::Accepted { conn, .. } = b.next().await.unwrap() else {
+        panic!("only connecting happens here");
+    };
+    (stream, conn)
+}
+
+/// Goal: connections that are refused without a byte (C21) hold nothing.
+/// Method: strangers that keep their end open; each is refused, and finds itself cut off although
+/// the sockets are not asked for anything any more.
+#[test]
+fn a_flood_of_connections_that_are_refused_without_a_byte_holds_no_socket() {
+    block_on(async {
+        let mut b = bound();
+        let mut strangers = Vec::new();
+        for _ in 0..200 {
+            let (stream, conn) = stranger(&mut b).await;
+            b.close(conn);
+            assert_eq!(b.held(), 0);
+            strangers.push(stream);
+        }
+        for mut stream in strangers {
+            use std::io::{Read, Write};
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it was closed without a byte");
+            // A socket that is only half closed takes both; one that is gone resets at the first.
+            stream.write_all(&[1]).unwrap();
+            stream.write_all(&[1]).expect_err("the socket is gone");
+        }
+        assert_eq!(b.counts().cut(), 0);
+    });
+}
+
+/// Goal: those that were answered are capped too, the oldest goes first, and it is counted.
+#[test]
+fn a_flood_of_connections_that_are_answered_stays_under_the_cap() {
+    const FLOOD: u64 = 50;
+    block_on(async {
+        let mut b = bound();
+        let mut strangers = Vec::new();
+        for n in 1..=FLOOD {
+            let (stream, conn) = stranger(&mut b).await;
+            b.write(conn, vec![7]);
+            b.close(conn);
+            assert!(b.held() <= CLOSING_MAX as usize, "{} are held", b.held());
+            assert_eq!(b.counts().cut(), n.saturating_sub(u64::from(CLOSING_MAX)));
+            strangers.push((stream, conn));
+        }
+        let youngest = strangers.iter().rev().take(CLOSING_MAX as usize).rev();
+        assert!(b.closing.keys().eq(youngest.map(|(_, conn)| conn)), "the oldest went first");
+        drop(strangers);
+        b.finish().await;
+        assert_eq!(b.held(), 0);
+    });
+}
+
+/// Goal: whoever connects all the time does not keep those that are connected waiting.
+#[test]
+fn a_flood_of_connections_does_not_keep_streams_waiting_for_ever() {
+    block_on(async {
+        let (mut a, mut b) = (bound(), bound());
+        let (here, there) = linked(&mut a, &mut b).await;
+        let addr = b.addr().unwrap();
+        let _strangers: Vec<_> =
+            (0..100).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+        a.write(here, vec![1]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+
+        let mut before = 0;
+        while let Happened::Accepted { conn, .. } = b.next().await.unwrap() {
+            b.close(conn);
+            before += 1;
+        }
+        assert!(before <= 2, "{before} connections came first");
         b.close(there);
     });
 }

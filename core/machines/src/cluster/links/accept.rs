@@ -7,6 +7,7 @@ use super::gate::{Entry, Source};
 use super::io::Output;
 use super::stream::Raised;
 use super::{Farewell, Half, Links, Role, Stage, Target, Timer};
+use crate::cluster::counters::Timing;
 use crate::cluster::handshake::{
     AwaitHello, AwaitPreface, Failed, Greeted, check_preface, part_entropy,
 };
@@ -379,6 +380,7 @@ impl Links {
             inbox: half.inbox.clone(),
             unsent: half.unsent,
         };
+        self.counters.time(Timing::Handshake, now.nanos_since(half.since));
         self.raise(now, raised);
     }
 

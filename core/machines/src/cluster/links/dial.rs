@@ -6,7 +6,7 @@ use super::io::Output;
 use super::outbox::Queued;
 use super::stream::Raised;
 use super::{Farewell, HINTS_MAX, Half, Links, Peer, Role, SEEDS_MAX, Stage, Target, Timer};
-use crate::cluster::counters::Labelled;
+use crate::cluster::counters::{Labelled, Timing};
 use crate::cluster::handshake::{Answer, AwaitOffer, AwaitWelcome, Failed, part_entropy};
 use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Session};
 use crate::cluster::swim::io::Seed;
@@ -338,6 +338,7 @@ impl Links {
             return Err(Over::new(target, Code::StaleSession, told));
         }
         self.counters.count_labelled(Labelled::Dials, 0);
+        self.counters.time(Timing::Handshake, now.nanos_since(half.since));
         let parked = match self.peers.get_mut(&node) {
             Some(peer) => {
                 peer.dial = None;

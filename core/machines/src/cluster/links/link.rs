@@ -8,7 +8,7 @@ use super::io::Output;
 use super::outbox::{Outbox, Queued};
 use super::rekey::{Rekey, SLOW};
 use crate::cluster::config::LinksConfig;
-use crate::cluster::counters::{Counter, Counters};
+use crate::cluster::counters::{Counter, Counters, Labelled};
 use crate::cluster::handshake::{Agreed, Noise};
 use crate::cluster::ids::{Conn, NodeId, Session};
 use crate::cluster::sealer::{BadTag, COUNTER_MAX, RECORD_MAX, RECORD_MIN, Sealer, TAG};
@@ -23,6 +23,8 @@ use crate::time::Instant;
 const WORN: u64 = 1 << 60;
 /// Frames that are not users' and wait at most; a peer that reads so little is lost.
 const CONTROL_ITEMS_MAX: usize = 16_384;
+/// The label of bytes read, in `stream_bytes{dir,class}`, is that of bytes written plus this.
+const READ: u8 = 3;
 
 /// One epoch of a link: keys, counters, and what each end calls it.
 #[derive(Clone, Debug, Hash)]
@@ -245,7 +247,10 @@ impl Link {
                 break;
             }
             bytes.reserve(record);
-            self.seal_next(now, config, &mut bytes, outputs);
+            let start = bytes.len();
+            let class = self.seal_next(now, config, &mut bytes, outputs);
+            let sealed = (bytes.len() - start) as u64;
+            counters.add_labelled(Labelled::StreamBytes, class as u8, sealed);
         }
         if !bytes.is_empty() {
             self.wrote(now, &bytes, counters);
@@ -262,7 +267,7 @@ impl Link {
         config: &LinksConfig,
         bytes: &mut Vec<u8>,
         outputs: &mut VecDeque<Output>,
-    ) {
+    ) -> Class {
         let start = bytes.len();
         bytes.extend_from_slice(&[0; 2]);
         let taken = self.outbox.take(bytes).expect("its length was known");
@@ -278,6 +283,7 @@ impl Link {
             self.epochs.tx_next = true;
             self.settle(now, config);
         }
+        taken.kind.class()
     }
 
     fn wrote(&mut self, now: Instant, bytes: &[u8], counters: &mut Counters) {
@@ -320,6 +326,7 @@ impl Link {
     pub(crate) fn next_frame(
         &mut self,
         config: &LinksConfig,
+        counters: &mut Counters,
         inbox: &mut [u8],
         at: &mut usize,
     ) -> Result<Option<Option<AnyFrame>>, Fault> {
@@ -340,6 +347,10 @@ impl Link {
         let plain = sealer.open_record(text);
         let plain = plain.map_err(|BadTag| Fault::protocol(Counter::RecBadTag))?;
         *at += 2 + len;
+        if let Some(kind) = plain.first().copied().and_then(FrameKind::from_u8) {
+            let label = READ + kind.class() as u8;
+            counters.add_labelled(Labelled::StreamBytes, label, 2 + len as u64);
+        }
         let total_max = config.message_bytes_max;
         self.assembly.take(plain, total_max).map(Some)
     }

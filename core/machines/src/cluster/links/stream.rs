@@ -405,7 +405,9 @@ impl Links {
                 false => inbox.extend_from_slice(&bytes),
             }
             let mut at = 0;
-            while let Some(frame) = link.next_frame(&links.config, &mut inbox, &mut at)? {
+            while let Some(frame) =
+                link.next_frame(&links.config, &mut links.counters, &mut inbox, &mut at)?
+            {
                 link.heard_at = now;
                 match frame {
                     Some(AnyFrame::Control(Control::Close(reason))) => {

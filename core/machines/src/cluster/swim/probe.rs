@@ -1,6 +1,6 @@
 //! Rounds (C46), helpers (C47) and the health score (C49).
 
-use crate::cluster::counters::Counter;
+use crate::cluster::counters::{Counter, Timing};
 use crate::cluster::ids::{Addr, NodeId, Session};
 use crate::cluster::wire::{Body, Fact, State};
 use crate::time::Instant;
@@ -69,6 +69,7 @@ impl Swim {
         self.seq = self.seq.wrapping_add(1);
         let row = self.table.row(slot);
         let target = (row.node, addr_of(row), Some(slot));
+        self.trips.begin(row.node, now);
         let (round, seq) = (&mut self.round, self.seq);
         round.phase = Phase::Direct;
         round.target = row.node;
@@ -200,6 +201,13 @@ impl Swim {
         if waits && (round.target == from || asked()) {
             crate::sometimes!("swim.stream_ack", lane == Lane::Stream);
             self.health = self.health.saturating_sub(1);
+            // On the other lane, or through a helper, it is the trip of another Ping.
+            if self.round.target == from
+                && lane == Lane::Datagram
+                && let Some(nanos) = self.trips.end(from, now)
+            {
+                self.counters.time(Timing::ProbeRtt, nanos);
+            }
             return self.end_round(now);
         }
         let relayed = |relay: &Relay| relay.seq == seq && relay.target == from;

@@ -424,6 +424,7 @@ impl Swim {
         let (node, life) = (row.node, row.life);
         self.remembered.keep(node, life, self.config.sessions_max);
         self.table.remove(slot);
+        self.trips.forget(node);
     }
 
     /// Takes up a changed allowlist: who is off it is Dead here at once, and not told on (C24).

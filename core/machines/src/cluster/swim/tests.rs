@@ -13,7 +13,7 @@ use super::rig::{Rig, addr, id, params, seed};
 use super::watch::{Watch, Watched};
 use super::{Bounds, Swim, SwimParams};
 use crate::cluster::config::{Profile, SwimConfig};
-use crate::cluster::counters::Counter;
+use crate::cluster::counters::{Counter, Timing};
 use crate::cluster::identity::Allowed;
 use crate::cluster::ids::{ActorId, Addr, Incarnation, Life, NodeId, Session};
 use crate::cluster::wire::{
@@ -1157,4 +1157,26 @@ fn the_same_seed_gives_the_same_run() {
     };
     assert_eq!(run(5), run(5));
     assert_ne!(run(5), run(6));
+}
+
+/// Goal: what the status shows as a round trip is that of a Ping and its own Ack (C120, C121).
+#[test]
+fn a_round_trip_is_measured_from_a_ping_to_the_ack_of_its_target() {
+    let mut lone = Lone::among(1);
+    let (target, seq) = begin(&mut lone);
+    assert_eq!(lone.swim.round_trip(target), None);
+    let asked = lone.now;
+    lone.now = asked.plus_nanos(3 * MS);
+    lone.receive(1, Lane::Datagram, Body::Ack { seq });
+    let trip = lone.swim.round_trip(target).expect("it answered");
+    assert!((3 * MS..=13 * MS).contains(&trip), "begin looks every 10 ms: {trip}");
+    let timing = |lone: &Lone| lone.swim.counters().timing(Timing::ProbeRtt).count();
+    assert_eq!(timing(&lone), 1);
+
+    // An Ack on the stream answers the Ping on the stream.
+    lone.out.clear();
+    let (_, seq) = begin(&mut lone);
+    lone.pass(210 * MS);
+    lone.receive(1, Lane::Stream, Body::Ack { seq });
+    assert_eq!((lone.swim.round_trip(target), timing(&lone)), (Some(trip), 1));
 }
