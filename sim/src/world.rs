@@ -103,7 +103,7 @@ pub struct Outcome {
 /// What is due.
 #[derive(Clone, Debug)]
 enum Due {
-    Start(u32),
+    Start { node: u32, epoch: u32 },
     Booted { node: u32, epoch: u32 },
     Timer(u32),
     Wake(u32),
@@ -163,7 +163,7 @@ impl<G: Guest> World<G> {
             now: 0,
             agenda: Agenda::with_capacity(64 + 8 * hosts.len()),
             choices,
-            allowed: starts::allowed::<G>(&setup, &hosts, None),
+            allowed: starts::allowed::<G>(&setup, &hosts, &[]),
             hosts,
             ids,
             net: Net::new(setup.nodes, setup.plain.clone()),
@@ -258,7 +258,7 @@ impl<G: Guest> World<G> {
                 0 => 0,
                 span => self.choices.choose("world.start", [u64::from(node), 0], span + 1),
             };
-            self.agenda.push(at, Due::Start(node));
+            self.agenda.push(at, Due::Start { node, epoch: 0 });
         }
         let plan = self.setup.plan.clone();
         for (entry, planned) in (0..).zip(plan.iter()) {
@@ -275,7 +275,7 @@ impl<G: Guest> World<G> {
             Due::Datagram { to, bytes } => self.datagram_arrives(to, bytes),
             Due::Timer(node) => self.timer(node),
             Due::Wake(node) => self.wake(node),
-            Due::Start(node) => self.start(node),
+            Due::Start { node, epoch } => self.try_start(node, epoch),
             Due::Booted { node, epoch } => self.booted(node, epoch),
             Due::Input { node, epoch, input } => self.deliver_to(node, epoch, *input),
             Due::Store { node, epoch, what } => self.store(node, epoch, *what),
@@ -603,7 +603,8 @@ impl<G: Guest> World<G> {
         self.net.between(from, to)
     }
 
-    /// Lists the faults in force.
+    /// Lists the faults in force, in the order in which they began. What a node or a link suffers is
+    /// computed from all of them at each change, so that no end undoes another entry (T20).
     pub fn faults(&self) -> impl Iterator<Item = &Planned> + '_ {
         self.active.iter().map(|entry| &self.setup.plan[*entry as usize])
     }

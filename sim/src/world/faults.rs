@@ -3,11 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use machines::cluster::identity::Allowed;
 use machines::cluster::ids::Conn;
 use machines::node::io::{Call, Input};
 
 use super::{Due, World, starts};
 use crate::checker::Notice;
+use crate::disk::DiskFaults;
 use crate::guest::Guest;
 use crate::host::{State, address};
 use crate::net::Conditions;
@@ -23,20 +25,17 @@ impl<G: Guest> World<G> {
             Act::Reset(links) => self.reset(links),
             Act::Kill { node, power, wipe } => self.kill(*node, *power, *wipe),
             Act::Pause(node) => self.pause(*node, planned.until.unwrap_or(self.setup.quiet_at)),
-            Act::Slow(node, cost) => self.hosts[*node as usize].slow = *cost,
-            Act::Disk(node, fault) => {
-                let until = planned.until.unwrap_or(self.setup.quiet_at);
-                self.spoil(*node, *fault, true, until);
-            }
+            Act::Slow(node, _) => self.settle_slow(*node),
+            Act::Disk(node, fault) => self.spoil(*node, *fault),
             Act::Jump(node, by) => self.skew(*node, |clock, now| clock.jump(now, *by)),
-            Act::Drift(node, ppm) => self.skew(*node, |clock, now| clock.drift(now, *ppm)),
+            Act::Drift(node, _) => self.settle_drift(*node),
             Act::Leave(node) => {
                 let call = self.clients.name_call();
                 self.call(*node, call, Call::Leave);
             }
             Act::Move(node) => self.move_away(*node),
             Act::Revoke(node) => {
-                self.allow(Some(*node));
+                self.allow();
                 self.notify(Notice::Revoked(*node));
             }
             Act::Forge(_) => self.agenda.push(self.now, Due::Forge(entry)),
@@ -54,10 +53,10 @@ impl<G: Guest> World<G> {
         match &planned.act {
             Act::Links(..) => self.reshape(),
             Act::Kill { node, .. } | Act::Leave(node) => self.start_again(*node),
-            Act::Slow(node, _) => self.hosts[*node as usize].slow = 0,
-            Act::Disk(node, fault) => self.spoil(*node, *fault, false, 0),
-            Act::Drift(node, _) => self.skew(*node, |clock, now| clock.drift(now, 0)),
-            Act::Revoke(_) => self.allow(None),
+            Act::Slow(node, _) => self.settle_slow(*node),
+            Act::Disk(node, _) => self.settle_disk(*node),
+            Act::Drift(node, _) => self.settle_drift(*node),
+            Act::Revoke(_) => self.allow(),
             Act::Reset(_) | Act::Pause(_) | Act::Jump(..) | Act::Move(_) | Act::Forge(_) => {}
         }
         self.tell(&planned.act);
@@ -140,7 +139,12 @@ impl<G: Guest> World<G> {
         self.drop_streams(node, !power);
     }
 
+    /// The window of what ended a process is over; another such window may still be open.
     fn start_again(&mut self, node: u32) {
+        let ended = |act: &Act| matches!(act, Act::Kill { node: other, .. } | Act::Leave(other) if *other == node);
+        if self.faults().any(|planned| ended(&planned.act)) {
+            return;
+        }
         match self.hosts[node as usize].state {
             State::Down | State::Left | State::Off => self.start(node),
             State::Up | State::Booting | State::Refused(_) => {}
@@ -155,18 +159,58 @@ impl<G: Guest> World<G> {
         }
     }
 
-    fn spoil(&mut self, node: u32, fault: DiskFault, on: bool, until: u64) {
-        let disk = &mut self.hosts[node as usize].disk;
-        match fault {
-            DiskFault::Torn => disk.faults.torn = on,
-            DiskFault::LostSync => disk.faults.lost_sync = on,
-            DiskFault::Misdirected => disk.faults.misdirected = on,
-            DiskFault::ReadError => disk.faults.read_error = on,
-            DiskFault::Full => disk.faults.full = on,
-            DiskFault::Stall => disk.faults.stalled_until = until,
-            DiskFault::Rot if on => disk.rot(node, &mut self.choices),
-            DiskFault::Rot => {}
+    fn settle_slow(&mut self, node: u32) {
+        let mut slow = 0;
+        for planned in self.faults() {
+            if let Act::Slow(other, cost) = planned.act
+                && other == node
+            {
+                slow = cost;
+            }
         }
+        self.hosts[node as usize].slow = slow;
+    }
+
+    fn settle_drift(&mut self, node: u32) {
+        let mut drift = 0;
+        for planned in self.faults() {
+            if let Act::Drift(other, ppm) = planned.act
+                && other == node
+            {
+                drift = ppm;
+            }
+        }
+        self.skew(node, |clock, now| clock.drift(now, drift));
+    }
+
+    fn spoil(&mut self, node: u32, fault: DiskFault) {
+        self.settle_disk(node);
+        if fault == DiskFault::Rot {
+            self.hosts[node as usize].disk.rot(node, &mut self.choices);
+        }
+    }
+
+    fn settle_disk(&mut self, node: u32) {
+        let mut faults = DiskFaults::default();
+        for planned in self.faults() {
+            let Act::Disk(other, fault) = planned.act else {
+                continue;
+            };
+            if other != node {
+                continue;
+            }
+            let until = planned.until.unwrap_or(self.setup.quiet_at);
+            match fault {
+                DiskFault::Torn => faults.torn = true,
+                DiskFault::LostSync => faults.lost_sync = true,
+                DiskFault::Misdirected => faults.misdirected = true,
+                DiskFault::ReadError => faults.read_error = true,
+                DiskFault::Full => faults.full = true,
+                DiskFault::Stall => faults.stalled_until = faults.stalled_until.max(until),
+                DiskFault::Rot => {} // It struck at once.
+            }
+        }
+        self.hosts[node as usize].disk.faults = faults;
     }
 
     fn skew(&mut self, node: u32, change: impl FnOnce(&mut crate::clock::Clock, u64)) {
@@ -188,15 +232,33 @@ impl<G: Guest> World<G> {
         self.deliver(node, Input::Moved(addr));
     }
 
-    /// Takes `revoked` off every other node's allowlist, or puts everyone back on.
-    fn allow(&mut self, revoked: Option<u32>) {
-        self.allowed = starts::allowed::<G>(&self.setup, &self.hosts, revoked);
+    /// Tells every node the allowlist, less those that the plan has taken off it.
+    fn allow(&mut self) {
+        self.allowed = starts::allowed::<G>(&self.setup, &self.hosts, &self.revoked());
         for node in 0..self.setup.nodes - self.setup.strangers {
-            if Some(node) != revoked {
-                let allowed = Arc::clone(&self.allowed);
-                self.deliver(node, Input::Allowed(allowed));
+            let allowed = self.allowlist_of(node);
+            self.deliver(node, Input::Allowed(allowed));
+        }
+    }
+
+    fn revoked(&self) -> Vec<u32> {
+        let mut revoked = Vec::new();
+        for planned in self.faults() {
+            if let Act::Revoke(node) = planned.act {
+                revoked.push(node);
             }
         }
+        revoked
+    }
+
+    /// Returns the allowlist of one node: nobody takes itself off.
+    pub(super) fn allowlist_of(&self, node: u32) -> Arc<Allowed> {
+        let mut off = self.revoked();
+        if !off.contains(&node) {
+            return self.allowed.clone();
+        }
+        off.retain(|other| *other != node);
+        starts::allowed::<G>(&self.setup, &self.hosts, &off)
     }
 
     /// The attacker's next deed.

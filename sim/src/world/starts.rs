@@ -31,14 +31,10 @@ pub(super) fn hosts<G: Guest>(setup: &Setup<G>) -> Vec<Host<G>> {
     keys.map(|secret| Host::new(secret, NodeId::of_key(&G::public_key(&secret)))).collect()
 }
 
-/// Returns the allowlist of a run, less `revoked`.
-pub(super) fn allowed<G: Guest>(
-    setup: &Setup<G>,
-    hosts: &[Host<G>],
-    revoked: Option<u32>,
-) -> Arc<Allowed> {
+/// Returns the allowlist of a run, less those that were taken off it.
+pub(super) fn allowed<G: Guest>(setup: &Setup<G>, hosts: &[Host<G>], off: &[u32]) -> Arc<Allowed> {
     let friends = setup.nodes - setup.strangers;
-    let keys = (0..friends).filter(|node| Some(*node) != revoked);
+    let keys = (0..friends).filter(|node| !off.contains(node));
     let keys = keys.map(|node| G::public_key(&hosts[node as usize].secret));
     Arc::new(Allowed::only(keys))
 }
@@ -54,6 +50,13 @@ fn secret(place: u64) -> [u8; 32] {
 }
 
 impl<G: Guest> World<G> {
+    /// A start that was laid out before; whatever happened to the process since then calls it off.
+    pub(super) fn try_start(&mut self, node: u32, epoch: u32) {
+        if self.hosts[node as usize].epoch == epoch {
+            self.start(node);
+        }
+    }
+
     /// The process of `node` starts: it counts its session up, and goes on when that is durable.
     pub(super) fn start(&mut self, node: u32) {
         let host = &mut self.hosts[node as usize];
@@ -89,12 +92,14 @@ impl<G: Guest> World<G> {
     }
 
     fn refuse(&mut self, node: u32, refusal: Refusal) {
-        self.hosts[node as usize].state = State::Refused(refusal);
+        let host = &mut self.hosts[node as usize];
+        host.state = State::Refused(refusal);
+        let epoch = host.epoch;
         *self.refusals.entry(refusal.name()).or_insert(0) += 1;
         self.note(refusal.name(), node);
         match refusal {
             Refusal::Unreadable | Refusal::DiskFull => {
-                self.agenda.push(self.now + AGAIN, Due::Start(node));
+                self.agenda.push(self.now + AGAIN, Due::Start { node, epoch });
             }
             Refusal::SessionCorrupt | Refusal::Exhausted => {}
         }
@@ -103,16 +108,17 @@ impl<G: Guest> World<G> {
 
     /// The session is durable: the machine is born.
     pub(super) fn booted(&mut self, node: u32, epoch: u32) {
-        let host = &mut self.hosts[node as usize];
+        let host = &self.hosts[node as usize];
         if host.epoch != epoch || host.state != State::Booting {
             return;
         }
+        let stranger = node >= self.setup.nodes - self.setup.strangers;
+        let allowed = if stranger { Arc::new(Allowed::Any) } else { self.allowlist_of(node) };
+        let host = &mut self.hosts[node as usize];
         host.disk.sync(File::Session);
         host.drawn += 1;
         let instance = Instance(mix(self.setup.seed ^ host.id.entity(), host.drawn));
         let addr = address(node, host.moves);
-        let stranger = node >= self.setup.nodes - self.setup.strangers;
-        let allowed = if stranger { Arc::new(Allowed::Any) } else { self.allowed.clone() };
         let scope = u64::from(epoch) << 32 | u64::from(node + 1);
         let choices = machines::Choices::new(self.setup.seed).scoped(scope);
         let birth = Birth {

@@ -203,3 +203,76 @@ fn an_attacker_sends_what_it_overheard() {
     let received: u64 = (0..3).map(|node| world.guest(node).unwrap().received).sum();
     assert!(received > 3 * 1_990 + 200, "{received}");
 }
+
+fn kill(node: u32) -> Act {
+    Act::Kill { node, power: false, wipe: false }
+}
+
+fn at_time(plan: Vec<Planned>, millis: u64) -> World<Ring> {
+    let mut world = World::new(Arc::new(setup(1, plan)), Vec::new());
+    while world.now() < millis * MS {
+        world.step();
+    }
+    world
+}
+
+#[test]
+fn a_start_that_the_disk_refused_is_not_tried_again_once_the_node_was_killed() {
+    let mut plan = fault(2, 8, Act::Disk(0, DiskFault::Full));
+    plan.extend(fault(3, 4, kill(0)));
+    plan.push(Planned { at: 5_500 * MS, until: Some(14 * SECOND), act: kill(0) });
+    let world = ran(setup(1, plan));
+    assert!(world.outcome().refusals["disk-full"] >= 2, "4 s and 5 s are refused");
+    assert!(world.host(0).is_up());
+    assert!(world.host(0).started_at() >= 14 * SECOND, "it is dead until its window ends");
+}
+
+#[test]
+fn a_node_that_is_killed_for_ever_before_it_starts_never_starts() {
+    let plan = vec![Planned { at: 0, until: None, act: kill(1) }];
+    let started = Setup { start_span: SECOND, ..setup(1, plan) };
+    assert!(!ran(started).host(1).is_up());
+}
+
+/// Of two windows on one node, the end of the shorter leaves the longer in force (T20).
+#[test]
+fn the_end_of_one_window_does_not_end_another_of_its_kind() {
+    let both = |act: Act| {
+        let mut plan = fault(2, 12, act.clone());
+        plan.extend(fault(4, 6, act));
+        plan
+    };
+    let slow = at_time(both(Act::Slow(1, 5 * MS)), 8_000);
+    assert_eq!(slow.host(1).slow(), 5 * MS);
+
+    let dead = ran(setup(1, both(kill(1))));
+    assert!(dead.host(1).started_at() >= 12 * SECOND);
+
+    let mut full = both(Act::Disk(1, DiskFault::Full));
+    full.extend(fault(7, 8, kill(1)));
+    assert!(ran(setup(1, full)).host(1).started_at() >= 12 * SECOND);
+
+    let mut stalled = both(Act::Disk(1, DiskFault::Stall));
+    stalled.extend(fault(7, 8, kill(1)));
+    assert!(ran(setup(1, stalled)).host(1).started_at() >= 12 * SECOND);
+
+    let drift = |until| vec![Planned { at: 0, until: Some(until), act: Act::Drift(0, 10_000) }];
+    let mut twice = drift(15 * SECOND);
+    twice.extend(fault(4, 6, Act::Drift(0, 10_000)));
+    let ticks = |plan| ran(setup(1, plan)).guest(1).unwrap().received;
+    assert!(ticks(twice).abs_diff(ticks(drift(15 * SECOND))) <= 3);
+}
+
+#[test]
+fn the_end_of_one_revocation_puts_back_that_node_only() {
+    let mut plan = fault(2, 12, Act::Revoke(1));
+    plan.extend(fault(4, 6, Act::Revoke(2)));
+    let allowed = |millis| {
+        let world = at_time(plan.clone(), millis);
+        [0, 1, 2].map(|node| world.allowed().has(world.host(node).id()))
+    };
+    assert_eq!(allowed(3_000), [true, false, true]);
+    assert_eq!(allowed(5_000), [true, false, false]);
+    assert_eq!(allowed(8_000), [true, false, true]);
+    assert_eq!(allowed(13_000), [true, true, true]);
+}
