@@ -72,16 +72,25 @@ impl<T> Agenda<T> {
         self.heap.peek().map(|Reverse(entry)| entry.at)
     }
 
-    /// Takes the next thing. `swap` is asked only if another one is due at the same moment: `true`
-    /// takes that one, and the first stays first in line.
+    /// Takes the next thing. `swap` is asked about the first two only if both are due at the same
+    /// moment: `true` takes the second, and the first stays first in line.
     #[inline]
-    pub fn pop(&mut self, swap: impl FnOnce() -> bool) -> Option<(u64, T)> {
+    pub fn pop(&mut self, swap: impl FnOnce(&T, &T) -> bool) -> Option<(u64, T)> {
         let Reverse(first) = self.heap.pop()?;
-        let tied = self.next_at() == Some(first.at);
-        let taken = if tied && swap() { self.take_second(first) } else { first };
+        let taken = if self.is_turned(first, swap) { self.take_second(first) } else { first };
         let thing = self.slab[taken.slot as usize].take();
         self.free.push(taken.slot);
         Some((taken.at, thing.expect("a pending entry has its thing in the slab")))
+    }
+
+    #[inline]
+    fn is_turned(&self, first: Entry, swap: impl FnOnce(&T, &T) -> bool) -> bool {
+        let Some(Reverse(second)) = self.heap.peek().filter(|second| second.0.at == first.at)
+        else {
+            return false;
+        };
+        let of = |entry: &Entry| self.slab[entry.slot as usize].as_ref();
+        of(&first).zip(of(second)).is_some_and(|(first, second)| swap(first, second))
     }
 
     /// Puts `first` back and returns the one behind it.
@@ -115,7 +124,7 @@ mod tests {
             agenda.push(at, name);
         }
         let order: Vec<char> =
-            std::iter::from_fn(|| agenda.pop(|| false)).map(|(_, name)| name).collect();
+            std::iter::from_fn(|| agenda.pop(|_, _| false)).map(|(_, name)| name).collect();
         assert_eq!(order, ['a', 'b', 'c', 'd']);
     }
 
@@ -125,9 +134,9 @@ mod tests {
         agenda.push(1, 'a');
         agenda.push(2, 'b');
         agenda.push(2, 'c');
-        assert_eq!(agenda.pop(|| panic!("no tie")), Some((1, 'a')));
-        assert_eq!(agenda.pop(|| true), Some((2, 'c')));
-        assert_eq!(agenda.pop(|| panic!("no tie")), Some((2, 'b')));
+        assert_eq!(agenda.pop(|_, _| panic!("no tie")), Some((1, 'a')));
+        assert_eq!(agenda.pop(|one, other| (*one, *other) == ('b', 'c')), Some((2, 'c')));
+        assert_eq!(agenda.pop(|_, _| panic!("no tie")), Some((2, 'b')));
         assert!(agenda.is_empty());
     }
 }

@@ -23,7 +23,8 @@ const AGAIN: u64 = 1_000_000_000;
 /// ids differs between seeds, and their public halves are computed only once.
 const KEYS: u64 = 1_024;
 
-/// Makes the nodes of a run.
+/// Makes the nodes of a run. Their keys are a keyed hash of the seed: see the head of
+/// [`world`](super).
 pub(super) fn hosts<G: Guest>(setup: &Setup<G>) -> Vec<Host<G>> {
     let first = mix(setup.seed ^ 0x6b65_7973, 0xd6e8_feb8_6659_fd93);
     let pool = KEYS.max(u64::from(setup.nodes));
@@ -71,8 +72,7 @@ impl<G: Guest> World<G> {
             Ok(session) => {
                 let host = &mut self.hosts[node as usize];
                 host.session = session;
-                let (epoch, at) =
-                    (host.epoch, self.now.max(host.disk.faults.stalled_until) + STORE);
+                let (epoch, at) = (host.epoch, host.disk.done_at(self.now, STORE));
                 self.agenda.push(at, Due::Booted { node, epoch });
             }
             Err(refusal) => self.refuse(node, refusal),
@@ -159,26 +159,50 @@ impl<G: Guest> World<G> {
         others.map(|other| Seed { addr: address(other, moves(other)), node: None }).collect()
     }
 
-    /// The node burnt a session while it runs (C27): write it, sync it, say so.
-    pub(super) fn store(&mut self, node: u32, epoch: u32, what: (Session, u64, [u8; 16])) {
+    /// The node burnt a session while it runs (C27): write it, sync it, say so. One write is under
+    /// way at a time, as in production.
+    pub(super) fn store(&mut self, node: u32, what: (Session, u64, [u8; 16])) {
         let host = &mut self.hosts[node as usize];
-        if host.epoch != epoch || host.guest.is_none() {
+        host.stores.push_back(what);
+        if host.stores.len() == 1 {
+            let epoch = host.epoch;
+            self.write_session(node, epoch);
+        }
+    }
+
+    /// Begins the write of the oldest session that is not durable, or tries it again.
+    pub(super) fn write_session(&mut self, node: u32, epoch: u32) {
+        let host = &mut self.hosts[node as usize];
+        if host.epoch != epoch {
             return;
         }
-        let (session, offset, bytes) = what;
-        let offset = usize::try_from(offset).expect("the session file has 32 bytes");
-        match host.disk.write(File::Session, offset, &bytes, node, &mut self.choices) {
+        let Some((_, offset, bytes)) = host.stores.front() else {
+            return;
+        };
+        let offset = usize::try_from(*offset).expect("the session file has 32 bytes");
+        match host.disk.write(File::Session, offset, bytes, node, &mut self.choices) {
             Ok(()) => {
-                host.disk.sync(File::Session);
-                host.session = session;
-                let at = self.now.max(host.disk.faults.stalled_until) + STORE;
-                let input = Box::new(Input::SessionStored(session));
-                self.agenda.push(at, Due::Input { node, epoch, input });
+                let at = host.disk.done_at(self.now, STORE);
+                self.agenda.push(at, Due::Stored { node, epoch });
             }
             Err(DiskError::Full | DiskError::Read) => {
-                let at = self.now + AGAIN;
-                self.agenda.push(at, Due::Store { node, epoch, what: Box::new(what) });
+                self.agenda.push(self.now + AGAIN, Due::Store { node, epoch });
             }
         }
+    }
+
+    /// The oldest burnt session is durable.
+    pub(super) fn stored(&mut self, node: u32, epoch: u32) {
+        let host = &mut self.hosts[node as usize];
+        if host.epoch != epoch {
+            return;
+        }
+        let Some((session, ..)) = host.stores.pop_front() else {
+            return;
+        };
+        host.disk.sync(File::Session);
+        host.session = session;
+        self.deliver(node, Input::SessionStored(session));
+        self.write_session(node, epoch);
     }
 }
