@@ -71,7 +71,8 @@ macro_rules! knobs {
                     && self.$count.is_none()
                 {
                     let drawn = u32::try_from(drawn).expect("ranges of counts are of u32");
-                    // A table of members, and of links, that does not hold the cluster is none.
+                    // A table of members that does not hold the cluster is none; and with fewer
+                    // links than members, members that are well take turns being out of reach.
                     let least = match stringify!($count) {
                         "members_max" | "links_max" => crowd,
                         _ => 1,
