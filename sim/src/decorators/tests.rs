@@ -257,7 +257,7 @@ fn a_torn_first_write_leaves_no_file_and_a_later_one_tears_it() {
         assert_eq!(now(disk.read()).unwrap().unwrap(), None);
         disk.write(0, vec![7; 16]);
         if now(disk.written()).expect("it is told").is_err() {
-            assert_eq!(disk.inner.bytes, []);
+            assert!(disk.inner.bytes.is_empty());
             none += 1;
             continue;
         }
