@@ -1,7 +1,7 @@
 //! How often each kind of fault did something: a fault that never strikes shows nothing (T20).
 //!
-//! The names are those of the kinds in scenario files. A partition strikes as a `cut`, since that is
-//! what it does to a link.
+//! The names are those of the kinds in scenario files. A partition strikes as a `cut`, since that
+//! is what it does to a link.
 
 use std::collections::BTreeMap;
 

@@ -11,8 +11,8 @@
 //!
 //! All that could go one way or another asks `Choices` (T10), with one exception: the bytes that
 //! nodes take for random (keys, instances, the entropy of handshakes) are keyed hashes of the seed.
-//! They are not choices: no answer is more benign than another (T11), none could be replaced without
-//! breaking what is built on it, and nobody but the node that drew them may know them.
+//! They are not choices: no answer is more benign than another (T11), none could be replaced
+//! without breaking what is built on it, and nobody but the node that drew them may know them.
 
 mod faults;
 mod perform;
@@ -131,8 +131,8 @@ enum Due {
 }
 
 impl Due {
-    /// Names what a tie between two events is about: the node, and the kind of event. So a tie at one
-    /// node does not move the answer of a tie at another (T13, DESIGN 3).
+    /// Names what a tie between two events is about: the node, and the kind of event. So a tie at
+    /// one node does not move the answer of a tie at another (T13, DESIGN 3).
     fn who(&self, streams: &[Stream]) -> u64 {
         let end = |stream: u32, side: usize| streams[stream as usize].ends[side].node;
         let (kind, place) = match self {
@@ -649,8 +649,8 @@ impl<G: Guest> World<G> {
         self.net.between(from, to)
     }
 
-    /// Lists the faults in force, in the order in which they began. What a node or a link suffers is
-    /// computed from all of them at each change, so that no end undoes another entry (T20).
+    /// Lists the faults in force, in the order in which they began. What a node or a link suffers
+    /// is computed from all of them at each change, so that no end undoes another entry (T20).
     pub fn faults(&self) -> impl Iterator<Item = &Planned> + '_ {
         self.active.iter().map(|entry| &self.setup.plan[*entry as usize])
     }

@@ -279,7 +279,8 @@ impl<G: Guest> World<G> {
         }
     }
 
-    /// Says whether nothing from `from` reaches the machine of `to`, and counts what a cut holds up.
+    /// Says whether nothing from `from` reaches the machine of `to`, and counts what a cut holds
+    /// up.
     fn is_held_up(&mut self, from: u32, to: u32) -> bool {
         let cut = !self.net.is_open(from, to);
         if cut {

@@ -8,8 +8,8 @@
 //!       └─ a jump over 2²⁰, or a 4th within 10 minutes ─► stop: KeyInUse
 //! ```
 //!
-//! A jump goes to the next session above it whose slot is not the present session's: a crash may tear
-//! the write, and one of the two slots must stay whole (C7).
+//! A jump goes to the next session above it whose slot is not the present session's: a crash may
+//! tear the write, and one of the two slots must stay whole (C7).
 //!
 //! A lost or rolled-back session file heals in one jump. Two processes with one key jump over
 //! each other without end, which the two limits notice.
