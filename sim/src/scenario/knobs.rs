@@ -57,7 +57,7 @@ macro_rules! knobs {
                 }
             }
 
-            /// Draws values that are not set from their ranges, for a cluster of `crowd` nodes (T24).
+            /// Draws values that are not set from their ranges, for `crowd` nodes (T24).
             /// Answer 0 keeps the default.
             pub fn draw(&mut self, crowd: u32, choices: &mut Choices) {
                 $(if let Some(range) = $drawn

@@ -164,7 +164,12 @@ impl<G: Guest> World<G> {
 
     /// The window of what ended a process is over; another such window may still be open.
     fn start_again(&mut self, node: u32) {
-        let ended = |act: &Act| matches!(act, Act::Kill { node: other, .. } | Act::Leave(other) if *other == node);
+        let ended = |act: &Act| {
+            let (Act::Kill { node: other, .. } | Act::Leave(other)) = act else {
+                return false;
+            };
+            *other == node
+        };
         if self.faults().any(|planned| ended(&planned.act)) {
             return;
         }
