@@ -43,6 +43,18 @@ fn every_scenario_is_right_and_named_as_its_file() {
     }
 }
 
+/// A session that was burnt into the slot of the present one left no slot if power failed then.
+#[test]
+fn a_wiped_node_that_loses_power_as_it_catches_up_starts_again() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("torn-catch-up.toml");
+    let scenario = Scenario::read(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
+    for seed in 0..8 {
+        let outcome = lab().run(&scenario, seed, Keep::default()).unwrap().outcome;
+        assert_eq!(outcome.ended, Ended::Passed, "seed {seed}");
+        assert!(outcome.refusals.is_empty(), "seed {seed}: {:?}", outcome.refusals);
+    }
+}
+
 #[test]
 fn one_seed_of_three_calm_nodes_passes_and_repeats_itself() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("calm-3.toml");

@@ -93,15 +93,15 @@ impl<T> Agenda<T> {
         self.heap.peek().map(|Reverse(run)| run.at)
     }
 
-    /// Takes the next thing. `swap` is asked only if another one is due at the same moment: `true`
-    /// takes that one, and the first stays first in line.
+    /// Takes the next thing. `swap` is asked about the first two only if both are due at the same
+    /// moment: `true` takes the second, and the first stays first in line.
     #[inline]
-    pub fn pop(&mut self, swap: impl FnOnce() -> bool) -> Option<(u64, T)> {
+    pub fn pop(&mut self, swap: impl FnOnce(&T, &T) -> bool) -> Option<(u64, T)> {
         let mut top = self.heap.peek_mut()?;
         let Reverse(run) = *top;
         let behind = self.slab[run.first as usize].behind;
         if behind != NONE {
-            let taken = if swap() {
+            let taken = if is_turned(&self.slab, run.first, behind, swap) {
                 Self::unlink(&mut self.slab, &mut self.open, run.first, behind);
                 behind
             } else {
@@ -112,8 +112,9 @@ impl<T> Agenda<T> {
             return Some((run.at, self.take(taken)));
         }
         PeekMut::pop(top);
-        let tied = self.next_at() == Some(run.at);
-        if tied && swap() {
+        let tied = self.heap.peek().filter(|Reverse(second)| second.at == run.at);
+        let second = tied.map(|Reverse(second)| second.first);
+        if second.is_some_and(|second| is_turned(&self.slab, run.first, second, swap)) {
             let second = self.pop(in_order);
             self.heap.push(Reverse(run));
             return second;
@@ -168,8 +169,20 @@ impl<T> Agenda<T> {
     }
 }
 
+/// Asks about the things in two places.
+#[inline]
+fn is_turned<T>(
+    slab: &[Place<T>],
+    first: u32,
+    second: u32,
+    swap: impl FnOnce(&T, &T) -> bool,
+) -> bool {
+    let thing = |place: u32| slab[place as usize].thing.as_ref();
+    thing(first).zip(thing(second)).is_some_and(|(first, second)| swap(first, second))
+}
+
 /// Answers a tie with the order of arrival.
-fn in_order() -> bool {
+fn in_order<T>(_: &T, _: &T) -> bool {
     false
 }
 
@@ -187,7 +200,7 @@ mod tests {
             agenda.push(at, name);
         }
         let order: Vec<char> =
-            std::iter::from_fn(|| agenda.pop(|| false)).map(|(_, name)| name).collect();
+            std::iter::from_fn(|| agenda.pop(|_, _| false)).map(|(_, name)| name).collect();
         assert_eq!(order, ['a', 'b', 'c', 'd']);
     }
 
@@ -197,9 +210,9 @@ mod tests {
         agenda.push(1, 'a');
         agenda.push(2, 'b');
         agenda.push(2, 'c');
-        assert_eq!(agenda.pop(|| panic!("no tie")), Some((1, 'a')));
-        assert_eq!(agenda.pop(|| true), Some((2, 'c')));
-        assert_eq!(agenda.pop(|| panic!("no tie")), Some((2, 'b')));
+        assert_eq!(agenda.pop(|_, _| panic!("no tie")), Some((1, 'a')));
+        assert_eq!(agenda.pop(|one, other| (*one, *other) == ('b', 'c')), Some((2, 'c')));
+        assert_eq!(agenda.pop(|_, _| panic!("no tie")), Some((2, 'b')));
         assert!(agenda.is_empty());
     }
 
@@ -210,11 +223,11 @@ mod tests {
             agenda.push(at, name);
         }
         assert_eq!(agenda.len(), 6);
-        assert_eq!(agenda.pop(|| true), Some((5, 'b')));
-        assert_eq!(agenda.pop(|| true), Some((5, 'c')));
+        assert_eq!(agenda.pop(|_, _| true), Some((5, 'b')));
+        assert_eq!(agenda.pop(|_, _| true), Some((5, 'c')));
         agenda.push(7, 'z');
         let order: Vec<char> =
-            std::iter::from_fn(|| agenda.pop(|| false)).map(|(_, name)| name).collect();
+            std::iter::from_fn(|| agenda.pop(|_, _| false)).map(|(_, name)| name).collect();
         assert_eq!(order, ['a', 'd', 'x', 'y', 'z']);
     }
 
@@ -241,7 +254,7 @@ mod tests {
                         _ => Some(list.remove(usize::from(tied && swap))),
                     };
                     let mut questions = 0;
-                    let popped = agenda.pop(|| { questions += 1; swap });
+                    let popped = agenda.pop(|_, _| { questions += 1; swap });
                     prop_assert_eq!(popped, expected);
                     prop_assert_eq!(questions, usize::from(tied));
                 }

@@ -16,7 +16,7 @@ use crate::replay::{Window, replay};
 use crate::report;
 use crate::run::{Options, campaign};
 use crate::saboteur::hunt;
-use crate::scenario::{Scenario, placed, span, template};
+use crate::scenario::{Scenario, span, template};
 use crate::shrink::shrink;
 
 /// Runs clusters of production nodes through seeds and faults.
@@ -230,12 +230,13 @@ fn chosen<G: Guest>(
         named.iter().map(|name| one(&path(name))).collect::<Result<_, _>>()?
     };
     let known: Vec<&str> = lab.known.properties().collect();
+    let marks = report::marks_in_source(&folders.machines);
     for scenario in &scenarios {
-        scenario.check_properties(&known).map_err(|(place, what)| {
-            let path = folders.scenarios.join(format!("{}.toml", scenario.name()));
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            (2, placed(&path.display().to_string(), &text, place, what).to_string())
-        })?;
+        let checked = scenario.check_properties(&known).and_then(|()| match marks.is_empty() {
+            true => Ok(()), // A program without its source knows none.
+            false => scenario.check_marks(&marks),
+        });
+        checked.map_err(|at| (2, scenario.wrong(at).to_string()))?;
     }
     Ok(scenarios)
 }

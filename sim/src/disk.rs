@@ -2,8 +2,15 @@
 //!
 //! A write is pending until a sync that tells the truth; a crash takes what is pending, and with
 //! torn writes on, keeps any part of it: of each 512-byte sector any prefix, in any order.
+//!
+//! The contract of the port ([`runtime::ports::Disk`]) promises more for a file that is not there
+//! yet: it is made whole or not at all. A disk that lied about a sync loses all that it was told
+//! since, as a write-back cache without power does, and tears none of it: lying and tearing are two
+//! faults, and each is to be seen alone.
 
 use machines::Choices;
+
+use crate::strikes::Strikes;
 
 /// The unit that a crash tears at.
 pub const SECTOR: usize = 512;
@@ -43,10 +50,19 @@ pub enum DiskError {
     Read,
 }
 
+#[derive(Clone, Debug)]
+struct Pending {
+    offset: usize,
+    bytes: Vec<u8>,
+    /// A sync said that it is durable, and lied.
+    promised: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Content {
+    /// Empty if there is no file.
     durable: Vec<u8>,
-    pending: Vec<(usize, Vec<u8>)>,
+    pending: Vec<Pending>,
 }
 
 /// The disk of one node.
@@ -55,6 +71,7 @@ pub struct Disk {
     files: [Content; FILES],
     /// What is wrong with it now.
     pub faults: DiskFaults,
+    struck: Strikes,
 }
 
 impl Disk {
@@ -63,14 +80,15 @@ impl Disk {
     /// # Errors
     ///
     /// [`DiskError::Read`] while that fault is on. An absent file is empty.
-    pub fn read(&self, file: File) -> Result<Vec<u8>, DiskError> {
+    pub fn read(&mut self, file: File) -> Result<Vec<u8>, DiskError> {
         if self.faults.read_error {
+            self.struck.count("read-error");
             return Err(DiskError::Read);
         }
         let content = &self.files[file as usize];
         let mut bytes = content.durable.clone();
-        for (offset, written) in &content.pending {
-            put(&mut bytes, *offset, written);
+        for write in &content.pending {
+            put(&mut bytes, write.offset, &write.bytes);
         }
         Ok(bytes)
     }
@@ -89,25 +107,41 @@ impl Disk {
         choices: &mut Choices,
     ) -> Result<(), DiskError> {
         if self.faults.full {
+            self.struck.count("full");
             return Err(DiskError::Full);
         }
         let mut offset = offset;
         if self.faults.misdirected {
             let by = choices.choose("disk.misdirect", [u64::from(node), file as u64], 64);
             offset += usize::try_from(by).expect("less than 64");
+            if by > 0 {
+                self.struck.count("misdirected");
+            }
         }
-        self.files[file as usize].pending.push((offset, bytes.to_vec()));
+        let write = Pending { offset, bytes: bytes.to_vec(), promised: false };
+        self.files[file as usize].pending.push(write);
         Ok(())
+    }
+
+    /// Returns when a write and its sync, begun at `now`, are done if they take `takes`.
+    pub fn done_at(&mut self, now: u64, takes: u64) -> u64 {
+        if self.faults.stalled_until > now {
+            self.struck.count("stall");
+        }
+        now.max(self.faults.stalled_until) + takes
     }
 
     /// Makes what was written durable, unless syncs are lost. The caller cannot tell.
     pub fn sync(&mut self, file: File) {
+        let content = &mut self.files[file as usize];
         if self.faults.lost_sync {
+            for write in &mut content.pending {
+                write.promised = true;
+            }
             return;
         }
-        let content = &mut self.files[file as usize];
-        for (offset, bytes) in content.pending.drain(..) {
-            put(&mut content.durable, offset, &bytes);
+        for write in content.pending.drain(..) {
+            put(&mut content.durable, write.offset, &write.bytes);
         }
     }
 
@@ -115,16 +149,12 @@ impl Disk {
     pub fn crash(&mut self, node: u32, choices: &mut Choices) {
         let torn = self.faults.torn;
         for (file, content) in self.files.iter_mut().enumerate() {
-            for (offset, bytes) in content.pending.drain(..) {
-                if !torn {
-                    continue;
-                }
-                for (start, piece) in sectors(offset, &bytes) {
-                    let bound = piece.len() as u64 + 1;
-                    let kept = choices.choose("disk.torn", [u64::from(node), file as u64], bound);
-                    let kept = usize::try_from(kept).expect("at most a sector");
-                    put(&mut content.durable, start, &piece[..kept]);
-                }
+            let pending = std::mem::take(&mut content.pending);
+            if pending.iter().any(|write| write.promised) {
+                self.struck.count("lost-sync");
+            } else if torn {
+                let who = [u64::from(node), file as u64];
+                tear(&mut content.durable, &pending, who, choices, &mut self.struck);
             }
         }
     }
@@ -137,6 +167,7 @@ impl Disk {
                 let bit = choices.choose("disk.rot", [u64::from(node), file as u64], bits);
                 let byte = usize::try_from(bit / 8).expect("within the file");
                 content.durable[byte] ^= 1 << (bit % 8);
+                self.struck.count("rot");
             }
         }
     }
@@ -146,10 +177,44 @@ impl Disk {
         self.files = Default::default();
     }
 
+    /// Counts how often its faults did something.
+    #[must_use]
+    pub const fn struck(&self) -> &Strikes {
+        &self.struck
+    }
+
     /// Returns what would survive a crash now.
     #[must_use]
     pub fn durable(&self, file: File) -> &[u8] {
         &self.files[file as usize].durable
+    }
+}
+
+/// Keeps parts of what a crash interrupted: of a file that is not there all or nothing, since its
+/// name appears only once it is whole; of one that is there any prefix of each sector.
+fn tear(
+    durable: &mut Vec<u8>,
+    pending: &[Pending],
+    who: [u64; 2],
+    choices: &mut Choices,
+    struck: &mut Strikes,
+) {
+    for write in pending {
+        if durable.is_empty() {
+            if choices.choose("disk.created", who, 2) == 0 {
+                return;
+            }
+            put(durable, write.offset, &write.bytes);
+            continue;
+        }
+        for (start, piece) in sectors(write.offset, &write.bytes) {
+            let kept = choices.choose("disk.torn", who, piece.len() as u64 + 1);
+            let kept = usize::try_from(kept).expect("at most a sector");
+            put(durable, start, &piece[..kept]);
+            if 0 < kept && kept < piece.len() {
+                struck.count("torn");
+            }
+        }
     }
 }
 
@@ -216,12 +281,46 @@ mod tests {
             let mut disk = Disk::default();
             disk.faults.torn = true;
             let mut choices = Choices::new(seed);
+            disk.write(File::Session, 0, &[1; 1_100], 0, &mut choices).unwrap();
+            disk.sync(File::Session);
             disk.write(File::Session, 500, &[7; 600], 0, &mut choices).unwrap();
             disk.crash(0, &mut choices);
-            let first = (500..512).filter(|at| disk.durable(File::Session).get(*at) == Some(&7));
+            let first = (500..512).filter(|at| disk.durable(File::Session)[*at] == 7);
             seen.insert(first.count());
         }
         assert!(seen.len() > 3, "tears differ: {seen:?}");
+    }
+
+    #[test]
+    fn a_file_is_created_whole_or_not_at_all() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            let mut disk = Disk::default();
+            disk.faults.torn = true;
+            let mut choices = Choices::new(seed);
+            disk.write(File::Session, 16, &[7; 16], 0, &mut choices).unwrap();
+            disk.crash(0, &mut choices);
+            seen.insert(disk.durable(File::Session).to_vec());
+        }
+        let whole = [[0; 16], [7; 16]].concat();
+        assert_eq!(seen, [Vec::new(), whole].into(), "nothing between none and all of it");
+    }
+
+    #[test]
+    fn what_a_disk_lied_about_goes_whole_even_where_writes_tear() {
+        for seed in 0..20 {
+            let mut disk = Disk::default();
+            let mut choices = Choices::new(seed);
+            disk.write(File::Session, 0, &[1; 32], 0, &mut choices).unwrap();
+            disk.sync(File::Session);
+            disk.faults = DiskFaults { torn: true, lost_sync: true, ..DiskFaults::default() };
+            disk.write(File::Session, 0, &[2; 16], 0, &mut choices).unwrap();
+            disk.sync(File::Session);
+            disk.write(File::Session, 16, &[3; 16], 0, &mut choices).unwrap();
+            disk.crash(0, &mut choices);
+            assert_eq!(disk.durable(File::Session), [1; 32]);
+            assert_eq!(disk.struck().clone().into_counts(), [("lost-sync", 1)].into());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::checker::Violation;
 use crate::lab::Case;
 use crate::scenario::file::File;
-use crate::scenario::{Wrong, placed, span};
+use crate::scenario::{Scenario, Wrong, placed, span};
 
 /// A failure as a file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -95,10 +95,15 @@ impl Failure {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| placed(&name, "", 0..0, format!("cannot be read: {error}")))?;
-        toml::from_str(&text).map_err(|error| {
+        let failure: Self = toml::from_str(&text).map_err(|error| {
             let place = error.span().unwrap_or(0..0);
             placed(&name, &text, place, error.message().trim().replace('\n', "; "))
-        })
+        })?;
+        // What is wrong with the scenario has its place in this file.
+        match Scenario::checked(failure.scenario.clone()) {
+            Ok(_) => Ok(failure),
+            Err((place, what)) => Err(placed(&name, &text, place, what)),
+        }
     }
 
     /// Writes the file.

@@ -56,6 +56,8 @@ pub struct Host<G> {
     pub(crate) conns: BTreeMap<u64, (u32, usize)>,
     pub(crate) next_accept: u64,
     pub(crate) drawn: u64,
+    /// Sessions burnt while running that are not durable yet, with their slots: written in turn.
+    pub(crate) stores: VecDeque<(Session, u64, [u8; 16])>,
     /// The whole machine is without power: nobody answers for it.
     pub(crate) dark: bool,
     pub(crate) started_at: u64,
@@ -85,6 +87,7 @@ impl<G> Host<G> {
             conns: BTreeMap::new(),
             next_accept: 1,
             drawn: 0,
+            stores: VecDeque::new(),
             dark: false,
             started_at: 0,
             ended_at: 0,

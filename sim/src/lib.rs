@@ -33,6 +33,7 @@ pub mod scenario;
 pub mod shrink;
 pub mod stopwatch;
 pub mod streams;
+pub mod strikes;
 pub mod subject;
 pub mod swim_only;
 pub mod world;

@@ -141,8 +141,8 @@ impl Run {
         let session = match burn_session(&mut file, own.id).await {
             Ok(session) => session,
             Err(why @ NoSession::Refused(_)) => {
-                // A first write that was torn leaves no valid slot, and C7 refuses to guess. The
-                // operator removes the file; what that may cost, C27 mends.
+                // No slot is valid any more, and C7 refuses to guess. The operator removes the
+                // file; what that may cost, C27 mends.
                 self.record.count("session file removed");
                 own.platter.wipe();
                 return Err(why.to_string());

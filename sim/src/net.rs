@@ -5,6 +5,8 @@
 
 use machines::Choices;
 
+use crate::strikes::Strikes;
+
 /// The denominator of the shares below.
 pub const MILLION: u64 = 1_000_000;
 
@@ -39,6 +41,13 @@ pub struct Conditions {
     pub fragment: bool,
 }
 
+impl Conditions {
+    /// Says whether a fault has changed how long something takes.
+    fn is_delayed(&self, plain: &Self) -> bool {
+        (self.delay_min, self.delay_span) != (plain.delay_min, plain.delay_span)
+    }
+}
+
 /// What becomes of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -64,13 +73,26 @@ pub struct Net {
     kinds: Vec<Conditions>,
     /// Per link, when it is free again; empty until a rate is set.
     free_at: Vec<u64>,
+    struck: Strikes,
 }
 
 impl Net {
     /// Makes a network of `nodes` nodes under the conditions `plain`.
     #[must_use]
     pub fn new(nodes: u32, plain: Conditions) -> Self {
-        Self { nodes: nodes as usize, table: Vec::new(), kinds: vec![plain], free_at: Vec::new() }
+        Self {
+            nodes: nodes as usize,
+            table: Vec::new(),
+            kinds: vec![plain],
+            free_at: Vec::new(),
+            struck: Strikes::default(),
+        }
+    }
+
+    /// Counts how often its faults did something.
+    #[must_use]
+    pub const fn struck(&self) -> &Strikes {
+        &self.struck
     }
 
     /// Returns the conditions from `from` to `to`.
@@ -140,19 +162,35 @@ impl Net {
         };
         let link = [u64::from(from), u64::from(to)];
         let on = &self.kinds[kind];
-        if on.cut || (on.mtu != 0 && length > on.mtu as usize) {
+        if on.cut {
+            self.struck.count("cut");
+            return Fate::Lost;
+        }
+        if on.mtu != 0 && length > on.mtu as usize {
+            self.struck.count("mtu");
             return Fate::Lost;
         }
         if strikes(choices, "net.loss", link, on.loss) {
+            self.struck.count("loss");
             return Fate::Lost;
         }
         let mut at = now + delay(choices, "net.delay", link, on);
+        if on.is_delayed(&self.kinds[0]) {
+            self.struck.count("delay");
+        }
         if on.reorder != 0 && strikes(choices, "net.reorder", link, on.reorder) {
             at += choices.choose("net.reorder.by", link, on.reorder_span.max(1));
+            self.struck.count("reorder");
         }
         let copy_at = (on.duplicate != 0 && strikes(choices, "net.duplicate", link, on.duplicate))
             .then(|| now + delay(choices, "net.duplicate.delay", link, on));
+        if copy_at.is_some() {
+            self.struck.count("duplicate");
+        }
         let corrupt = on.corrupt != 0 && strikes(choices, "net.corrupt", link, on.corrupt);
+        if corrupt {
+            self.struck.count("corrupt");
+        }
         if on.rate == 0 {
             return Fate::Arrives { at, copy_at, corrupt };
         }
@@ -186,6 +224,10 @@ impl Net {
             }
             at += wait;
             wait *= 2;
+            self.struck.count("loss");
+        }
+        if on.is_delayed(&self.kinds[0]) {
+            self.struck.count("delay");
         }
         if on.rate != 0 {
             let sent = self.transmit(from, to, length, now, on.rate, u64::MAX);
@@ -209,6 +251,9 @@ impl Net {
         }
         let free = &mut self.free_at[from as usize * self.nodes + to as usize];
         let start = (*free).max(now);
+        if start > now {
+            self.struck.count("bandwidth");
+        }
         let waiting = u128::from(start - now) * u128::from(rate) / 1_000_000_000;
         if waiting > u128::from(queue) {
             return None;

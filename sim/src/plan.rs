@@ -37,6 +37,8 @@ pub enum Act {
     Disk(u32, DiskFault),
     /// The clock jumps by so much.
     Jump(u32, i64),
+    /// The clock is ahead of true time from the start, by a span drawn up to so much.
+    Offset(u32, u64),
     /// The clock runs so many parts per million fast.
     Drift(u32, i32),
     /// The node leaves the cluster, and joins again at the end of the window.

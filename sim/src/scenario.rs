@@ -48,7 +48,7 @@ impl fmt::Display for Wrong {
 impl std::error::Error for Wrong {}
 
 /// Something wrong at a place in a text.
-type At = (Range<usize>, String);
+pub type At = (Range<usize>, String);
 
 /// A scenario that is right, for any seed.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct Scenario {
     pub sometimes: Vec<String>,
     /// Refusals to start that it brings about.
     pub expect: Vec<String>,
+    /// Where it stands: the file's name and its text; empty if it was made by a program.
+    origin: Arc<(String, String)>,
 }
 
 /// A scenario resolved for one seed: no draw of configuration is left (T14).
@@ -89,6 +91,8 @@ pub struct Resolved {
 pub const SEEDS: u64 = 100;
 /// Events of a run of a scenario that names no bound.
 pub const STEPS: u64 = 50_000_000;
+/// The longest payload beyond its head: with it a message is as long as C107 allows.
+pub const PAYLOAD_MAX: u32 = (16 << 20) - 64;
 /// The most nodes of a scenario.
 pub const NODES_MAX: u32 = 10_000;
 
@@ -119,7 +123,14 @@ impl Scenario {
         let file: File = toml::from_str(text).map_err(|error| {
             wrong((error.span().unwrap_or(0..0), error.message().trim().replace('\n', "; ")))
         })?;
-        Self::checked(file).map_err(wrong)
+        let origin = Arc::new((name.to_owned(), text.to_owned()));
+        Self::checked(file).map(|scenario| Self { origin, ..scenario }).map_err(wrong)
+    }
+
+    /// Says where in its file something is wrong.
+    #[must_use]
+    pub fn wrong(&self, (place, what): At) -> Wrong {
+        placed(&self.origin.0, &self.origin.1, place, what)
     }
 
     /// Checks a file whose form is right.
@@ -137,6 +148,7 @@ impl Scenario {
             also: file.check.as_ref().map(|check| texts(&check.also)).unwrap_or_default(),
             sometimes: file.check.as_ref().map(|check| texts(&check.sometimes)).unwrap_or_default(),
             expect: texts(&file.expect),
+            origin: Arc::default(),
             file,
         };
         scenario.check_names()?;
@@ -217,6 +229,22 @@ impl Scenario {
             && *seeds.get_ref() == 0
         {
             return Err((seeds.span(), "must be at least 1".into()));
+        }
+        Ok(())
+    }
+
+    /// Checks that every mark it asks for is one of `known`: another could never be reached.
+    ///
+    /// # Errors
+    ///
+    /// The place of the first that is not.
+    pub fn check_marks(&self, known: &[String]) -> Result<(), At> {
+        let asked = self.file.check.iter().flat_map(|check| &check.sometimes);
+        for mark in asked {
+            if !known.contains(mark.get_ref()) {
+                let what = format!("no machine has that mark; there are {}", known.join(", "));
+                return Err((mark.span(), what));
+            }
         }
         Ok(())
     }
@@ -321,17 +349,35 @@ fn plain(file: &File) -> Result<Conditions, At> {
         reorder: shared(&network.reorder)?,
         reorder_span: 100_000_000,
         corrupt: shared(&network.corrupt)?,
-        rate: network.rate.as_ref().map_or(0, |rate| *rate.get_ref()),
+        rate: above_zero(network.rate.as_ref(), "byte a second")?,
         queue: network.queue.as_ref().map_or(65_536, |queue| *queue.get_ref()),
-        mtu: network.mtu.as_ref().map_or(0, |mtu| *mtu.get_ref()),
+        mtu: above_zero(network.mtu.as_ref(), "byte")?,
         ..Conditions::default()
     })
+}
+
+/// Reads a limit: 0 means that there is none, so it cannot be written.
+fn above_zero<T: Copy + Default + PartialEq>(
+    value: Option<&Spanned<T>>,
+    unit: &str,
+) -> Result<T, At> {
+    let limit = value.map_or_else(T::default, |value| *value.get_ref());
+    match value {
+        Some(value) if limit == T::default() => {
+            Err((value.span(), format!("must be at least 1 {unit}; without it there is no limit")))
+        }
+        Some(_) | None => Ok(limit),
+    }
 }
 
 fn work(file: &File) -> Result<Work, At> {
     let Some(work) = &file.workload else {
         return Ok(Work::default());
     };
+    let payload = work.payload.as_ref().map_or(64, |payload| *payload.get_ref());
+    if let Some(place) = work.payload.as_ref().filter(|_| payload > PAYLOAD_MAX) {
+        return Err((place.span(), format!("must be {PAYLOAD_MAX} bytes at the most (C107)")));
+    }
     Ok(Work {
         register: rate(&work.register)?,
         unregister: rate(&work.unregister)?,
@@ -340,7 +386,7 @@ fn work(file: &File) -> Result<Work, At> {
         ask: rate(&work.ask)?,
         reopen: rate(&work.reopen)?,
         names: work.names.as_ref().map_or(16, |names| *names.get_ref()),
-        payload: work.payload.as_ref().map_or(64, |payload| *payload.get_ref()),
+        payload,
         wait: Duration::from_nanos(work.wait.as_ref().map_or(Ok(2_000_000_000), timed)?),
         answer_span: work.answer.as_ref().map_or(Ok(0), timed)?,
         not_taken: shared(&work.not_taken)?,

@@ -8,6 +8,11 @@
 //!
 //! Time is true time, in nanoseconds from the start of the run (T3); each node reads its own clock.
 //! Every handled event feeds the hash of the run (T4).
+//!
+//! All that could go one way or another asks `Choices` (T10), with one exception: the bytes that
+//! nodes take for random (keys, instances, the entropy of handshakes) are keyed hashes of the seed.
+//! They are not choices: no answer is more benign than another (T11), none could be replaced
+//! without breaking what is built on it, and nobody but the node that drew them may know them.
 
 mod faults;
 mod perform;
@@ -35,6 +40,7 @@ use crate::host::Host;
 use crate::net::{Conditions, Net};
 use crate::plan::Planned;
 use crate::streams::Stream;
+use crate::strikes::Strikes;
 pub use trace::Line;
 
 /// Everything that decides a run.
@@ -98,18 +104,21 @@ pub struct Outcome {
     pub at: u64,
     /// Starts that were refused: reason → how often.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// Kinds of faults that did something: kind → how often. A kind that never did is absent.
+    pub strikes: BTreeMap<&'static str, u64>,
 }
 
 /// What is due.
 #[derive(Clone, Debug)]
 enum Due {
-    Start(u32),
+    Start { node: u32, epoch: u32 },
     Booted { node: u32, epoch: u32 },
     Timer(u32),
     Wake(u32),
     Datagram { to: u32, bytes: Vec<u8> },
     Input { node: u32, epoch: u32, input: Box<Input> },
-    Store { node: u32, epoch: u32, what: Box<(machines::cluster::ids::Session, u64, [u8; 16])> },
+    Store { node: u32, epoch: u32 },
+    Stored { node: u32, epoch: u32 },
     Client { node: u32, epoch: u32 },
     Syn { stream: u32, attempt: u32 },
     SynAck { stream: u32, attempt: u32 },
@@ -119,6 +128,34 @@ enum Due {
     End(u32),
     Forge(u32),
     Quiet,
+}
+
+impl Due {
+    /// Names what a tie between two events is about: the node, and the kind of event. So a tie at
+    /// one node does not move the answer of a tie at another (T13, DESIGN 3).
+    fn who(&self, streams: &[Stream]) -> u64 {
+        let end = |stream: u32, side: usize| streams[stream as usize].ends[side].node;
+        let (kind, place) = match self {
+            Self::Start { node, .. } => (0, *node),
+            Self::Booted { node, .. } => (1, *node),
+            Self::Timer(node) => (2, *node),
+            Self::Wake(node) => (3, *node),
+            Self::Datagram { to, .. } => (4, *to),
+            Self::Input { node, .. } => (5, *node),
+            Self::Store { node, .. } => (6, *node),
+            Self::Stored { node, .. } => (7, *node),
+            Self::Client { node, .. } => (8, *node),
+            Self::Syn { stream, .. } => (9, end(*stream, 1)),
+            Self::SynAck { stream, .. } => (10, end(*stream, 0)),
+            Self::Unreachable { stream } => (11, end(*stream, 0)),
+            Self::Arrive { stream, side, .. } => (12, end(*stream, *side as usize)),
+            Self::Begin(entry) => (13, *entry),
+            Self::End(entry) => (14, *entry),
+            Self::Forge(entry) => (15, *entry),
+            Self::Quiet => (16, 0),
+        };
+        u64::from(place) << 8 | kind
+    }
 }
 
 /// A running cluster.
@@ -143,6 +180,8 @@ pub struct World<G: Guest> {
     steps: u64,
     ended: Option<Ended>,
     refusals: BTreeMap<&'static str, u64>,
+    /// What struck beside the network and the disks, which count for themselves.
+    struck: Strikes,
     checkers: Vec<Box<dyn Checker<G>>>,
     scratch: Vec<Output>,
     trace: Option<Vec<Line>>,
@@ -163,7 +202,7 @@ impl<G: Guest> World<G> {
             now: 0,
             agenda: Agenda::with_capacity(64 + 8 * hosts.len()),
             choices,
-            allowed: starts::allowed::<G>(&setup, &hosts, None),
+            allowed: starts::allowed::<G>(&setup, &hosts, &[]),
             hosts,
             ids,
             net: Net::new(setup.nodes, setup.plain.clone()),
@@ -177,6 +216,7 @@ impl<G: Guest> World<G> {
             steps: 0,
             ended: None,
             refusals: BTreeMap::new(),
+            struck: Strikes::default(),
             checkers,
             scratch: Vec::new(),
             trace: None,
@@ -224,8 +264,10 @@ impl<G: Guest> World<G> {
             self.finish();
             return false;
         }
-        let (ties, choices) = (self.setup.ties, &mut self.choices);
-        let turned = || ties && choices.choose("world.tie", [0, 0], 2) == 1;
+        let (ties, choices, streams) = (self.setup.ties, &mut self.choices, &self.streams);
+        let turned = |first: &Due, second: &Due| {
+            ties && choices.choose("world.tie", [first.who(streams), second.who(streams)], 2) == 1
+        };
         let Some((at, due)) = self.agenda.pop(turned) else {
             return false;
         };
@@ -249,6 +291,7 @@ impl<G: Guest> World<G> {
             events: self.events,
             at: self.now,
             refusals: self.refusals.clone(),
+            strikes: self.strikes(),
         }
     }
 
@@ -258,9 +301,10 @@ impl<G: Guest> World<G> {
                 0 => 0,
                 span => self.choices.choose("world.start", [u64::from(node), 0], span + 1),
             };
-            self.agenda.push(at, Due::Start(node));
+            self.agenda.push(at, Due::Start { node, epoch: 0 });
         }
         let plan = self.setup.plan.clone();
+        self.offset_clocks(&plan);
         for (entry, planned) in (0..).zip(plan.iter()) {
             self.agenda.push(planned.at, Due::Begin(entry));
             if let Some(until) = planned.until {
@@ -275,10 +319,11 @@ impl<G: Guest> World<G> {
             Due::Datagram { to, bytes } => self.datagram_arrives(to, bytes),
             Due::Timer(node) => self.timer(node),
             Due::Wake(node) => self.wake(node),
-            Due::Start(node) => self.start(node),
+            Due::Start { node, epoch } => self.try_start(node, epoch),
             Due::Booted { node, epoch } => self.booted(node, epoch),
             Due::Input { node, epoch, input } => self.deliver_to(node, epoch, *input),
-            Due::Store { node, epoch, what } => self.store(node, epoch, *what),
+            Due::Store { node, epoch } => self.write_session(node, epoch),
+            Due::Stored { node, epoch } => self.stored(node, epoch),
             Due::Client { node, epoch } => self.client(node, epoch),
             Due::Syn { stream, attempt } => self.syn(stream, attempt),
             Due::SynAck { stream, attempt } => self.syn_ack(stream, attempt),
@@ -457,6 +502,7 @@ impl<G: Guest> World<G> {
         if host.slow > 0 {
             host.busy_until = host.busy_until.max(self.now + host.slow);
             let at = host.busy_until;
+            self.struck.count("slow");
             self.agenda.push(at, Due::Wake(node));
             return;
         }
@@ -604,7 +650,8 @@ impl<G: Guest> World<G> {
         self.net.between(from, to)
     }
 
-    /// Lists the faults in force.
+    /// Lists the faults in force, in the order in which they began. What a node or a link suffers
+    /// is computed from all of them at each change, so that no end undoes another entry (T20).
     pub fn faults(&self) -> impl Iterator<Item = &Planned> + '_ {
         self.active.iter().map(|entry| &self.setup.plan[*entry as usize])
     }
@@ -619,6 +666,17 @@ impl<G: Guest> World<G> {
     #[must_use]
     pub fn allowed(&self) -> &Arc<Allowed> {
         &self.allowed
+    }
+
+    /// How often each kind of fault did something so far (T20); a kind that never did is absent.
+    #[must_use]
+    pub fn strikes(&self) -> BTreeMap<&'static str, u64> {
+        let mut all = self.struck.clone();
+        all.add(self.net.struck());
+        for host in &self.hosts {
+            all.add(host.disk.struck());
+        }
+        all.into_counts()
     }
 
     /// Inputs handled so far.
@@ -669,6 +727,7 @@ impl<G: Guest> Clone for World<G> {
             steps: self.steps,
             ended: self.ended.clone(),
             refusals: self.refusals.clone(),
+            struck: self.struck.clone(),
             checkers: self.checkers.iter().map(|checker| checker.copy()).collect(),
             scratch: Vec::new(),
             trace: self.trace.clone(),

@@ -132,8 +132,12 @@ pub enum Happened {
 
 /// One small file with slots, whose writes are durable when they are told (C7).
 ///
-/// A simulator may tear a write that was not told, and hold it back for ever. What was told is
-/// there after any crash, unless the simulator says in its report that it broke this promise.
+/// The first write makes the file whole (under another name, and then renamed): a crash before it
+/// is told leaves either no file or all of it. Later writes go in place.
+///
+/// A simulator may tear a write in place that was not told, and hold any write back for ever. What
+/// was told is there after any crash, unless the simulator says in its report that it broke this
+/// promise.
 pub trait Disk: Send + 'static {
     /// Reads the whole file; `None` if there is none.
     ///
@@ -142,7 +146,8 @@ pub trait Disk: Send + 'static {
     /// The file is there and cannot be read.
     fn read(&mut self) -> impl Future<Output = io::Result<Option<Vec<u8>>>> + Send;
 
-    /// Starts to write `bytes` at `offset`, and to sync file and folder. Makes the file if needed.
+    /// Starts to write `bytes` at `offset`, and to sync file and folder. Makes the file whole
+    /// if there is none.
     fn write(&mut self, offset: u64, bytes: Vec<u8>);
 
     /// Waits until the oldest write not yet told is durable; for ever if there is none.

@@ -13,7 +13,8 @@ use super::{Faults, assert_rates};
 /// How often writes are struck, per mille, each below 1,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskRates {
-    /// A prefix is written and the write then fails, as if power was lost in the middle.
+    /// A prefix is written and the write then fails, as if power was lost in the middle. Of a file
+    /// that a read did not find nothing is written: the port promises that it is made whole.
     pub torn: u32,
     /// The write is told durable and is not there. This breaks the port's promise:
     /// [`Faults::broken`] counts it.
@@ -29,6 +30,8 @@ pub struct Faulty<D> {
     faults: Arc<Faults>,
     /// Writes not yet told, oldest first.
     writing: VecDeque<Write>,
+    /// Whether there is a file, for all that was told.
+    there: bool,
 }
 
 /// What becomes of a write.
@@ -50,13 +53,15 @@ impl<D: Disk> Faulty<D> {
     /// If a rate is 1,000 or more.
     pub fn new(inner: D, rates: DiskRates, choices: Choices, faults: Arc<Faults>) -> Self {
         assert_rates(&[rates.torn, rates.lost_sync]);
-        Self { inner, rates, choices, faults, writing: VecDeque::new() }
+        Self { inner, rates, choices, faults, writing: VecDeque::new(), there: true }
     }
 }
 
 impl<D: Disk> Disk for Faulty<D> {
     async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        self.inner.read().await
+        let file = self.inner.read().await?;
+        self.there = file.is_some();
+        Ok(file)
     }
 
     fn write(&mut self, offset: u64, mut bytes: Vec<u8>) {
@@ -67,7 +72,7 @@ impl<D: Disk> Disk for Faulty<D> {
             let bound = (bytes.len() as u64).max(1);
             let kept = choices.choose("faulty.torn.length", who, bound);
             bytes.truncate(usize::try_from(kept).expect("an answer is below its bound"));
-            match bytes.is_empty() {
+            match bytes.is_empty() || !self.there {
                 true => Write::TornAtOnce,
                 false => Write::Torn,
             }
@@ -95,6 +100,7 @@ impl<D: Disk> Disk for Faulty<D> {
             Write::TornAtOnce => torn(),
             Write::Lost => Ok(()),
         };
+        self.there |= *write == Write::Honest && told.is_ok();
         self.writing.pop_front();
         told
     }

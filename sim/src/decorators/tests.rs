@@ -52,7 +52,7 @@ struct Platter {
 
 impl Disk for Platter {
     async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        Ok(Some(self.bytes.clone()))
+        Ok((!self.bytes.is_empty()).then(|| self.bytes.clone()))
     }
 
     fn write(&mut self, offset: u64, bytes: Vec<u8>) {
@@ -236,7 +236,7 @@ fn a_torn_write_leaves_a_prefix_and_says_that_it_failed() {
         disk.write(0, vec![7; 16]);
         if faults.struck() == 1 {
             assert!(now(disk.written()).expect("it is told").is_err());
-            let kept = now(disk.read()).unwrap().unwrap().unwrap();
+            let kept = now(disk.read()).unwrap().unwrap().unwrap_or_default();
             assert!(kept.len() < 16);
             assert!(kept.iter().all(|byte| *byte == 7));
             assert!(now(disk.written()).is_none(), "it is told once");
@@ -244,6 +244,28 @@ fn a_torn_write_leaves_a_prefix_and_says_that_it_failed() {
         }
     }
     assert!(lengths.len() > 5, "only {lengths:?} bytes were ever kept");
+}
+
+/// The port's contract: a file is made whole.
+#[test]
+fn a_torn_first_write_leaves_no_file_and_a_later_one_tears_it() {
+    let torn = DiskRates { torn: 500, lost_sync: 0 };
+    let (mut none, mut part) = (0, 0);
+    for seed in 0..100 {
+        let faults = Arc::new(Faults::default());
+        let mut disk = Faulty::new(Platter::default(), torn, Choices::new(seed), faults.clone());
+        assert_eq!(now(disk.read()).unwrap().unwrap(), None);
+        disk.write(0, vec![7; 16]);
+        if now(disk.written()).expect("it is told").is_err() {
+            assert!(disk.inner.bytes.is_empty());
+            none += 1;
+            continue;
+        }
+        disk.write(16, vec![7; 16]);
+        let _ = now(disk.written()).expect("it is told");
+        part += usize::from((17..32).contains(&disk.inner.bytes.len()));
+    }
+    assert!(none > 20 && part > 10, "{none} without a file, {part} with a torn one");
 }
 
 #[test]

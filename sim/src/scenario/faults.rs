@@ -1,5 +1,7 @@
 //! Entries of a fault plan, understood: which keys fit which kind, who is struck, and when (T20).
 
+use std::collections::BTreeSet;
+
 use machines::Choices;
 use toml::Spanned;
 
@@ -8,7 +10,7 @@ use super::{At, span};
 use crate::plan::{Act, Change, DiskFault, Links, Planned};
 
 /// The kinds, and the keys that each has beside `kind`, `at`, `for`, `times` and `every`.
-pub(super) const KINDS: [(&str, &[&str]); 29] = [
+pub(super) const KINDS: [(&str, &[&str]); 30] = [
     ("partition", &["groups", "direction"]),
     ("cut", LINKS),
     ("loss", &["share", "links", "groups", "nodes", "direction"]),
@@ -30,6 +32,7 @@ pub(super) const KINDS: [(&str, &[&str]); 29] = [
     ("revoke", NODES),
     ("forge", &["gap"]),
     ("jump", &["nodes", "stagger", "by"]),
+    ("offset", &["nodes", "by"]),
     ("drift", &["nodes", "stagger", "ppm"]),
     ("torn", NODES),
     ("lost-sync", NODES),
@@ -135,7 +138,7 @@ impl Compiler<'_> {
             Act::Links(..) | Act::Pause(_) | Act::Slow(..) | Act::Disk(..) | Act::Drift(..) => true,
             Act::Forge(_) => true,
             Act::Kill { .. } | Act::Leave(_) | Act::Revoke(_) => false,
-            Act::Reset(_) | Act::Jump(..) | Act::Move(_) => false,
+            Act::Reset(_) | Act::Jump(..) | Act::Offset(..) | Act::Move(_) => false,
         };
         let until = lasts.map(|_| end).or_else(|| heals.then_some(self.quiet_at));
         Ok(Planned { at, until, act })
@@ -149,6 +152,9 @@ impl Compiler<'_> {
             let what = format!("no such kind of fault; there are {}", kinds.join(", "));
             return Err((fault.kind.0.span(), what));
         };
+        if kind == "offset" {
+            self.check_whole_run()?;
+        }
         if BEYOND.contains(&kind) && !self.expects {
             let what = format!(
                 "{kind} goes beyond what a node survives (T22): say what you expect, such as \
@@ -185,6 +191,18 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// A clock that is not true is so from the start to the end.
+    fn check_whole_run(&self) -> Result<(), At> {
+        if self.time(&self.fault.at)? != 0 {
+            return Err((self.fault.at.0.span(), "must be \"0s\": clocks start with it".into()));
+        }
+        let window = [&self.fault.lasts, &self.fault.every].into_iter().flatten().next();
+        match window {
+            Some(word) => Err((word.0.span(), "an offset is there for the whole run".into())),
+            None => Ok(()),
+        }
+    }
+
     fn acts(&self) -> Result<Vec<Act>, At> {
         let each = |make: &dyn Fn(u32) -> Act| -> Result<Vec<Act>, At> {
             Ok(self.named_nodes()?.into_iter().map(make).collect())
@@ -210,6 +228,10 @@ impl Compiler<'_> {
                 let word = self.word("by", &self.fault.by)?;
                 let by = span::signed(word.text()).map_err(|why| (word.0.span(), why))?;
                 each(&|node| Act::Jump(node, by))
+            }
+            "offset" => {
+                let by = self.time(self.word("by", &self.fault.by)?)?;
+                each(&|node| Act::Offset(node, by))
             }
             "drift" => {
                 let ppm = self.drift()?;
@@ -253,6 +275,9 @@ impl Compiler<'_> {
             }
             "mtu" => {
                 let bytes = fault.bytes.as_ref().ok_or_else(|| self.needs("bytes"))?;
+                if *bytes.get_ref() == 0 {
+                    return Err((bytes.span(), "must be at least 1 byte".into()));
+                }
                 Change::Mtu(*bytes.get_ref())
             }
             "fragment" => Change::Fragment,
@@ -261,31 +286,14 @@ impl Compiler<'_> {
     }
 
     fn links(&self) -> Result<Links, At> {
-        let forward_only = match &self.fault.direction {
-            None => false,
-            Some(word) => match word.text() {
-                "both" => false,
-                "forward" => true,
-                _ => return Err((word.0.span(), "must be \"both\" or \"forward\"".into())),
-            },
-        };
+        let forward_only = self.forward_only()?;
+        self.check_one_set()?;
         if let Some(groups) = &self.fault.groups {
-            for node in groups.get_ref().iter().flatten() {
-                self.exists(i64::from(*node), groups.span())?;
-            }
+            self.check_groups(groups)?;
             return Ok(Links::Across { groups: groups.get_ref().clone(), forward_only });
         }
         if let Some(links) = &self.fault.links {
-            let mut pairs = Vec::new();
-            for [from, to] in links.get_ref() {
-                self.exists(i64::from(*from), links.span())?;
-                self.exists(i64::from(*to), links.span())?;
-                pairs.push((*from, *to));
-                if !forward_only {
-                    pairs.push((*to, *from));
-                }
-            }
-            return Ok(Links::Pairs(pairs));
+            return Ok(Links::Pairs(self.pairs(links, forward_only)?));
         }
         if self.fault.kind.text() == "partition" {
             return Err(self.needs("groups"));
@@ -294,6 +302,77 @@ impl Compiler<'_> {
             None => Ok(Links::All),
             Some(_) => Ok(Links::Touching(self.named_nodes()?)),
         }
+    }
+
+    fn forward_only(&self) -> Result<bool, At> {
+        let Some(word) = &self.fault.direction else {
+            return Ok(false);
+        };
+        let place = word.0.span();
+        if self.fault.groups.is_none() && self.fault.links.is_none() {
+            let what = "only groups and links have a direction: say which of the two is struck";
+            return Err((place, what.into()));
+        }
+        match word.text() {
+            "both" => Ok(false),
+            "forward" => Ok(true),
+            _ => Err((place, "must be \"both\" or \"forward\"".into())),
+        }
+    }
+
+    /// Which links are struck is said in one way only.
+    fn check_one_set(&self) -> Result<(), At> {
+        let places = [
+            self.fault.groups.as_ref().map(Spanned::span),
+            self.fault.links.as_ref().map(Spanned::span),
+            self.fault.nodes.as_ref().map(Spanned::span),
+        ];
+        let mut given = places.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(_), Some(second)) => {
+                Err((second, "must be one of groups, links and nodes, not several".into()))
+            }
+            (Some(_), None) | (None, _) => Ok(()),
+        }
+    }
+
+    fn check_groups(&self, groups: &Spanned<Vec<Vec<u32>>>) -> Result<(), At> {
+        let mut seen = BTreeSet::new();
+        for node in groups.get_ref().iter().flatten() {
+            self.exists(i64::from(*node), groups.span())?;
+            if !seen.insert(*node) {
+                let what = format!("node {node} must be in one group only, and once");
+                return Err((groups.span(), what));
+            }
+        }
+        if groups.get_ref().len() < 2 {
+            return Err((groups.span(), "must be at least two groups".into()));
+        }
+        Ok(())
+    }
+
+    fn pairs(
+        &self,
+        links: &Spanned<Vec<[u32; 2]>>,
+        forward_only: bool,
+    ) -> Result<Vec<(u32, u32)>, At> {
+        let mut pairs = Vec::new();
+        for [from, to] in links.get_ref() {
+            self.exists(i64::from(*from), links.span())?;
+            self.exists(i64::from(*to), links.span())?;
+            if from == to {
+                let what = format!("[{from}, {to}] is no link: it must join two nodes");
+                return Err((links.span(), what));
+            }
+            pairs.push((*from, *to));
+            if !forward_only {
+                pairs.push((*to, *from));
+            }
+        }
+        if pairs.is_empty() {
+            return Err((links.span(), "must name at least one link".into()));
+        }
+        Ok(pairs)
     }
 
     fn named_nodes(&self) -> Result<Vec<u32>, At> {
@@ -305,7 +384,11 @@ impl Compiler<'_> {
         let list = named.get_ref().as_array().ok_or_else(wrong)?;
         let node =
             |value: &toml::Value| self.exists(value.as_integer().ok_or_else(wrong)?, named.span());
-        list.iter().map(node).collect()
+        let nodes: Vec<u32> = list.iter().map(node).collect::<Result<_, _>>()?;
+        if nodes.is_empty() {
+            return Err((named.span(), "must name at least one node".into()));
+        }
+        Ok(nodes)
     }
 
     fn exists(&self, node: i64, place: std::ops::Range<usize>) -> Result<u32, At> {

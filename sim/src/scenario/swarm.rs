@@ -4,15 +4,19 @@
 //!
 //! Groce et al., *Swarm testing*, ISSTA 2012.
 
+use std::hash::Hasher;
+
 use machines::Choices;
+use machines::digest::Digest;
 use toml::Spanned;
 
 use super::faults::KINDS;
 use super::file::{Fault, File, Swarm, Word};
-use super::{At, NODES_MAX, span, timed};
+use super::{At, NODES_MAX, config, span, timed};
+use crate::checkers::Bounds;
 
 /// What is drawn from if a swarm names no kinds: what survivors bear (T22).
-const BORNE: [&str; 22] = [
+const BORNE: [&str; 24] = [
     "partition",
     "cut",
     "loss",
@@ -30,7 +34,9 @@ const BORNE: [&str; 22] = [
     "slow",
     "move",
     "jump",
+    "offset",
     "drift",
+    "torn",
     "lost-sync",
     "full",
     "stall",
@@ -38,7 +44,7 @@ const BORNE: [&str; 22] = [
 ];
 
 const MS: u64 = 1_000_000;
-/// The greatest `most`: each entry has 256 questions of its own (T14), and 256 entries fit a kind.
+/// The greatest `most`: what a kind can do, it does in fewer.
 const MOST_MAX: u64 = 255;
 
 /// Draws what `swarm` asks for into `file`. Every answer 0 leaves something out.
@@ -54,7 +60,7 @@ pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Res
         file.nodes = Spanned::new(file.nodes.span(), least + more);
     }
     if swarm.knobs {
-        file.config.get_or_insert_default().draw(choices);
+        draw_knobs(file, choices)?;
     }
     let kinds = match &swarm.kinds {
         None => BORNE.iter().map(|kind| (*kind).to_owned()).collect(),
@@ -66,16 +72,61 @@ pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Res
     }
     let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;
     let quiet_at = timed(&file.duration)?.saturating_sub(quiet);
-    let mut drawer = Drawer { nodes: *file.nodes.get_ref(), quiet_at, choices, asked: 0 };
-    for (place, kind) in (0..).zip(&kinds) {
-        let on = drawer.choices.choose("swarm.kind", [place, 0], 2) == 1;
-        let count = drawer.choices.choose("swarm.count", [place, 0], most.max(1)) + 1;
+    let nodes = *file.nodes.get_ref();
+    for kind in &kinds {
+        let who = named(kind);
+        // One node alone has no link.
+        let idle = nodes == 1 && matches!(kind.as_str(), "cut" | "reset" | "fragment");
+        let on = choices.choose("swarm.kind", [who, 0], 2) == 1 && !idle;
+        let count = choices.choose("swarm.count", [who, 0], most.max(1)) + 1;
         for turn in 0..if on { count } else { 0 } {
-            drawer.asked = (place << 16) | (turn << 8);
-            file.fault.push(drawer.fault(kind));
+            let who = [who, turn];
+            file.fault.extend(Drawer { nodes, quiet_at, choices, who }.faults(kind));
         }
     }
     Ok(())
+}
+
+/// Says whom a question about a kind or a knob concerns: by its name, so that a new one moves the
+/// answers of no other (T13).
+pub(super) fn named(name: &str) -> u64 {
+    let mut digest = Digest::new();
+    digest.write(name.as_bytes());
+    digest.finish()
+}
+
+/// Draws the configuration (T24). Values that cannot be together are drawn again; if that does not
+/// help, all keep their defaults.
+fn draw_knobs(file: &mut File, choices: &mut Choices) -> Result<(), At> {
+    let before = file.config.clone().unwrap_or_default();
+    let strangers = file.strangers.as_ref().map_or(0, |strangers| *strangers.get_ref());
+    let crowd = file.nodes.get_ref() + strangers;
+    for _ in 0..KNOBS_TRIES {
+        let mut drawn = before.clone();
+        drawn.draw(crowd, choices);
+        file.config = Some(drawn);
+        if is_borne(file, crowd)? {
+            return Ok(());
+        }
+    }
+    file.config = Some(before);
+    Ok(())
+}
+
+/// How often a configuration is drawn.
+const KNOBS_TRIES: u32 = 64;
+
+/// Says whether a configuration can be, and shows within the quiet period what C50 promises: a run
+/// whose liveness is never looked at tests less than one without knobs.
+fn is_borne(file: &File, crowd: u32) -> Result<bool, At> {
+    let Ok(config) = config(file) else {
+        return Ok(false);
+    };
+    let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;
+    let bounds = Bounds::new(&config, crowd);
+    let settled = bounds.heal() + bounds.same_lives();
+    let longest = settled.max(bounds.detection(1)).max(bounds.redial());
+    Ok(quiet == 0 || longest + 10_000 * MS <= quiet)
 }
 
 fn checked_kinds(kinds: &[Spanned<String>]) -> Result<Vec<String>, At> {
@@ -92,12 +143,44 @@ struct Drawer<'a> {
     nodes: u32,
     quiet_at: u64,
     choices: &'a mut Choices,
-    /// Which question of which entry comes next.
-    asked: u64,
+    /// The kind and the entry: each has questions of its own (T14).
+    who: [u64; 2],
 }
 
 impl Drawer<'_> {
+    /// Draws one entry, with what it needs in order to strike.
+    fn faults(&mut self, kind: &str) -> Vec<Fault> {
+        let fault = self.fault(kind);
+        match kind {
+            "torn" => self.torn(fault),
+            _ => vec![fault],
+        }
+    }
+
+    /// A disk tears only what is being written when power fails, and a session is being written
+    /// for a millisecond at each start: so the node loses power, and once more as it comes back.
+    fn torn(&mut self, torn: Fault) -> Vec<Fault> {
+        let from = span::span(torn.at.text()).unwrap_or(0);
+        let lasts = torn.lasts.as_ref().and_then(|lasts| span::span(lasts.text()).ok());
+        let lasts = lasts.unwrap_or(0);
+        let off = lasts / 3;
+        let again = off + 1 + self.number(MS - 1);
+        let kill = |at: u64, lasts: u64| Fault {
+            kind: Word::new("kill"),
+            at: Word::new(&span::write(from + at)),
+            lasts: Some(Word::new(&span::write(lasts))),
+            nodes: torn.nodes.clone(),
+            power: Some(unplaced(true)),
+            ..Fault::default()
+        };
+        let kills = (again + off < lasts).then(|| [kill(0, off), kill(again, off)]);
+        std::iter::once(torn.clone()).chain(kills.into_iter().flatten()).collect()
+    }
+
     fn fault(&mut self, kind: &str) -> Fault {
+        if kind == "offset" {
+            return self.offset();
+        }
         // Faults begin in the first three quarters, and are over when the quiet period begins.
         let at = self.quiet_at / 20 + self.number(self.quiet_at * 3 / 4);
         let room = self.quiet_at.saturating_sub(at).max(1);
@@ -109,6 +192,18 @@ impl Drawer<'_> {
         fault.lasts = (!instant).then(|| Word::new(&span::write(lasts)));
         self.strength(kind, &mut fault);
         fault
+    }
+
+    /// Every clock is ahead by a span of its own.
+    fn offset(&mut self) -> Fault {
+        let by = MS + self.number(3_600_000 * MS);
+        Fault {
+            kind: Word::new("offset"),
+            at: Word::new("0s"),
+            by: Some(Word::new(&span::write(by))),
+            nodes: Some(unplaced(toml::Value::from("all"))),
+            ..Fault::default()
+        }
     }
 
     fn strength(&mut self, kind: &str, fault: &mut Fault) {
@@ -177,8 +272,7 @@ impl Drawer<'_> {
 
     /// Draws below `bound`, at a site of its own (T14).
     fn number(&mut self, bound: u64) -> u64 {
-        self.asked += 1;
-        self.choices.choose("swarm.strength", [self.asked, 0], bound.max(1))
+        self.choices.choose("swarm.strength", self.who, bound.max(1))
     }
 }
 

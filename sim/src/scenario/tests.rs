@@ -93,6 +93,9 @@ fn every_kind_of_fault_can_be_written() {
         if keys.contains(&"nodes") && !keys.contains(&"links") {
             text.push_str("nodes = \"any\"\n");
         }
+        if kind == "offset" {
+            text = text.replace("at = \"5s\"", "at = \"0s\"");
+        }
         let scenario = Scenario::parse("k.toml", &text).map_err(|wrong| wrong.to_string());
         let resolved = scenario.unwrap().resolve(3).unwrap();
         assert_eq!(resolved.plan.len(), 6, "{kind}");
@@ -149,4 +152,103 @@ fn counts_and_spans_beyond_all_measure_are_refused() {
         let wrong = refused(from, to).what;
         assert!(wrong.contains(what), "{to}: {wrong}");
     }
+}
+
+/// T50: what was accepted once, and did something else than it says.
+#[test]
+fn faults_that_say_two_things_or_nothing_are_refused_with_their_place() {
+    let partition = "kind = \"partition\"";
+    let groups = "groups = [[0, 1], [2, 3, 4]]";
+    let cut = "kind = \"cut\"";
+    let cases = [
+        ("nodes = [2]\ndirection = \"forward\"", cut, "17:13", "groups and links have a direction"),
+        ("direction = \"forward\"", cut, "16:13", "groups and links have a direction"),
+        ("groups = [[0], [1]]\nnodes = [2]", cut, "17:9", "one of groups, links and nodes"),
+        ("links = [[0, 1]]\nnodes = [2]", cut, "17:9", "one of groups, links and nodes"),
+        ("groups = [[0, 1], [1, 2]]", partition, "16:10", "node 1 must be in one group only"),
+        ("groups = [[0, 1]]", partition, "16:10", "at least two groups"),
+        ("links = [[3, 3]]", cut, "16:9", "it must join two nodes"),
+        ("links = []", cut, "16:9", "at least one link"),
+        ("nodes = []", cut, "16:9", "at least one node"),
+        ("bytes = 0", "kind = \"mtu\"", "16:9", "at least 1 byte"),
+        ("by = \"1h\"\nnodes = \"all\"", "kind = \"offset\"", "14:6", "must be \"0s\""),
+    ];
+    for (keys, kind, place, what) in cases {
+        let text = GOOD.replace(groups, keys).replace(partition, kind);
+        let wrong = Scenario::parse("s.toml", &text).expect_err(keys).to_string();
+        assert!(wrong.starts_with(&format!("s.toml:{place}: ")), "{wrong} should be at {place}");
+        assert!(wrong.contains(what), "{wrong} should say {what}");
+    }
+}
+
+#[test]
+fn limits_of_nothing_and_payloads_of_gigabytes_are_refused_with_their_place() {
+    let cases = [
+        ("loss = 0.01", "rate = 0", "10:8", "at least 1 byte a second"),
+        ("loss = 0.01", "mtu = 0", "10:7", "at least 1 byte"),
+        ("[network]", "[workload]\npayload = 4294967295\n[network]", "9:11", "at the most"),
+    ];
+    for (from, to, place, what) in cases {
+        let wrong = refused(from, to).to_string();
+        assert!(wrong.starts_with(&format!("s.toml:{place}: ")), "{wrong} should be at {place}");
+        assert!(wrong.contains(what), "{wrong} should say {what}");
+    }
+}
+
+#[test]
+fn a_mark_that_no_machine_has_is_refused_with_its_place() {
+    let text = format!("{GOOD}\n[check]\nsometimes = [\"swim.refuted\", \"swim.refutd\"]\n");
+    let scenario = Scenario::parse("s.toml", &text).unwrap();
+    let known = ["swim.refuted".to_owned()];
+    let wrong = scenario.wrong(scenario.check_marks(&known).unwrap_err()).to_string();
+    assert!(wrong.starts_with("s.toml:28:30: no machine has that mark"), "{wrong}");
+}
+
+/// An unknown property is looked for in the text that names it, not in a file of the same name.
+#[test]
+fn a_property_without_a_checker_is_told_with_the_place_in_its_own_file() {
+    let text = format!("{GOOD}\n[check]\nproperties = [\"C999\"]\n").replace("good", "calm-3");
+    let scenario = Scenario::parse("/tmp/x.toml", &text).unwrap();
+    let wrong = scenario.wrong(scenario.check_properties(&["C130"]).unwrap_err());
+    assert!(wrong.to_string().starts_with("/tmp/x.toml:28:15: no checker"), "{wrong}");
+}
+
+/// T13: what a swarm draws for a kind does not depend on which other kinds there are.
+#[test]
+fn a_kind_more_does_not_move_what_other_kinds_draw() {
+    let faults = |kinds: &str, seed| {
+        let text = GOOD.split("[[fault]]").next().unwrap().to_owned();
+        let text = format!("{text}\n[swarm]\nkinds = [{kinds}]\n");
+        let resolved = Scenario::parse("w.toml", &text).unwrap().resolve(seed).unwrap();
+        let fault = resolved.file.fault.iter();
+        let loss = fault.filter(|fault| fault.kind.text() == "loss");
+        loss.map(|fault| toml::to_string(fault).unwrap()).collect::<Vec<_>>()
+    };
+    let mut drawn = 0;
+    for seed in 0..40 {
+        let alone = faults("\"loss\"", seed);
+        drawn += alone.len();
+        assert_eq!(faults("\"kill\", \"loss\"", seed), alone, "seed {seed}");
+    }
+    assert!(drawn > 20, "{drawn} entries of loss");
+}
+
+/// T24: every seed of a swarm has a legal configuration, and few keep all defaults.
+#[test]
+fn drawn_configurations_are_legal_and_rarely_the_default() {
+    let text = GOOD.split("[[fault]]").next().unwrap().replace("\"2m\"", "\"150s\"");
+    let text = format!("{text}\n[swarm]\nknobs = true\nnodes = [2, 7]\n");
+    let swarm = Scenario::parse("w.toml", &text).unwrap();
+    let default = ClusterConfig::of(Profile::Lan, "simulated");
+    let mut changed = 0;
+    let mut least = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let resolved = swarm.resolve(seed).map_err(|(_, why)| why).unwrap();
+        assert_eq!(resolved.config.check(), Ok(()));
+        assert!(resolved.config.swim.members_max >= resolved.nodes);
+        changed += u32::from(*resolved.config != default);
+        least.insert(resolved.config.links.half_open_max);
+    }
+    assert!(changed > 190, "{changed} of 200 drew something");
+    assert!(least.contains(&1) && least.len() > 20, "{least:?}");
 }

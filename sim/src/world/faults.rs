@@ -3,11 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use machines::cluster::identity::Allowed;
 use machines::cluster::ids::Conn;
+use machines::digest::mix;
 use machines::node::io::{Call, Input};
 
 use super::{Due, World, starts};
 use crate::checker::Notice;
+use crate::clock::Clock;
+use crate::disk::{DiskFaults, File};
 use crate::guest::Guest;
 use crate::host::{State, address};
 use crate::net::Conditions;
@@ -23,20 +27,25 @@ impl<G: Guest> World<G> {
             Act::Reset(links) => self.reset(links),
             Act::Kill { node, power, wipe } => self.kill(*node, *power, *wipe),
             Act::Pause(node) => self.pause(*node, planned.until.unwrap_or(self.setup.quiet_at)),
-            Act::Slow(node, cost) => self.hosts[*node as usize].slow = *cost,
-            Act::Disk(node, fault) => {
-                let until = planned.until.unwrap_or(self.setup.quiet_at);
-                self.spoil(*node, *fault, true, until);
+            Act::Slow(node, _) => self.settle_slow(*node),
+            Act::Disk(node, fault) => self.spoil(*node, *fault),
+            Act::Jump(node, by) => {
+                self.struck.count("jump");
+                self.skew(*node, |clock, now| clock.jump(now, *by));
             }
-            Act::Jump(node, by) => self.skew(*node, |clock, now| clock.jump(now, *by)),
-            Act::Drift(node, ppm) => self.skew(*node, |clock, now| clock.drift(now, *ppm)),
+            Act::Offset(..) => {} // From the start: see `offset_clocks`.
+            Act::Drift(node, _) => {
+                self.struck.count("drift");
+                self.settle_drift(*node);
+            }
             Act::Leave(node) => {
                 let call = self.clients.name_call();
                 self.call(*node, call, Call::Leave);
             }
             Act::Move(node) => self.move_away(*node),
             Act::Revoke(node) => {
-                self.allow(Some(*node));
+                self.struck.count("revoke");
+                self.allow();
                 self.notify(Notice::Revoked(*node));
             }
             Act::Forge(_) => self.agenda.push(self.now, Due::Forge(entry)),
@@ -54,11 +63,16 @@ impl<G: Guest> World<G> {
         match &planned.act {
             Act::Links(..) => self.reshape(),
             Act::Kill { node, .. } | Act::Leave(node) => self.start_again(*node),
-            Act::Slow(node, _) => self.hosts[*node as usize].slow = 0,
-            Act::Disk(node, fault) => self.spoil(*node, *fault, false, 0),
-            Act::Drift(node, _) => self.skew(*node, |clock, now| clock.drift(now, 0)),
-            Act::Revoke(_) => self.allow(None),
-            Act::Reset(_) | Act::Pause(_) | Act::Jump(..) | Act::Move(_) | Act::Forge(_) => {}
+            Act::Slow(node, _) => self.settle_slow(*node),
+            Act::Disk(node, _) => self.settle_disk(*node),
+            Act::Drift(node, _) => self.settle_drift(*node),
+            Act::Revoke(_) => self.allow(),
+            Act::Reset(_)
+            | Act::Pause(_)
+            | Act::Jump(..)
+            | Act::Offset(..)
+            | Act::Move(_)
+            | Act::Forge(_) => {}
         }
         self.tell(&planned.act);
     }
@@ -72,6 +86,7 @@ impl<G: Guest> World<G> {
             | Act::Slow(..)
             | Act::Disk(..)
             | Act::Jump(..)
+            | Act::Offset(..)
             | Act::Drift(..)
             | Act::Leave(_)
             | Act::Move(_)
@@ -95,6 +110,7 @@ impl<G: Guest> World<G> {
                 | Act::Slow(..)
                 | Act::Disk(..)
                 | Act::Jump(..)
+                | Act::Offset(..)
                 | Act::Drift(..)
                 | Act::Leave(_)
                 | Act::Move(_)
@@ -116,10 +132,15 @@ impl<G: Guest> World<G> {
     }
 
     fn kill(&mut self, node: u32, power: bool, wipe: bool) {
+        let host = &self.hosts[node as usize];
+        if matches!(host.state, State::Up | State::Booting) {
+            self.struck.count("kill");
+        }
         self.stop(node, State::Down, power);
-        let host = &mut self.hosts[node as usize];
-        if wipe {
-            host.disk.wipe();
+        let disk = &mut self.hosts[node as usize].disk;
+        if wipe && !disk.durable(File::Session).is_empty() {
+            disk.wipe();
+            self.struck.count("wipe");
         }
         self.notify(Notice::Died(node));
     }
@@ -133,6 +154,7 @@ impl<G: Guest> World<G> {
         host.ended_at = self.now;
         host.busy_until = 0;
         host.inbox.clear();
+        host.stores.clear();
         host.datagrams_waiting = 0;
         host.dark = power;
         host.disk.crash(node, &mut self.choices);
@@ -140,7 +162,17 @@ impl<G: Guest> World<G> {
         self.drop_streams(node, !power);
     }
 
+    /// The window of what ended a process is over; another such window may still be open.
     fn start_again(&mut self, node: u32) {
+        let ended = |act: &Act| {
+            let (Act::Kill { node: other, .. } | Act::Leave(other)) = act else {
+                return false;
+            };
+            *other == node
+        };
+        if self.faults().any(|planned| ended(&planned.act)) {
+            return;
+        }
         match self.hosts[node as usize].state {
             State::Down | State::Left | State::Off => self.start(node),
             State::Up | State::Booting | State::Refused(_) => {}
@@ -151,30 +183,85 @@ impl<G: Guest> World<G> {
         let host = &mut self.hosts[node as usize];
         if host.guest.is_some() {
             host.busy_until = host.busy_until.max(until);
+            self.struck.count("pause");
             self.agenda.push(until, Due::Wake(node));
         }
     }
 
-    fn spoil(&mut self, node: u32, fault: DiskFault, on: bool, until: u64) {
-        let disk = &mut self.hosts[node as usize].disk;
-        match fault {
-            DiskFault::Torn => disk.faults.torn = on,
-            DiskFault::LostSync => disk.faults.lost_sync = on,
-            DiskFault::Misdirected => disk.faults.misdirected = on,
-            DiskFault::ReadError => disk.faults.read_error = on,
-            DiskFault::Full => disk.faults.full = on,
-            DiskFault::Stall => disk.faults.stalled_until = until,
-            DiskFault::Rot if on => disk.rot(node, &mut self.choices),
-            DiskFault::Rot => {}
+    fn settle_slow(&mut self, node: u32) {
+        let mut slow = 0;
+        for planned in self.faults() {
+            if let Act::Slow(other, cost) = planned.act
+                && other == node
+            {
+                slow = cost;
+            }
+        }
+        self.hosts[node as usize].slow = slow;
+    }
+
+    fn settle_drift(&mut self, node: u32) {
+        let mut drift = 0;
+        for planned in self.faults() {
+            if let Act::Drift(other, ppm) = planned.act
+                && other == node
+            {
+                drift = ppm;
+            }
+        }
+        self.skew(node, |clock, now| clock.drift(now, drift));
+    }
+
+    fn spoil(&mut self, node: u32, fault: DiskFault) {
+        self.settle_disk(node);
+        if fault == DiskFault::Rot {
+            self.hosts[node as usize].disk.rot(node, &mut self.choices);
         }
     }
 
-    fn skew(&mut self, node: u32, change: impl FnOnce(&mut crate::clock::Clock, u64)) {
+    fn settle_disk(&mut self, node: u32) {
+        let mut faults = DiskFaults::default();
+        for planned in self.faults() {
+            let Act::Disk(other, fault) = planned.act else {
+                continue;
+            };
+            if other != node {
+                continue;
+            }
+            let until = planned.until.unwrap_or(self.setup.quiet_at);
+            match fault {
+                DiskFault::Torn => faults.torn = true,
+                DiskFault::LostSync => faults.lost_sync = true,
+                DiskFault::Misdirected => faults.misdirected = true,
+                DiskFault::ReadError => faults.read_error = true,
+                DiskFault::Full => faults.full = true,
+                DiskFault::Stall => faults.stalled_until = faults.stalled_until.max(until),
+                DiskFault::Rot => {} // It struck at once.
+            }
+        }
+        self.hosts[node as usize].disk.faults = faults;
+    }
+
+    /// Sets each clock that the plan says is not true to what is drawn for it: 0 is true time.
+    pub(super) fn offset_clocks(&mut self, plan: &[Planned]) {
+        for planned in plan {
+            if let Act::Offset(node, most) = planned.act {
+                let ahead = self.choices.choose("clock.offset", [u64::from(node), 0], most + 1);
+                self.hosts[node as usize].clock = Clock::new(ahead);
+                if ahead > 0 {
+                    self.struck.count("offset");
+                }
+            }
+        }
+    }
+
+    fn skew(&mut self, node: u32, change: impl FnOnce(&mut Clock, u64)) {
         change(&mut self.hosts[node as usize].clock, self.now);
         self.arm_now(node);
     }
 
     fn move_away(&mut self, node: u32) {
+        self.struck.count("move");
         let host = &mut self.hosts[node as usize];
         host.moves = host.moves.wrapping_add(1);
         let addr = address(node, host.moves);
@@ -188,15 +275,33 @@ impl<G: Guest> World<G> {
         self.deliver(node, Input::Moved(addr));
     }
 
-    /// Takes `revoked` off every other node's allowlist, or puts everyone back on.
-    fn allow(&mut self, revoked: Option<u32>) {
-        self.allowed = starts::allowed::<G>(&self.setup, &self.hosts, revoked);
+    /// Tells every node the allowlist, less those that the plan has taken off it.
+    fn allow(&mut self) {
+        self.allowed = starts::allowed::<G>(&self.setup, &self.hosts, &self.revoked());
         for node in 0..self.setup.nodes - self.setup.strangers {
-            if Some(node) != revoked {
-                let allowed = Arc::clone(&self.allowed);
-                self.deliver(node, Input::Allowed(allowed));
+            let allowed = self.allowlist_of(node);
+            self.deliver(node, Input::Allowed(allowed));
+        }
+    }
+
+    fn revoked(&self) -> Vec<u32> {
+        let mut revoked = Vec::new();
+        for planned in self.faults() {
+            if let Act::Revoke(node) = planned.act {
+                revoked.push(node);
             }
         }
+        revoked
+    }
+
+    /// Returns the allowlist of one node: nobody takes itself off.
+    pub(super) fn allowlist_of(&self, node: u32) -> Arc<Allowed> {
+        let mut off = self.revoked();
+        if !off.contains(&node) {
+            return self.allowed.clone();
+        }
+        off.retain(|other| *other != node);
+        starts::allowed::<G>(&self.setup, &self.hosts, &off)
     }
 
     /// The attacker's next deed.
@@ -208,13 +313,15 @@ impl<G: Guest> World<G> {
         if planned.until.is_some_and(|until| self.now + every < until) {
             self.agenda.push(self.now + every, Due::Forge(entry));
         }
-        let how = self.choices.choose("forge.how", [0, 0], 6);
-        let node = self.choices.choose("forge.to", [0, 0], u64::from(self.setup.nodes));
+        let who = [u64::from(entry), 0];
+        let how = self.choices.choose("forge.how", who, 6);
+        let node = self.choices.choose("forge.to", who, u64::from(self.setup.nodes));
         let node = u32::try_from(node).expect("below the count of nodes");
-        let Some(bytes) = self.forged(how) else {
+        let Some(bytes) = self.forged(how, who) else {
             return;
         };
         self.note("forge", node);
+        self.struck.count("forge");
         match how {
             5 => self.knock(node, bytes),
             _ => self.datagram_arrives(node, bytes),
@@ -223,23 +330,24 @@ impl<G: Guest> World<G> {
 
     /// Makes what the attacker sends: 0 nothing, 1 a replay, 2 a changed bit, 3 a piece, 4 noise,
     /// 5 something overheard, on a connection of its own.
-    fn forged(&mut self, how: u64) -> Option<Vec<u8>> {
+    fn forged(&mut self, how: u64, who: [u64; 2]) -> Option<Vec<u8>> {
         let tape = self.tape.as_ref()?;
         let held = u64::try_from(tape.len()).expect("a short tape");
         if how == 0 || held == 0 {
             return None;
         }
-        let place = self.choices.choose("forge.what", [0, 0], held);
+        let place = self.choices.choose("forge.what", who, held);
         let mut bytes = tape.get(usize::try_from(place).ok()?)?.clone();
         let length = bytes.len() as u64;
-        let at = self.choices.choose("forge.where", [0, 0], length.max(1) * 8);
+        let at = self.choices.choose("forge.where", who, length.max(1) * 8);
         let byte = usize::try_from(at / 8).ok()?;
         match how {
             2 if !bytes.is_empty() => bytes[byte] ^= 1 << (at % 8),
             3 => bytes.truncate(byte),
             4 => {
-                for (place, value) in (0..).zip(bytes.iter_mut()) {
-                    let drawn = machines::digest::mix(at ^ place, self.now | 1);
+                let noise = self.choices.choose("forge.noise", who, u64::MAX);
+                for (place, value) in (1_u64..).zip(bytes.iter_mut()) {
+                    let drawn = mix(noise ^ place, 0xe703_7ed1_a0b4_28db);
                     *value = drawn.to_le_bytes()[0];
                 }
             }
@@ -277,6 +385,6 @@ const fn is_state(planned: &Planned) -> bool {
         | Act::Leave(_)
         | Act::Revoke(_)
         | Act::Forge(_) => true,
-        Act::Reset(_) | Act::Jump(..) | Act::Move(_) => false,
+        Act::Reset(_) | Act::Jump(..) | Act::Offset(..) | Act::Move(_) => false,
     }
 }

@@ -29,8 +29,7 @@ impl<G: Guest> World<G> {
                 self.later(node, self.now, Input::Drawn { conn, entropy });
             }
             Output::StoreSession { session, offset, bytes } => {
-                let epoch = self.hosts[node as usize].epoch;
-                self.store(node, epoch, (session, offset, bytes));
+                self.store(node, (session, offset, bytes));
             }
             Output::Reply { .. } | Output::Deliver { .. } => self.told(node, &output),
             Output::Event(_) => {}
@@ -84,7 +83,8 @@ impl<G: Guest> World<G> {
         self.agenda.push(at, Due::Input { node, epoch, input: Box::new(input) });
     }
 
-    /// Draws entropy for a node: a keyed hash of the seed, so that no run shares it (T10).
+    /// Draws entropy for a node: a keyed hash of the seed, so that no run shares it. No choice: see
+    /// the head of [`world`](super).
     pub(super) fn entropy(&mut self, node: u32) -> Entropy {
         let host = &mut self.hosts[node as usize];
         host.drawn += 1;
@@ -107,6 +107,7 @@ impl<G: Guest> World<G> {
         }
         if left {
             self.stop(node, State::Left, false);
+            self.struck.count("leave");
             self.note("left", node);
             self.notify(Notice::Left(node));
         }

@@ -23,7 +23,8 @@ const AGAIN: u64 = 1_000_000_000;
 /// ids differs between seeds, and their public halves are computed only once.
 const KEYS: u64 = 1_024;
 
-/// Makes the nodes of a run.
+/// Makes the nodes of a run. Their keys are a keyed hash of the seed: see the head of
+/// [`world`](super).
 pub(super) fn hosts<G: Guest>(setup: &Setup<G>) -> Vec<Host<G>> {
     let first = mix(setup.seed ^ 0x6b65_7973, 0xd6e8_feb8_6659_fd93);
     let pool = KEYS.max(u64::from(setup.nodes));
@@ -31,14 +32,10 @@ pub(super) fn hosts<G: Guest>(setup: &Setup<G>) -> Vec<Host<G>> {
     keys.map(|secret| Host::new(secret, NodeId::of_key(&G::public_key(&secret)))).collect()
 }
 
-/// Returns the allowlist of a run, less `revoked`.
-pub(super) fn allowed<G: Guest>(
-    setup: &Setup<G>,
-    hosts: &[Host<G>],
-    revoked: Option<u32>,
-) -> Arc<Allowed> {
+/// Returns the allowlist of a run, less those that were taken off it.
+pub(super) fn allowed<G: Guest>(setup: &Setup<G>, hosts: &[Host<G>], off: &[u32]) -> Arc<Allowed> {
     let friends = setup.nodes - setup.strangers;
-    let keys = (0..friends).filter(|node| Some(*node) != revoked);
+    let keys = (0..friends).filter(|node| !off.contains(node));
     let keys = keys.map(|node| G::public_key(&hosts[node as usize].secret));
     Arc::new(Allowed::only(keys))
 }
@@ -54,6 +51,13 @@ fn secret(place: u64) -> [u8; 32] {
 }
 
 impl<G: Guest> World<G> {
+    /// A start that was laid out before; whatever happened to the process since then calls it off.
+    pub(super) fn try_start(&mut self, node: u32, epoch: u32) {
+        if self.hosts[node as usize].epoch == epoch {
+            self.start(node);
+        }
+    }
+
     /// The process of `node` starts: it counts its session up, and goes on when that is durable.
     pub(super) fn start(&mut self, node: u32) {
         let host = &mut self.hosts[node as usize];
@@ -68,8 +72,7 @@ impl<G: Guest> World<G> {
             Ok(session) => {
                 let host = &mut self.hosts[node as usize];
                 host.session = session;
-                let (epoch, at) =
-                    (host.epoch, self.now.max(host.disk.faults.stalled_until) + STORE);
+                let (epoch, at) = (host.epoch, host.disk.done_at(self.now, STORE));
                 self.agenda.push(at, Due::Booted { node, epoch });
             }
             Err(refusal) => self.refuse(node, refusal),
@@ -89,12 +92,14 @@ impl<G: Guest> World<G> {
     }
 
     fn refuse(&mut self, node: u32, refusal: Refusal) {
-        self.hosts[node as usize].state = State::Refused(refusal);
+        let host = &mut self.hosts[node as usize];
+        host.state = State::Refused(refusal);
+        let epoch = host.epoch;
         *self.refusals.entry(refusal.name()).or_insert(0) += 1;
         self.note(refusal.name(), node);
         match refusal {
             Refusal::Unreadable | Refusal::DiskFull => {
-                self.agenda.push(self.now + AGAIN, Due::Start(node));
+                self.agenda.push(self.now + AGAIN, Due::Start { node, epoch });
             }
             Refusal::SessionCorrupt | Refusal::Exhausted => {}
         }
@@ -103,16 +108,17 @@ impl<G: Guest> World<G> {
 
     /// The session is durable: the machine is born.
     pub(super) fn booted(&mut self, node: u32, epoch: u32) {
-        let host = &mut self.hosts[node as usize];
+        let host = &self.hosts[node as usize];
         if host.epoch != epoch || host.state != State::Booting {
             return;
         }
+        let stranger = node >= self.setup.nodes - self.setup.strangers;
+        let allowed = if stranger { Arc::new(Allowed::Any) } else { self.allowlist_of(node) };
+        let host = &mut self.hosts[node as usize];
         host.disk.sync(File::Session);
         host.drawn += 1;
         let instance = Instance(mix(self.setup.seed ^ host.id.entity(), host.drawn));
         let addr = address(node, host.moves);
-        let stranger = node >= self.setup.nodes - self.setup.strangers;
-        let allowed = if stranger { Arc::new(Allowed::Any) } else { self.allowed.clone() };
         let scope = u64::from(epoch) << 32 | u64::from(node + 1);
         let choices = machines::Choices::new(self.setup.seed).scoped(scope);
         let birth = Birth {
@@ -153,26 +159,50 @@ impl<G: Guest> World<G> {
         others.map(|other| Seed { addr: address(other, moves(other)), node: None }).collect()
     }
 
-    /// The node burnt a session while it runs (C27): write it, sync it, say so.
-    pub(super) fn store(&mut self, node: u32, epoch: u32, what: (Session, u64, [u8; 16])) {
+    /// The node burnt a session while it runs (C27): write it, sync it, say so. One write is under
+    /// way at a time, as in production.
+    pub(super) fn store(&mut self, node: u32, what: (Session, u64, [u8; 16])) {
         let host = &mut self.hosts[node as usize];
-        if host.epoch != epoch || host.guest.is_none() {
+        host.stores.push_back(what);
+        if host.stores.len() == 1 {
+            let epoch = host.epoch;
+            self.write_session(node, epoch);
+        }
+    }
+
+    /// Begins the write of the oldest session that is not durable, or tries it again.
+    pub(super) fn write_session(&mut self, node: u32, epoch: u32) {
+        let host = &mut self.hosts[node as usize];
+        if host.epoch != epoch {
             return;
         }
-        let (session, offset, bytes) = what;
-        let offset = usize::try_from(offset).expect("the session file has 32 bytes");
-        match host.disk.write(File::Session, offset, &bytes, node, &mut self.choices) {
+        let Some((_, offset, bytes)) = host.stores.front() else {
+            return;
+        };
+        let offset = usize::try_from(*offset).expect("the session file has 32 bytes");
+        match host.disk.write(File::Session, offset, bytes, node, &mut self.choices) {
             Ok(()) => {
-                host.disk.sync(File::Session);
-                host.session = session;
-                let at = self.now.max(host.disk.faults.stalled_until) + STORE;
-                let input = Box::new(Input::SessionStored(session));
-                self.agenda.push(at, Due::Input { node, epoch, input });
+                let at = host.disk.done_at(self.now, STORE);
+                self.agenda.push(at, Due::Stored { node, epoch });
             }
             Err(DiskError::Full | DiskError::Read) => {
-                let at = self.now + AGAIN;
-                self.agenda.push(at, Due::Store { node, epoch, what: Box::new(what) });
+                self.agenda.push(self.now + AGAIN, Due::Store { node, epoch });
             }
         }
+    }
+
+    /// The oldest burnt session is durable.
+    pub(super) fn stored(&mut self, node: u32, epoch: u32) {
+        let host = &mut self.hosts[node as usize];
+        if host.epoch != epoch {
+            return;
+        }
+        let Some((session, ..)) = host.stores.pop_front() else {
+            return;
+        };
+        host.disk.sync(File::Session);
+        host.session = session;
+        self.deliver(node, Input::SessionStored(session));
+        self.write_session(node, epoch);
     }
 }

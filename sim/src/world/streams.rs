@@ -43,7 +43,7 @@ impl<G: Guest> World<G> {
         if !open {
             return;
         }
-        if self.is_blocked(from, to) || self.is_blocked(to, from) {
+        if self.is_held_up(from, to) || self.is_held_up(to, from) {
             if attempt + 1 == SYN_TRIES {
                 return self.unreachable(index);
             }
@@ -84,7 +84,7 @@ impl<G: Guest> World<G> {
         if !open {
             return;
         }
-        if self.is_blocked(from, node) && attempt < SYN_TRIES {
+        if attempt < SYN_TRIES && self.is_held_up(from, node) {
             let at = self.now + (SYN_AGAIN << attempt);
             self.streams[index as usize].ends[0].last_arrival = at;
             self.agenda.push(at, Due::SynAck { stream: index, attempt: attempt + 1 });
@@ -179,6 +179,7 @@ impl<G: Guest> World<G> {
             let bits = bytes.len() as u64 * 8;
             let bit = self.choices.choose("stream.tamper.bit", link, bits);
             bytes[usize::try_from(bit / 8).expect("within")] ^= 1 << (bit % 8);
+            self.struck.count("tamper");
         }
     }
 
@@ -186,7 +187,7 @@ impl<G: Guest> World<G> {
     pub(super) fn arrive(&mut self, index: u32, side: Side, attempt: u32) {
         let stream = &self.streams[index as usize];
         let (from, to) = (stream.ends[1 - side].node, stream.ends[side].node);
-        if self.is_blocked(from, to) {
+        if self.is_held_up(from, to) {
             if attempt < SEND_TRIES {
                 let at = self.now + (RETRANSMIT << attempt.min(8));
                 let side = u32::from(side == 1);
@@ -230,6 +231,7 @@ impl<G: Guest> World<G> {
             let at = self.choices.choose("stream.fragment", link, bytes.len() as u64);
             let rest = bytes.split_off(usize::try_from(at).expect("within"));
             if !bytes.is_empty() {
+                self.struck.count("fragment");
                 self.deliver(node, Input::Bytes { conn, bytes });
             }
             bytes = rest;
@@ -269,15 +271,21 @@ impl<G: Guest> World<G> {
         let count = u32::try_from(self.streams.len()).expect("fewer than 2^32 streams");
         for index in 0..count {
             let stream = &self.streams[index as usize];
-            if between(stream) && stream.accepted {
+            if between(stream) && stream.accepted && stream.ends.iter().any(|end| end.open) {
+                self.struck.count("reset");
                 self.end_closed(index, 0);
                 self.end_closed(index, 1);
             }
         }
     }
 
-    /// Says whether nothing from `from` reaches the machine of `to`.
-    fn is_blocked(&self, from: u32, to: u32) -> bool {
-        !self.net.is_open(from, to) || self.hosts[to as usize].dark
+    /// Says whether nothing from `from` reaches the machine of `to`, and counts what a cut holds
+    /// up.
+    fn is_held_up(&mut self, from: u32, to: u32) -> bool {
+        let cut = !self.net.is_open(from, to);
+        if cut {
+            self.struck.count("cut");
+        }
+        cut || self.hosts[to as usize].dark
     }
 }

@@ -203,3 +203,146 @@ fn an_attacker_sends_what_it_overheard() {
     let received: u64 = (0..3).map(|node| world.guest(node).unwrap().received).sum();
     assert!(received > 3 * 1_990 + 200, "{received}");
 }
+
+fn kill(node: u32) -> Act {
+    Act::Kill { node, power: false, wipe: false }
+}
+
+fn at_time(plan: Vec<Planned>, millis: u64) -> World<Ring> {
+    let mut world = World::new(Arc::new(setup(1, plan)), Vec::new());
+    while world.now() < millis * MS {
+        world.step();
+    }
+    world
+}
+
+#[test]
+fn a_start_that_the_disk_refused_is_not_tried_again_once_the_node_was_killed() {
+    let mut plan = fault(2, 8, Act::Disk(0, DiskFault::Full));
+    plan.extend(fault(3, 4, kill(0)));
+    plan.push(Planned { at: 5_500 * MS, until: Some(14 * SECOND), act: kill(0) });
+    let world = ran(setup(1, plan));
+    assert!(world.outcome().refusals["disk-full"] >= 2, "4 s and 5 s are refused");
+    assert!(world.host(0).is_up());
+    assert!(world.host(0).started_at() >= 14 * SECOND, "it is dead until its window ends");
+}
+
+#[test]
+fn a_node_that_is_killed_for_ever_before_it_starts_never_starts() {
+    let plan = vec![Planned { at: 0, until: None, act: kill(1) }];
+    let started = Setup { start_span: SECOND, ..setup(1, plan) };
+    assert!(!ran(started).host(1).is_up());
+}
+
+/// Of two windows on one node, the end of the shorter leaves the longer in force (T20).
+#[test]
+fn the_end_of_one_window_does_not_end_another_of_its_kind() {
+    let both = |act: Act| {
+        let mut plan = fault(2, 12, act.clone());
+        plan.extend(fault(4, 6, act));
+        plan
+    };
+    let slow = at_time(both(Act::Slow(1, 5 * MS)), 8_000);
+    assert_eq!(slow.host(1).slow(), 5 * MS);
+
+    let dead = ran(setup(1, both(kill(1))));
+    assert!(dead.host(1).started_at() >= 12 * SECOND);
+
+    let mut full = both(Act::Disk(1, DiskFault::Full));
+    full.extend(fault(7, 8, kill(1)));
+    assert!(ran(setup(1, full)).host(1).started_at() >= 12 * SECOND);
+
+    let mut stalled = both(Act::Disk(1, DiskFault::Stall));
+    stalled.extend(fault(7, 8, kill(1)));
+    assert!(ran(setup(1, stalled)).host(1).started_at() >= 12 * SECOND);
+
+    let drift = |until| vec![Planned { at: 0, until: Some(until), act: Act::Drift(0, 10_000) }];
+    let mut twice = drift(15 * SECOND);
+    twice.extend(fault(4, 6, Act::Drift(0, 10_000)));
+    let ticks = |plan| ran(setup(1, plan)).guest(1).unwrap().received;
+    assert!(ticks(twice).abs_diff(ticks(drift(15 * SECOND))) <= 3);
+}
+
+#[test]
+fn the_end_of_one_revocation_puts_back_that_node_only() {
+    let mut plan = fault(2, 12, Act::Revoke(1));
+    plan.extend(fault(4, 6, Act::Revoke(2)));
+    let allowed = |millis| {
+        let world = at_time(plan.clone(), millis);
+        [0, 1, 2].map(|node| world.allowed().has(world.host(node).id()))
+    };
+    assert_eq!(allowed(3_000), [true, false, true]);
+    assert_eq!(allowed(5_000), [true, false, false]);
+    assert_eq!(allowed(8_000), [true, false, true]);
+    assert_eq!(allowed(13_000), [true, true, true]);
+}
+
+#[test]
+fn clocks_begin_apart_by_what_is_drawn_for_each_and_0_is_true_time() {
+    let most = 3_600 * SECOND;
+    let plan: Vec<Planned> =
+        (0..3).map(|node| Planned { at: 0, until: None, act: Act::Offset(node, most) }).collect();
+    let ahead = |world: &World<Ring>| {
+        let now = world.now();
+        [0, 1, 2].map(|node| world.host(node).clock.clone().read(now).as_nanos() - now)
+    };
+    let world = ran(setup(1, plan.clone()));
+    let drawn = ahead(&world);
+    assert!(drawn.iter().all(|by| (1..=most).contains(by)), "{drawn:?}");
+    assert!(drawn[0] != drawn[1] && drawn[1] != drawn[2]);
+    assert_eq!(world.outcome().strikes["offset"], 3);
+    assert!(world.guest(1).unwrap().received >= 1_990, "an offset harms nobody");
+
+    let site = "clock.offset".to_owned();
+    let zero = [machines::choices::Override { site, who: None, nth: None, answer: 0 }];
+    let overrides = Arc::new(zero.into_iter().collect());
+    let world = ran(Setup { overrides, ..setup(1, plan) });
+    assert_eq!(ahead(&world), [0; 3]);
+    assert!(!world.outcome().strikes.contains_key("offset"));
+}
+
+/// A session is torn where power fails between its write and its sync; C7 bears that.
+#[test]
+fn a_torn_start_is_a_session_less_and_no_refusal() {
+    let mut torn = 0;
+    for seed in 0..20 {
+        let mut plan = fault(0, 14, Act::Disk(1, DiskFault::Torn));
+        for at in [0, 1_000, 2_000, 3_000] {
+            let power = Act::Kill { node: 1, power: true, wipe: false };
+            let at = at * MS + MS / 2;
+            plan.push(Planned { at, until: Some(at + SECOND - MS / 2), act: power.clone() });
+        }
+        let outcome = ran(setup(seed, plan)).outcome();
+        assert!(outcome.refusals.is_empty(), "{:?}", outcome.refusals);
+        torn += outcome.strikes.get("torn").unwrap_or(&0);
+    }
+    assert!(torn > 20, "{torn} writes were torn");
+}
+
+#[test]
+fn what_strikes_is_counted_and_what_does_not_is_not() {
+    let strikes = |plan| ran(setup(1, plan)).outcome().strikes;
+    assert!(strikes(vec![]).is_empty());
+    let cut = strikes(fault(5, 10, links(Change::Cut)));
+    assert_eq!(cut.keys().collect::<Vec<_>>(), [&"cut"]);
+    assert!(cut["cut"] >= 480, "{cut:?}");
+    let torn = strikes(fault(5, 10, Act::Disk(0, DiskFault::Torn)));
+    assert!(torn.is_empty(), "nothing was being written: {torn:?}");
+}
+
+/// T13: one more tie at one node moves no tie at another.
+#[test]
+fn a_tie_is_decided_by_who_is_tied() {
+    let streams = Vec::new();
+    let who = |due: Due| due.who(&streams);
+    let all = [
+        who(Due::Timer(1)),
+        who(Due::Timer(2)),
+        who(Due::Wake(1)),
+        who(Due::Datagram { to: 1, bytes: vec![] }),
+        who(Due::Begin(1)),
+    ];
+    let different: std::collections::BTreeSet<u64> = all.into_iter().collect();
+    assert_eq!(different.len(), all.len());
+    assert_eq!(who(Due::Datagram { to: 1, bytes: vec![7] }), all[3], "but not by what it says");
+}

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!              a peer or a row knows a session of mine ≥ mine
-//!   in session ─────────────────────────────────────────────► in the one above it: store, redial
+//!   in session ─────────────────────────────────────────────► in one above it: store, redial
 //!       │ ▲  incarnations used up                                  │
 //!       │ └────────────────────────────────────────────────────────┘
 //!       └─ a jump over 2²⁰, or a 4th within 10 minutes ─► stop: KeyInUse
 //! ```
+//!
+//! A jump goes to the next session above it whose slot is not the present session's: a crash may
+//! tear the write, and one of the two slots must stay whole (C7).
 //!
 //! A lost or rolled-back session file heals in one jump. Two processes with one key jump over
 //! each other without end, which the two limits notice.
@@ -69,8 +72,9 @@ impl Identity {
         let Some(leap) = above.0.checked_sub(self.session.0) else {
             return Ok(None);
         };
-        // To `above` + 1, so a leap of `JUMP_MAX` would already be one too far.
-        if leap >= Self::JUMP_MAX {
+        // Slots are written in turn, so a session at an even distance has the slot of this one.
+        let beyond = 1 + leap % 2;
+        if leap.saturating_add(beyond) > Self::JUMP_MAX {
             return Err(StopReason::KeyInUse);
         }
         while let Some(first) = self.jumps.front()
@@ -81,7 +85,11 @@ impl Identity {
         if self.jumps.len() == Self::JUMPS_MAX {
             return Err(StopReason::KeyInUse);
         }
-        self.session = above.next().ok_or(StopReason::SessionsExhausted)?;
+        let mut session = above;
+        for _ in 0..beyond {
+            session = session.next().ok_or(StopReason::SessionsExhausted)?;
+        }
+        self.session = session;
         self.jumps.push_back(now);
         crate::sometimes!("session.caught_up");
         Ok(Some(self.session))

@@ -197,7 +197,20 @@ fn a_jump_over_2_to_the_20_means_that_the_key_is_in_use() {
     let mut node = identity(1);
     assert_eq!(node.behind(minutes(0), Session(far)), Err(StopReason::KeyInUse));
     assert_eq!(node, identity(1));
-    assert_eq!(node.behind(minutes(0), Session(far - 1)), Ok(Some(Session(far))));
+    assert_eq!(node.behind(minutes(0), Session(far - 1)), Err(StopReason::KeyInUse));
+    assert_eq!(node.behind(minutes(0), Session(far - 2)), Ok(Some(Session(far - 1))));
+}
+
+/// C7: a crash may tear the write of a burnt session; the slot of the present one must stay whole.
+#[test]
+fn a_burnt_session_never_takes_the_slot_of_the_present_one() {
+    for above in 1..20 {
+        let mut node = identity(1);
+        let burnt = node.behind(minutes(0), Session(above)).unwrap().unwrap();
+        assert!(burnt > Session(above) && burnt.0 <= above + 2);
+        let slot = |session| session_slot(session, node.node()).0;
+        assert_ne!(slot(burnt), slot(Session(1)), "{above} is known");
+    }
 }
 
 #[test]

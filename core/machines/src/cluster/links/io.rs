@@ -195,7 +195,7 @@ pub enum Output {
         /// Why.
         code: Code,
     },
-    /// The peer knows a higher session of ours: burn `above` + 1 (C27).
+    /// The peer knows a higher session of ours: burn one above it (C27).
     SessionBehind {
         /// The highest session known of this node.
         above: Session,

@@ -149,7 +149,7 @@ pub enum Output {
         /// The entry.
         entry: NameEntry,
     },
-    /// Someone knows a session of ours above the current one: burn `above` + 1 (C27, C43).
+    /// Someone knows a session of ours above the current one: burn one above it (C27, C43).
     SessionBehind {
         /// The highest session known of this node.
         above: Session,
