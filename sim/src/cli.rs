@@ -231,7 +231,8 @@ fn chosen<G: Guest>(
     };
     let known: Vec<&str> = lab.known.properties().collect();
     for scenario in &scenarios {
-        scenario.check_properties(&known).map_err(|(place, what)| {
+        let checked = scenario.check_properties(&known);
+        checked.and_then(|()| lab.check_quiet(scenario)).map_err(|(place, what)| {
             let path = folders.scenarios.join(format!("{}.toml", scenario.name()));
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             (2, placed(&path.display().to_string(), &text, place, what).to_string())

@@ -9,6 +9,7 @@
 //! Time is true time, in nanoseconds from the start of the run (T3); each node reads its own clock.
 //! Every handled event feeds the hash of the run (T4).
 
+mod audit;
 mod faults;
 mod perform;
 mod starts;
@@ -98,6 +99,8 @@ pub struct Outcome {
     pub at: u64,
     /// Starts that were refused: reason → how often.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// Property → how often its checker looked at something that could have broken it.
+    pub armed: BTreeMap<&'static str, u64>,
 }
 
 /// What is due.
@@ -119,6 +122,7 @@ enum Due {
     End(u32),
     Forge(u32),
     Quiet,
+    Audit,
 }
 
 /// A running cluster.
@@ -249,6 +253,7 @@ impl<G: Guest> World<G> {
             events: self.events,
             at: self.now,
             refusals: self.refusals.clone(),
+            armed: self.checkers.iter().map(|c| (c.property(), c.armed())).collect(),
         }
     }
 
@@ -268,6 +273,9 @@ impl<G: Guest> World<G> {
             }
         }
         self.agenda.push(self.setup.quiet_at, Due::Quiet);
+        if let Some(at) = self.audit_at() {
+            self.agenda.push(at, Due::Audit);
+        }
     }
 
     fn happen(&mut self, due: Due) {
@@ -288,6 +296,7 @@ impl<G: Guest> World<G> {
             Due::End(entry) => self.end(entry),
             Due::Forge(entry) => self.forge(entry),
             Due::Quiet => self.quieten(),
+            Due::Audit => self.audit(),
         }
     }
 
