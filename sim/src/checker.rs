@@ -97,6 +97,12 @@ pub trait Checker<G: Guest>: Send {
         Ok(())
     }
 
+    /// How often it has looked at something that could have broken the property. A checker that
+    /// never did has shown nothing, and a run says so.
+    fn armed(&self) -> u64 {
+        1
+    }
+
     /// Copies the checker with what it has seen, for a world that is copied.
     fn copy(&self) -> Box<dyn Checker<G>>;
 }
@@ -104,23 +110,30 @@ pub trait Checker<G: Guest>: Send {
 /// How to make a checker for a run.
 pub type Make<G> = fn(&crate::world::Setup<G>) -> Box<dyn Checker<G>>;
 
+/// How long a quiet period a property needs in a run to be looked at, in nanoseconds; `None` if
+/// nothing in the run could break it.
+pub type Needs<G> = fn(&crate::world::Setup<G>) -> Option<u64>;
+
 /// The checkers that there are: property → how to make one.
 #[derive(Debug)]
 pub struct Known<G: Guest> {
     table: Vec<(&'static str, Make<G>)>,
     /// Those that hold under conditions of their own: watched only where a scenario names them.
     named_only: Vec<&'static str>,
+    /// Those that are looked at only in a quiet period that is long enough (T23).
+    needs: Vec<(&'static str, Needs<G>)>,
 }
 
 impl<G: Guest> Clone for Known<G> {
     fn clone(&self) -> Self {
-        Self { table: self.table.clone(), named_only: self.named_only.clone() }
+        let (table, named_only) = (self.table.clone(), self.named_only.clone());
+        Self { table, named_only, needs: self.needs.clone() }
     }
 }
 
 impl<G: Guest> Default for Known<G> {
     fn default() -> Self {
-        Self { table: Vec::new(), named_only: Vec::new() }
+        Self { table: Vec::new(), named_only: Vec::new(), needs: Vec::new() }
     }
 }
 
@@ -143,6 +156,22 @@ impl<G: Guest> Known<G> {
     pub fn with_named(mut self, property: &'static str, make: Make<G>) -> Self {
         self.named_only.push(property);
         self.with(property, make)
+    }
+
+    /// Adds the checker of a property that needs a quiet period of some length (T23): a scenario
+    /// with a shorter one is refused unless it leaves the property out by name.
+    #[must_use]
+    pub fn with_quiet(mut self, property: &'static str, needs: Needs<G>, make: Make<G>) -> Self {
+        self.needs.push((property, needs));
+        self.with(property, make)
+    }
+
+    /// Returns how long a quiet period `property` needs in the run of `setup`; `None` if it is
+    /// looked at anyway, or never.
+    #[must_use]
+    pub fn needs(&self, property: &str, setup: &crate::world::Setup<G>) -> Option<u64> {
+        let entry = self.needs.iter().find(|(id, _)| *id == property);
+        entry.and_then(|(_, needs)| needs(setup))
     }
 
     /// Lists the properties that hold whatever happens.

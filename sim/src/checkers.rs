@@ -8,6 +8,7 @@
     reason = "a checker looks at the few inputs and outputs that its property speaks of"
 )]
 
+mod answers;
 mod bounds;
 mod events;
 mod limits;
@@ -18,6 +19,7 @@ mod messages;
 mod names;
 mod truth;
 mod wire;
+mod written;
 
 use machines::node::Node;
 
@@ -39,22 +41,26 @@ pub fn all<G: HasNode>() -> Known<G> {
         .with("C131", |setup| Box::new(wire::Canary::new(setup)))
         .with("C132", |_| Box::new(wire::Counters::default()))
         .with("C133", |_| Box::new(wire::Forgery::default()))
-        .with("C134", |setup| Box::new(links::OneLink::new(setup)))
+        .with_quiet("C134", links::link_needs, |setup| Box::new(links::OneLink::new(setup)))
         .with("C135", |_| Box::new(links::Negotiation::default()))
         .with("C136", |_| Box::new(membership::Monotone::default()))
         .with("C137", |_| Box::new(membership::Refuted::default()))
         .with("C138", |setup| Box::new(liveness::Completeness::new(setup)))
-        .with_named("C139", |_| Box::new(membership::Accuracy))
-        .with("C140", |setup| Box::new(liveness::Heal::new(setup)))
-        .with("C141", |setup| Box::new(liveness::MassRestart::new(setup)))
+        .with_named("C139", |_| Box::new(membership::Accuracy::default()))
+        .with_quiet("C140", liveness::lives_needs, |setup| Box::new(liveness::Heal::new(setup)))
+        .with_quiet("C141", liveness::heal_needs, |setup| {
+            Box::new(liveness::MassRestart::new(setup))
+        })
         .with("C142", |setup| Box::new(membership::LeftIsFinal::new(setup)))
         .with("C143", |_| Box::new(events::Grammar::default()))
-        .with("C144", |setup| Box::new(membership::EqualTables::new(setup)))
+        .with_quiet("C144", liveness::lives_needs, |setup| {
+            Box::new(membership::EqualTables::new(setup))
+        })
         .with("C145", |_| Box::new(messages::Fencing::default()))
-        .with("C146", |_| Box::new(messages::AtMostOnce::default()))
+        .with("C146", |setup| Box::new(messages::AtMostOnce::new(setup)))
         .with("C147", |setup| Box::new(messages::AskOnce::new(setup)))
         .with("C148", |setup| Box::new(names::NoGhosts::new(setup)))
-        .with("C149", |setup| Box::new(names::Agreement::new(setup)))
-        .with("C150", |_| Box::new(limits::Caps))
+        .with_quiet("C149", names::agreement_needs, |setup| Box::new(names::Agreement::new(setup)))
+        .with("C150", |_| Box::new(limits::Caps::default()))
         .with_named("C151", |setup| Box::new(limits::Saturation::new(setup)))
 }

@@ -236,6 +236,7 @@ fn chosen<G: Guest>(
             true => Ok(()), // A program without its source knows none.
             false => scenario.check_marks(&marks),
         });
+        let checked = checked.and_then(|()| lab.check_quiet(scenario));
         checked.map_err(|at| (2, scenario.wrong(at).to_string()))?;
     }
     Ok(scenarios)

@@ -9,10 +9,10 @@ use std::time::Duration;
 use machines::Choices;
 use machines::cluster::ids::{ActorId, CallId, Ref};
 use machines::cluster::router::io::Request;
-use machines::cluster::wire::{BounceCode, Name};
+use machines::cluster::wire::{BounceCode, Meta, Name};
 use machines::node::io::{Call, Output, Reply};
 
-/// Stands in every payload and name, so that it can be looked for on the wire (C131).
+/// Stands in every payload, name and metadata, so that it can be looked for on the wire (C131).
 pub const CANARY: [u8; 16] = *b"lockstep-canary!";
 
 /// How much the clients do: mean operations a second of the whole cluster, times 1,000.
@@ -281,7 +281,23 @@ impl Clients {
     fn some_name(&self, node: u32, choices: &mut Choices) -> Option<Name> {
         let names = u64::from(self.work.names.max(1));
         let place = choices.choose("client.name", [u64::from(node), 0], names);
-        Name::new(&format!("lockstep-canary!/{place}"))
+        name(place)
+    }
+
+    /// Returns what every node says about itself: the canary, for whoever listens on the wire.
+    ///
+    /// # Panics
+    ///
+    /// Never: the canary is shorter than the longest metadata.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        Meta::new(&CANARY).expect("sixteen bytes fit")
+    }
+
+    /// Lists the names that clients register.
+    #[must_use]
+    pub fn names(&self) -> Vec<Name> {
+        (0..u64::from(self.work.names)).filter_map(name).collect()
     }
 
     /// Makes a payload: the canary, a number that no other message has, and filling.
@@ -306,4 +322,9 @@ impl Clients {
         }
         self.known.push_back(seen);
     }
+}
+
+/// Returns the name at a place of the list of names.
+fn name(place: u64) -> Option<Name> {
+    Name::new(&format!("lockstep-canary!/{place}"))
 }

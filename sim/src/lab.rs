@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -118,6 +119,62 @@ impl<G: Guest> Lab<G> {
         Ok(self.world_of(&scenario, &resolved, &case.overrides, case.saboteur.as_deref()))
     }
 
+    /// Lists the properties that `scenario` looks for.
+    fn properties<'a>(&'a self, scenario: &'a Scenario) -> Vec<&'a str> {
+        let mut names: Vec<&str> = match &scenario.properties {
+            Some(named) => named.iter().map(String::as_str).collect(),
+            None => self.known.unconditional().collect(),
+        };
+        names.retain(|name| !scenario.except.iter().any(|except| except == name));
+        names.extend(scenario.also.iter().map(String::as_str));
+        names
+    }
+
+    /// Checks that the quiet period of every seed is long enough for every property that needs
+    /// one (T23): a property that is looked for is looked at.
+    ///
+    /// # Errors
+    ///
+    /// The place of the quiet period, and how long it must be.
+    pub fn check_quiet(&self, scenario: &Scenario) -> Result<(), (Range<usize>, String)> {
+        let file = &scenario.file;
+        let place = file.quiet.as_ref().unwrap_or(&file.duration).span();
+        for seed in 0..scenario.seeds {
+            let setup = scenario.resolve(seed)?.setup::<G>(Overrides::default(), self.kind.clone());
+            let quiet = setup.duration - setup.quiet_at;
+            for name in self.properties(scenario) {
+                let needed = self.known.needs(name, &setup).filter(|needed| *needed > quiet);
+                if let Some(needed) = needed {
+                    let needed = needed.div_ceil(1_000_000_000);
+                    let what = format!(
+                        "must be at least {needed}s, or {name} is never looked at (seed {seed}); \
+                         or leave it out: [check] except = [\"{name}\"]"
+                    );
+                    return Err((place, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists the properties that some seed of `scenario` must have looked at: those that it names,
+    /// and those that its quiet period is for.
+    #[must_use]
+    pub fn to_arm(&self, scenario: &Scenario) -> Vec<String> {
+        let setup = |seed| scenario.resolve(seed).ok();
+        let setups = (0..3).filter_map(setup);
+        let setups: Vec<_> =
+            setups.map(|r| r.setup::<G>(Overrides::default(), self.kind.clone())).collect();
+        let named = scenario.properties.iter().flatten().chain(&scenario.also);
+        let named: Vec<&str> = named.map(String::as_str).collect();
+        let mut names = self.properties(scenario);
+        names.retain(|name| {
+            let needed = setups.iter().any(|setup| self.known.needs(name, setup).is_some());
+            named.contains(name) || needed
+        });
+        names.into_iter().map(str::to_owned).collect()
+    }
+
     fn world_of(
         &self,
         scenario: &Scenario,
@@ -129,11 +186,7 @@ impl<G: Guest> Lab<G> {
         let kind = sabotage.map_or(&self.kind, |sabotage| &sabotage.kind).clone();
         let overrides: Overrides = overrides.iter().cloned().collect();
         let setup = Arc::new(resolved.setup::<G>(overrides, kind));
-        let mut names: Vec<&str> = match &scenario.properties {
-            Some(named) => named.iter().map(String::as_str).collect(),
-            None => self.known.unconditional().collect(),
-        };
-        names.extend(scenario.also.iter().map(String::as_str));
+        let names = self.properties(scenario);
         let made = names.iter().filter_map(|name| self.known.find(name));
         let checkers: Vec<Box<dyn Checker<G>>> = made.map(|make| make(&setup)).collect();
         World::new(setup, checkers)

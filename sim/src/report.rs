@@ -44,6 +44,9 @@ pub fn table(campaign: &Campaign) -> String {
         for missed in &s.missed {
             let _ = writeln!(text, "\n{}: no seed reached the mark {missed}", s.scenario);
         }
+        for unarmed in &s.unarmed {
+            let _ = writeln!(text, "\n{}: no run ever looked at {unarmed}", s.scenario);
+        }
         for parted in &s.parted {
             let _ = writeln!(text, "\n{}: not deterministic: {parted}", s.scenario);
         }

@@ -72,6 +72,10 @@ pub struct Summary {
     pub marks: BTreeMap<String, u64>,
     /// Marks that the scenario asks for and that no seed reached.
     pub missed: Vec<String>,
+    /// Property → passed runs in which its checker looked at something.
+    pub armed: BTreeMap<String, u64>,
+    /// Properties that the scenario is for and that no passed run looked at.
+    pub unarmed: Vec<String>,
 }
 
 /// One failure, as the summary tells it.
@@ -106,7 +110,7 @@ impl Campaign {
         let any = |what: fn(&Summary) -> bool| self.scenarios.iter().any(what);
         if any(|s| !s.parted.is_empty()) {
             3
-        } else if any(|s| s.failed > 0 || !s.missed.is_empty()) {
+        } else if any(|s| s.failed > 0 || !s.missed.is_empty() || !s.unarmed.is_empty()) {
             1
         } else if any(|s| !s.broken.is_empty()) {
             2
@@ -267,7 +271,13 @@ impl Tally {
         }
         self.hashes[place].insert(seed, ran.outcome.hash);
         match ran.outcome.ended {
-            Ended::Passed => summary.passed += 1,
+            Ended::Passed => {
+                summary.passed += 1;
+                for (property, looked) in ran.outcome.armed {
+                    let runs = summary.armed.entry(property.to_owned()).or_insert(0);
+                    *runs += u64::from(looked > 0);
+                }
+            }
             Ended::Unfinished => summary.unfinished += 1,
             Ended::Violated(violation) => {
                 summary.failed += 1;
@@ -293,6 +303,9 @@ impl Tally {
             let missed =
                 scenario.sometimes.iter().filter(|mark| !summary.marks.contains_key(*mark));
             summary.missed = missed.filter(|_| enough).cloned().collect();
+            let armed = |property: &String| summary.armed.get(property).is_some_and(|n| *n > 0);
+            let to_arm = if summary.passed > 0 { lab.to_arm(scenario) } else { Vec::new() };
+            summary.unarmed = to_arm.into_iter().filter(|property| !armed(property)).collect();
         }
         self.failures.sort_by_key(|(place, seed, ..)| (*place, *seed));
         let mut written: BTreeMap<(usize, &str), u64> = BTreeMap::new();

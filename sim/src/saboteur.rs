@@ -153,7 +153,9 @@ pub struct Hunt {
     pub evidence: String,
 }
 
-/// Lets saboteur `name` loose, seed after seed, until its property catches it.
+/// Lets saboteur `name` loose, seed after seed, until its property catches it. Each seed is run
+/// without the saboteur first: a property that is violated all the same catches nobody, and ends
+/// the hunt.
 ///
 /// # Errors
 ///
@@ -178,8 +180,15 @@ pub fn hunt<G: Guest>(lab: &Lab<G>, name: &str, scenarios: &[Scenario]) -> Resul
         let check = file.check.get_or_insert_default();
         check.properties = Some(properties);
         check.also.clear();
-        let case =
-            Case { file, seed, overrides: Vec::new(), saboteur: Some(sabotage.name.to_owned()) };
+        check.except.clear();
+        let mut case = Case { file, seed, overrides: Vec::new(), saboteur: None };
+        // The control: what the changed scenario violates by itself, nobody has caught.
+        let control = lab.run_case(&case, Keep::default())?.outcome;
+        if let Ended::Violated(violation) = control.ended {
+            hunt.evidence = format!("without the saboteur as well: {violation}");
+            return Ok(hunt);
+        }
+        case.saboteur = Some(sabotage.name.to_owned());
         let outcome = lab.run_case(&case, Keep::default())?.outcome;
         hunt.virtual_ns += outcome.at;
         if let Ended::Violated(violation) = outcome.ended {

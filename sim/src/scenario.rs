@@ -61,6 +61,8 @@ pub struct Scenario {
     pub properties: Option<Vec<String>>,
     /// Properties beside those: they hold under conditions that the scenario keeps.
     pub also: Vec<String>,
+    /// Properties that are left out: what they need, the scenario does not give.
+    pub except: Vec<String>,
     /// Marks that at least one seed must reach.
     pub sometimes: Vec<String>,
     /// Refusals to start that it brings about.
@@ -146,6 +148,7 @@ impl Scenario {
                 .as_ref()
                 .and_then(|check| check.properties.as_deref().map(texts)),
             also: file.check.as_ref().map(|check| texts(&check.also)).unwrap_or_default(),
+            except: file.check.as_ref().map(|check| texts(&check.except)).unwrap_or_default(),
             sometimes: file.check.as_ref().map(|check| texts(&check.sometimes)).unwrap_or_default(),
             expect: texts(&file.expect),
             origin: Arc::default(),
@@ -256,7 +259,9 @@ impl Scenario {
     /// The place of the first that has none.
     pub fn check_properties(&self, known: &[&str]) -> Result<(), At> {
         let checks = self.file.check.iter();
-        let named = checks.flat_map(|check| check.properties.iter().flatten().chain(&check.also));
+        let named = checks.flat_map(|check| {
+            check.properties.iter().flatten().chain(&check.also).chain(&check.except)
+        });
         for property in named {
             if !known.contains(&property.get_ref().as_str()) {
                 let what = format!("no checker of that number; there are {}", known.join(", "));

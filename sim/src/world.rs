@@ -14,6 +14,7 @@
 //! They are not choices: no answer is more benign than another (T11), none could be replaced
 //! without breaking what is built on it, and nobody but the node that drew them may know them.
 
+mod audit;
 mod faults;
 mod perform;
 mod starts;
@@ -106,6 +107,8 @@ pub struct Outcome {
     pub refusals: BTreeMap<&'static str, u64>,
     /// Kinds of faults that did something: kind → how often. A kind that never did is absent.
     pub strikes: BTreeMap<&'static str, u64>,
+    /// Property → how often its checker looked at something that could have broken it.
+    pub armed: BTreeMap<&'static str, u64>,
 }
 
 /// What is due.
@@ -128,6 +131,7 @@ enum Due {
     End(u32),
     Forge(u32),
     Quiet,
+    Audit,
 }
 
 impl Due {
@@ -153,6 +157,7 @@ impl Due {
             Self::End(entry) => (14, *entry),
             Self::Forge(entry) => (15, *entry),
             Self::Quiet => (16, 0),
+            Self::Audit => (17, 0),
         };
         u64::from(place) << 8 | kind
     }
@@ -292,6 +297,7 @@ impl<G: Guest> World<G> {
             at: self.now,
             refusals: self.refusals.clone(),
             strikes: self.strikes(),
+            armed: self.checkers.iter().map(|c| (c.property(), c.armed())).collect(),
         }
     }
 
@@ -312,6 +318,9 @@ impl<G: Guest> World<G> {
             }
         }
         self.agenda.push(self.setup.quiet_at, Due::Quiet);
+        if let Some(at) = self.audit_at() {
+            self.agenda.push(at, Due::Audit);
+        }
     }
 
     fn happen(&mut self, due: Due) {
@@ -333,6 +342,7 @@ impl<G: Guest> World<G> {
             Due::End(entry) => self.end(entry),
             Due::Forge(entry) => self.forge(entry),
             Due::Quiet => self.quieten(),
+            Due::Audit => self.audit(),
         }
     }
 

@@ -327,7 +327,9 @@ impl Node {
         let half_open = limits.links.half_open_max as usize;
         let up = limits.links.links_max as usize;
         let (names, lookups) = self.registry.sizes();
-        vec![
+        let unconfirmed = self.router.most_unconfirmed();
+        let unconfirmed_max = limits.router.unconfirmed_max as usize;
+        let mut sizes = vec![
             ("half-open handshakes", links.half_open, half_open),
             ("links", self.links.up() as usize, up),
             ("members and queues of membership", usize::from(!self.swim.is_bounded()), 0),
@@ -337,7 +339,10 @@ impl Node {
             ("asks", self.router.asks_open(), limits.router.asks_max as usize),
             ("refused handshakes kept", self.rejects.len(), REJECTS_MAX),
             ("tasks between inputs", self.tasks.len(), 0),
-        ]
+            ("unconfirmed frames to one peer", unconfirmed, unconfirmed_max),
+        ];
+        sizes.extend(self.links.within());
+        sizes
     }
 
     /// Returns a reference to one of this node's endpoints, in its current session.

@@ -44,7 +44,11 @@ impl Bounds {
             fanout: u64::from(swim.gossip_fanout),
             suspicion_min: u64::from(swim.suspicion_min) * scale * period / 1_000,
             suspicion_factor: u64::from(swim.suspicion_max),
-            redial: 2 * nanos(config.links.handshake_timeout) + nanos(config.links.backoff_cap),
+            redial: {
+                let links = &config.links;
+                let tried = links.handshake_timeout.max(links.connect_timeout);
+                2 * nanos(tried) + nanos(links.backoff_cap)
+            },
         }
     }
 
@@ -67,11 +71,16 @@ impl Bounds {
         2 * self.reprobe + 2 * self.dissemination() + self.flood()
     }
 
+    /// X(N): how often a node syncs with another.
+    #[must_use]
+    pub const fn sync_every(&self) -> u64 {
+        self.sync * (1 + log2_ceil(self.nodes).saturating_sub(5))
+    }
+
     /// X(N)·⌈log₂N⌉: how much longer until the lives are the same.
     #[must_use]
     pub const fn same_lives(&self) -> u64 {
-        let every = self.sync * (1 + log2_ceil(self.nodes).saturating_sub(5));
-        every * log2_ceil(self.nodes)
+        self.sync_every() * log2_ceil(self.nodes)
     }
 
     /// B(N): a crash is known to all, if an observer's health was never worse than `health`.
@@ -81,7 +90,8 @@ impl Bounds {
         2 * (self.nodes - 1) * (1 + health) * self.period + longest
     }
 
-    /// How long a pair of nodes that wants a link may be without one (C134).
+    /// How long a pair of nodes that wants a link may be without one (C134). Where a connection
+    /// may take longer than a handshake, that counts: a dial begun in vain must end first.
     #[must_use]
     pub const fn redial(&self) -> u64 {
         self.redial

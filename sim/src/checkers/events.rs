@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use machines::cluster::ids::NodeId;
+use machines::cluster::swim::Swim;
 use machines::cluster::swim::io::MemberEventKind;
 use machines::cluster::wire::State;
 use machines::node::io::{Event, Output};
@@ -17,6 +18,22 @@ struct Watcher {
     /// The index of the next event.
     next: u64,
     members: BTreeMap<NodeId, State>,
+    /// The revision of the table when its rows were last counted through.
+    revision: u64,
+}
+
+impl Watcher {
+    /// Finds a member that a watcher believes in and that is in the table no more: whoever goes
+    /// is told of first.
+    fn dropped(&mut self, swim: &Swim) -> Option<NodeId> {
+        if self.revision == swim.revision() {
+            return None;
+        }
+        self.revision = swim.revision();
+        let believed = self.members.iter();
+        let believed = believed.filter(|(_, state)| matches!(state, State::Alive | State::Suspect));
+        believed.map(|(node, _)| *node).find(|node| swim.member(*node).is_none())
+    }
 }
 
 /// Reads every process's stream from its first event on.
@@ -24,6 +41,8 @@ struct Watcher {
 pub(super) struct Grammar {
     /// (node, its start) → what a watcher knows.
     watchers: BTreeMap<(u32, u32), Watcher>,
+    /// Events followed.
+    looked: u64,
 }
 
 /// What C44's grammar makes of an event; `None` if it does not allow it.
@@ -44,6 +63,10 @@ impl<G: HasNode> Checker<G> for Grammar {
         "C143"
     }
 
+    fn armed(&self) -> u64 {
+        self.looked
+    }
+
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
@@ -58,6 +81,7 @@ impl<G: HasNode> Checker<G> for Grammar {
                 return Err(format!("event {} comes where {} is due", event.index, watcher.next));
             }
             watcher.next = event.index + 1;
+            self.looked += 1;
             let held = watcher.members.get(&event.node).copied();
             let Some(state) = follow(held, event.kind) else {
                 return Err(format!(
@@ -79,7 +103,10 @@ impl<G: HasNode> Checker<G> for Grammar {
                 ));
             }
         }
-        Ok(())
+        match watcher.dropped(guest.node().swim()) {
+            Some(node) => Err(format!("node {} dropped {node:?} without a word", step.node)),
+            None => Ok(()),
+        }
     }
 
     fn end(&mut self, world: &World<G>) -> Result<(), String> {

@@ -1,11 +1,12 @@
 //! What a membership table may never show: C136, C137, C139, C142, C144.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use machines::Instant;
 use machines::cluster::ids::{Life, NodeId, Session};
 use machines::cluster::swim::io::{DeadCause, MemberEventKind};
 use machines::cluster::wire::State;
+use machines::node::Node;
 use machines::node::io::{Call, Event, Input, Output};
 
 use super::truth::{Rows, Standing, can_talk, running, trust};
@@ -19,6 +20,7 @@ pub(super) struct Monotone {
     rows: Rows,
     /// The highest life that each node ever had.
     own: BTreeMap<NodeId, Life>,
+    looked: u64,
 }
 
 impl Monotone {
@@ -54,6 +56,10 @@ impl<G: HasNode> Checker<G> for Monotone {
         "C136"
     }
 
+    fn armed(&self) -> u64 {
+        self.looked
+    }
+
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
@@ -63,6 +69,7 @@ impl<G: HasNode> Checker<G> for Monotone {
         if !changed.is_empty() {
             let own = self.own.entry(me).or_default();
             *own = (*own).max(guest.node().swim().life());
+            self.looked += changed.len() as u64;
         }
         changed.into_iter().try_for_each(|(node, old, new)| self.judge(me, node, old, new))
     }
@@ -78,11 +85,17 @@ pub(super) struct Refuted {
     rows: Rows,
     /// (observer, its start, subject) → the newest life it held Alive.
     alive: BTreeMap<(u32, u32, NodeId), Life>,
+    /// Accusations of nodes that refuted one before.
+    looked: u64,
 }
 
 impl<G: HasNode> Checker<G> for Refuted {
     fn property(&self) -> &'static str {
         "C137"
+    }
+
+    fn armed(&self) -> u64 {
+        self.looked
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
@@ -98,6 +111,7 @@ impl<G: HasNode> Checker<G> for Refuted {
                     *newest = (*newest).max(life);
                 }
                 State::Suspect | State::Dead => {
+                    self.looked += u64::from(self.alive.contains_key(&key));
                     if let Some(newest) = self.alive.get(&key).filter(|newest| life < **newest) {
                         return Err(format!(
                             "node {} holds {subject:?} {state:?} in {life:?}, after Alive in \
@@ -118,15 +132,22 @@ impl<G: HasNode> Checker<G> for Refuted {
 }
 
 /// C139: nobody who runs is declared dead. For scenarios within the property's conditions.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Accuracy;
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Accuracy {
+    looked: u64,
+}
 
 impl<G: HasNode> Checker<G> for Accuracy {
     fn property(&self) -> &'static str {
         "C139"
     }
 
+    fn armed(&self) -> u64 {
+        self.looked
+    }
+
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
+        self.looked += 1;
         for output in step.outputs {
             let Output::Event(Event::Member(event)) = output else {
                 continue;
@@ -172,11 +193,13 @@ struct Departure {
 pub(super) struct LeftIsFinal {
     bounds: Bounds,
     departures: BTreeMap<(u32, Session), Departure>,
+    looked: u64,
 }
 
 impl LeftIsFinal {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
-        Self { bounds: Bounds::new(&setup.config, setup.nodes), departures: BTreeMap::new() }
+        let bounds = Bounds::new(&setup.config, setup.nodes);
+        Self { bounds, departures: BTreeMap::new(), looked: 0 }
     }
 
     /// Takes note that `leaver` begins to leave.
@@ -203,6 +226,10 @@ impl LeftIsFinal {
 impl<G: HasNode> Checker<G> for LeftIsFinal {
     fn property(&self) -> &'static str {
         "C142"
+    }
+
+    fn armed(&self) -> u64 {
+        self.looked
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
@@ -264,6 +291,7 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
                 let Some(member) = node.swim().member(*id) else {
                     continue;
                 };
+                self.looked += 1;
                 if member.life.session == *session && member.state != State::Left {
                     return Err(format!(
                         "node {observer} holds {id:?} {:?}, which left in {session:?}",
@@ -280,12 +308,18 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
     }
 }
 
-/// C144: once nothing has changed for long enough, all who can talk say the same of everyone.
+/// C144: once nothing has changed for long enough, all who can talk say the same of everyone whom
+/// they know, the dead and the left included.
 #[derive(Clone, Debug)]
 pub(super) struct EqualTables {
+    /// How long it takes until the rows of those who run are equal.
     settle: u64,
+    /// How much longer for rows of those who do not, who cannot put anything right themselves.
+    gone: u64,
     rows: Rows,
     last_change: u64,
+    /// Rows compared.
+    looked: u64,
 }
 
 impl EqualTables {
@@ -293,13 +327,44 @@ impl EqualTables {
         let bounds = Bounds::new(&setup.config, setup.nodes);
         // Without loss, what gossip may miss a few syncs bring; with loss, it takes all of them.
         let syncs = if setup.plain.loss == 0 { 0 } else { bounds.same_lives() };
-        Self { settle: bounds.heal() + syncs, rows: Rows::default(), last_change: 0 }
+        let settle = bounds.heal() + syncs;
+        let gone = bounds.same_lives() - syncs;
+        Self { settle, gone, rows: Rows::default(), last_change: 0, looked: 0 }
+    }
+
+    /// Compares what `a` and `b` say of `id`.
+    fn compare<G: HasNode>(
+        &mut self,
+        world: &World<G>,
+        [(a, first), (b, second)]: [(u32, &Node); 2],
+        id: NodeId,
+    ) -> Result<(), String> {
+        let row = |node: &Node| node.swim().member(id).map(|member| (member.life, member.state));
+        let (ours, theirs) = (row(first), row(second));
+        let runs = world.node_of(id).filter(|place| world.host(*place).is_up());
+        let trusted = first.allowed().has(id) && second.allowed().has(id);
+        let mutual = runs.is_none_or(|place| trust(world, a, place) && trust(world, b, place));
+        // Of those who are gone, whoever came later may know nothing (C54, C60).
+        let known = runs.is_some() || (ours.is_some() && theirs.is_some());
+        let settled = runs.is_some() || world.now() >= self.last_change + self.settle + self.gone;
+        if !trusted || !mutual || !known || !settled {
+            return Ok(());
+        }
+        self.looked += 1;
+        match ours == theirs {
+            true => Ok(()),
+            false => Err(format!("of {id:?}, node {a} says {ours:?} and node {b} {theirs:?}")),
+        }
     }
 }
 
 impl<G: HasNode> Checker<G> for EqualTables {
     fn property(&self) -> &'static str {
         "C144"
+    }
+
+    fn armed(&self) -> u64 {
+        self.looked
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
@@ -323,25 +388,13 @@ impl<G: HasNode> Checker<G> for EqualTables {
             return Ok(());
         }
         let all: Vec<_> = running(world).collect();
-        for pair in all.windows(2) {
-            let [(a, first), (b, second)] = pair else {
-                continue;
-            };
-            if !trust(world, *a, *b) {
-                continue;
-            }
-            for (subject, subject_node) in &all {
-                let id = subject_node.id();
-                let mutual = trust(world, *a, *subject) && trust(world, *b, *subject);
-                let key = |node: &machines::node::Node| {
-                    node.swim().member(id).map(|member| (member.life, member.state))
-                };
-                if mutual && key(first) != key(second) {
-                    return Err(format!(
-                        "of node {subject}, node {a} says {:?} and node {b} {:?}",
-                        key(first),
-                        key(second)
-                    ));
+        for (place, (a, first)) in all.iter().enumerate() {
+            let known: BTreeSet<NodeId> = first.swim().members().map(|row| row.node).collect();
+            for (b, second) in all.iter().skip(place + 1).filter(|(b, _)| trust(world, *a, *b)) {
+                let theirs = second.swim().members().map(|row| row.node);
+                let subjects: BTreeSet<NodeId> = theirs.chain(known.iter().copied()).collect();
+                for id in subjects {
+                    self.compare(world, [(*a, first), (*b, second)], id)?;
                 }
             }
         }

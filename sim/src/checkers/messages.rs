@@ -9,8 +9,9 @@ use machines::node::io::{Call, Input, Output, Reply};
 use machines::time::nanos;
 
 use super::HasNode;
+use super::answers::Answers;
 use super::truth::HoldUps;
-use crate::checker::{Checker, Step};
+use crate::checker::{Checker, Notice, Step};
 use crate::clients::CANARY;
 use crate::world::{Setup, World};
 
@@ -33,11 +34,17 @@ fn request<'a>(step: &'a Step<'_>) -> Option<(CallId, &'a Call)> {
 pub(super) struct Fencing {
     /// Message number → where it was sent.
     sent: BTreeMap<u64, Ref>,
+    /// Deliveries judged.
+    looked: u64,
 }
 
 impl<G: HasNode> Checker<G> for Fencing {
     fn property(&self) -> &'static str {
         "C145"
+    }
+
+    fn armed(&self) -> u64 {
+        self.looked
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
@@ -59,6 +66,7 @@ impl<G: HasNode> Checker<G> for Fencing {
             let Some(meant) = number.and_then(|number| self.sent.get(&number)) else {
                 continue;
             };
+            self.looked += 1;
             if here != (meant.node, meant.session, meant.actor) {
                 return Err(format!("a message to {meant:?} reached {here:?}"));
             }
@@ -72,18 +80,20 @@ impl<G: HasNode> Checker<G> for Fencing {
 }
 
 /// One tracked send, as its sender and its receiver saw it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Sent {
     node: u32,
     epoch: u32,
+    at: u64,
     message: u64,
-    number: Option<u64>,
     outcome: Option<Outcome>,
 }
 
-/// C146: at most one delivery a send; numbers rise; every send ends once; Lost is not delivered.
-#[derive(Clone, Debug, Default)]
+/// C146: at most one delivery a send; numbers rise; every call is answered once, and every send
+/// ends once; Lost is not delivered.
+#[derive(Clone, Debug)]
 pub(super) struct AtMostOnce {
+    answers: Answers,
     calls: BTreeMap<CallId, Sent>,
     /// Message number → deliveries.
     delivered: BTreeMap<u64, u32>,
@@ -94,7 +104,20 @@ pub(super) struct AtMostOnce {
 /// Receiving node and its start, sending node, sending and receiving actor.
 type Lane = (u32, u32, NodeId, ActorId, ActorId);
 
+/// In a quiet cluster what was sent so long ago has ended: long since confirmed, or its link has
+/// come and gone.
+const ENDS: u64 = 60_000_000_000;
+
 impl AtMostOnce {
+    pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
+        Self {
+            answers: Answers::new(setup),
+            calls: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            last: BTreeMap::new(),
+        }
+    }
+
     fn delivery<G: HasNode>(
         &mut self,
         world: &World<G>,
@@ -146,24 +169,24 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
         "C146"
     }
 
+    fn armed(&self) -> u64 {
+        self.answers.answered.min(self.delivered.len() as u64)
+    }
+
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
         if let Some((call, Call::Send { payload, tracked: true, .. })) = request(step)
             && let Some(message) = message_number(payload)
         {
             let epoch = world.host(step.node).epoch();
-            let sent = Sent { node: step.node, epoch, message, ..Sent::default() };
-            self.calls.insert(call, sent);
+            let (node, at) = (step.node, world.now());
+            self.calls.insert(call, Sent { node, epoch, at, message, outcome: None });
         }
+        self.answers.follow(world, step)?;
         for output in step.outputs {
             self.delivery(world, step, output)?;
             match output {
                 Output::Reply { call, reply: Reply::Outcome(outcome) } => {
                     self.outcome(*call, *outcome)?;
-                }
-                Output::Reply { call, reply: Reply::Sent(Ok(number)) } => {
-                    if let Some(sent) = self.calls.get_mut(call) {
-                        sent.number = Some(*number);
-                    }
                 }
                 Output::Reply { call, reply: Reply::Sent(Err(_)) } => {
                     self.calls.remove(call);
@@ -174,7 +197,15 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
         Ok(())
     }
 
+    fn notice(&mut self, _: &World<G>, notice: Notice) -> Result<(), String> {
+        if let Notice::Died(node) | Notice::Stopped(node) | Notice::Left(node) = notice {
+            self.answers.ended(node);
+        }
+        Ok(())
+    }
+
     fn end(&mut self, world: &World<G>) -> Result<(), String> {
+        self.answers.overdue(world)?;
         for sent in self.calls.values() {
             let times = self.delivered.get(&sent.message).copied().unwrap_or(0);
             let never = matches!(sent.outcome, Some(Outcome::Lost | Outcome::NotSent));
@@ -186,15 +217,14 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
                 return Err(format!("message {} was Delivered to nobody", sent.message));
             }
         }
-        let calm = world.now().saturating_sub(world.setup().quiet_at) > 60_000_000_000;
+        let long_ago = world.now().saturating_sub(ENDS);
         let open = self.calls.values().find(|sent| {
             let host = world.host(sent.node);
             let lives = host.is_up() && host.epoch() == sent.epoch;
-            lives && sent.number.is_some() && sent.outcome.is_none()
+            lives && sent.at < long_ago && sent.outcome.is_none()
         });
         match open {
-            // What was sent in the last moments may be on its way.
-            Some(sent) if calm && !self.is_recent(world, sent) => {
+            Some(sent) if world.setup().quiet_at < long_ago => {
                 Err(format!("message {} of node {} never ended", sent.message, sent.node))
             }
             _ => Ok(()),
@@ -203,14 +233,6 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
 
     fn copy(&self) -> Box<dyn Checker<G>> {
         Box::new(self.clone())
-    }
-}
-
-impl AtMostOnce {
-    /// Says whether fewer than 64 messages were sent after this one.
-    fn is_recent<G: HasNode>(&self, _: &World<G>, sent: &Sent) -> bool {
-        let newest = self.calls.values().map(|other| other.message).max().unwrap_or(0);
-        newest.saturating_sub(sent.message) < 64
     }
 }
 
@@ -249,6 +271,10 @@ fn grace(wait: u64) -> u64 {
 impl<G: HasNode> Checker<G> for AskOnce {
     fn property(&self) -> &'static str {
         "C147"
+    }
+
+    fn armed(&self) -> u64 {
+        (self.asked.len() - self.open.len()) as u64
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {

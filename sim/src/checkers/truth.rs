@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use machines::cluster::ids::{Life, NodeId};
 use machines::cluster::wire::State;
 use machines::node::io::{Event, Output};
+use machines::time::nanos;
 
 use super::HasNode;
 use crate::checker::Step;
 use crate::plan::{Act, Change};
+use crate::streams::WINDOW;
 use crate::world::World;
 
 /// Lists the nodes that run, with their machines.
@@ -106,30 +108,44 @@ impl Glances {
     }
 }
 
-/// When the plan keeps a node from reading its clock and its sockets as it should.
+/// When the plan keeps a node from reading its clock and its sockets as it should, and the network
+/// from carrying messages in time.
 #[derive(Clone, Debug)]
 pub(super) struct HoldUps {
     /// (node, from, until) of true time.
     spans: Vec<(u32, u64, u64)>,
-    /// The longest that the network holds a message back by itself.
-    network: u64,
+    /// (from, until, by): a message under way then may be held back so long.
+    network: Vec<(u64, u64, u64)>,
 }
+
+/// Hops that a name's entry travels in which each message may be held back.
+const HOPS: u64 = 4;
+/// What piled up during a hold-up is worked off within this time.
+const AFTER: u64 = 1_000_000_000;
 
 impl HoldUps {
     pub(super) fn new<G: HasNode>(setup: &crate::world::Setup<G>) -> Self {
-        let mut spans = Vec::new();
-        let mut network = 0;
+        let silent = 3 * nanos(setup.config.links.keepalive);
+        let (mut spans, mut network) = (Vec::new(), Vec::new());
         for planned in setup.plan.iter() {
             let until = planned.until.unwrap_or(setup.duration);
+            let mut holds = |by: u64| network.push((planned.at, until + by, by));
             match planned.act {
-                Act::Links(_, Change::Delay(least, span)) => network = network.max(least + span),
-                Act::Links(_, Change::Reorder(_, span)) => network = network.max(span),
-                // What piled up meanwhile is worked off within a second more.
-                Act::Pause(node) | Act::Slow(node, _) => {
-                    spans.push((node, planned.at, until + 1_000_000_000));
+                Act::Links(_, Change::Delay(least, span)) => holds(HOPS * (least + span)),
+                Act::Links(_, Change::Reorder(_, span)) => holds(HOPS * span),
+                // Bytes of a stream outlive a cut, as long as their link does; the wait for the
+                // next try grows with the cut.
+                Act::Links(_, Change::Cut) => holds(silent.min(2 * (until - planned.at) + AFTER)),
+                Act::Links(_, Change::Bandwidth(rate, queue)) => {
+                    let ahead = queue.max(u64::from(WINDOW));
+                    holds(HOPS * ahead.saturating_mul(1_000_000_000) / rate.max(1));
                 }
-                // A clock that was set back stands still until it was there before.
-                Act::Jump(node, by) => {
+                Act::Pause(node) | Act::Slow(node, _) => {
+                    spans.push((node, planned.at, until + AFTER));
+                }
+                // A clock that was set back stands still until it was there before. One that is
+                // set forwards only makes timers early.
+                Act::Jump(node, by) if by < 0 => {
                     let span = by.unsigned_abs() + by.unsigned_abs() / 50;
                     spans.push((node, planned.at, planned.at + span));
                 }
@@ -146,12 +162,53 @@ impl HoldUps {
         self.spans.iter().any(overlaps)
     }
 
-    /// How much later than sent a message may be read, over a few hops, in nanoseconds.
-    pub(super) fn longest(&self) -> u64 {
-        let held = self.spans.iter().map(|(_, start, end)| end - start).max().unwrap_or(0);
-        held + HOPS * self.network
+    /// Returns since when `node` goes as it should without a break, up to `now`.
+    pub(super) fn free_since(&self, node: u32, now: u64) -> u64 {
+        let before = |(held, start, _): &&(u32, u64, u64)| *held == node && *start <= now;
+        let ends = self.spans.iter().filter(before).map(|(.., end)| (*end).min(now));
+        ends.max().unwrap_or(0)
+    }
+
+    /// How much longer than by the clock something may have lived that was on its way, or at any
+    /// node, in `from..=until`.
+    pub(super) fn longest(&self, from: u64, until: u64) -> u64 {
+        let overlap = |(_, start, end): &(u32, u64, u64)| {
+            (*end).min(until).saturating_sub((*start).max(from))
+        };
+        let held = self.spans.iter().map(overlap).max().unwrap_or(0);
+        let on_the_way = |(start, end, _): &&(u64, u64, u64)| *start <= until && *end >= from;
+        let network = self.network.iter().filter(on_the_way).map(|(.., by)| *by);
+        held + network.max().unwrap_or(0)
+    }
+
+    /// Says whether anything is or was held up, at any node or on any link, in `from..=until`.
+    pub(super) fn anything(&self, from: u64, until: u64) -> bool {
+        self.longest(from, until) > 0
     }
 }
 
-/// Hops that a name's entry travels in which each message may be held back.
-const HOPS: u64 = 4;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::{Subject, lab};
+
+    /// H13: a clock that jumps ahead is no excuse, and neither is a hold-up that was over before.
+    #[test]
+    fn only_hold_ups_that_overlap_count_and_jumps_ahead_are_none() {
+        let text = "name = \"a\"\nabout = \"b\"\nnodes = 2\nduration = \"5m\"\nquiet = \"1m\"\n\
+                    [[fault]]\nkind = \"jump\"\nat = \"10s\"\nnodes = [0]\nby = \"60s\"\n\
+                    [[fault]]\nkind = \"jump\"\nat = \"100s\"\nnodes = [1]\nby = \"-5s\"\n";
+        let scenario = crate::scenario::Scenario::parse("a.toml", text).unwrap();
+        let resolved = scenario.resolve(0).unwrap();
+        let setup = resolved.setup::<Subject>(Default::default(), lab().kind);
+        let held = HoldUps::new(&setup);
+        let second = 1_000_000_000;
+        assert_eq!(held.longest(0, 50 * second), 0);
+        assert!(!held.any(0, 0, 200 * second));
+        assert_eq!(held.longest(102 * second, 200 * second), 3_100_000_000);
+        assert!(held.any(1, 0, 101 * second) && !held.any(1, 0, 99 * second));
+        assert_eq!(held.free_since(1, 101 * second), 101 * second);
+        assert_eq!(held.free_since(1, 200 * second), 105_100_000_000);
+        assert!(!held.anything(200 * second, 300 * second));
+    }
+}

@@ -29,14 +29,26 @@ fn of_links() -> Vec<Sabotage<Sabotaged<Node>>> {
             .about("does not look at a changed allowlist"),
         sabotage("unsealed", "C131", "calm-3", 2, links::unsealed)
             .about("writes everything in clear"),
+        sabotage("control-in-clear", "C131", "calm-3", 2, links::control_in_clear)
+            .about("does not seal what no user sent"),
+        sabotage("gossip-in-clear", "C131", "calm-3", 2, links::gossip_in_clear)
+            .about("does not seal datagrams"),
         sabotage("accepts-twice", "C132", "duplicate-reorder", 2, links::accepts_twice)
             .about("forgets which datagrams it accepted"),
         sabotage("seals-twice", "C132", "calm-3", 2, links::seals_twice)
-            .about("uses counters again"),
+            .about("uses counters of datagrams again"),
+        sabotage("seals-streams-twice", "C132", "calm-3", 2, links::seals_streams_twice)
+            .about("uses counters of streams again"),
         sabotage("window-before-tag", "C133", "forged-frames", 5, links::window_before_tag)
             .about("moves the replay window before it checks the tag"),
+        sabotage("closes-all", "C133", "forged-frames", 5, links::closes_all)
+            .about("closes all links when one stream breaks"),
         sabotage("keeps-both-dials", "C134", "two-dials", 2, links::keeps_both_dials)
-            .about("keeps a second link with a peer"),
+            .about("has a second link with a peer before the first is gone"),
+        sabotage("drops-dials", "C134", "flapping-link", 3, links::drops_dials)
+            .about("dials one peer no more after the first link, and is not dialled"),
+        sabotage("closes-silently", "C134", "flapping-link", 3, links::closes_silently)
+            .about("forgets its links with one peer without a word"),
         sabotage("takes-any-feature", "C135", "calm-3", 2, links::takes_any_feature)
             .about("negotiates features that are not configured"),
     ]
@@ -49,11 +61,17 @@ fn of_messages() -> Vec<Sabotage<Sabotaged<Node>>> {
         sabotage("resends-on-reconnect", "C146", "flapping-link", 5, messages::resends)
             .about("sends again what it sent before a link went down")
             .change(|file| file.workload.get_or_insert_default().send = Some(written(20.0))),
+        sabotage("swallows-sends", "C146", "calm-3", 2, messages::swallows_replies)
+            .about("drops every second send, and says nothing"),
         sabotage("late-answer-wins", "C147", "duplicate-reorder", 2, messages::late_answer)
             .about("lets an answer that comes after the timeout count")
             .change(|file| file.workload.get_or_insert_default().wait = Some(text("20ms"))),
         sabotage("never-aging", "C148", "registry-churn", 5, names::never_aging)
             .about("answers look-ups from copies that do not age"),
+        sabotage("keeps-withdrawn", "C148", "calm-16", 5, names::keeps_withdrawn)
+            .about("answers look-ups by withdrawn names for half a ttl"),
+        sabotage("finds-nothing", "C149", "calm-3", 2, names::finds_nothing)
+            .about("finds no name that another node holds"),
         sabotage("first-come", "C149", "registry-churn", 5, names::first_come)
             .about("gives no name away that another owner holds too"),
         sabotage("unbounded-asks", "C150", "calm-3", 2, messages::unbounded_asks)

@@ -28,7 +28,7 @@ use super::{Sabotaged, Saboteur, Turn, Turned};
 use crate::guest::Birth;
 use crate::host::place_of;
 use crate::lab::Sabotage;
-use crate::scenario::file::{File, Word};
+use crate::scenario::file::{Fault, File, Word};
 
 /// Returns the saboteurs of C136–C144.
 #[must_use]
@@ -48,6 +48,10 @@ pub fn all() -> Vec<Sabotage<Sabotaged<Node>>> {
             .about("starts before its session is on the disk"),
         entry("left-below-dead", "C142", "leave-and-return", (turn_left, |_| {}))
             .about("takes Left for Dead"),
+        entry("left-is-dead-to-one", "C144", "leave-and-return", (turn_left_on_one, |_| {}))
+            .about("takes Left for Dead, on one node"),
+        entry("forgets-silently", "C143", "crash-detected", (turn_hushed, forget_soon))
+            .about("does not tell of a death, and forgets the dead"),
         entry("no-join-on-revival", "C143", "partition-heals", (turn_silent, |_| {}))
             .about("does not tell that a dead member is back"),
         entry("undoes-updates", "C144", "address-change", (turn_stubborn, |_| {}))
@@ -330,6 +334,14 @@ fn turn_left(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
     })
 }
 
+/// C144: who left is taken for dead, by one node alone.
+fn turn_left_on_one(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    match birth.node == CHOSEN + 1 {
+        true => turn_left(birth),
+        false => Twisted::boxed(|_, fact| Some(fact)),
+    }
+}
+
 /// C137: after a refutation, keeps how it was before, and goes back when an accusation that it
 /// refutes is heard again.
 #[derive(Clone, Debug, Default)]
@@ -450,13 +462,22 @@ fn is_chosen(ip: std::net::IpAddr) -> bool {
     place_of(ip).is_some_and(|(place, _)| place == CHOSEN)
 }
 
-/// Only the one that nobody sees crashes.
+/// Only the one that nobody sees crashes, while links of others come and go all the time: what
+/// does not concern observer and crashed is no excuse.
 fn kill_the_unseen(file: &mut File) {
     file.fault.retain(|fault| fault.power.is_some());
     for fault in &mut file.fault {
         let chosen = toml::Value::Array(vec![toml::Value::Integer(i64::from(CHOSEN))]);
         fault.nodes = Some(Spanned::new(0..0, chosen));
     }
+    file.fault.push(Fault {
+        kind: Word::new("reset"),
+        at: Word::new("10s"),
+        times: Some(Spanned::new(0..0, 10)),
+        every: Some(Word::new("10s")),
+        links: Some(Spanned::new(0..0, vec![[4, 5]])),
+        ..Fault::default()
+    });
 }
 
 /// C140: the dead are left alone; the checker counts on what the run's configuration says.
@@ -517,6 +538,40 @@ impl Saboteur<Node> for Silent {
     fn copy(&self) -> Box<dyn Saboteur<Node>> {
         Box::new(self.clone())
     }
+}
+
+/// C143: says nothing when a member dies, and counts its events as if that were right.
+#[derive(Clone, Debug, Default)]
+struct Hushed {
+    hidden: u64,
+}
+
+fn turn_hushed(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(Hushed::default())
+}
+
+impl Saboteur<Node> for Hushed {
+    fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        outputs.retain_mut(|output| {
+            let Output::Event(Event::Member(event)) = output else {
+                return true;
+            };
+            event.index -= self.hidden;
+            let hides = matches!(event.kind, MemberEventKind::Dead(_));
+            self.hidden += u64::from(hides);
+            !hides
+        });
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// The dead are forgotten within the run.
+fn forget_soon(file: &mut File) {
+    let config = file.config.get_or_insert_default();
+    config.forget_after = Some(Spanned::new(0..0, "40s".to_owned()));
 }
 
 /// C144: on one node, whatever is new about one member is forgotten in the same step.

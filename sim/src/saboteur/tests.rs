@@ -77,6 +77,16 @@ fn a_saboteur_is_found_and_a_harmless_one_is_not() {
     assert_eq!(hunt(&lab(), "harmless", &calm()).unwrap().seeds, None);
 }
 
+/// H5: a scenario that is changed until it breaks by itself shows nothing of a saboteur.
+#[test]
+fn a_hunt_fails_where_the_property_is_violated_without_the_saboteur() {
+    let mut lab = lab();
+    lab.kind.turn = Some(|birth| Box::new(Twice(birth.node == 2)));
+    let hunt = hunt(&lab, "twice", &calm()).unwrap();
+    assert_eq!(hunt.seeds, None);
+    assert!(hunt.evidence.contains("without the saboteur"), "{hunt:?}");
+}
+
 #[test]
 fn without_a_saboteur_the_property_holds() {
     let scenario = &calm()[0];

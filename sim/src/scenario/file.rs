@@ -106,6 +106,9 @@ pub struct Check {
     /// beside the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<Spanned<String>>,
+    /// Properties that are not looked for: what they need, this scenario does not give.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Spanned<String>>,
     /// Marks that at least one seed must reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sometimes: Vec<Spanned<String>>,

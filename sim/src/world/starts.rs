@@ -147,6 +147,7 @@ impl<G: Guest> World<G> {
         if self.clients.are_busy() {
             let (call, request) = self.clients.started(node);
             self.call(node, call, request);
+            self.deliver(node, Input::Meta(self.clients.meta()));
             self.agenda.push(self.now, Due::Client { node, epoch });
         }
     }

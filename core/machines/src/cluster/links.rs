@@ -56,7 +56,7 @@ use super::identity::{Allowed, StaticKey};
 use super::ids::{Addr, Conn, Instance, Life, NodeId};
 use super::sealer::Suite;
 use super::swim::io::Lane;
-use super::wire::{CloseReason, Code, DatagramHeader, Features, Hello, Preface};
+use super::wire::{Class, CloseReason, Code, DatagramHeader, Features, Hello, Preface};
 use crate::choices::Choices;
 use crate::time::Instant;
 use gate::Gate;
@@ -67,6 +67,8 @@ use peer::{PEERS_MAX, SEEDS_MAX};
 
 /// The most addresses remembered to speak a lower version, and to be our own.
 const HINTS_MAX: usize = 1_024;
+/// The longest record with its length.
+const RECORD: usize = 2 + super::sealer::RECORD_MAX;
 
 /// What a node's links are made of.
 #[derive(Clone, Debug)]
@@ -393,6 +395,44 @@ impl Links {
     pub fn queue_bytes(&self) -> u64 {
         let of = |peer: &Peer| peer.queue_bytes() + peer.link().map_or(0, Link::queue_bytes);
         self.peers.values().map(|peer| of(peer) as u64).sum()
+    }
+
+    /// Lists the tables and queues, how large each is, and how large it may be (C150). Of queues
+    /// that each peer has, the longest.
+    #[must_use]
+    pub fn within(&self) -> [(&'static str, usize, usize); 9] {
+        let (sizes, limits) = (self.sizes(), &self.config);
+        let message = limits.message_bytes_max as usize;
+        // What waited for a dial waits for the link next, and the other way round.
+        let queued = limits.link_queue_bytes_max.max(limits.dial_queue_bytes_max) as usize;
+        // Each peer may have a link, a dial of ours and one of theirs; a seed, a dial.
+        let conns = 3 * sizes.peers + limits.half_open_max as usize + SEEDS_MAX;
+        let (mut waiting, mut unsent, mut held) = (0, 0, 0);
+        for peer in self.peers.values() {
+            // One message alone may be longer than the queue (C38).
+            if peer.queue.len() > 1 {
+                waiting = waiting.max(peer.queue_bytes);
+            }
+            if let Some(link) = peer.link() {
+                if link.outbox.items(Class::User) > 1 {
+                    waiting = waiting.max(link.queue_bytes());
+                }
+                unsent = unsent.max(link.unsent as usize);
+                held = held.max(link.held_bytes());
+            }
+        }
+        [
+            ("peers", sizes.peers, PEERS_MAX),
+            ("connections", sizes.conns, conns),
+            ("link indexes", sizes.indexes, 4 * sizes.conns),
+            ("timers of links", sizes.timers, sizes.conns + sizes.peers),
+            ("sources of connections", sizes.sources, gate::SOURCES_MAX),
+            ("hints about addresses", sizes.hints, 2 * HINTS_MAX),
+            ("bytes that wait for one link", waiting, queued),
+            ("unsent bytes of one link", unsent, (limits.unsent_bytes_max as usize).max(RECORD)),
+            // One body a class may be unfinished (C14), and one record.
+            ("unfinished bytes of one link", held, 3 * message + RECORD),
+        ]
     }
 
     fn apply(&mut self, now: Instant, input: Input) {

@@ -286,6 +286,14 @@ impl Router {
         })
     }
 
+    /// Returns the most frames without an outcome that go to one session of one peer (C150).
+    #[must_use]
+    pub fn most_unconfirmed(&self) -> usize {
+        let ahead = |peer: &Peer| peer.ahead.as_ref().map_or(0, |lane| lane.len());
+        let lanes = self.peers.values().map(|peer| peer.lane.len().max(ahead(peer)));
+        lanes.max().unwrap_or(0)
+    }
+
     /// Returns how many peers are remembered (C150).
     #[must_use]
     pub fn peers(&self) -> usize {

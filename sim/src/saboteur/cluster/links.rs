@@ -1,16 +1,23 @@
 //! What links promise, broken: C130–C135.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a saboteur looks at the few outputs that its promise speaks of"
+)]
+
 use machines::Instant;
+use machines::cluster::config::LinksConfig;
 use machines::cluster::counters::Counter;
 use machines::cluster::identity::StaticKey;
-use machines::cluster::ids::{Incarnation, Life, NodeId};
+use machines::cluster::ids::{Conn, Incarnation, Life};
 use machines::cluster::links::{Epoch, Link, Links, LinksParams, Peer};
-use machines::cluster::sealer::{Suite, Window};
-use machines::cluster::wire::{DatagramHeader, Features, schema};
+use machines::cluster::sealer::{Suite, TAG, Window};
+use machines::cluster::wire::{CloseReason, DatagramHeader, Features, schema};
 use machines::node::Node;
 use machines::node::io::{Event, Input, Output};
 
 use crate::guest::{Birth, Cipher};
+use crate::host::place_of;
 use crate::saboteur::Saboteur;
 
 /// Does not break anything by itself: its birth was changed.
@@ -144,7 +151,7 @@ impl Saboteur<Node> for WindowBeforeTag {
     }
 }
 
-/// C134: a link that came up is kept a second time.
+/// C134: nobody is told that a link is gone before the next one with that peer is up.
 pub(super) fn keeps_both_dials(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
     Box::new(KeepsBothDials)
 }
@@ -153,16 +160,182 @@ pub(super) fn keeps_both_dials(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
 struct KeepsBothDials;
 
 impl Saboteur<Node> for KeepsBothDials {
-    fn after(&mut self, node: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
-        let mut up = None;
+    fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        outputs.retain(|output| !matches!(output, Output::Event(Event::LinkDown { .. })));
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// The pair of nodes that [`Unlinked`] keeps apart.
+const PAIR: [u32; 2] = [1, 3];
+
+/// Returns the other one of the pair, if this node is of it.
+fn partner(birth: &Birth) -> Option<u32> {
+    let place = PAIR.iter().position(|node| *node == birth.node)?;
+    Some(PAIR[1 - place])
+}
+
+/// C134: after its first link with one other node it dials that node no more, and neither does
+/// that node dial it; helpers keep both alive for each other.
+pub(super) fn drops_dials(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(Unlinked { other: partner(birth), forgets: false, linked: false })
+}
+
+/// C134: one of two nodes forgets each link with the other without a word, and does not dial.
+pub(super) fn closes_silently(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    let other = partner(birth).filter(|_| birth.node == PAIR[0]);
+    Box::new(Unlinked { other, forgets: true, linked: false })
+}
+
+#[derive(Clone)]
+struct Unlinked {
+    other: Option<u32>,
+    forgets: bool,
+    linked: bool,
+}
+
+impl Unlinked {
+    /// Finds the link with the other node.
+    fn link(&self, node: &Node) -> Option<Conn> {
+        let other = self.other?;
+        let at = |link: &&Link| place_of(link.hello().addr.udp().ip()).map(|p| p.0) == Some(other);
+        node.links().links().find(at).map(Link::conn)
+    }
+}
+
+impl Saboteur<Node> for Unlinked {
+    fn after(&mut self, node: &mut Node, now: Instant, outputs: &mut Vec<Output>) {
+        let link = self.link(node);
+        let linked = self.linked;
+        self.linked |= link.is_some();
+        outputs.retain(|output| match output {
+            Output::Dial { addr, .. } => {
+                !linked || place_of(addr.ip()).map(|(place, _)| place) != self.other
+            }
+            _ => true,
+        });
+        if let (true, Some(conn)) = (self.forgets, link) {
+            node.handle(now, Input::Closed { conn });
+            outputs.extend(std::iter::from_fn(|| node.poll()));
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C131: short records, those of frames that no user sent, go out in clear: no word of a user
+/// in them, and still readable.
+pub(super) fn control_in_clear(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(ControlInClear)
+}
+
+#[derive(Clone)]
+struct ControlInClear;
+
+/// A record as long as a keepalive: length, header of a frame, tag.
+const SHORT: usize = 2 + 8 + 16;
+
+impl Saboteur<Node> for ControlInClear {
+    fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
         for output in outputs {
-            if let Output::Event(Event::LinkUp { peer }) = output {
-                up = Some(*peer);
+            if let Output::Write { bytes, .. } = output
+                && bytes.len() == SHORT
+            {
+                bytes[2..].fill(0);
             }
         }
-        let peers = &mut node.parts_mut().links.peers;
-        if let Some(peer) = up.and_then(|peer| peers.get(&peer)).cloned() {
-            peers.insert(NodeId::from_bytes([0xee; 16]), peer);
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C131: what is gossiped goes out in clear, with what nodes say of themselves.
+pub(super) fn gossip_in_clear(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(GossipInClear)
+}
+
+#[derive(Clone)]
+struct GossipInClear;
+
+impl Saboteur<Node> for GossipInClear {
+    fn after(&mut self, node: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        for output in outputs {
+            let Output::Datagram { bytes, .. } = output else {
+                continue;
+            };
+            let Ok((header, _)) = DatagramHeader::split(bytes) else {
+                continue;
+            };
+            let sealed = bytes[DatagramHeader::LEN..].split_last_chunk_mut::<TAG>();
+            let epochs = links(node).map(|link| &link.epochs.current);
+            let mut epochs = epochs.filter(|epoch| epoch.remote_index == header.link_index);
+            if let (Some((text, tag)), Some(epoch)) = (sealed, epochs.next()) {
+                // What this end sealed, this end can open; else it stays as it is.
+                let _ = Suite::Noise.open(&epoch.sealer.tx, header.nonce(), text, tag);
+            }
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C132: a counter that sealed a record of a stream seals the next one too.
+pub(super) fn seals_streams_twice(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(SealsStreamsTwice)
+}
+
+#[derive(Clone)]
+struct SealsStreamsTwice;
+
+impl Saboteur<Node> for SealsStreamsTwice {
+    fn after(&mut self, node: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        let writes = |conn: Conn| {
+            let to =
+                |output: &Output| matches!(output, Output::Write { conn: c, .. } if *c == conn);
+            outputs.iter().any(to)
+        };
+        for link in links(node) {
+            if writes(link.conn()) {
+                let next = &mut link.epochs.current.sealer.stream_tx;
+                *next = next.saturating_sub(1);
+            }
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C133: a stream that breaks costs all links.
+pub(super) fn closes_all(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(ClosesAll)
+}
+
+#[derive(Clone)]
+struct ClosesAll;
+
+impl Saboteur<Node> for ClosesAll {
+    fn after(&mut self, node: &mut Node, now: Instant, outputs: &mut Vec<Output>) {
+        let broken = |output: &Output| {
+            let reason = CloseReason::ProtocolError;
+            matches!(output, Output::Event(Event::LinkDown { reason: r, .. }) if *r == reason)
+        };
+        if outputs.iter().any(broken) {
+            let conns: Vec<Conn> = node.links().links().map(Link::conn).collect();
+            for conn in conns {
+                node.handle(now, Input::Closed { conn });
+                outputs.extend(std::iter::from_fn(|| node.poll()));
+            }
         }
     }
 
@@ -173,17 +346,18 @@ impl Saboteur<Node> for KeepsBothDials {
 
 /// C135: features are negotiated from another offer than the configured one.
 pub(super) fn takes_any_feature(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
-    let offer = birth.config.links.features ^ Features::KNOWN.0;
-    Box::new(TakesAnyFeature { links: Some(Box::new(made(birth, offer))) })
+    let mut links = birth.config.links.clone();
+    links.features ^= Features::KNOWN.0;
+    Box::new(OtherLinks { links: Some(Box::new(made(birth, links))) })
 }
 
 #[derive(Clone)]
-struct TakesAnyFeature {
+struct OtherLinks {
     /// What takes the place of the node's links before anything happens.
     links: Option<Box<Links>>,
 }
 
-impl Saboteur<Node> for TakesAnyFeature {
+impl Saboteur<Node> for OtherLinks {
     fn before(&mut self, node: &mut Node, _: Instant, input: Input) -> Vec<Input> {
         if let Some(links) = self.links.take() {
             *node.parts_mut().links = *links;
@@ -196,13 +370,11 @@ impl Saboteur<Node> for TakesAnyFeature {
     }
 }
 
-/// Makes the links of a node that offers `features`.
-fn made(birth: &Birth, features: u32) -> Links {
+/// Makes the links of a node with other limits than it was configured.
+fn made(birth: &Birth, links: LinksConfig) -> Links {
     let config = &birth.config;
-    let mut offering = config.links.clone();
-    offering.features = features;
     Links::new(LinksParams {
-        config: offering,
+        config: links,
         cluster: config.cluster.clone(),
         schemas: schema::hashes(),
         key: StaticKey::from_secret(birth.secret),

@@ -47,8 +47,11 @@ impl Saboteur<Node> for IgnoresSession {
 
 /// C146: what was sent before a link went down is sent again when it is back.
 pub(super) fn resends(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
-    Box::new(Resends { sent: VecDeque::new(), lost: Vec::new(), again: Vec::new(), calls: 1 << 63 })
+    Box::new(Resends { sent: VecDeque::new(), lost: Vec::new(), again: Vec::new(), calls: OWN })
 }
+
+/// Above it are the numbers of calls that no client made.
+const OWN: u64 = 1 << 63;
 
 /// Sends remembered.
 const SENT_MAX: usize = 16;
@@ -88,6 +91,8 @@ impl Saboteur<Node> for Resends {
     }
 
     fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        // Nobody made these calls, and nobody hears of them.
+        outputs.retain(|output| !matches!(output, Output::Reply { call, .. } if call.0 > OWN));
         for output in outputs {
             if let Output::Event(Event::LinkDown { peer, .. }) = output {
                 self.lost.push(*peer);
@@ -99,6 +104,32 @@ impl Saboteur<Node> for Resends {
                 self.back(*peer);
             }
         }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C146: every second send gets neither a number nor an outcome.
+pub(super) fn swallows_replies(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(SwallowsReplies { sends: 0 })
+}
+
+#[derive(Clone)]
+struct SwallowsReplies {
+    sends: u64,
+}
+
+impl Saboteur<Node> for SwallowsReplies {
+    fn before(&mut self, _: &mut Node, _: Instant, input: Input) -> Vec<Input> {
+        if let Input::Call { request: Call::Send { .. }, .. } = &input {
+            self.sends += 1;
+            if self.sends.is_multiple_of(2) {
+                return vec![Input::Tick];
+            }
+        }
+        vec![input]
     }
 
     fn copy(&self) -> Box<dyn Saboteur<Node>> {

@@ -1,6 +1,7 @@
 //! What the registry promises, broken: C148, C149.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use machines::Instant;
 use machines::cluster::ids::{CallId, Ref};
@@ -45,6 +46,76 @@ impl Saboteur<Node> for NeverAging {
                 self.copies.entry(name.clone()).or_insert(holder);
             }
             *found = self.copies.get(&name).copied();
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C148: a name that is gone is answered for a while yet, but not as long as its ttl.
+pub(super) fn keeps_withdrawn(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(KeepsWithdrawn { looked: BTreeMap::new(), copies: BTreeMap::new() })
+}
+
+/// How long: much less than a ttl, and more than gossip takes.
+const KEPT: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+struct KeepsWithdrawn {
+    looked: BTreeMap<CallId, Name>,
+    /// The last answer for each name, and when it was given.
+    copies: BTreeMap<Name, (Ref, Instant)>,
+}
+
+impl Saboteur<Node> for KeepsWithdrawn {
+    fn before(&mut self, _: &mut Node, _: Instant, input: Input) -> Vec<Input> {
+        if let Input::Call { call, request: Call::Lookup(name) } = &input {
+            self.looked.insert(*call, name.clone());
+        }
+        vec![input]
+    }
+
+    fn after(&mut self, _: &mut Node, now: Instant, outputs: &mut Vec<Output>) {
+        for output in outputs {
+            let Output::Reply { call, reply: Reply::Found(found) } = output else {
+                continue;
+            };
+            let Some(name) = self.looked.remove(call) else {
+                continue;
+            };
+            match *found {
+                Some(holder) => {
+                    self.copies.insert(name, (holder, now));
+                }
+                None => {
+                    let kept = self.copies.get(&name).filter(|(_, at)| *at + KEPT > now);
+                    *found = kept.map(|(holder, _)| *holder);
+                }
+            }
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
+}
+
+/// C149: nothing that others hold is ever found.
+pub(super) fn finds_nothing(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(FindsNothing)
+}
+
+#[derive(Clone)]
+struct FindsNothing;
+
+impl Saboteur<Node> for FindsNothing {
+    fn after(&mut self, node: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        for output in outputs {
+            if let Output::Reply { reply: Reply::Found(found), .. } = output {
+                *found = found.filter(|holder| holder.node == node.id());
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::time::Instant;
 
 /// The most sources whose rate is remembered. More only come with as many addresses, and the
 /// bucket of all sources holds those.
-const SOURCES_MAX: usize = 1_024;
+pub(super) const SOURCES_MAX: usize = 1_024;
 /// One token, in the unit of a bucket's level: a rate of r/s adds r units a nanosecond.
 const TOKEN: u64 = 1_000_000_000;
 

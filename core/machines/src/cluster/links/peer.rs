@@ -136,7 +136,8 @@ impl Peer {
     }
 
     /// Says whether something needs a link (C30).
-    pub(super) fn is_wanted(&self) -> bool {
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
         self.waiting.is_some() || !self.queue.is_empty() || !self.seeds.is_empty()
     }
 
