@@ -210,6 +210,7 @@ impl Watch {
 fn told(output: &Output) -> &'static str {
     match output {
         Output::Send { .. } => "send",
+        Output::Want { .. } => "want",
         Output::Dial { .. } => "dial",
         Output::DialSeed { .. } => "dial seed",
         Output::Sync { .. } => "sync",

@@ -219,7 +219,9 @@ impl Cluster {
                     let to = place(to);
                     self.send(Flight { from: n, to, lane, message, age: 0 });
                 }
-                Output::Dial { peer, .. } => self.dial(n, place(peer), None),
+                Output::Want { peer, .. } | Output::Dial { peer, .. } => {
+                    self.dial(n, place(peer), None);
+                }
                 Output::DialSeed { seed, target } => {
                     self.dial(n, place(target.node.expect("seeds are named")), Some(seed));
                 }

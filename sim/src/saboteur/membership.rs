@@ -160,6 +160,7 @@ impl Hands<'_> {
             swim::Output::Send { to, addr, lane, message } => {
                 links::Input::Message { to, addr, lane, message }
             }
+            swim::Output::Want { peer, addr } => links::Input::Want { peer, addr },
             swim::Output::Dial { peer, addr } => links::Input::Dial { peer, addr },
             swim::Output::DialSeed { seed, target } => links::Input::DialSeed { seed, target },
             swim::Output::SelfChanged { life, addr } => links::Input::SelfChanged { life, addr },

@@ -378,7 +378,8 @@ impl Links {
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
             Input::Wrote { conn, count } => self.wrote(now, conn, count),
             Input::Drawn { conn, entropy } => self.drawn(now, conn, &entropy),
-            Input::Dial { peer, addr } => self.dial_asked(now, peer, addr),
+            Input::Want { peer, addr } => self.link_asked(now, peer, addr, Urgency::Delayed),
+            Input::Dial { peer, addr } => self.link_asked(now, peer, addr, Urgency::Now),
             Input::DialSeed { seed, target } => self.seed_asked(now, seed, target),
             Input::Message { to, addr, lane: Lane::Datagram, message } => {
                 self.send_datagram(now, to, addr, message)
@@ -516,6 +517,15 @@ pub struct Sizes {
     pub sources: usize,
     /// Addresses remembered for their version, or as our own.
     pub hints: usize,
+}
+
+/// When a link that is asked for may be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    /// Once the redial delay is over (C32).
+    Delayed,
+    /// At once: who asks has a clock of its own (C55, C59).
+    Now,
 }
 
 /// How a connection ends.

@@ -18,6 +18,11 @@
 //! was not accepted at once, by `seen`; what was accepted is resolved by the Confirm that the peer
 //! sends first on each link, behind the bounces that the old link may have lost.
 //!
+//! A send during the redial delay (C32) waits like any other that has no link (C31): it is NotSent
+//! when the dial that follows the delay fails, Busy when the dial queue is full. The delay is a
+//! minute at the most, and an ask has its own wait. To refuse at once what the very next dial may
+//! deliver would lose messages to a peer whose link only broke.
+//!
 //! # Source
 //!
 //! Sequence numbers with a cumulative acknowledgement that survive the connection are those of
@@ -453,7 +458,7 @@ impl Router {
         }
     }
 
-    /// Gives a frame to the links, or keeps it and dials.
+    /// Gives a frame to the links, or keeps it and asks for a link.
     fn queue(
         &mut self,
         node: NodeId,
@@ -492,14 +497,14 @@ impl Router {
             self.outputs.push_back(Output::Frame { to, addr, frame });
         } else {
             lane.wait(frame);
-            self.dial(node);
+            self.want(node);
         }
         Ok(number)
     }
 
-    fn dial(&mut self, peer: NodeId) {
+    fn want(&mut self, peer: NodeId) {
         if let Some(addr) = self.peers.get(&peer).and_then(|p| p.addr) {
-            self.outputs.push_back(Output::Dial { peer, addr });
+            self.outputs.push_back(Output::Want { peer, addr });
         }
     }
 
@@ -958,7 +963,7 @@ impl Router {
             | CloseReason::Reset => {
                 // All stays; only a new link can tell what became of what was written.
                 if peer.lane.len() > 0 {
-                    self.dial(node);
+                    self.want(node);
                 }
             }
         }

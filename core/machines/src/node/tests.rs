@@ -285,6 +285,28 @@ fn a_refused_datagram_leaves_no_trace() {
     assert!(seen > 0, "some input came late");
 }
 
+/// C23, C32: a peer that refuses this node is not dialled anew for each send.
+#[test]
+fn sends_to_a_node_that_refuses_us_do_not_dial_each_time() {
+    let mut net = Net::new(3);
+    let mut wary = params(1, 3, 1);
+    wary.allowed = Arc::new(Allowed::only([1, 2].map(|node| key(node).public())));
+    net.nodes[1] = Node::new(Instant::START, wary);
+    net.drain(1);
+    net.run(Duration::from_secs(40));
+    let to = Ref { node: net.nodes[1].id(), session: Session(1), actor: ActorId(1) };
+    assert!(net.nodes[0].swim().member(to.node).is_some(), "known by gossip");
+    let before = net.accepted;
+    for call in 0..100 {
+        let payload = b"are you there".to_vec();
+        let request = Call::Send { from: ActorId::NODE, to, tag: 1, payload, tracked: true };
+        net.inputs.push_back((0, Input::Call { call: CallId(1_000 + call), request }));
+        net.run(Duration::from_millis(10));
+    }
+    let dials = net.accepted - before;
+    assert!(dials <= 2, "{dials} dials in a second, with a delay of a minute");
+}
+
 /// C80, C146: after a peer lost its disk, references to its later sessions are still about.
 #[test]
 fn a_send_to_a_session_that_no_link_leads_to_is_not_sent() {

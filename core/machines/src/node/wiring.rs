@@ -264,6 +264,7 @@ impl Node {
             Member::Send { to, addr, lane, message } => {
                 Task::Links(links::io::Input::Message { to, addr, lane, message })
             }
+            Member::Want { peer, addr } => Task::Links(links::io::Input::Want { peer, addr }),
             Member::Dial { peer, addr } => Task::Links(links::io::Input::Dial { peer, addr }),
             Member::DialSeed { seed, target } => {
                 Task::Links(links::io::Input::DialSeed { seed, target })
@@ -381,8 +382,8 @@ impl Node {
     fn after_router(&mut self, output: router::io::Output) {
         use router::io::Output as Route;
         match output {
-            Route::Dial { peer, addr } => {
-                self.tasks.push_back(Task::Links(links::io::Input::Dial { peer, addr }));
+            Route::Want { peer, addr } => {
+                self.tasks.push_back(Task::Links(links::io::Input::Want { peer, addr }));
             }
             Route::Frame { to, addr, frame } => {
                 let frame = Frame::User(frame);

@@ -5,7 +5,9 @@ use super::accept::Greeting;
 use super::io::Output;
 use super::outbox::Queued;
 use super::stream::Raised;
-use super::{Farewell, HINTS_MAX, Half, Links, Peer, Role, SEEDS_MAX, Stage, Target, Timer};
+use super::{
+    Farewell, HINTS_MAX, Half, Links, Peer, Role, SEEDS_MAX, Stage, Target, Timer, Urgency,
+};
 use crate::cluster::counters::Labelled;
 use crate::cluster::handshake::{Answer, AwaitOffer, AwaitWelcome, Failed, part_entropy};
 use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Session};
@@ -45,8 +47,8 @@ impl Over {
 }
 
 impl Links {
-    /// Someone wants a link now, whatever the redial delay says (C32).
-    pub(super) fn dial_asked(&mut self, now: Instant, node: NodeId, addr: Addr) {
+    /// Someone wants a link. Re-probing and joining alone ignore the redial delay (C32).
+    pub(super) fn link_asked(&mut self, now: Instant, node: NodeId, addr: Addr, urgency: Urgency) {
         if self.refuse_locally(node) {
             return;
         }
@@ -55,8 +57,13 @@ impl Links {
         if let Some(link) = peer.link() {
             let hello = link.hello;
             self.outputs.push_back(Output::LinkUp { peer: node, hello, seed: None, fresh: false });
-        } else if peer.dial.is_none() {
-            self.dial_peer(now, node);
+            return;
+        }
+        peer.wanted = true;
+        match urgency {
+            Urgency::Delayed => self.want(now, node),
+            Urgency::Now if peer.dial.is_none() => self.dial_peer(now, node),
+            Urgency::Now => {}
         }
     }
 
@@ -537,6 +544,7 @@ impl Links {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
+        let asked = peer.wanted || peer.dial.is_some();
         peer.drop_waiting();
         let (dial, parked) = (peer.dial.take(), peer.parked.take());
         let seeds = std::mem::take(&mut peer.seeds);
@@ -547,7 +555,7 @@ impl Links {
         for seed in &seeds {
             self.seed_lost(Some(node), *seed, None);
         }
-        if dial.is_some() && seeds.is_empty() {
+        if asked && seeds.is_empty() {
             self.outputs.push_back(Output::Unreachable {
                 peer: Some(node),
                 seed: None,

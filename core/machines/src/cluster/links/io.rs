@@ -62,7 +62,15 @@ pub enum Input {
         /// For its rekey.
         entropy: Entropy,
     },
-    /// Bring up a link with `peer`, or answer `LinkUp` again if there is one.
+    /// Bring up a link with `peer`, but not before the redial delay is over (C32), or answer
+    /// `LinkUp` again if there is one. Each is answered: by `LinkUp`, or by `Unreachable`.
+    Want {
+        /// Whom.
+        peer: NodeId,
+        /// Where it is thought to listen.
+        addr: Addr,
+    },
+    /// As `Want`, now: for those that have a clock of their own (C55, C59).
     Dial {
         /// Whom.
         peer: NodeId,
@@ -161,7 +169,7 @@ pub enum Output {
         /// What.
         bytes: Vec<u8>,
     },
-    /// A link is up (or, after [`Input::Dial`], still up).
+    /// A link is up (or, after [`Input::Want`] or [`Input::Dial`], still up).
     LinkUp {
         /// With whom.
         peer: NodeId,
@@ -169,7 +177,7 @@ pub enum Output {
         hello: Hello,
         /// Which seed was dialled, if one was.
         seed: Option<u32>,
-        /// Whether this is a new link, and not just an answer to `Dial`.
+        /// Whether this is a new link, and not just an answer to `Want` or `Dial`.
         fresh: bool,
     },
     /// A link went down. Frames that were not written stay queued or are gone as C39 says.

@@ -44,6 +44,8 @@ pub struct Peer {
     pub(crate) parked: Option<Conn>,
     /// The latest datagram, while a link comes up (C31).
     pub(crate) waiting: Option<Message>,
+    /// Someone asked for a link, and waits to hear what came of it.
+    pub(crate) wanted: bool,
     /// User frames that no stream has seen, and their bytes.
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) queue_bytes: usize,
@@ -73,6 +75,7 @@ impl Peer {
             dial: None,
             parked: None,
             waiting: None,
+            wanted: false,
             queue: VecDeque::new(),
             queue_bytes: 0,
             seeds: Vec::new(),
@@ -131,13 +134,13 @@ impl Peer {
 
     /// Says whether nothing would be lost but memory of it.
     pub(super) fn is_idle(&self) -> bool {
-        let wanted = self.link.is_some() || self.dial.is_some() || self.parked.is_some();
-        !wanted && self.waiting.is_none() && self.queue.is_empty() && self.seeds.is_empty()
+        let held = self.link.is_some() || self.dial.is_some() || self.parked.is_some();
+        !held && !self.is_wanted()
     }
 
     /// Says whether something needs a link (C30).
     pub(super) fn is_wanted(&self) -> bool {
-        self.waiting.is_some() || !self.queue.is_empty() || !self.seeds.is_empty()
+        self.wanted || self.waiting.is_some() || !self.queue.is_empty() || !self.seeds.is_empty()
     }
 
     /// Queues a user frame without a link, if there is room.
@@ -163,6 +166,7 @@ impl Peer {
 
     /// Forgets what waits for a link.
     pub(super) fn drop_waiting(&mut self) {
+        self.wanted = false;
         self.waiting = None;
         self.queue.clear();
         self.queue_bytes = 0;

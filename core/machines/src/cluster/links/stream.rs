@@ -82,6 +82,7 @@ impl Links {
         peer.addr = Some(hello.addr);
         peer.linked = true;
         let seeds = std::mem::take(&mut peer.seeds);
+        peer.wanted = false;
         let waiting = peer.waiting.take();
         let queue = std::mem::take(&mut peer.queue);
         peer.queue_bytes = 0;
@@ -250,8 +251,7 @@ impl Links {
         since: Instant,
         frames: std::collections::VecDeque<Queued>,
     ) {
-        let config = &self.config;
-        let (settled, long) = (since + config.backoff_cap <= now, config.backoff_long);
+        let settled = since + self.config.backoff_cap <= now;
         let peer = self.peer(now, node);
         peer.closed = Some(reason);
         if settled {
@@ -262,17 +262,12 @@ impl Links {
             false => peer.drop_waiting(),
         }
         match reason {
-            CloseReason::Revoked => peer.not_before = now + long,
+            CloseReason::Revoked => self.back_off(now, node, true),
             CloseReason::ProtocolError
             | CloseReason::KeyExpired
             | CloseReason::RekeyFailed
             | CloseReason::Silent
-            | CloseReason::Reset => {
-                let failures = peer.failures;
-                peer.failures = failures.saturating_add(1);
-                let delay = self.redial_delay(node, failures);
-                self.peer(now, node).not_before = now.plus_nanos(delay);
-            }
+            | CloseReason::Reset => self.back_off(now, node, false),
             CloseReason::Idle
             | CloseReason::Shutdown
             | CloseReason::Superseded

@@ -115,7 +115,7 @@ fn a_dial_that_fails_tells_so_and_drops_what_waited() {
     net.run_ms(30_000);
     assert!(!net.linked(0, 1), "nothing wants it");
 
-    // C32: what wants it next waits for the redial delay; an explicit dial does not.
+    // C32: what wants it next waits for the redial delay.
     net.refused.insert((0, 1));
     net.message(0, 1, Lane::Datagram, 2);
     net.run_ms(20);
@@ -127,6 +127,54 @@ fn a_dial_that_fails_tells_so_and_drops_what_waited() {
     net.run_ms(400);
     assert!(net.linked(0, 1));
     assert_eq!(seqs(&net.take(1), Lane::Datagram), [ping(3)]);
+}
+
+/// C31, C32: whoever sends waits for the redial delay, however often it asks, and is answered;
+/// re-probing and joining do not wait (C55, C59).
+#[test]
+fn a_want_does_not_dial_before_the_redial_delay_is_over() {
+    let mut net = Net::new(2, Suite::Null);
+    net.refused.insert((0, 1));
+    let (peer, addr) = (net.id(1), addr(1));
+    let dials = |net: &Net| net.nodes[0].peers[&peer].ordinal;
+    for _ in 0..100 {
+        net.input(0, Input::Want { peer, addr });
+        net.run_ms(10);
+    }
+    // Delays of at least 100, 200, 400 and 800 ms.
+    assert!((3..=4).contains(&dials(&net)), "{} dials", dials(&net));
+    net.run_ms(5_000);
+    let told = net.take(0);
+    assert_eq!(told.len(), dials(&net) as usize, "one answer for each dial: {told:?}");
+
+    net.dial(0, 1);
+    net.run_ms(20);
+    net.take(0);
+    let before = dials(&net);
+    net.input(0, Input::Want { peer, addr });
+    assert_eq!(dials(&net), before);
+    net.dial(0, 1);
+    assert_eq!(dials(&net), before + 1);
+    net.run_ms(20);
+    net.input(0, Input::Want { peer, addr });
+    net.input(0, Input::Disconnect { peer, reason: CloseReason::MemberDead });
+    let answers = net.take(0);
+    assert_eq!(answers.len(), 2, "the dial's and the want's: {answers:?}");
+}
+
+/// C32: a link that breaks counts as a failure like any other: the delay is that of one.
+#[test]
+fn the_delay_after_a_broken_link_is_that_of_a_failed_dial() {
+    let mut net = Net::new(2, Suite::Null);
+    net.dial(0, 1);
+    net.run_ms(50);
+    let peer = net.id(1);
+    net.cut(|_, _| true);
+    net.run_ms(0);
+    let state = &net.nodes[0].peers[&peer];
+    let delay = state.not_before.nanos_since(net.now) / 1_000_000;
+    assert_eq!(state.failures, 1);
+    assert!((100..=200).contains(&delay), "{delay} ms, of 200 · (0.5 … 1)");
 }
 
 /// C32: the delays double up to the cap, each between half and the whole of it.

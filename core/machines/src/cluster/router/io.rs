@@ -136,9 +136,10 @@ pub struct Delivery {
 /// What the router wants done, and tells.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
-    /// Bring up a link: frames wait here for it, since only its Hello tells whether it leads to
-    /// the session that they are for (C80, C145). Answered by `LinkUp` or `Unreachable`.
-    Dial {
+    /// Bring up a link once the redial delay allows it (C32): frames wait here for it, since only
+    /// its Hello tells whether it leads to the session that they are for (C80, C145). Answered by
+    /// `LinkUp` or `Unreachable`.
+    Want {
         /// Whom.
         peer: NodeId,
         /// Where it is thought to listen.

@@ -184,7 +184,7 @@ fn delivered(outputs: &[Output]) -> Vec<Delivery> {
 }
 
 fn dials(outputs: &[Output]) -> usize {
-    let dial = |output: &&Output| matches!(output, Output::Dial { .. });
+    let dial = |output: &&Output| matches!(output, Output::Want { .. });
     outputs.iter().filter(dial).count()
 }
 

@@ -116,8 +116,15 @@ pub enum Output {
         /// What.
         message: Message,
     },
-    /// Bring up a link with this node (C47, C54, C59). Answered by `LinkUp` or `Unreachable`; a
-    /// link that is already up is answered at once.
+    /// Bring up a link with this node, but not before its redial delay is over (C32, C54).
+    /// Answered by `LinkUp` or `Unreachable`; a link that is already up is answered at once.
+    Want {
+        /// Whom.
+        peer: NodeId,
+        /// Where it is thought to listen.
+        addr: Addr,
+    },
+    /// As `Want`, now: re-probing has a clock of its own (C59).
     Dial {
         /// Whom.
         peer: NodeId,

@@ -303,7 +303,9 @@ impl Rig {
     fn act(&mut self, n: u32, output: Output) {
         match output {
             Output::Send { to, lane, message, .. } => self.carry(n, to, lane, message),
-            Output::Dial { peer, addr } => self.connect(n, Some(peer), addr, None),
+            Output::Want { peer, addr } | Output::Dial { peer, addr } => {
+                self.connect(n, Some(peer), addr, None);
+            }
             Output::DialSeed { seed, target } => {
                 self.connect(n, target.node, target.addr, Some(seed));
             }

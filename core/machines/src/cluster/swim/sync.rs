@@ -80,14 +80,13 @@ impl Swim {
         self.wanted.retain(|node| *node != peer);
     }
 
-    /// Dials a peer for a sync.
-    fn dial(&mut self, peer: NodeId, addr: Addr) {
+    /// Notes that the next link with a peer is for a sync.
+    fn want_sync(&mut self, peer: NodeId) {
         self.unreachable(peer);
         if self.wanted.len() >= WANTED_MAX {
             self.wanted.pop_front();
         }
         self.wanted.push_back(peer);
-        self.outputs.push_back(Output::Dial { peer, addr });
     }
 
     fn ask_sync(&mut self, now: Instant, to: NodeId) {
@@ -254,7 +253,9 @@ impl Swim {
         };
         let row = self.table.row(partner);
         let addr = row.addr.expect("an Alive row has an address");
-        self.dial(row.node, addr);
+        let peer = row.node;
+        self.want_sync(peer);
+        self.outputs.push_back(Output::Want { peer, addr });
     }
 
     fn draw_partner(&mut self) -> Option<u32> {
@@ -295,8 +296,9 @@ impl Swim {
             let count = pool.len() as u64;
             let at = self.choices.choose("swim.reprobe", [0, 0], count);
             let row = self.table.row(pool[index(at)]);
-            if let (node, Some(addr)) = (row.node, row.addr) {
-                self.dial(node, addr);
+            if let (peer, Some(addr)) = (row.node, row.addr) {
+                self.want_sync(peer);
+                self.outputs.push_back(Output::Dial { peer, addr });
             }
         }
         self.keep_scratch(pool);
