@@ -34,7 +34,6 @@ use crate::choices::Choices;
 use crate::cluster::config::ClusterConfig;
 use crate::cluster::counters::Counters;
 use crate::cluster::identity::{Allowed, Identity, StaticKey, session_slot};
-
 use crate::cluster::ids::{
     ActorId, Addr, CallId, Incarnation, Instance, Life, NodeId, Ref, Session,
 };
@@ -217,7 +216,7 @@ impl Node {
     pub fn handle(&mut self, now: Instant, input: Input) {
         assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         let tick = matches!(input, Input::Tick);
-        self.accept(now, input);
+        self.accept(input);
         self.settle(now);
         let due = self.deadline() <= now;
         self.inputs_since_due = if due { self.inputs_since_due + 1 } else { 0 };
@@ -398,5 +397,7 @@ impl Node {
     }
 }
 
+#[cfg(test)]
+mod props;
 #[cfg(test)]
 mod tests;

@@ -275,6 +275,12 @@ impl Router {
         &self.counters
     }
 
+    /// Says whether `actor` is open here.
+    #[must_use]
+    pub fn has_actor(&self, actor: ActorId) -> bool {
+        self.actors.contains(&actor)
+    }
+
     /// Returns how many requests are in flight.
     #[must_use]
     pub fn asks_open(&self) -> usize {

@@ -33,7 +33,7 @@ fn key(node: usize) -> StaticKey {
     StaticKey::from_secret([u8::try_from(node).unwrap() + 1; 32])
 }
 
-fn params(node: usize, nodes: usize, session: u32) -> NodeParams {
+pub(super) fn params(node: usize, nodes: usize, session: u32) -> NodeParams {
     let seeds = (0..nodes).filter(|other| *other != node);
     NodeParams {
         config: ClusterConfig::of(Profile::Lan, "demo"),

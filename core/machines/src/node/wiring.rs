@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::io::{Call, Event, Input, Output, Reply};
 use super::{Node, Phase, REJECTS_MAX, RejectStatus};
 use crate::cluster::ids::{ActorId, Addr, CallId, Life, NodeId, Session};
+use crate::cluster::registry::io::RegisterError;
 use crate::cluster::swim::io::{DeadCause, MemberEvent, MemberEventKind, SyncStep};
 use crate::cluster::wire::{CloseReason, Frame, MemberRow, NameDigest, SyncBody};
 use crate::cluster::{links, registry, router, swim};
@@ -26,7 +27,7 @@ pub(super) type SyncDigests = BTreeMap<NodeId, Vec<NameDigest>>;
 
 impl Node {
     /// Turns an input of the node into its parts' inputs.
-    pub(super) fn accept(&mut self, now: Instant, input: Input) {
+    pub(super) fn accept(&mut self, input: Input) {
         use links::io::Input as Link;
         let task = match input {
             Input::Tick => return,
@@ -52,12 +53,12 @@ impl Node {
                 Task::Swim(swim::io::Input::Moved(addr))
             }
             Input::Meta(meta) => Task::Swim(swim::io::Input::Meta(meta)),
-            Input::Call { call, request } => return self.call(now, call, request),
+            Input::Call { call, request } => return self.call(call, request),
         };
         self.tasks.push_back(task);
     }
 
-    fn call(&mut self, _now: Instant, call: CallId, request: Call) {
+    fn call(&mut self, call: CallId, request: Call) {
         use registry::io::Input as Names;
         use router::io::Input as Route;
         match request {
@@ -65,6 +66,11 @@ impl Node {
             Call::Close(actor) => {
                 self.tasks.push_back(Task::Registry(Names::ActorEnded(actor)));
                 self.done(call, Task::Router(Route::Close(actor)));
+            }
+            // Names end with their actor (C72): one that ended, or never was, gets none.
+            Call::Register { actor, .. } if !self.router.has_actor(actor) => {
+                let reply = Reply::Registered(Err(RegisterError::NoActor));
+                self.outputs.push_back(Output::Reply { call, reply });
             }
             Call::Register { name, actor, ttl, manual } => self
                 .tasks
@@ -145,7 +151,7 @@ impl Node {
         self.take_outputs(now);
     }
 
-    /// Drains what the parts gave at their `new`.
+    /// Makes tasks of what the parts gave.
     pub(super) fn take_outputs(&mut self, now: Instant) {
         while let Some(output) = self.links.poll() {
             self.after_links(now, output);
