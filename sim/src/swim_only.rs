@@ -547,8 +547,8 @@ impl SwimOnly {
             Output::Want { peer, addr } | Output::Dial { peer, addr } => {
                 self.connect(n, Some(peer), addr, None);
             }
-            Output::DialSeed { seed, target } => {
-                self.connect(n, target.node, target.addr, Some(seed));
+            Output::DialSeed { seed } => {
+                self.connect(n, seed.node, seed.addr, Some(seed));
             }
             Output::Sync { to, step, rows } => self.carry_sync(n, number_of(to), step, rows),
             Output::Event(event) => self.note(n, &event),
@@ -662,7 +662,7 @@ impl SwimOnly {
         }
     }
 
-    fn connect(&mut self, n: u32, peer: Option<NodeId>, target: Addr, seed: Option<u32>) {
+    fn connect(&mut self, n: u32, peer: Option<NodeId>, target: Addr, seed: Option<Seed>) {
         let to = number_at(target);
         let now = self.now.as_nanos();
         if !self.reachable(n, to) {

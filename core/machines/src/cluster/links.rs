@@ -55,7 +55,7 @@ use super::handshake::{AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Greet
 use super::identity::{Allowed, StaticKey};
 use super::ids::{Addr, Conn, Instance, Life, NodeId};
 use super::sealer::Suite;
-use super::swim::io::Lane;
+use super::swim::io::{Lane, Seed};
 use super::wire::{CloseReason, Code, DatagramHeader, Features, Hello, Preface};
 use crate::choices::Choices;
 use crate::time::Instant;
@@ -154,7 +154,7 @@ struct Half {
 struct Target {
     peer: Option<NodeId>,
     addr: Addr,
-    seed: Option<u32>,
+    seed: Option<Seed>,
     version: u16,
 }
 
@@ -380,7 +380,7 @@ impl Links {
             Input::Drawn { conn, entropy } => self.drawn(now, conn, &entropy),
             Input::Want { peer, addr } => self.link_asked(now, peer, addr, Urgency::Delayed),
             Input::Dial { peer, addr } => self.link_asked(now, peer, addr, Urgency::Now),
-            Input::DialSeed { seed, target } => self.seed_asked(now, seed, target),
+            Input::DialSeed { seed } => self.seed_asked(now, seed),
             Input::Message { to, addr, lane: Lane::Datagram, message } => {
                 self.send_datagram(now, to, addr, message)
             }

@@ -272,9 +272,7 @@ impl Node {
             }
             Member::Want { peer, addr } => Task::Links(links::io::Input::Want { peer, addr }),
             Member::Dial { peer, addr } => Task::Links(links::io::Input::Dial { peer, addr }),
-            Member::DialSeed { seed, target } => {
-                Task::Links(links::io::Input::DialSeed { seed, target })
-            }
+            Member::DialSeed { seed } => Task::Links(links::io::Input::DialSeed { seed }),
             Member::Sync { to, step, rows } => {
                 let frame = self.sync_frame(now, to, step, rows);
                 Task::Links(links::io::Input::Frame { to, addr: self.addr_of(to), frame })

@@ -68,10 +68,10 @@ impl Links {
     }
 
     /// A seed is to be reached (C55).
-    pub(super) fn seed_asked(&mut self, now: Instant, seed: u32, target: Seed) {
-        let Some(node) = target.node else {
+    pub(super) fn seed_asked(&mut self, now: Instant, seed: Seed) {
+        let Some(node) = seed.node else {
             if !self.seed_runs(seed) {
-                self.start_dial(now, None, target.addr, Some(seed));
+                self.start_dial(now, None, seed.addr, Some(seed));
             }
             return;
         };
@@ -83,18 +83,18 @@ impl Links {
             self.seed_lost(None, seed, Some(code));
             return;
         }
-        self.peer(now, node).addr.get_or_insert(target.addr);
+        self.peer(now, node).addr.get_or_insert(seed.addr);
         self.attach_seed(now, node, seed);
     }
 
     /// Says whether a dial for `seed` runs, to whomever it leads.
-    fn seed_runs(&self, seed: u32) -> bool {
+    fn seed_runs(&self, seed: Seed) -> bool {
         let of_seed = |conn: &Conn| self.target(*conn).is_some_and(|t| t.seed == Some(seed));
         self.conns.keys().any(of_seed)
     }
 
     /// `seed` is `node`: answered by its link, or by the dial that runs or starts.
-    fn attach_seed(&mut self, now: Instant, node: NodeId, seed: u32) {
+    fn attach_seed(&mut self, now: Instant, node: NodeId, seed: Seed) {
         let peer = self.peer(now, node);
         if peer.link.is_none() && peer.seeds.len() >= SEEDS_MAX {
             self.seed_lost(Some(node), seed, None);
@@ -121,7 +121,7 @@ impl Links {
         }
     }
 
-    fn seed_lost(&mut self, peer: Option<NodeId>, seed: u32, code: Option<Code>) {
+    fn seed_lost(&mut self, peer: Option<NodeId>, seed: Seed, code: Option<Code>) {
         self.outputs.push_back(Output::Unreachable { peer, seed: Some(seed), code });
     }
 
@@ -230,7 +230,7 @@ impl Links {
         }
     }
 
-    fn start_dial(&mut self, now: Instant, node: Option<NodeId>, addr: Addr, seed: Option<u32>) {
+    fn start_dial(&mut self, now: Instant, node: Option<NodeId>, addr: Addr, seed: Option<Seed>) {
         let version = self.hints.get(&addr).copied();
         let target =
             Target { peer: node, addr, seed, version: version.unwrap_or(self.terms.version_max) };

@@ -79,10 +79,8 @@ pub enum Input {
     },
     /// Bring up a link with a seed.
     DialSeed {
-        /// Its place in the list.
-        seed: u32,
-        /// The seed.
-        target: Seed,
+        /// The seed itself: a place in a list would outlive the list.
+        seed: Seed,
     },
     /// Send a membership message.
     Message {
@@ -176,7 +174,7 @@ pub enum Output {
         /// The peer's Hello.
         hello: Hello,
         /// Which seed was dialled, if one was.
-        seed: Option<u32>,
+        seed: Option<Seed>,
         /// Whether this is a new link, and not just an answer to `Want` or `Dial`.
         fresh: bool,
     },
@@ -192,7 +190,7 @@ pub enum Output {
         /// The peer that was dialled, if its id was known.
         peer: Option<NodeId>,
         /// The seed that was dialled, if one was.
-        seed: Option<u32>,
+        seed: Option<Seed>,
         /// Why, if a handshake said so.
         code: Option<Code>,
     },

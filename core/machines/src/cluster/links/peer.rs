@@ -6,6 +6,7 @@ use super::link::Link;
 use super::outbox::Queued;
 use crate::cluster::config::LinksConfig;
 use crate::cluster::ids::{Addr, Conn, Instance, Session};
+use crate::cluster::swim::io::Seed;
 use crate::cluster::wire::{CloseReason, Message};
 use crate::time::Instant;
 
@@ -50,7 +51,7 @@ pub struct Peer {
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) queue_bytes: usize,
     /// Seeds that turned out to be this peer, or were said to be, and wait for an answer.
-    pub(crate) seeds: Vec<u32>,
+    pub(crate) seeds: Vec<Seed>,
     /// Whether a link was Up before.
     pub(crate) linked: bool,
     /// Why the last link closed.

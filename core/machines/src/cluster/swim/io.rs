@@ -49,7 +49,7 @@ pub enum Input {
         /// Where the peer listens, from its Hello.
         addr: Addr,
         /// Which seed was dialled, if one was.
-        seed: Option<u32>,
+        seed: Option<Seed>,
     },
     /// A link went down; a sync on it is over. Not a death (C34).
     LinkDown {
@@ -61,7 +61,7 @@ pub enum Input {
         /// The peer that was dialled, if its id was known.
         peer: Option<NodeId>,
         /// The seed that was dialled, if one was.
-        seed: Option<u32>,
+        seed: Option<Seed>,
     },
     /// The peer refused us, sealed: it is alive (C46).
     Rejected {
@@ -133,10 +133,8 @@ pub enum Output {
     },
     /// Bring up a link with this seed (C55). Answered by `LinkUp` or `Unreachable`.
     DialSeed {
-        /// The place of the seed in the list.
-        seed: u32,
         /// The seed.
-        target: Seed,
+        seed: Seed,
     },
     /// Send a message of a sync; names and digests are added by the composition.
     Sync {

@@ -306,8 +306,8 @@ impl Rig {
             Output::Want { peer, addr } | Output::Dial { peer, addr } => {
                 self.connect(n, Some(peer), addr, None);
             }
-            Output::DialSeed { seed, target } => {
-                self.connect(n, target.node, target.addr, Some(seed));
+            Output::DialSeed { seed } => {
+                self.connect(n, seed.node, seed.addr, Some(seed));
             }
             Output::Sync { to, step, rows } => {
                 let from = id(n);
@@ -366,7 +366,7 @@ impl Rig {
         self.push(at, to, Some(input));
     }
 
-    fn connect(&mut self, n: u32, peer: Option<NodeId>, target: Addr, seed: Option<u32>) {
+    fn connect(&mut self, n: u32, peer: Option<NodeId>, target: Addr, seed: Option<Seed>) {
         let found = (0..).zip(&self.nodes).find(|(at, _)| addr(*at) == target);
         let found = found.map(|(_, node)| node.swim.node());
         match found.and_then(|node| self.reach(n, node)) {

@@ -52,11 +52,11 @@ pub(super) fn seed_states(seeds: &[Seed]) -> Vec<SeedState> {
 }
 
 impl Swim {
-    pub(super) fn link_up(&mut self, now: Instant, peer: NodeId, addr: Addr, seed: Option<u32>) {
+    pub(super) fn link_up(&mut self, now: Instant, peer: NodeId, addr: Addr, seed: Option<Seed>) {
         if self.links.contains_key(&peer) || self.links.len() < self.config.members_max as usize {
             self.links.insert(peer, addr);
         }
-        let seed = seed.and_then(|at| self.seeds.get_mut(at as usize));
+        let seed = seed.and_then(|seed| self.seeds.iter_mut().find(|state| state.seed == seed));
         let by_seed = seed.is_some();
         if let Some(seed) = seed {
             seed.peer = Some(peer);
@@ -315,10 +315,7 @@ impl Swim {
         for at in 0..self.seeds.len() {
             self.seeds[at].reached = !alone && self.is_reached(self.seeds[at]);
             if !self.seeds[at].reached && !self.is_self(self.seeds[at].seed) {
-                self.outputs.push_back(Output::DialSeed {
-                    seed: u32::try_from(at).expect("there are at most 64 seeds"),
-                    target: self.seeds[at].seed,
-                });
+                self.outputs.push_back(Output::DialSeed { seed: self.seeds[at].seed });
             }
         }
     }

@@ -883,14 +883,19 @@ fn seeds_are_dialled_until_each_was_reached() {
     let mut lone = Lone::with(params(0, &[0, 1, 2]));
     let dialled = |lone: &Lone| -> Vec<u32> {
         let seed = |output: &Output| match output {
-            Output::DialSeed { seed, .. } => Some(*seed),
+            Output::DialSeed { seed } => (0..9).find(|n| addr(*n) == seed.addr),
             _ => None,
         };
         lone.out.iter().filter_map(seed).collect()
     };
     assert_eq!(dialled(&lone), [1, 2], "not oneself");
-    lone.handle(Input::Unreachable { peer: None, seed: Some(2) });
-    lone.handle(Input::LinkUp { peer: id(1), life: life(1, 0), addr: addr(1), seed: Some(1) });
+    lone.handle(Input::Unreachable { peer: None, seed: Some(seed(2)) });
+    lone.handle(Input::LinkUp {
+        peer: id(1),
+        life: life(1, 0),
+        addr: addr(1),
+        seed: Some(seed(1)),
+    });
     assert!(matches!(lone.out[..], [Output::Sync { step: SyncStep::First, .. }]));
     assert!(!lone.swim.is_joined());
     lone.handle(Input::Sync {
@@ -904,10 +909,31 @@ fn seeds_are_dialled_until_each_was_reached() {
     assert_eq!(dialled(&lone), [2]);
     lone.handle(Input::Seeds(vec![seed(1), seed(3)]));
     lone.pass(MS);
-    assert_eq!(dialled(&lone), [1], "the new one only");
+    assert_eq!(dialled(&lone), [3], "the new one only");
     lone.pass(60_000 * MS);
     let last: Vec<u32> = dialled(&lone).into_iter().rev().take(2).collect();
-    assert_eq!(last, [1, 0], "all again while nobody else is Alive (C55)");
+    assert_eq!(last, [3, 1], "all again while nobody else is Alive (C55)");
+}
+
+/// C55: a dial that was begun before the seeds changed answers for its own seed, whatever stands
+/// in its place now.
+#[test]
+fn a_seed_that_answers_late_is_not_taken_for_another() {
+    let mut lone = Lone::with(params(0, &[1]));
+    lone.handle(Input::Seeds(vec![seed(3), seed(1)]));
+    lone.pass(MS);
+    lone.handle(Input::LinkUp {
+        peer: id(1),
+        life: life(1, 0),
+        addr: addr(1),
+        seed: Some(seed(1)),
+    });
+    let rows = vec![row(1, State::Alive, 0)];
+    lone.handle(Input::Sync { from: id(1), step: SyncStep::Second, rows });
+    assert!(lone.swim.is_joined());
+    lone.pass_answered(10_001 * MS, &[]);
+    let dialled = |output: &Output| *output == Output::DialSeed { seed: seed(3) };
+    assert!(lone.out.iter().any(dialled), "nobody has reached it: {:?}", lone.out);
 }
 
 #[test]

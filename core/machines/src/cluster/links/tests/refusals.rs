@@ -134,7 +134,7 @@ fn a_stranger_is_refused_and_never_learns_who_dialled() {
         }
     });
     let target = Seed { addr: addr(1), node: None };
-    net.input(0, Input::DialSeed { seed: 0, target });
+    net.input(0, Input::DialSeed { seed: target });
     net.run_ms(50);
     assert_eq!(codes(&net.take(0)), [(Code::NotAllowed, false)]);
     assert_eq!(codes(&net.take(1)), []);
@@ -152,17 +152,17 @@ fn a_stranger_is_refused_and_never_learns_who_dialled() {
 fn a_node_that_dials_itself_drops_that_address() {
     let mut net = Net::new(1, Suite::Noise);
     let target = Seed { addr: addr(0), node: None };
-    net.input(0, Input::DialSeed { seed: 0, target });
+    net.input(0, Input::DialSeed { seed: target });
     net.run_ms(50);
     let told = net.take(0);
     assert_eq!(codes(&told)[0], (Code::SelfConnect, false));
     let dials = net.written.len();
-    net.input(0, Input::DialSeed { seed: 0, target });
+    net.input(0, Input::DialSeed { seed: target });
     net.run_ms(50);
     assert_eq!(net.written.len(), dials, "not dialled again");
     assert!(net.take(0).contains(&Output::Unreachable {
         peer: None,
-        seed: Some(0),
+        seed: Some(target),
         code: Some(Code::SelfConnect)
     }));
     assert_eq!(net.nodes[0].sizes().conns, 0);
