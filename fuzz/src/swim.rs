@@ -213,6 +213,7 @@ fn told(output: &Output) -> &'static str {
         Output::Want { .. } => "want",
         Output::Dial { .. } => "dial",
         Output::DialSeed { .. } => "dial seed",
+        Output::Known { .. } => "known",
         Output::Sync { .. } => "sync",
         Output::Event(event) => match event.kind {
             MemberEventKind::Join => "join",

@@ -229,6 +229,7 @@ impl Cluster {
                     self.feed(place(to), Input::Sync { from: id(n), step, rows });
                 }
                 Output::Event(_)
+                | Output::Known { .. }
                 | Output::Name { .. }
                 | Output::SessionBehind { .. }
                 | Output::SelfChanged { .. }

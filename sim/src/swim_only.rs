@@ -556,7 +556,8 @@ impl SwimOnly {
                 self.nodes[n as usize].departed = true;
                 self.nodes[n as usize].up = false;
             }
-            Output::Name { .. }
+            Output::Known { .. }
+            | Output::Name { .. }
             | Output::SessionBehind { .. }
             | Output::SelfChanged { .. }
             | Output::Joined => {}

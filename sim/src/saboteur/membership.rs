@@ -163,6 +163,9 @@ impl Hands<'_> {
             swim::Output::Want { peer, addr } => links::Input::Want { peer, addr },
             swim::Output::Dial { peer, addr } => links::Input::Dial { peer, addr },
             swim::Output::DialSeed { seed } => links::Input::DialSeed { seed },
+            swim::Output::Known { node: peer, session } => {
+                links::Input::SessionKnown { peer, session }
+            }
             swim::Output::SelfChanged { life, addr } => links::Input::SelfChanged { life, addr },
             swim::Output::Sync { to, step, rows } => {
                 let body = SyncBody { rows, digests: Vec::new() };

@@ -53,7 +53,8 @@ use super::config::LinksConfig;
 use super::counters::{Counter, Counters, Labelled};
 use super::handshake::{AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Greeted, Terms};
 use super::identity::{Allowed, StaticKey};
-use super::ids::{Addr, Conn, Instance, Life, NodeId};
+use super::ids::{Addr, Conn, Instance, Life, NodeId, Session};
+use super::remembered::Remembered;
 use super::sealer::Suite;
 use super::swim::io::{Lane, Seed};
 use super::wire::{CloseReason, Code, DatagramHeader, Features, Hello, Preface};
@@ -63,7 +64,7 @@ use gate::Gate;
 use io::{Input, Output};
 pub use link::{Epoch, Epochs, Link};
 pub use peer::Peer;
-use peer::{PEERS_MAX, SEEDS_MAX};
+use peer::{FORGOTTEN_MAX, PEERS_MAX, SEEDS_MAX};
 
 /// The most addresses remembered to speak a lower version, and to be our own.
 const HINTS_MAX: usize = 1_024;
@@ -107,6 +108,8 @@ pub struct Links {
     gate: Gate,
     /// What is known of each peer; public for checkers and saboteurs.
     pub peers: BTreeMap<NodeId, Peer>,
+    /// The highest sessions of peers that made room for others, and their processes (C27, C60).
+    forgotten: Remembered<(Session, Option<Instance>)>,
     conns: BTreeMap<Conn, Role>,
     /// Link index → connection.
     indexes: BTreeMap<u32, Conn>,
@@ -229,6 +232,7 @@ impl Links {
             choices,
             draining: false,
             peers: BTreeMap::new(),
+            forgotten: Remembered::default(),
             conns: BTreeMap::new(),
             indexes: BTreeMap::new(),
             dials: 0,
@@ -359,6 +363,7 @@ impl Links {
         let (half_open, sources) = self.gate.sizes();
         Sizes {
             peers: self.peers.len(),
+            forgotten: self.forgotten.len(),
             conns: self.conns.len(),
             indexes: self.indexes.len(),
             timers: self.timers.len(),
@@ -442,14 +447,35 @@ impl Links {
             let idle = self.peers.iter().filter(|(_, peer)| peer.is_idle());
             let oldest = idle.min_by_key(|(_, peer)| peer.touched);
             if let Some(node) = oldest.map(|(node, _)| *node) {
-                let peer = self.peers.remove(&node);
-                let redial = peer.map_or(Instant::FAR, |peer| peer.redial);
-                self.timers.remove(&(redial, Timer::Redial(node)));
+                self.forget(node);
             }
         }
-        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(now));
+        let peer = self.peers.entry(node).or_insert_with(|| {
+            let (session, instance) = self.forgotten.take(node).unwrap_or_default();
+            Peer { session, instance, ..Peer::new(now) }
+        });
         peer.touched = now;
         peer
+    }
+
+    /// Forgets all of a peer but what its next Hello must not fall behind (C27).
+    fn forget(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.remove(&node) else {
+            return;
+        };
+        self.timers.remove(&(peer.redial, Timer::Redial(node)));
+        if peer.session > Session(0) {
+            let kept = (peer.session, peer.instance);
+            self.forgotten.keep(node, kept, FORGOTTEN_MAX);
+        }
+    }
+
+    /// Returns the highest session known of `node`, and its process if one proved it (C27).
+    fn highest(&self, node: NodeId) -> Option<(Session, Option<Instance>)> {
+        match self.peers.get(&node) {
+            Some(peer) => Some((peer.session, peer.instance)),
+            None => self.forgotten.get(node),
+        }
     }
 
     /// Makes what this node says of itself to `peer`.
@@ -505,6 +531,8 @@ impl Links {
 pub struct Sizes {
     /// Peers remembered.
     pub peers: usize,
+    /// Peers of whom only the session is remembered.
+    pub forgotten: usize,
     /// Connections, Up or not.
     pub conns: usize,
     /// Link indexes in use.

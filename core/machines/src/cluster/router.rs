@@ -252,6 +252,7 @@ impl Router {
             }
             Input::NotQueued { to, number } => self.not_queued(to, number),
             Input::Member(event) => self.member(&event),
+            Input::Known { peer, session } => self.known(peer, session),
             Input::Renewed(session) => self.renewed(session),
             Input::Leave => self.leaving = true,
         }
@@ -1036,6 +1037,16 @@ impl Router {
                 peer.member = up(false);
                 self.member_down(event.node, session);
             }
+        }
+    }
+
+    /// A node is Dead or Left in a session of which no event told (C80, steps 3 and 4).
+    fn known(&mut self, node: NodeId, session: Session) {
+        let peer = self.peer(node, session);
+        let known = peer.lane.session;
+        peer.member = Some(Member { session, up: false });
+        if session > known {
+            self.enter_session(node, session);
         }
     }
 

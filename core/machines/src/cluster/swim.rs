@@ -34,7 +34,6 @@ mod facts;
 mod gossip;
 pub mod io;
 mod probe;
-mod remembered;
 mod suspicion;
 mod sync;
 mod table;
@@ -49,6 +48,7 @@ use crate::cluster::config::SwimConfig;
 use crate::cluster::counters::{Counter, Counters, Labelled};
 use crate::cluster::identity::Allowed;
 use crate::cluster::ids::{Addr, Incarnation, Life, NodeId, Session};
+use crate::cluster::remembered::Remembered;
 use crate::cluster::wire::{Body, Entry, MESSAGE_MAX, Message, Meta, State};
 use crate::time::Instant;
 
@@ -57,7 +57,6 @@ pub use arithmetic::{Bounds, log2_ceil};
 use gossip::Queue;
 use io::{Input, Lane, MemberEvent, MemberEventKind, Output, Seed};
 use probe::{Relay, Round};
-use remembered::Remembered;
 use sync::{SeedState, Syncing};
 use table::{ME, Row, Table};
 use timers::{Timer, Timers};
@@ -157,7 +156,8 @@ pub struct Swim {
     seeds: Vec<SeedState>,
     /// Dead notices sent since the start of the current gossip tick's span (C54).
     notices: (Instant, u32),
-    remembered: Remembered,
+    /// The lives of rows that were forgotten, so that their past cannot come back (C60).
+    remembered: Remembered<Life>,
     /// The highest own session heard of and reported (C27).
     behind: Option<Session>,
     late_messages: u32,
@@ -580,7 +580,7 @@ impl Swim {
     pub fn session_of(&self, node: NodeId) -> Option<Session> {
         match self.table.find(node) {
             Some(slot) => Some(self.table.row(slot).life.session),
-            None => self.remembered.session(node),
+            None => self.remembered.get(node).map(|life| life.session),
         }
     }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::cluster::config::Profile;
 use crate::cluster::identity::StaticKey;
 use crate::cluster::ids::{Conn, Entropy};
+use crate::cluster::router::io::SendError;
 use crate::cluster::wire::{Name, State};
 
 /// Nodes on a network without delay or loss.
@@ -305,6 +306,37 @@ fn sends_to_a_node_that_refuses_us_do_not_dial_each_time() {
     }
     let dials = net.accepted - before;
     assert!(dials <= 2, "{dials} dials in a second, with a delay of a minute");
+}
+
+/// C27, C80: what is known of a node that was never a member here fences it all the same.
+#[test]
+fn the_session_of_a_node_that_was_met_dead_is_known_to_links_and_router() {
+    use crate::cluster::swim::io as swim;
+    use crate::cluster::wire::{Body, Entry, Fact, Message};
+    let mut net = Net::new(2);
+    for node in 0..2 {
+        let open = NodeParams { allowed: Arc::new(Allowed::Any), ..params(node, 2, 1) };
+        net.nodes[node] = Node::new(Instant::START, open);
+        net.drain(node);
+    }
+    net.run(Duration::from_secs(5));
+    let (gone, accuser) = (key(7).node(), net.nodes[1].id());
+    let life = Life { session: Session(9), incarnation: Incarnation(0) };
+    let entries = vec![Entry::Fact(Fact::Dead { node: gone, life, accuser })];
+    let message = Message { body: Body::Gossip, entries };
+    let (from, lane) = (net.nodes[0].id(), swim::Lane::Datagram);
+    let membership = net.nodes[1].parts_mut().swim;
+    membership.handle(net.now, swim::Input::Received { from, lane, message });
+    while membership.poll().is_some() {}
+    net.run(Duration::from_secs(2));
+
+    assert_eq!(net.nodes[0].swim().member(gone).map(|row| row.state), Some(State::Dead));
+    assert_eq!(net.nodes[0].links().peers[&gone].session(), Session(9));
+    for (session, refused) in [(1, SendError::StaleRef), (9, SendError::NodeDown)] {
+        let to = Ref { node: gone, session: Session(session), actor: ActorId(3) };
+        let send = Call::Send { from: ActorId::NODE, to, tag: 1, payload: vec![], tracked: true };
+        assert_eq!(net.call(0, send), [Reply::Sent(Err(refused))], "session {session}");
+    }
 }
 
 /// C80, C146: after a peer lost its disk, references to its later sessions are still about.

@@ -278,6 +278,11 @@ impl Node {
                 Task::Links(links::io::Input::Frame { to, addr: self.addr_of(to), frame })
             }
             Member::Event(event) => return self.member_event(event),
+            Member::Known { node: peer, session } => {
+                let known = router::io::Input::Known { peer, session };
+                self.tasks.push_back(Task::Router(known));
+                Task::Links(links::io::Input::SessionKnown { peer, session })
+            }
             Member::Name { from, entry } => {
                 Task::Registry(registry::io::Input::Entry { from, entry })
             }

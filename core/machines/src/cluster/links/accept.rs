@@ -335,11 +335,11 @@ impl Links {
 
     /// Returns the session that makes `hello` stale, if one does (C27).
     pub(super) fn stale(&self, node: NodeId, hello: &Hello) -> Option<Session> {
-        let peer = self.peers.get(&node)?;
-        let other = peer.instance.is_some_and(|known| known != hello.instance);
+        let (highest, instance) = self.highest(node)?;
+        let other = instance.is_some_and(|known| known != hello.instance);
         let session = hello.life.session;
-        let stale = session < peer.session || (session == peer.session && other);
-        stale.then_some(peer.session)
+        let stale = session < highest || (session == highest && other);
+        stale.then_some(highest)
     }
 
     /// The link rule, (a) to (e) (C25).

@@ -13,6 +13,8 @@ use crate::time::Instant;
 /// The most peers remembered: above any number of members (C107), so that a member is forgotten
 /// only when strangers of an open cluster push it out.
 pub(super) const PEERS_MAX: usize = 16_384;
+/// The most peers of which the session alone is remembered (C60).
+pub(super) const FORGOTTEN_MAX: usize = 65_536;
 /// The most seeds that may wait for one peer.
 pub(super) const SEEDS_MAX: usize = 64;
 

@@ -107,6 +107,13 @@ pub enum Input {
     },
     /// A member event.
     Member(MemberEvent),
+    /// Membership knows a node in this session as Dead or Left, though no event told so.
+    Known {
+        /// Whom.
+        peer: NodeId,
+        /// The highest session known of it.
+        session: Session,
+    },
     /// The own session changed: old local references are stale (C27).
     Renewed(Session),
     /// The node leaves: new sends are refused Draining.

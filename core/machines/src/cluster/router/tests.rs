@@ -424,6 +424,18 @@ fn a_reconnect_loses_what_was_not_seen_and_keeps_what_was_not_written() {
     assert_eq!(outcomes(&bench.input(confirm(4))), rest);
 }
 
+/// C80, steps 3 and 4: what membership knows as Dead counts, whether an event told so or not.
+#[test]
+fn a_node_known_as_dead_fences_its_old_sessions() {
+    let mut bench = Bench::linked();
+    bench.input(Input::Known { peer: PEER, session: Session(9) });
+    assert_eq!(bench.sent(to(4)), Err(SendError::StaleRef));
+    assert_eq!(bench.sent(to(9)), Err(SendError::NodeDown));
+    bench.input(event(PEER, 10, MemberEventKind::Join));
+    assert_eq!(bench.sent(to(9)), Err(SendError::StaleRef));
+    assert_eq!(bench.sent(to(10)), Ok(1));
+}
+
 #[test]
 fn a_gap_names_the_senders() {
     let mut bench = Bench::linked();

@@ -147,6 +147,13 @@ pub enum Output {
     },
     /// A member event (C44).
     Event(MemberEvent),
+    /// A node that is Dead or Left is known in this session, of which no event tells.
+    Known {
+        /// Who.
+        node: NodeId,
+        /// The highest session known of it.
+        session: Session,
+    },
     /// A name entry that came along with a message from `from`.
     Name {
         /// Who sent it on.

@@ -323,7 +323,10 @@ impl Rig {
                 self.nodes[n as usize].up = false;
             }
             Output::SessionBehind { .. } => {}
-            Output::Name { .. } | Output::SelfChanged { .. } | Output::Joined => {}
+            Output::Known { .. }
+            | Output::Name { .. }
+            | Output::SelfChanged { .. }
+            | Output::Joined => {}
         }
     }
 

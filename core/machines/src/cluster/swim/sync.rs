@@ -421,7 +421,7 @@ impl Swim {
         self.set_state(slot, State::Left);
         let row = self.table.row(slot);
         let (node, life) = (row.node, row.life);
-        self.remembered.keep(node, life, self.config.sessions_max);
+        self.remembered.keep(node, life, self.config.sessions_max as usize);
         self.table.remove(slot);
     }
 

@@ -840,6 +840,30 @@ fn rows_that_are_too_old_are_ignored() {
     assert_eq!(lone.swim.session_of(id(2)), Some(Session(1)));
 }
 
+/// C27, C80: sessions of which no event tells are told all the same.
+#[test]
+fn a_session_that_no_event_tells_of_is_told() {
+    let known = |lone: &Lone| -> Vec<(NodeId, Session)> {
+        let known = |output: &Output| match output {
+            Output::Known { node, session } => Some((*node, *session)),
+            _ => None,
+        };
+        lone.out.iter().filter_map(known).collect()
+    };
+    let mut lone = Lone::among(1);
+    lone.handle(first(1, vec![MemberRow { life: life(9, 0), ..row(2, State::Dead, 1_000) }]));
+    assert_eq!(known(&lone), [(id(2), Session(9))], "met as Dead");
+    lone.hear(1, has_left(3, 4));
+    assert_eq!(known(&lone), [(id(3), Session(4))], "met as Left");
+    lone.hear(1, dead(2, life(9, 1), 1));
+    assert_eq!(known(&lone), [], "the same session");
+    lone.hear(1, dead(2, life(10, 0), 1));
+    assert_eq!(known(&lone), [(id(2), Session(10))], "Dead in a later one");
+    lone.hear(1, dead(1, life(5, 0), 1));
+    assert_eq!(known(&lone), [(id(1), Session(5))], "it died in a session that was not known");
+    assert_eq!(lone.events(), [Kind::Dead(DeadCause::Restarted)]);
+}
+
 #[test]
 fn what_left_and_was_forgotten_stays_left_in_its_session() {
     let mut lone = Lone::among(2);

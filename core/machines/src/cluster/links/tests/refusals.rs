@@ -9,8 +9,9 @@ use super::{codes, downs, ups};
 use crate::cluster::counters::{Counter, Labelled};
 use crate::cluster::handshake::Terms;
 use crate::cluster::identity::Allowed;
-use crate::cluster::ids::{Addr, Conn};
+use crate::cluster::ids::{Addr, Conn, NodeId, Session};
 use crate::cluster::links::io::{Input, Output};
+use crate::cluster::links::peer::PEERS_MAX;
 use crate::cluster::links::{Links, LinksParams};
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::Seed;
@@ -146,6 +147,26 @@ fn a_stranger_is_refused_and_never_learns_who_dialled() {
     let code = Some(Code::NotAllowed);
     let seed = None;
     assert_eq!(net.take(0), [Output::Unreachable { peer, seed, code }]);
+}
+
+/// C27, C60: a peer that made room for others is still known by its session.
+#[test]
+fn a_forgotten_peer_cannot_come_back_in_an_old_session() {
+    let mut net = Net::new(2, Suite::Null);
+    let peer = net.id(1);
+    net.input(0, Input::SessionKnown { peer, session: Session(9) });
+    net.now = net.now + std::time::Duration::from_millis(1);
+    for n in 0..u64::try_from(PEERS_MAX).unwrap() {
+        let mut other = [0xee; 16];
+        other[..8].copy_from_slice(&n.to_le_bytes());
+        let other = NodeId::from_bytes(other);
+        net.nodes[0].handle(net.now, Input::SessionKnown { peer: other, session: Session(1) });
+    }
+    assert!(!net.nodes[0].peers.contains_key(&peer), "it made room");
+    net.dial(1, 0);
+    net.run_ms(50);
+    assert_eq!(codes(&net.take(0)), [(Code::StaleSession, true)]);
+    assert!(net.take(1).contains(&Output::SessionBehind { above: Session(9) }));
 }
 
 #[test]
