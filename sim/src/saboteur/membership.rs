@@ -175,7 +175,7 @@ impl Hands<'_> {
                     SyncStep::Third => Frame::Sync3(Vec::new()),
                 };
                 let addr = self.node.swim().member(to).and_then(|member| member.addr);
-                links::Input::Frame { to, addr, frame }
+                links::Input::Frame { to, addr, process: None, frame }
             }
             swim::Output::Event(event) => {
                 return self.told.push(Output::Event(Event::Member(event)));

@@ -193,6 +193,15 @@ impl fmt::Debug for Addr {
     }
 }
 
+/// One process of a node in one session: numbers of user frames count for it alone (C82, C145).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Process {
+    /// The session that it is in.
+    pub session: Session,
+    /// Its instance.
+    pub instance: Instance,
+}
+
 /// A TCP connection of one node, named by whoever opened it: dials by `Links`, with an even
 /// number, accepted ones by the driver, with an odd number. Never used twice in one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -25,8 +25,8 @@
 //!   us; here the link ends as Reset.
 //! - A frame that was cut off by the end of its link is reported Written before LinkDown: it is
 //!   never written again (C83).
-//! - Queued frames are meant for one session of the peer, the highest known when they were
-//!   queued; a link with another session drops them (C145).
+//! - User frames are meant for one process of the peer, which their sender names; a link with
+//!   another session drops them (C145).
 //!
 //! # Source
 //!
@@ -392,7 +392,9 @@ impl Links {
             Input::Message { to, lane: Lane::Stream, message, .. } => {
                 self.send_message(now, to, message)
             }
-            Input::Frame { to, addr, frame } => self.send_frame(now, to, addr, frame),
+            Input::Frame { to, addr, process, frame } => {
+                self.send_frame(now, (to, addr, process), frame)
+            }
             Input::Disconnect { peer, reason } => self.disconnect(now, peer, reason),
             Input::SessionKnown { peer, session } => self.session_known(now, peer, session),
             Input::SelfChanged { life, addr } => {

@@ -211,14 +211,17 @@ impl Router {
 
     /// Lets time pass up to `now`, then applies `input`.
     ///
-    /// A refusal by a gate alone goes before the deadlines: it must not come too late for the
-    /// Confirm that its delivery made due.
+    /// A refusal by a gate goes before the deadlines: it must not come too late for the
+    /// Confirm that its delivery made due. So does news of a link: a Confirm that falls due as
+    /// the link ends must not be meant for it any more (C84).
     pub fn handle(&mut self, now: Instant, input: Input) {
         debug_assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         if let Input::NotTaken { delivery, code } = input {
             return self.not_taken(delivery, code);
         }
-        self.expire(now);
+        if !matches!(input, Input::LinkUp { .. } | Input::LinkDown { .. }) {
+            self.expire(now);
+        }
         match input {
             Input::Tick | Input::NotTaken { .. } => {}
             Input::Open(actor) => {
@@ -242,8 +245,14 @@ impl Router {
                 self.answer(request, status, tag, payload)
             }
             Input::Frame { from, frame } => self.frame(now, from, frame),
-            Input::LinkUp { peer, hello } => self.link_up(now, peer, hello),
-            Input::LinkDown { peer, reason } => self.link_down(peer, reason),
+            Input::LinkUp { peer, hello } => {
+                self.link_up(now, peer, hello);
+                self.expire(now);
+            }
+            Input::LinkDown { peer, reason } => {
+                self.link_down(peer, reason);
+                self.expire(now);
+            }
             Input::Unreachable { peer } => self.unreachable(peer),
             Input::Written { to, number } => {
                 if let Some(peer) = self.peers.get_mut(&to) {
@@ -497,16 +506,24 @@ impl Router {
         }
         let number = lane.push(draft.from, bytes, draft.what);
         let frame = frame(number);
-        let addr = peer.addr;
         if way == Way::Link {
             lane.gave(number);
-            let to = node;
-            self.outputs.push_back(Output::Frame { to, addr, frame });
+            self.give_links(node, frame);
         } else {
             lane.wait(frame);
             self.want(node);
         }
         Ok(number)
+    }
+
+    /// Gives a frame to the links for the process that is linked, if one is.
+    fn give_links(&mut self, to: NodeId, frame: UserFrame) {
+        if let Some(peer) = self.peers.get(&to)
+            && let Some(link) = &peer.link
+        {
+            let (addr, process) = (peer.addr, link.process());
+            self.outputs.push_back(Output::Frame { to, process, addr, frame });
+        }
     }
 
     fn want(&mut self, peer: NodeId) {
@@ -584,10 +601,7 @@ impl Router {
             peer.bounces.pop_front();
         }
         peer.bounces.push_back((number, code));
-        if peer.link.is_some() {
-            let (addr, frame) = (peer.addr, UserFrame::Bounce { number, code });
-            self.outputs.push_back(Output::Frame { to, addr, frame });
-        }
+        self.give_links(to, UserFrame::Bounce { number, code });
     }
 
     /// Tells what became of one message, request or answer.
@@ -770,11 +784,8 @@ impl Router {
         self.confirms.remove(&(peer.confirm_at, to));
         peer.confirm_at = Instant::FAR;
         peer.unconfirmed = 0;
-        if peer.link.is_some() {
-            let upto = peer.received;
-            let (addr, frame) = (peer.addr, UserFrame::Confirm { upto });
-            self.outputs.push_back(Output::Frame { to, addr, frame });
-        }
+        let upto = peer.received;
+        self.give_links(to, UserFrame::Confirm { upto });
     }
 
     fn confirmed(&mut self, from: NodeId, upto: u64) {
@@ -910,8 +921,7 @@ impl Router {
             *wait_ms = left_ms(now, ask.until);
         }
         peer.lane.gave(number);
-        let addr = peer.addr;
-        self.outputs.push_back(Output::Frame { to, addr, frame });
+        self.give_links(to, frame);
     }
 
     /// What waited for a session that the link does not lead to is NotSent.
@@ -928,13 +938,11 @@ impl Router {
         let Some(peer) = self.peers.get(&to) else {
             return;
         };
-        let addr = peer.addr;
-        for (number, code) in &peer.bounces {
-            let (number, code) = (*number, *code);
-            let frame = UserFrame::Bounce { number, code };
-            self.outputs.push_back(Output::Frame { to, addr, frame });
+        let (bounces, received) = (peer.bounces.clone(), peer.received);
+        for (number, code) in bounces {
+            self.give_links(to, UserFrame::Bounce { number, code });
         }
-        if peer.received > 0 {
+        if received > 0 {
             self.confirm(to);
         }
     }

@@ -275,7 +275,8 @@ impl Node {
             Member::DialSeed { seed } => Task::Links(links::io::Input::DialSeed { seed }),
             Member::Sync { to, step, rows } => {
                 let frame = self.sync_frame(now, to, step, rows);
-                Task::Links(links::io::Input::Frame { to, addr: self.addr_of(to), frame })
+                let (addr, process) = (self.addr_of(to), None);
+                Task::Links(links::io::Input::Frame { to, addr, process, frame })
             }
             Member::Event(event) => return self.member_event(event),
             Member::Known { node: peer, session } => {
@@ -365,7 +366,9 @@ impl Node {
 
     fn after_registry(&mut self, output: registry::io::Output) {
         use registry::io::Output as Names;
-        let frame = |to, addr, frame| Task::Links(links::io::Input::Frame { to, addr, frame });
+        let frame = |to, addr, frame| {
+            Task::Links(links::io::Input::Frame { to, addr, process: None, frame })
+        };
         match output {
             Names::Gossip(entry) => {
                 self.tasks.push_back(Task::Swim(swim::io::Input::Gossip(entry)));
@@ -394,9 +397,10 @@ impl Node {
             Route::Want { peer, addr } => {
                 self.tasks.push_back(Task::Links(links::io::Input::Want { peer, addr }));
             }
-            Route::Frame { to, addr, frame } => {
-                let frame = Frame::User(frame);
-                self.tasks.push_back(Task::Links(links::io::Input::Frame { to, addr, frame }));
+            Route::Frame { to, process, addr, frame } => {
+                let (process, frame) = (Some(process), Frame::User(frame));
+                let input = links::io::Input::Frame { to, addr, process, frame };
+                self.tasks.push_back(Task::Links(input));
             }
             Route::Deliver { to, from, delivery, request, tag, payload } => self
                 .outputs

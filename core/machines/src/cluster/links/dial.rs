@@ -10,7 +10,7 @@ use super::{
 };
 use crate::cluster::counters::Labelled;
 use crate::cluster::handshake::{Answer, AwaitOffer, AwaitWelcome, Failed, part_entropy};
-use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Session};
+use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Process, Session};
 use crate::cluster::swim::io::Seed;
 use crate::cluster::wire::{AnyFrame, ClearReject, CloseReason, Code, Frame, Hello, Message};
 use crate::codec::Wire;
@@ -163,12 +163,12 @@ impl Links {
     pub(super) fn keep_frame(
         &mut self,
         now: Instant,
-        node: NodeId,
-        addr: Option<Addr>,
+        (node, addr, process): (NodeId, Option<Addr>, Option<Process>),
         frame: Frame,
     ) {
         let config = self.config.clone();
-        let session = self.peers.get(&node).map_or(Session(0), Peer::session);
+        let known = self.peers.get(&node).map_or(Session(0), Peer::session);
+        let session = process.map_or(known, |process| process.session);
         let queued = Queued::new(&AnyFrame::Frame(frame), session);
         let Some(number) = queued.number else {
             return;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::cluster::identity::Allowed;
-use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Session};
+use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Process, Session};
 use crate::cluster::swim::io::{Lane, Seed};
 use crate::cluster::wire::{CloseReason, Code, Frame, Hello, Message};
 
@@ -99,6 +99,9 @@ pub enum Input {
         to: NodeId,
         /// Where it is thought to listen, for a dial.
         addr: Option<Addr>,
+        /// Which process it is meant for, if for one only: a link with another drops it. Whoever
+        /// sent it hears of that link, and knows by it what became of the frame (C145, C146).
+        process: Option<Process>,
         /// What.
         frame: Frame,
     },

@@ -13,7 +13,7 @@ use super::{Farewell, Links, Role, Timer};
 use crate::cluster::counters::{Counter, Labelled};
 use crate::cluster::handshake::Agreed;
 use crate::cluster::identity::Allowed;
-use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Session};
+use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Process, Session};
 use crate::cluster::sealer::{NotOpened, Sealer};
 use crate::cluster::swim::io::Lane;
 use crate::cluster::wire::{
@@ -327,10 +327,13 @@ impl Links {
     pub(super) fn send_frame(
         &mut self,
         now: Instant,
-        node: NodeId,
-        addr: Option<Addr>,
+        (node, addr, process): (NodeId, Option<Addr>, Option<Process>),
         frame: Frame,
     ) {
+        let linked = self.link(node).map(|link| link.hello.process());
+        if linked.is_some() && process.is_some() && linked != process {
+            return; // Its numbers mean nothing to this process (C82).
+        }
         let counts = match &frame {
             Frame::User(user) => number(user),
             Frame::Swim(_)
@@ -353,8 +356,8 @@ impl Links {
             }
             return;
         }
-        if self.link(node).is_none() {
-            self.keep_frame(now, node, addr, frame);
+        if linked.is_none() {
+            self.keep_frame(now, (node, addr, process), frame);
             return;
         }
         self.with_link(now, node, |_, link| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::ids::{ActorId, Addr, CallId, NodeId, Ref, Session};
+use crate::cluster::ids::{ActorId, Addr, CallId, NodeId, Process, Ref, Session};
 use crate::cluster::swim::io::MemberEvent;
 use crate::cluster::wire::{BounceCode, CloseReason, Hello, UserFrame};
 
@@ -152,10 +152,12 @@ pub enum Output {
         /// Where it is thought to listen.
         addr: Addr,
     },
-    /// Give a frame to the links. A link with the frame's session is up.
+    /// Give a frame to the links. A link with that process is up, or was until just now.
     Frame {
         /// To whom.
         to: NodeId,
+        /// To which process of it: another one must not get it (C145, C146).
+        process: Process,
         /// Where it listens, for a dial.
         addr: Option<Addr>,
         /// What.

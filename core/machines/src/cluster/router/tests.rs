@@ -436,6 +436,22 @@ fn a_node_known_as_dead_fences_its_old_sessions() {
     assert_eq!(bench.sent(to(10)), Ok(1));
 }
 
+/// C84, C146: a Confirm counts what one instance sent; due as its link gives way to that of the
+/// next one, it goes to neither.
+#[test]
+fn the_confirm_of_an_old_instance_never_reaches_the_new_link() {
+    for late in [false, true] {
+        let mut bench = Bench::linked();
+        bench.input(arriving(1));
+        let pause = if late { 60 } else { 10 };
+        bench.now = bench.now + Duration::from_millis(pause);
+        let mut outputs = bench.down(CloseReason::PeerRestarted);
+        outputs.extend(bench.up(5, 2, 0, 2));
+        outputs.extend(bench.wait(100));
+        assert_eq!(frames(&outputs), [], "late: {late}");
+    }
+}
+
 #[test]
 fn a_gap_names_the_senders() {
     let mut bench = Bench::linked();

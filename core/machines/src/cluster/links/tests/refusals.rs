@@ -420,7 +420,7 @@ fn an_address_without_a_known_node_is_nobody() {
     let mut net = Net::new(1, Suite::Null);
     let peer = key(5).node();
     let frame = send(1, vec![]);
-    net.input(0, Input::Frame { to: peer, addr: None::<Addr>, frame });
+    net.input(0, Input::Frame { to: peer, addr: None::<Addr>, process: None, frame });
     let (peer, seed, code) = (Some(peer), None, None);
     assert_eq!(net.take(0), [Output::Unreachable { peer, seed, code }]);
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::net::{Net, ping, send};
+use super::net::{Net, addr, life, params, ping, send};
 use super::{downs, frames, seqs};
 use crate::cluster::counters::{Counter, Labelled};
-use crate::cluster::ids::NodeId;
-use crate::cluster::links::io::Output;
+use crate::cluster::ids::{Instance, NodeId, Process, Session};
+use crate::cluster::links::LinksParams;
+use crate::cluster::links::io::{Input, Output};
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::Lane;
-use crate::cluster::wire::{CloseReason, Frame, NameEntry, SyncBody};
+use crate::cluster::wire::{BounceCode, CloseReason, Frame, NameEntry, SyncBody, UserFrame};
 
 fn body(number: u64, len: usize) -> Vec<u8> {
     let byte = |i: usize| (i as u64 * 31 + number).to_le_bytes()[0];
@@ -112,6 +113,43 @@ fn a_full_queue_refuses_frames_by_number() {
     let got = frames(&net.take(1));
     assert_eq!(got.len() + refused.len(), 10);
     assert_eq!(net.nodes[0].room(to), 16 << 20);
+}
+
+/// C84, C145, C146: what is meant for one process of the peer is never said to the next one.
+#[test]
+fn a_frame_for_another_process_is_not_written() {
+    let mut net = Net::new(2, Suite::Null);
+    net.dial(0, 1);
+    net.run_ms(50);
+    let old = net.nodes[0].link(net.id(1)).unwrap().hello().process();
+    let new = Process { session: Session(2), instance: Instance(7) };
+    let next = LinksParams { life: life(2), instance: new.instance, ..params(1, Suite::Null) };
+    net.restart(1, next);
+    net.dial(1, 0);
+    net.run_ms(50);
+    assert!(net.linked(0, 1));
+    net.take(0);
+    net.take(1);
+
+    let (to, at) = (net.id(1), Some(addr(1)));
+    let said = [
+        Frame::User(UserFrame::Confirm { upto: 9 }),
+        Frame::User(UserFrame::Bounce { number: 3, code: BounceCode::NoActor }),
+        send(1, b"for whom".to_vec()),
+    ];
+    for process in [old, Process { instance: old.instance, ..new }] {
+        for frame in said.clone() {
+            net.input(0, Input::Frame { to, addr: at, process: Some(process), frame });
+        }
+    }
+    net.run_ms(50);
+    assert_eq!(frames(&net.take(1)), []);
+    assert_eq!(net.take(0), [], "LinkUp has told the sender what became of them");
+    for frame in said.clone() {
+        net.input(0, Input::Frame { to, addr: at, process: Some(new), frame });
+    }
+    net.run_ms(50);
+    assert_eq!(frames(&net.take(1)), said);
 }
 
 /// C31: without a link the dial queue holds what it may, and no more.
