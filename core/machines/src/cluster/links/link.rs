@@ -106,6 +106,9 @@ pub struct Link {
     pub(crate) heard_at: Instant,
     pub(crate) used_at: Instant,
     pub(crate) rekey: Rekey,
+    /// The last user frame written here, and how far the peer has confirmed (C84).
+    pub(crate) written: u64,
+    pub(crate) confirmed: u64,
     /// Link indexes that nothing uses any longer, to be given back.
     pub(crate) retired: Vec<u32>,
     /// When the timer of this link is set to go off.
@@ -194,9 +197,10 @@ impl Link {
         self.assembly.bytes() + self.inbox.len()
     }
 
-    /// Says whether it may close to make room, or because nobody used it.
+    /// Says whether it must not close to make room, or because nobody used it: something waits,
+    /// or was sent and is not confirmed (C30).
     pub(crate) fn is_busy(&self) -> bool {
-        !self.outbox.is_empty() || self.rekey.since().is_some()
+        !self.outbox.is_empty() || self.rekey.since().is_some() || self.written > self.confirmed
     }
 
     /// Queues a frame of the link itself.
@@ -271,6 +275,7 @@ impl Link {
             self.used_at = now;
         }
         if let Some(number) = taken.written {
+            self.written = number;
             let to = self.agreed.peer;
             outputs.push_back(Output::Written { to, number });
         }

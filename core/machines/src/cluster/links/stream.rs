@@ -17,7 +17,7 @@ use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Process, Session};
 use crate::cluster::sealer::{NotOpened, Sealer};
 use crate::cluster::swim::io::Lane;
 use crate::cluster::wire::{
-    AnyFrame, Class, CloseReason, Code, Control, DatagramHeader, Frame, Hello, Message,
+    AnyFrame, Class, CloseReason, Code, Control, DatagramHeader, Frame, Hello, Message, UserFrame,
 };
 use crate::codec::Wire;
 use crate::time::Instant;
@@ -59,6 +59,8 @@ impl Raised {
             heard_at: now,
             used_at: now,
             rekey: Rekey::None,
+            written: 0,
+            confirmed: 0,
             retired: Vec::new(),
             timer: Instant::FAR,
         })
@@ -268,6 +270,8 @@ impl Links {
             | CloseReason::RekeyFailed
             | CloseReason::Silent
             | CloseReason::Reset => self.back_off(now, node, false),
+            // There was no room for it: others are busy, and would be at once again.
+            CloseReason::LinkCap if !settled => self.back_off(now, node, false),
             CloseReason::Idle
             | CloseReason::Shutdown
             | CloseReason::Superseded
@@ -453,6 +457,9 @@ impl Links {
                         return Err(Fault::protocol(Counter::NumberRepeat));
                     }
                     peer.seen = number;
+                }
+                if let UserFrame::Confirm { upto } = user {
+                    link.confirmed = link.confirmed.max(upto);
                 }
                 Frame::User(user)
             }

@@ -15,7 +15,7 @@ use super::io::{Input, Output};
 use crate::cluster::ids::{Addr, Session};
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::{Lane, Seed};
-use crate::cluster::wire::{CloseReason, Code, Frame};
+use crate::cluster::wire::{CloseReason, Code, Frame, UserFrame};
 use net::{Net, addr, life, params, ping, send};
 
 fn ups(told: &[Output]) -> usize {
@@ -449,6 +449,42 @@ fn the_least_recently_used_link_makes_room() {
     assert_eq!(net.conn(0, 2), None);
     assert_eq!(downs(&net.take(0)), [CloseReason::LinkCap]);
     assert_eq!(downs(&net.take(2)), [CloseReason::LinkCap]);
+}
+
+/// C30: a link with a send that is not confirmed makes no room and is not idle; one that finds no
+/// room is a failure like any other, so that it is not dialled in a loop.
+#[test]
+fn a_link_with_an_unconfirmed_send_makes_no_room() {
+    let mut net = Net::with(4, Suite::Null, |node, params| {
+        if node == 0 {
+            params.config.links_max = 2;
+            params.config.link_idle = Duration::from_secs(20);
+        }
+    });
+    for peer in 1..3 {
+        net.dial(0, peer);
+        net.frame(0, peer, send(1, vec![1]));
+        net.run_ms(20);
+    }
+    net.take(0);
+    net.dial(0, 3);
+    net.run_ms(20);
+    assert_eq!(downs(&net.take(0)), [CloseReason::LinkCap]);
+    assert!(net.linked(0, 1));
+    assert!(net.linked(0, 2));
+    let (peer, other) = (net.id(3), net.id(0));
+    assert!(net.nodes[0].peers[&peer].not_before > net.now);
+    assert!(net.nodes[3].peers[&other].not_before > net.now);
+
+    net.frame(1, 0, Frame::User(UserFrame::Confirm { upto: 1 }));
+    net.run_for(Duration::from_secs(1));
+    net.dial(0, 3);
+    net.run_ms(20);
+    assert_eq!(net.conn(0, 1), None, "the one that is confirmed");
+    assert!(net.linked(0, 3));
+    net.run_for(Duration::from_secs(25));
+    assert!(net.linked(0, 2), "not idle");
+    assert!(!net.linked(0, 3), "idle");
 }
 
 /// C34: keepalives keep an unused link up until it is idle; then both ends close it.
