@@ -19,10 +19,10 @@
 //!
 //! # Time
 //!
-//! Passed deadlines act before an input, with one exception: received messages count before
-//! timers that are due, up to [`MESSAGES_BEFORE_TIMERS`], since a driver hands in all readable
-//! datagrams first (C53) and a message that is here came in time. The bound keeps a busy network
-//! from postponing a deadline for ever. A timer that runs more than T/2 late is a stall: this
+//! Unlike other machines, passed deadlines act on [`Input::Tick`] alone: all else counts before
+//! timers that are due, since a driver hands in all readable datagrams first (C53), what is here
+//! came in time, and what one datagram causes must not run a timer before the next one is read.
+//! The driver bounds how many inputs go before a Tick that is due: `Node` does it. A timer that runs more than T/2 late is a stall: this
 //! node was not looking, so its round is void, its suspicions are moved, and it accuses nobody.
 //!
 //! # Source
@@ -60,9 +60,6 @@ use probe::{Relay, Round};
 use sync::{SeedState, Syncing};
 use table::{ME, Row, Table};
 use timers::{Timer, Timers};
-
-/// How many received messages may count before timers that are due (C53).
-pub const MESSAGES_BEFORE_TIMERS: u32 = 1_024;
 
 /// What a node starts membership with.
 #[derive(Clone, Debug)]
@@ -160,7 +157,6 @@ pub struct Swim {
     remembered: Remembered<Life>,
     /// The highest own session heard of and reported (C27).
     behind: Option<Session>,
-    late_messages: u32,
     events: u64,
     outputs: VecDeque<Output>,
     counters: Counters,
@@ -220,7 +216,6 @@ impl Swim {
             notices: (now, 0),
             remembered: Remembered::default(),
             behind: None,
-            late_messages: 0,
             events: 0,
             outputs: VecDeque::new(),
             counters: Counters::new(),
@@ -244,8 +239,7 @@ impl Swim {
         self.enqueue(now, ME);
     }
 
-    /// Lets time pass up to `now`, then applies `input`; received messages count before timers
-    /// that are due (C53).
+    /// Applies `input`. Timers that are due run on [`Input::Tick`], and only then (C53).
     ///
     /// # Panics
     ///
@@ -255,18 +249,8 @@ impl Swim {
         if self.stage == Stage::Departed {
             return;
         }
-        let early =
-            matches!(input, Input::Received { .. }) && self.late_messages < MESSAGES_BEFORE_TIMERS;
-        if self.timers.earliest() <= now {
-            if early {
-                self.late_messages += 1;
-            } else {
-                self.late_messages = 0;
-                self.expire(now);
-            }
-        }
         match input {
-            Input::Tick => {}
+            Input::Tick => self.expire(now),
             Input::Received { from, lane, message } => self.receive(now, from, lane, message),
             Input::LinkUp { peer, life: _, addr, seed } => self.link_up(now, peer, addr, seed),
             Input::LinkDown { peer } => self.link_down(peer),
@@ -295,7 +279,7 @@ impl Swim {
         self.outputs.pop_front()
     }
 
-    /// When to call `handle` at the latest, with [`Input::Tick`] if nothing else.
+    /// When to call `handle` with [`Input::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.timers.earliest()

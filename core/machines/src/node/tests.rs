@@ -339,6 +339,22 @@ fn the_session_of_a_node_that_was_met_dead_is_known_to_links_and_router() {
     }
 }
 
+/// C53: traffic goes before a timer that is due, but not for ever.
+#[test]
+fn traffic_does_not_postpone_a_deadline_for_ever() {
+    let mut node = Node::new(Instant::START, params(0, 1, 1));
+    while node.poll().is_some() {}
+    let due = node.deadline();
+    for _ in 0..1_024 {
+        node.handle(due, Input::Datagram(vec![1; 40]));
+        while node.poll().is_some() {}
+    }
+    assert_eq!(node.deadline(), due);
+    node.handle(due, Input::Datagram(vec![1; 40]));
+    while node.poll().is_some() {}
+    assert!(node.deadline() > due);
+}
+
 /// C80, C146: after a peer lost its disk, references to its later sessions are still about.
 #[test]
 fn a_send_to_a_session_that_no_link_leads_to_is_not_sent() {

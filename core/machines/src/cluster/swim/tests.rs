@@ -651,18 +651,19 @@ fn a_message_that_is_here_counts_before_a_timer_that_is_due() {
     assert_eq!(lone.count(Counter::ProbeFailed), 0);
 }
 
+/// C53: what a datagram causes does not run a timer before the next datagram was read.
 #[test]
-fn traffic_does_not_postpone_a_deadline_for_ever() {
+fn a_name_that_came_first_does_not_fail_the_round_before_its_ack_is_read() {
     let mut lone = Lone::among(2);
-    begin(&mut lone);
-    lone.now = lone.now.plus_nanos(220 * MS);
-    let due = lone.swim.deadline();
-    for _ in 0..super::MESSAGES_BEFORE_TIMERS {
-        lone.receive(1, Lane::Datagram, Body::Gossip);
-    }
-    assert_eq!(lone.swim.deadline(), due);
-    lone.receive(1, Lane::Datagram, Body::Gossip);
-    assert!(lone.swim.deadline() > due);
+    let (target, seq) = begin(&mut lone);
+    lone.pass(220 * MS);
+    lone.now = lone.now.plus_nanos(400 * MS);
+    lone.handle(Input::Gossip(entry("news", 1)));
+    lone.handle(Input::LinkDown { peer: id(1) });
+    lone.receive(number(target), Lane::Datagram, Body::Ack { seq });
+    lone.handle(Input::Tick);
+    assert_eq!(lone.events(), []);
+    assert_eq!(lone.count(Counter::ProbeFailed), 0);
 }
 
 #[test]
