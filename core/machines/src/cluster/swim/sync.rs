@@ -312,8 +312,11 @@ impl Swim {
         }
         self.timers.set(Timer::Join, now.plus_nanos(self.spans.reprobe));
         let alone = self.alive <= 1;
+        let joining = self.stage == Stage::Joining;
         for at in 0..self.seeds.len() {
-            self.seeds[at].reached = !alone && self.is_reached(self.seeds[at]);
+            // A seed that came to us first is a member, but only a sync of ours joins.
+            let known = !joining && self.is_known(self.seeds[at].seed);
+            self.seeds[at].reached = !alone && (self.seeds[at].reached || known);
             if !self.seeds[at].reached && !self.is_self(self.seeds[at].seed) {
                 self.outputs.push_back(Output::DialSeed { seed: self.seeds[at].seed });
             }
@@ -324,18 +327,14 @@ impl Swim {
         seed.node == Some(self.me) || self.table.row(ME).addr == Some(seed.addr)
     }
 
-    /// A seed was reached by a sync, or is known as a member.
-    fn is_reached(&self, state: SeedState) -> bool {
+    /// Says whether a seed is known as a member.
+    fn is_known(&self, seed: Seed) -> bool {
         let member = |node| {
             let slot = self.table.find(node);
             slot.is_some_and(|slot| self.table.row(slot).is_member())
         };
-        state.reached
-            || state.seed.node.is_some_and(member)
-            || self.order.iter().any(|slot| {
-                let addr = self.table.row(*slot).addr;
-                addr == Some(state.seed.addr)
-            })
+        seed.node.is_some_and(member)
+            || self.order.iter().any(|slot| self.table.row(*slot).addr == Some(seed.addr))
     }
 
     pub(super) fn reseed(&mut self, now: Instant, seeds: &[Seed]) {

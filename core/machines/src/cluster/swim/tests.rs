@@ -940,6 +940,21 @@ fn seeds_are_dialled_until_each_was_reached() {
     assert_eq!(last, [3, 1], "all again while nobody else is Alive (C55)");
 }
 
+/// C55: only a sync of its own joins a node, so it dials its seeds though they came to it first.
+#[test]
+fn a_node_whose_seeds_came_to_it_first_joins_all_the_same() {
+    let mut lone = Lone {
+        swim: Swim::new(Instant::START, params(0, &[1])),
+        now: Instant::START,
+        out: Vec::new(),
+    };
+    lone.handle(first(1, vec![row(1, State::Alive, 0)]));
+    lone.handle(Input::Sync { from: id(1), step: SyncStep::Third, rows: Vec::new() });
+    assert!(!lone.swim.is_joined());
+    lone.handle(Input::Tick);
+    assert!(lone.out.contains(&Output::DialSeed { seed: seed(1) }));
+}
+
 /// C55: a dial that was begun before the seeds changed answers for its own seed, whatever stands
 /// in its place now.
 #[test]
