@@ -213,10 +213,12 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`Fault`] if the peer reads so little that too many wait.
-    pub(crate) fn push(&mut self, queued: Queued) -> Result<(), Fault> {
+    /// [`Fault`] if the peer reads so little that too much waits: two of the longest bodies.
+    pub(crate) fn push(&mut self, queued: Queued, config: &LinksConfig) -> Result<(), Fault> {
         let class = queued.kind.class();
-        if self.outbox.items(class) >= CONTROL_ITEMS_MAX {
+        let bytes = self.outbox.bytes(class) + queued.body.len();
+        let full = bytes > 2 * config.message_bytes_max as usize;
+        if full || self.outbox.items(class) >= CONTROL_ITEMS_MAX {
             return Err(Fault::plain(CloseReason::Silent));
         }
         self.outbox.push(queued);

@@ -320,10 +320,10 @@ impl Links {
 
     /// A membership message as frame 10; without a link it is dropped.
     pub(super) fn send_message(&mut self, now: Instant, node: NodeId, message: Message) {
-        self.with_link(now, node, |_, link| {
+        self.with_link(now, node, |links, link| {
             let session = link.hello.life.session;
             let frame = AnyFrame::Frame(Frame::Swim(message));
-            link.push(Queued::new(&frame, session))
+            link.push(Queued::new(&frame, session), &links.config)
         });
     }
 
@@ -355,8 +355,9 @@ impl Links {
             counts.is_some() && link.outbox.items(Class::User) > 0 && queued + len > most
         });
         if too_long || full {
-            if let Some(number) = counts {
-                self.outputs.push_back(Output::NotTaken { to: node, number });
+            match counts {
+                Some(number) => self.outputs.push_back(Output::NotTaken { to: node, number }),
+                None => self.counters.count(Counter::FrameDropped),
             }
             return;
         }
@@ -364,7 +365,7 @@ impl Links {
             self.keep_frame(now, (node, addr, process), frame);
             return;
         }
-        self.with_link(now, node, |_, link| {
+        self.with_link(now, node, |links, link| {
             let session = link.hello.life.session;
             let queued = Queued::new(&AnyFrame::Frame(frame), session);
             match counts {
@@ -372,7 +373,7 @@ impl Links {
                     link.outbox.push(queued);
                     Ok(())
                 }
-                None => link.push(queued),
+                None => link.push(queued, &links.config),
             }
         });
     }
