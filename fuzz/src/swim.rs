@@ -214,6 +214,7 @@ fn told(output: &Output) -> &'static str {
         Output::Dial { .. } => "dial",
         Output::DialSeed { .. } => "dial seed",
         Output::Known { .. } => "known",
+        Output::UsedUp => "used up",
         Output::Sync { .. } => "sync",
         Output::Event(event) => match event.kind {
             MemberEventKind::Join => "join",

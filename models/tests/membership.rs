@@ -232,6 +232,7 @@ impl Cluster {
                 | Output::Known { .. }
                 | Output::Name { .. }
                 | Output::SessionBehind { .. }
+                | Output::UsedUp
                 | Output::SelfChanged { .. }
                 | Output::Joined
                 | Output::Departed => {}

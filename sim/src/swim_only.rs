@@ -559,6 +559,7 @@ impl SwimOnly {
             Output::Known { .. }
             | Output::Name { .. }
             | Output::SessionBehind { .. }
+            | Output::UsedUp
             | Output::SelfChanged { .. }
             | Output::Joined => {}
         }

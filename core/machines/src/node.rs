@@ -380,12 +380,25 @@ impl Node {
     fn session_behind(&mut self, now: Instant, above: Session) {
         match self.identity.behind(now, above) {
             Ok(None) => {}
-            Ok(Some(session)) => {
-                let (offset, bytes) = session_slot(session, self.id());
-                self.outputs.push_back(Output::StoreSession { session, offset, bytes });
-            }
+            Ok(Some(session)) => self.store(session),
             Err(reason) => self.stop(reason),
         }
+    }
+
+    /// Burns the next session, unless one is being stored already (C8).
+    fn burn(&mut self) {
+        if self.identity.session() > self.session {
+            return;
+        }
+        match self.identity.renew() {
+            Ok(session) => self.store(session),
+            Err(reason) => self.stop(reason),
+        }
+    }
+
+    fn store(&mut self, session: Session) {
+        let (offset, bytes) = session_slot(session, self.id());
+        self.outputs.push_back(Output::StoreSession { session, offset, bytes });
     }
 
     fn stop(&mut self, reason: StopReason) {

@@ -284,9 +284,9 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
     }
 
     fn draw(&mut self) -> Drawn {
-        let mut bytes = [0; 64];
-        self.world.entropy.fill(&mut bytes);
-        Drawn(bytes)
+        let mut drawn = Drawn([0; 64]);
+        self.world.entropy.fill(&mut drawn.0);
+        drawn
     }
 
     /// Returns the time, never less than what the machine was last told.

@@ -183,6 +183,7 @@ impl Hands<'_> {
             swim::Output::Joined => return self.told.push(Output::Event(Event::Joined)),
             swim::Output::Name { .. }
             | swim::Output::SessionBehind { .. }
+            | swim::Output::UsedUp
             | swim::Output::Departed => return,
         };
         self.links(input);

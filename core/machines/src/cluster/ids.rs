@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use zeroize::Zeroize;
+
 /// A node, for ever: the first 16 bytes of BLAKE3 of its X25519 static public key (C6).
 ///
 /// Held big-endian, so that the order of the numbers is the order of the bytes.
@@ -211,9 +213,16 @@ pub struct Conn(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// Fresh random bytes for one handshake: an ephemeral key and a link index.
+/// Fresh random bytes for one handshake: an ephemeral key and a link index. Wiped when dropped, and
+/// never printed (C4).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Entropy(pub [u8; 64]);
+
+impl Drop for Entropy {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl fmt::Debug for Entropy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

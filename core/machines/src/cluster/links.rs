@@ -295,11 +295,6 @@ impl Links {
         &self.config
     }
 
-    /// Returns the limits, for rates and backoffs that are reloaded while running (C108).
-    pub const fn config_mut(&mut self) -> &mut LinksConfig {
-        &mut self.config
-    }
-
     /// Returns what was counted.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
@@ -337,24 +332,6 @@ impl Links {
     #[must_use]
     pub const fn up(&self) -> u32 {
         self.up
-    }
-
-    /// Returns how many user bytes `peer`'s queue can take now: what does not fit is answered by
-    /// [`Output::NotTaken`] (C38). An empty queue takes one message of any legal size.
-    #[must_use]
-    pub fn room(&self, peer: NodeId) -> usize {
-        let (most, used) = match self.peers.get(&peer) {
-            None => (self.config.dial_queue_bytes_max, 0),
-            Some(peer) => match peer.link() {
-                Some(link) => (self.config.link_queue_bytes_max, link.queue_bytes()),
-                None if peer.queue.len() >= self.config.dial_queue_items_max as usize => (0, 0),
-                None => (self.config.dial_queue_bytes_max, peer.queue_bytes),
-            },
-        };
-        match used {
-            0 if most > 0 => self.config.message_bytes_max.max(most) as usize,
-            _ => (most as usize).saturating_sub(used),
-        }
     }
 
     /// Returns the sizes of all tables (C150).

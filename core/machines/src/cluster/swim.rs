@@ -38,7 +38,6 @@ mod suspicion;
 mod sync;
 mod table;
 mod timers;
-pub mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

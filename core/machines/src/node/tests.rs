@@ -356,6 +356,32 @@ fn traffic_does_not_postpone_a_deadline_for_ever() {
     assert!(node.deadline() > due);
 }
 
+/// C8: a session burnt because its incarnations are used up is no jump of C27.
+#[test]
+fn using_up_incarnations_never_looks_like_a_key_in_use() {
+    use crate::cluster::swim::io as swim;
+    use crate::cluster::wire::{Body, Entry, Fact, Message};
+    let mut node = Node::new(Instant::START, params(0, 2, 1));
+    while node.poll().is_some() {}
+    for session in 1..=8 {
+        let life = Life { session: Session(session), incarnation: Incarnation::MAX };
+        let fact = Fact::Suspect { node: node.id(), life, accuser: key(1).node() };
+        let message = Message { body: Body::Gossip, entries: vec![Entry::Fact(fact)] };
+        let (from, lane) = (key(1).node(), swim::Lane::Datagram);
+        let heard = swim::Input::Received { from, lane, message };
+        node.parts_mut().swim.handle(Instant::START, heard);
+        // Any input lets the node carry on with what its parts gave.
+        node.handle(Instant::START, Input::Wrote { conn: Conn(2), count: 0 });
+        let outputs: Vec<Output> = std::iter::from_fn(|| node.poll()).collect();
+        let next = Session(session + 1);
+        let stores = |output: &Output| matches!(output, Output::StoreSession { session, .. } if *session == next);
+        assert!(outputs.iter().any(stores), "{outputs:?}");
+        node.handle(Instant::START, Input::SessionStored(next));
+        while node.poll().is_some() {}
+        assert_eq!(node.session(), next);
+    }
+}
+
 /// C80, C146: after a peer lost its disk, references to its later sessions are still about.
 #[test]
 fn a_send_to_a_session_that_no_link_leads_to_is_not_sent() {

@@ -288,6 +288,7 @@ impl Node {
                 Task::Registry(registry::io::Input::Entry { from, entry })
             }
             Member::SessionBehind { above } => return self.session_behind(now, above),
+            Member::UsedUp => return self.burn(),
             Member::SelfChanged { life, addr } => {
                 Task::Links(links::io::Input::SelfChanged { life, addr })
             }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::{Addr, Incarnation, Life, NodeId, Session};
+use super::{Addr, Entropy, Incarnation, Life, NodeId, Session};
 
 #[test]
 fn a_node_id_is_shown_and_read_as_32_lower_case_digits() {
@@ -29,6 +29,13 @@ fn a_life_is_ordered_by_session_first() {
     let old = Life { session: Session(1), incarnation: Incarnation::MAX };
     assert!(old < Life::first_of(Session(2)));
     assert!(old > Life::first_of(Session(1)));
+}
+
+/// C4: what a handshake drew does not outlive it, and is not printed.
+#[test]
+fn entropy_is_wiped_and_not_printed() {
+    assert!(std::mem::needs_drop::<Entropy>());
+    assert_eq!(format!("{:?}", Entropy([7; 64])), "…");
 }
 
 #[test]

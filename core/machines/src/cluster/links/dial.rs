@@ -276,7 +276,7 @@ impl Links {
         half: &mut Half,
         (mut target, state, wish): (Target, AwaitOffer, u32),
         message: &[u8],
-    ) -> Result<Option<Stage>, Box<Over>> {
+    ) -> Result<Stage, Box<Over>> {
         let offered = state
             .offer(&self.terms, &self.allowed, target.peer, message)
             .map_err(|failed| Over::new(target, failed.code, Told::by(&failed)))?;
@@ -306,7 +306,7 @@ impl Links {
         let state = offered.greet(&self.terms, &hello, &mut out);
         self.write_half(half, conn, out);
         half.step = now;
-        Ok(Some(Stage::AwaitWelcome(target, state, index)))
+        Ok(Stage::AwaitWelcome(target, state, index))
     }
 
     /// D1: a refusal in clear.
@@ -329,7 +329,7 @@ impl Links {
         (target, mut state, index): (Target, AwaitWelcome, u32),
         record: &mut [u8],
         rest: Vec<u8>,
-    ) -> Result<Option<Stage>, Box<Over>> {
+    ) -> Result<(), Box<Over>> {
         let node = state.agreed.peer;
         let mut told = Told { peer: Some(node), ..Told::default() };
         let hello = match state.answer(record) {
@@ -370,7 +370,7 @@ impl Links {
         if let Some(parked) = parked {
             self.judge_parked(now, parked);
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Says whether a dial of a later session of `node` is parked. A link with the earlier one

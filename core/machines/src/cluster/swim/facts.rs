@@ -410,11 +410,10 @@ impl Swim {
     /// Raises the own incarnation above `heard`, or asks for a new session if none is left (C8).
     pub(super) fn raise(&mut self, now: Instant, heard: Incarnation) {
         let me = self.table.row_mut(ME);
-        if heard >= Incarnation::MAX {
-            let session = me.life.session;
-            return self.fall_behind(session);
+        match me.life.incarnation.above(heard) {
+            Some(incarnation) => me.life.incarnation = incarnation,
+            None => return self.use_up(),
         }
-        me.life.incarnation = Incarnation(heard.0 + 1);
         self.enqueue(now, ME);
         self.tell_change();
     }
@@ -440,6 +439,15 @@ impl Swim {
         if self.behind.is_none_or(|known| above > known) {
             self.behind = Some(above);
             self.outputs.push_back(Output::SessionBehind { above });
+        }
+    }
+
+    /// The incarnations of this session are used up (C8): reported once.
+    fn use_up(&mut self) {
+        let session = self.table.row(ME).life.session;
+        if self.behind.is_none_or(|known| session > known) {
+            self.behind = Some(session);
+            self.outputs.push_back(Output::UsedUp);
         }
     }
 

@@ -322,7 +322,7 @@ impl Rig {
                 self.nodes[n as usize].departed = true;
                 self.nodes[n as usize].up = false;
             }
-            Output::SessionBehind { .. } => {}
+            Output::SessionBehind { .. } | Output::UsedUp => {}
             Output::Known { .. }
             | Output::Name { .. }
             | Output::SelfChanged { .. }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::io::{DeadCause, Input, Lane, MemberEvent, MemberEventKind as Kind, Output, SyncStep};
 use super::props::{alive, gossip};
 use super::rig::{Rig, addr, id, params, seed};
-use super::watch::{Watch, Watched};
 use super::{Bounds, Swim, SwimParams};
 use crate::cluster::config::{Profile, SwimConfig};
 use crate::cluster::counters::Counter;
@@ -375,8 +374,9 @@ fn a_higher_session_of_mine_and_my_left_ask_for_a_new_session_once() {
 fn the_last_incarnation_asks_for_a_new_session() {
     let mut lone = Lone::among(1);
     lone.hear(1, suspect(0, life(1, u32::MAX - 1), 1));
-    let behind = Output::SessionBehind { above: Session(1) };
-    assert!(lone.out.contains(&behind), "C8");
+    assert!(lone.out.contains(&Output::UsedUp), "C8");
+    lone.hear(1, suspect(0, life(1, u32::MAX - 1), 1));
+    assert!(!lone.out.contains(&Output::UsedUp), "once");
     assert_eq!(lone.swim.life(), life(1, 0));
 }
 
@@ -992,29 +992,6 @@ fn a_node_alone_leaves_at_once() {
     assert_eq!(lone.out, [Output::Departed]);
     assert_eq!(lone.swim.deadline(), Instant::FAR);
     assert_eq!(lone.swim.own().state, State::Left);
-}
-
-#[test]
-fn a_watcher_that_falls_behind_is_told_how_far() {
-    let event = |index| MemberEvent {
-        index,
-        node: id(1),
-        life: life(1, 0),
-        addr: None,
-        meta: Meta::EMPTY,
-        kind: Kind::Join,
-    };
-    let mut watch = Watch::new(2);
-    watch.push(event(0));
-    watch.push(event(1));
-    assert_eq!(watch.pop(), Some(Watched::Event(event(0))));
-    watch.push(event(2));
-    watch.push(event(3));
-    watch.push(event(4));
-    assert_eq!(watch.pop(), Some(Watched::Lagged { missed: 4 }));
-    watch.push(event(5));
-    assert_eq!(watch.pop(), Some(Watched::Event(event(5))));
-    assert_eq!(watch.pop(), None);
 }
 
 #[test]
