@@ -230,6 +230,7 @@ fn a_rolled_back_session_heals_by_itself() {
     assert_eq!((held.life.session, held.state), (Session(6), State::Alive));
 }
 
+/// C1: a node is a value: what it was told, and when, decides all of it.
 #[test]
 fn equal_histories_have_equal_digests() {
     let mut first = Net::new(3);
@@ -240,6 +241,26 @@ fn equal_histories_have_equal_digests() {
     assert_eq!(digest(&first), digest(&second));
     second.run(Duration::from_secs(1));
     assert_ne!(digest(&first), digest(&second));
+}
+
+/// C10: an actor's number is above 0, and not given again in its session.
+#[test]
+fn an_actor_that_ended_never_lends_its_number_to_another() {
+    let mut node = Node::new(Instant::START, params(0, 1, 1));
+    let mut opened = Vec::new();
+    for _ in 0..3 {
+        while node.poll().is_some() {}
+        node.handle(Instant::START, Input::Call { call: CallId(1), request: Call::Open });
+        while let Some(output) = node.poll() {
+            if let Output::Reply { reply: Reply::Opened(at), .. } = output {
+                opened.push(at.actor);
+                assert!(node.router().has_actor(at.actor));
+            }
+        }
+        let request = Call::Close(opened[opened.len() - 1]);
+        node.handle(Instant::START, Input::Call { call: CallId(2), request });
+    }
+    assert_eq!(opened, [ActorId(1), ActorId(2), ActorId(3)]);
 }
 
 /// C150: a name that ended is remembered beside those that are held, within the cap of both.

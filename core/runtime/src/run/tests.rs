@@ -277,6 +277,7 @@ fn whoever_waits_for_joining_hears_of_it_before_or_after() {
     assert_eq!(joined, Some(Ok(())));
 }
 
+/// C45: the snapshot first, then every event.
 #[test]
 fn a_watcher_sees_events_in_order_after_its_snapshot() {
     let mut stage = Stage::new();

@@ -45,6 +45,7 @@ fn sessions_end() {
     assert_eq!(Session::MAX.next(), None);
 }
 
+/// C12: port 0, unspecified and multicast addresses are none.
 #[test]
 fn an_address_is_one_that_can_be_reached() {
     let new = |ip: &str, tcp, udp| Addr::new(ip.parse::<IpAddr>().unwrap(), tcp, udp);

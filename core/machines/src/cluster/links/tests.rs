@@ -63,6 +63,7 @@ fn codes(told: &[Output]) -> Vec<(Code, bool)> {
     told.iter().filter_map(code).collect()
 }
 
+/// C20: nothing but the handshake crosses before Welcome; then both lanes do.
 #[test]
 fn a_want_brings_a_link_up_that_carries_both_lanes_both_ways() {
     for suite in [Suite::Noise, Suite::Null] {
@@ -503,6 +504,7 @@ fn an_unused_link_lives_on_keepalives_until_it_is_idle() {
     assert!(net.nodes[0].sizes().indexes == 0 && net.nodes[1].sizes().indexes == 0);
 }
 
+/// C34: three keepalives.
 #[test]
 fn a_stream_on_which_nothing_arrives_closes_silent() {
     let mut net = Net::new(2, Suite::Null);

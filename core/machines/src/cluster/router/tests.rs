@@ -361,6 +361,7 @@ fn a_message_above_the_limit_is_too_large_also_for_a_neighbour() {
     assert_eq!(bench.sent(here(3, MINE)), Err(SendError::TooLarge));
 }
 
+/// C56, C88: Draining.
 #[test]
 fn a_leaving_node_sends_nothing_and_bounces_what_comes() {
     let mut bench = Bench::linked();
@@ -389,6 +390,7 @@ fn a_confirm_delivers_what_was_written_and_no_more() {
     assert_eq!(bench.router.outstanding(PEER), (1, 31));
 }
 
+/// C88: a bounce resolves its number alone.
 #[test]
 fn a_bounce_names_its_number_and_the_rest_is_delivered() {
     let mut bench = Bench::linked();
@@ -570,6 +572,7 @@ fn a_refusal_by_the_gate_goes_before_the_confirm_that_covers_it() {
     assert_eq!(frames(&bench.wait(0)), [UserFrame::Confirm { upto: 1 }]);
 }
 
+/// C84, C88: what the old link may have lost.
 #[test]
 fn bounces_and_confirms_are_repeated_on_the_next_link() {
     let mut bench = Bench::linked();
@@ -581,6 +584,7 @@ fn bounces_and_confirms_are_repeated_on_the_next_link() {
     assert_eq!(frames(&bench.up(4, 1, 0, 2)), again);
 }
 
+/// C88, C115: NoActor, `bounce`.
 #[test]
 fn a_missing_actor_bounces_and_is_counted() {
     let mut bench = Bench::linked();
@@ -592,6 +596,7 @@ fn a_missing_actor_bounces_and_is_counted() {
     assert_eq!(counted.get_labelled(Labelled::Bounce, code as u8), 1);
 }
 
+/// C85, C115: `gap_received`, `number_repeat`.
 #[test]
 fn a_jump_is_accepted_and_reported_and_a_repeat_is_neither() {
     let mut bench = Bench::linked();
@@ -715,6 +720,7 @@ fn the_wait_that_travels_is_what_is_left_and_nobody_waiting_is_not_sent() {
     assert_eq!(bench.router.outstanding(PEER).0, 1);
 }
 
+/// C86, C88: TooLate.
 #[test]
 fn a_request_without_time_left_bounces_too_late() {
     let mut bench = Bench::linked();

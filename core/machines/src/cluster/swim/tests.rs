@@ -285,6 +285,7 @@ cells! {
     left_hears_restarted_left: held_left(), has_left(1, 3) => [], Some((left(3), State::Left));
 }
 
+/// C41, C114: `fact_stale`.
 #[test]
 fn an_applied_fact_is_gossiped_and_another_is_not() {
     let mut lone = Lone::among(2);
@@ -300,6 +301,7 @@ fn an_applied_fact_is_gossiped_and_another_is_not() {
     assert_eq!(lone.count(Counter::FactUnknown), 1);
 }
 
+/// C42, C114: `fact_conflict`.
 #[test]
 fn a_changed_address_is_an_event_in_a_newer_life_and_a_conflict_in_the_same() {
     let mut lone = Lone::among(1);
@@ -415,6 +417,7 @@ fn a_message_to_an_accused_member_carries_the_accusation_first() {
     }
 }
 
+/// C46: the three phases of a round.
 #[test]
 fn a_round_asks_helpers_and_the_stream_and_then_suspects() {
     let mut lone = Lone::among(5);
@@ -453,6 +456,7 @@ fn number(node: NodeId) -> u32 {
     (0..100).find(|n| id(*n) == node).expect("a small number")
 }
 
+/// C46, C114: `ack_unexpected`.
 #[test]
 fn an_ack_counts_from_the_target_or_a_helper_of_this_round_only() {
     let mut lone = Lone::among(5);
@@ -551,6 +555,7 @@ fn a_helper_pings_forwards_and_says_nack_in_time() {
     assert_eq!(lone.count(Counter::AckUnexpected), 1);
 }
 
+/// C47, C114: `relay_refused`.
 #[test]
 fn a_helper_refuses_strangers_and_more_than_its_cap() {
     let allowed = Allowed::only([[1; 32]]);
@@ -596,6 +601,7 @@ fn death_after(members: u32, accusers: u32) -> u64 {
     }
 }
 
+/// C48: distinct accusers bring the deadline from the longest to the least.
 #[test]
 fn confirmations_shorten_a_suspicion() {
     // Own rounds confirm too, so more accusers only bound the wait from above.
@@ -606,6 +612,7 @@ fn confirmations_shorten_a_suspicion() {
     assert!(near(death_after(10, 9), 4 * 1204), "more do not matter");
 }
 
+/// C48: accusers are counted once each.
 #[test]
 fn a_repeated_accuser_confirms_nothing() {
     let mut lone = Lone::among(9);
@@ -626,6 +633,7 @@ fn a_repeated_accuser_confirms_nothing() {
     assert_eq!(lone.count(Counter::SuspicionConfirmations), 1, "rows never confirm (C54)");
 }
 
+/// C53: a stall voids the round and moves the deadlines.
 #[test]
 fn a_node_that_slept_accuses_nobody() {
     let mut lone = Lone::among(4);
@@ -666,6 +674,7 @@ fn a_name_that_came_first_does_not_fail_the_round_before_its_ack_is_read() {
     assert_eq!(lone.count(Counter::ProbeFailed), 0);
 }
 
+/// C24, C114: `fact_not_allowed`.
 #[test]
 fn facts_of_strangers_are_neither_applied_nor_passed_on() {
     let mut lone =
@@ -781,6 +790,7 @@ fn first(from: u32, rows: Vec<MemberRow>) -> Input {
     Input::Sync { from: id(from), step: SyncStep::First, rows }
 }
 
+/// C54, C114: what came is in the answer, one at a time: `sync_busy`.
 #[test]
 fn a_sync_merges_before_it_answers() {
     let mut lone = Lone::among(1);
@@ -890,6 +900,7 @@ fn a_row_without_address_is_suspected_only_after_a_sync_brought_one() {
     assert_eq!(lone.events(), [Kind::Join, Kind::Suspect]);
 }
 
+/// C107, C114: `members_full`.
 #[test]
 fn a_full_table_takes_no_more_rows() {
     let mut lone = Lone::with(SwimParams {
@@ -1061,6 +1072,7 @@ fn a_quiet_crash_is_known_sooner() {
     assert!(slow <= 1, "B99(16) missed {slow} times of 40");
 }
 
+/// C5, C43: a member that lies about another is outlived by the refutation.
 #[test]
 fn a_false_accusation_is_refuted_and_kills_nobody() {
     for seed in 0..10 {
@@ -1187,6 +1199,7 @@ fn loss_alone_kills_nobody() {
     }
 }
 
+/// C1, C3: membership alone, without links, is a value like any machine.
 #[test]
 fn the_same_seed_gives_the_same_run() {
     use crate::digest::Digest;

@@ -189,6 +189,7 @@ fn a_node_that_dials_itself_drops_that_address() {
     assert_eq!(net.nodes[0].sizes().conns, 0);
 }
 
+/// C5, C110: nobody passes as another node.
 #[test]
 fn another_node_at_the_address_is_the_wrong_peer() {
     let mut net = Net::new(3, Suite::Noise);
@@ -257,7 +258,7 @@ fn accept(net: &mut Net, conn: u64, source: [u8; 4]) {
     net.input(0, Input::Accepted { conn: Conn(conn), source: IpAddr::from(source), entropy });
 }
 
-/// C21: the rate of one source, and of all.
+/// C21, C111: the rate of one source, and of all: `hs_busy`.
 #[test]
 fn rates_hold_back_one_source_and_then_all() {
     let mut net = Net::with(1, Suite::Noise, |_, params| {
@@ -310,7 +311,7 @@ fn half_open_caps_drop_the_oldest_of_the_greatest_source() {
     }
 }
 
-/// C21: a trickle of bytes does not keep a handshake alive.
+/// C21, C111: a trickle of bytes does not keep a handshake alive.
 #[test]
 fn a_slow_loris_is_closed_at_the_step_timeout() {
     let mut net = Net::new(1, Suite::Noise);
@@ -381,7 +382,7 @@ fn bytes_that_are_no_handshake_close_silently() {
     }
 }
 
-/// Message 3 that does not open, at an acceptor that gave message 2.
+/// C111: message 3 that does not open, at an acceptor that gave message 2.
 #[test]
 fn a_third_message_that_does_not_open_is_bad_crypto() {
     let mut net = Net::new(1, Suite::Noise);
