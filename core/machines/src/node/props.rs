@@ -46,10 +46,10 @@ proptest! {
         for (request, wait) in calls {
             while node.poll().is_some() {}
             now = now + Duration::from_millis(wait);
-            let asked = match &request {
-                Call::Register { actor, .. } => Some(*actor),
-                _ => None,
-            };
+            let mut asked = None;
+            if let Call::Register { actor, .. } = &request {
+                asked = Some(*actor);
+            }
             if let Call::Close(actor) = &request {
                 open.retain(|other| other != actor);
             }
