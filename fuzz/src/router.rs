@@ -242,7 +242,7 @@ impl Watch {
             Output::Asked { call, .. } => {
                 assert!(self.asks.remove(call), "C86: an answer to no ask");
             }
-            Output::Dial { .. }
+            Output::Want { .. }
             | Output::Frame { .. }
             | Output::Deliver { .. }
             | Output::Gap(_) => {}
@@ -266,7 +266,7 @@ impl Watch {
 
 fn told(output: &Output) -> &'static str {
     match output {
-        Output::Dial { .. } => "dial",
+        Output::Want { .. } => "want",
         Output::Frame { .. } => "frame",
         Output::Deliver { request: None, .. } => "deliver",
         Output::Deliver { .. } => "deliver a request",

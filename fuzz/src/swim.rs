@@ -112,12 +112,12 @@ fn input(cursor: &mut Cursor<'_>) -> Input {
             peer: cursor.other(),
             life: cursor.life(),
             addr: addr(cursor.byte()),
-            seed: cursor.flag().then_some(0),
+            seed: cursor.flag().then(|| seed(1)),
         },
         11 => Input::LinkDown { peer: cursor.other() },
         12 => Input::Unreachable {
             peer: cursor.flag().then(|| cursor.node()),
-            seed: cursor.flag().then(|| cursor.below(3).into()),
+            seed: cursor.flag().then(|| seed(cursor.below(3))),
         },
         13 | 14 => {
             let step = [SyncStep::First, SyncStep::Second, SyncStep::Third];
@@ -210,8 +210,11 @@ impl Watch {
 fn told(output: &Output) -> &'static str {
     match output {
         Output::Send { .. } => "send",
+        Output::Want { .. } => "want",
         Output::Dial { .. } => "dial",
         Output::DialSeed { .. } => "dial seed",
+        Output::Known { .. } => "known",
+        Output::UsedUp => "used up",
         Output::Sync { .. } => "sync",
         Output::Event(event) => match event.kind {
             MemberEventKind::Join => "join",

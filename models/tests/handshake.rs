@@ -214,7 +214,7 @@ impl Pair {
         let (to, from) = (ActorId(1), ActorId(2));
         let frame = Frame::User(UserFrame::Send { number, to, from, tag: 0, payload });
         let (to, addr) = (self.peer(node), Some(addr(1 - node)));
-        self.feed(node, Input::Frame { to, addr, frame });
+        self.feed(node, Input::Frame { to, addr, process: None, frame });
     }
 
     /// Sends a datagram that differs from all others.

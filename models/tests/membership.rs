@@ -219,16 +219,20 @@ impl Cluster {
                     let to = place(to);
                     self.send(Flight { from: n, to, lane, message, age: 0 });
                 }
-                Output::Dial { peer, .. } => self.dial(n, place(peer), None),
-                Output::DialSeed { seed, target } => {
-                    self.dial(n, place(target.node.expect("seeds are named")), Some(seed));
+                Output::Want { peer, .. } | Output::Dial { peer, .. } => {
+                    self.dial(n, place(peer), None);
+                }
+                Output::DialSeed { seed } => {
+                    self.dial(n, place(seed.node.expect("seeds are named")), Some(seed));
                 }
                 Output::Sync { to, step, rows } => {
                     self.feed(place(to), Input::Sync { from: id(n), step, rows });
                 }
                 Output::Event(_)
+                | Output::Known { .. }
                 | Output::Name { .. }
                 | Output::SessionBehind { .. }
+                | Output::UsedUp
                 | Output::SelfChanged { .. }
                 | Output::Joined
                 | Output::Departed => {}
@@ -237,7 +241,7 @@ impl Cluster {
     }
 
     /// Links are outside this model: they come up at once, or not at all.
-    fn dial(&mut self, n: usize, to: usize, seed: Option<u32>) {
+    fn dial(&mut self, n: usize, to: usize, seed: Option<Seed>) {
         let life = |cluster: &Self, n: usize| cluster.nodes[n].as_ref().map(Swim::life);
         match (life(self, n), life(self, to)) {
             (Some(mine), Some(theirs)) => {

@@ -594,9 +594,11 @@ impl SwimOnly {
     fn carry_out(&mut self, n: u32, output: Output) {
         match output {
             Output::Send { to, lane, message, .. } => self.carry(n, number_of(to), lane, message),
-            Output::Dial { peer, addr } => self.connect(n, Some(peer), addr, None),
-            Output::DialSeed { seed, target } => {
-                self.connect(n, target.node, target.addr, Some(seed));
+            Output::Want { peer, addr } | Output::Dial { peer, addr } => {
+                self.connect(n, Some(peer), addr, None);
+            }
+            Output::DialSeed { seed } => {
+                self.connect(n, seed.node, seed.addr, Some(seed));
             }
             Output::Sync { to, step, rows } => self.carry_sync(n, number_of(to), step, rows),
             Output::Event(event) => self.note(n, &event),
@@ -604,8 +606,10 @@ impl SwimOnly {
                 self.nodes[n as usize].departed = true;
                 self.nodes[n as usize].up = false;
             }
-            Output::Name { .. }
+            Output::Known { .. }
+            | Output::Name { .. }
             | Output::SessionBehind { .. }
+            | Output::UsedUp
             | Output::SelfChanged { .. }
             | Output::Joined => {}
         }
@@ -717,7 +721,7 @@ impl SwimOnly {
         }
     }
 
-    fn connect(&mut self, n: u32, peer: Option<NodeId>, target: Addr, seed: Option<u32>) {
+    fn connect(&mut self, n: u32, peer: Option<NodeId>, target: Addr, seed: Option<Seed>) {
         let to = number_at(target);
         let now = self.now.as_nanos();
         if !self.reachable(n, to) {

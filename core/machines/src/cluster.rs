@@ -8,6 +8,7 @@ pub mod identity;
 pub mod ids;
 pub mod links;
 pub mod registry;
+mod remembered;
 pub mod router;
 pub mod sealer;
 pub mod swim;

@@ -34,7 +34,6 @@ use crate::choices::Choices;
 use crate::cluster::config::ClusterConfig;
 use crate::cluster::counters::Counters;
 use crate::cluster::identity::{Allowed, Identity, StaticKey, session_slot};
-
 use crate::cluster::ids::{
     ActorId, Addr, CallId, Incarnation, Instance, Life, NodeId, Ref, Session,
 };
@@ -217,7 +216,7 @@ impl Node {
     pub fn handle(&mut self, now: Instant, input: Input) {
         assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         let tick = matches!(input, Input::Tick);
-        self.accept(now, input);
+        self.accept(input);
         self.settle(now);
         let due = self.deadline() <= now;
         self.inputs_since_due = if due { self.inputs_since_due + 1 } else { 0 };
@@ -386,12 +385,25 @@ impl Node {
     fn session_behind(&mut self, now: Instant, above: Session) {
         match self.identity.behind(now, above) {
             Ok(None) => {}
-            Ok(Some(session)) => {
-                let (offset, bytes) = session_slot(session, self.id());
-                self.outputs.push_back(Output::StoreSession { session, offset, bytes });
-            }
+            Ok(Some(session)) => self.store(session),
             Err(reason) => self.stop(reason),
         }
+    }
+
+    /// Burns the next session, unless one is being stored already (C8).
+    fn burn(&mut self) {
+        if self.identity.session() > self.session {
+            return;
+        }
+        match self.identity.renew() {
+            Ok(session) => self.store(session),
+            Err(reason) => self.stop(reason),
+        }
+    }
+
+    fn store(&mut self, session: Session) {
+        let (offset, bytes) = session_slot(session, self.id());
+        self.outputs.push_back(Output::StoreSession { session, offset, bytes });
     }
 
     fn stop(&mut self, reason: StopReason) {
@@ -403,5 +415,7 @@ impl Node {
     }
 }
 
+#[cfg(test)]
+mod props;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@
 //!   Clock ── deadline ─► └───────────┘ ──► Network, Disk, Entropy, users
 //! ```
 //!
-//! A timer that is due is a `Tick`, handed in after the datagrams that can be read (C53); the
-//! machine sees to it that they count before the timer.
+//! A timer that is due is a `Tick`, handed in after the datagrams that can be read (C53); so is
+//! whatever else comes while it is due, since a machine may let its timers act on any input.
 //!
 //! One future, no task, no lock. All outputs are carried before anything else happens. Whoever is
 //! ready is served: world and users take turns at being looked at first, so that neither can
@@ -113,11 +113,19 @@ pub async fn run<E: Env, M: Machine>(
             node.world.network.finish().await;
             return Ok(Ended::Stopped(reason));
         }
-        if node.machine.deadline() <= node.now() {
+        if node.is_due() {
             node.hand_in_datagrams();
             node.hand(Input::Tick);
+            if node.stopped.is_some() {
+                continue;
+            }
         }
-        let ended = match node.wait().await? {
+        let woken = node.wait().await?;
+        if node.is_due() && !matches!(woken, Woken::Due) {
+            // What woke the loop may run the timers; the pause may have been long.
+            node.hand_in_datagrams();
+        }
+        let ended = match woken {
             Woken::Input(input) => {
                 node.hand(input);
                 continue;
@@ -209,6 +217,10 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.machine.deadline() <= self.now()
+    }
+
     /// Hands in the datagrams that can be read, before the timers that are due (C53).
     fn hand_in_datagrams(&mut self) {
         for _ in 0..DATAGRAMS_MAX {
@@ -272,9 +284,9 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
     }
 
     fn draw(&mut self) -> Drawn {
-        let mut bytes = [0; 64];
-        self.world.entropy.fill(&mut bytes);
-        Drawn(bytes)
+        let mut drawn = Drawn([0; 64]);
+        self.world.entropy.fill(&mut drawn.0);
+        drawn
     }
 
     /// Returns the time, never less than what the machine was last told.

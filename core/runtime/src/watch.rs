@@ -133,6 +133,7 @@ mod tests {
         }
     }
 
+    /// C45: a watcher that falls behind gets Lagged and a new snapshot: never a silent hole.
     #[test]
     fn a_slow_watcher_learns_how_much_it_missed_and_how_things_are() {
         let mut watchers = Watchers::new(3);

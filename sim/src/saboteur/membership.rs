@@ -164,8 +164,12 @@ impl Hands<'_> {
             swim::Output::Send { to, addr, lane, message } => {
                 links::Input::Message { to, addr, lane, message }
             }
+            swim::Output::Want { peer, addr } => links::Input::Want { peer, addr },
             swim::Output::Dial { peer, addr } => links::Input::Dial { peer, addr },
-            swim::Output::DialSeed { seed, target } => links::Input::DialSeed { seed, target },
+            swim::Output::DialSeed { seed } => links::Input::DialSeed { seed },
+            swim::Output::Known { node: peer, session } => {
+                links::Input::SessionKnown { peer, session }
+            }
             swim::Output::SelfChanged { life, addr } => links::Input::SelfChanged { life, addr },
             swim::Output::Sync { to, step, rows } => {
                 let body = SyncBody { rows, digests: Vec::new() };
@@ -175,7 +179,7 @@ impl Hands<'_> {
                     SyncStep::Third => Frame::Sync3(Vec::new()),
                 };
                 let addr = self.node.swim().member(to).and_then(|member| member.addr);
-                links::Input::Frame { to, addr, frame }
+                links::Input::Frame { to, addr, process: None, frame }
             }
             swim::Output::Event(event) => {
                 return self.told.push(Output::Event(Event::Member(event)));
@@ -183,6 +187,7 @@ impl Hands<'_> {
             swim::Output::Joined => return self.told.push(Output::Event(Event::Joined)),
             swim::Output::Name { .. }
             | swim::Output::SessionBehind { .. }
+            | swim::Output::UsedUp
             | swim::Output::Departed => return,
         };
         self.links(input);

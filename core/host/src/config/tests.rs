@@ -36,12 +36,12 @@ fn the_defaults_are_those_of_the_specification() {
 
 #[test]
 fn single_values_replace_those_of_the_profile() {
-    let text = "cluster = 'demo'\nprofile = 'local'\nperiod = '600ms'\nmax_message = '1MiB'";
+    let text = "cluster = 'demo'\nprofile = 'local'\nperiod = '600ms'\nmax_message = '32MiB'";
     let cluster = read(text, &[]).unwrap().cluster().unwrap();
     assert_eq!(cluster.swim.period, Duration::from_millis(600));
     assert_eq!(cluster.swim.gossip_tick, Duration::from_millis(100));
-    assert_eq!(cluster.links.message_bytes_max, 1 << 20);
-    assert_eq!(cluster.router.message_bytes_max, 1 << 20);
+    assert_eq!(cluster.links.message_bytes_max, 32 << 20);
+    assert_eq!(cluster.router.message_bytes_max, 32 << 20);
 }
 
 #[test]

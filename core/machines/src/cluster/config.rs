@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::wire::MemberRow;
+
 /// A named set of the values of C62.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
@@ -194,6 +196,11 @@ impl std::fmt::Display for ConfigInvalid {
 
 impl std::error::Error for ConfigInvalid {}
 
+/// The longest span that a value may have: no sum or multiple of a few of them overflows (C108).
+const SPAN_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// The shortest `max_message`: all that links say among themselves, and a record, fit into it.
+const MESSAGE_MIN: u32 = 64 << 10;
+
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -244,6 +251,17 @@ impl SwimConfig {
     ///
     /// [`ConfigInvalid`] names the first key that is wrong.
     pub fn check(&self) -> Result<(), ConfigInvalid> {
+        spans(&[
+            (self.period, "period"),
+            (self.probe_timeout, "probe_timeout"),
+            (self.indirect_timeout, "indirect_timeout"),
+            (self.gossip_tick, "gossip_tick"),
+            (self.sync, "sync"),
+            (self.reprobe, "reprobe"),
+            (self.forget_after, "forget_after"),
+            (self.forget_left_after, "forget_left_after"),
+            (self.leave_timeout, "leave_timeout"),
+        ])?;
         let waited = self.probe_timeout + self.indirect_timeout;
         check(!self.period.is_zero(), "period", "must be above 0")?;
         check(!self.probe_timeout.is_zero(), "probe_timeout", "must be above 0")?;
@@ -326,6 +344,16 @@ impl LinksConfig {
     ///
     /// [`ConfigInvalid`] names the first key that is wrong.
     pub fn check(&self) -> Result<(), ConfigInvalid> {
+        spans(&[
+            (self.backoff_base, "backoff_base"),
+            (self.backoff_cap, "backoff_cap"),
+            (self.backoff_long, "backoff_long"),
+            (self.keepalive, "keepalive"),
+            (self.link_idle, "link_idle"),
+            (self.rekey_after, "rekey_after"),
+            (self.reject_after, "reject_after"),
+            (self.rekey_grace, "rekey_grace"),
+        ])?;
         let step = |span: Duration| (ms(10)..=ms(60_000)).contains(&span);
         check(self.version_min >= 1, "version_min", "must be at least 1")?;
         check(self.version_min <= self.version_max, "version_max", "must be >= version_min")?;
@@ -346,8 +374,8 @@ impl LinksConfig {
         check(self.links_max >= 1, "max_links", "must be at least 1")?;
         let renewed = self.rekey_after + ms(20_000) <= self.reject_after;
         check(renewed, "reject_after", "must be >= rekey_after + 20 s")?;
-        let message = (1..=64 << 20).contains(&self.message_bytes_max);
-        check(message, "max_message", "must be 1 byte to 64 MiB")?;
+        let message = (MESSAGE_MIN..=64 << 20).contains(&self.message_bytes_max);
+        check(message, "max_message", "must be 64 KiB to 64 MiB")?;
         check(self.unsent_bytes_max >= 1, "unsent_max", "must be at least 1 byte")
     }
 }
@@ -373,6 +401,7 @@ impl RegistryConfig {
     ///
     /// [`ConfigInvalid`] names the first key that is wrong.
     pub fn check(&self) -> Result<(), ConfigInvalid> {
+        spans(&[(self.lookup_timeout, "lookup_timeout"), (self.hint_keep, "hint_keep")])?;
         check(self.names_per_node_max >= 1, "names_per_node", "must be at least 1")?;
         let room = self.names_max >= self.names_per_node_max;
         check(room, "names_max", "must be >= names_per_node")?;
@@ -393,6 +422,15 @@ impl RouterConfig {
             unconfirmed_max: 65_536,
             asks_max: 65_536,
         }
+    }
+
+    /// Checks the ranges of C84.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`] names the first key that is wrong.
+    pub fn check(&self) -> Result<(), ConfigInvalid> {
+        spans(&[(self.confirm_after, "confirm_after")])
     }
 }
 
@@ -418,8 +456,34 @@ impl ClusterConfig {
         check(!self.cluster.is_empty(), "cluster", "must be given")?;
         self.swim.check()?;
         self.links.check()?;
-        self.registry.check()
+        self.registry.check()?;
+        self.router.check()?;
+        let sync = self.sync_bytes_max();
+        check(
+            sync <= u64::from(self.links.message_bytes_max),
+            "max_message",
+            &format!("must hold a sync of members_max rows and names_max names: {sync} bytes"),
+        )
     }
+
+    /// Returns how long the longest Sync2 is: every row and digest of `members_max` nodes, and
+    /// `names_max` live names (C54). Names that ended are not counted: they go after a while, and a
+    /// sync that they make too long is counted `frame_dropped` until then.
+    fn sync_bytes_max(&self) -> u64 {
+        const ROW: u64 = MemberRow::LEN_MIN as u64 + 64;
+        const DIGEST: u64 = 28;
+        const NAME: u64 = 46 + 128;
+        const COUNTS: u64 = 4 * 4;
+        let (members, names) = (self.swim.members_max, self.registry.names_max);
+        COUNTS + u64::from(members) * (ROW + DIGEST) + u64::from(names) * NAME
+    }
+}
+
+/// Checks that no span is so long that sums overflow.
+fn spans(all: &[(Duration, &'static str)]) -> Result<(), ConfigInvalid> {
+    let longest =
+        |(span, key): &(Duration, &'static str)| check(*span <= SPAN_MAX, key, "is over a year");
+    all.iter().try_for_each(longest)
 }
 
 fn check(holds: bool, key: &'static str, why: &str) -> Result<(), ConfigInvalid> {
@@ -428,3 +492,6 @@ fn check(holds: bool, key: &'static str, why: &str) -> Result<(), ConfigInvalid>
         false => Err(ConfigInvalid { key, why: why.to_owned() }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,8 @@ counters! {
     FrameTooLarge = "frame_too_large",
     /// Fragments that do not fit together.
     FrameFragment = "frame_fragment",
+    /// An own frame that was longer than `max_message`: a sync of too many names.
+    FrameDropped = "frame_dropped",
     /// A frame out of turn.
     FrameUnexpected = "frame_unexpected",
     /// A datagram with a wrong form.

@@ -23,6 +23,8 @@ mod noise;
 
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 use super::identity::{Allowed, StaticKey};
 use super::ids::{Entropy, NodeId};
 use super::sealer::{BadTag, Key, Sealer, Suite};
@@ -403,14 +405,14 @@ pub struct Greeted {
 /// Parts drawn bytes into an ephemeral key and a link index, which is not 0.
 #[must_use]
 pub fn part_entropy(entropy: &Entropy) -> (Key, u32) {
-    let mut ephemeral = [0; 32];
+    let mut ephemeral = Zeroizing::new([0; 32]);
     ephemeral.copy_from_slice(&entropy.0[..32]);
     let index = entropy.0[32..]
         .chunks_exact(4)
         .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
         .find(|index| *index != 0)
         .unwrap_or(1);
-    (Key::new(ephemeral), index)
+    (Key::new(*ephemeral), index)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use zeroize::Zeroize;
+
 /// A node, for ever: the first 16 bytes of BLAKE3 of its X25519 static public key (C6).
 ///
 /// Held big-endian, so that the order of the numbers is the order of the bytes.
@@ -193,6 +195,15 @@ impl fmt::Debug for Addr {
     }
 }
 
+/// One process of a node in one session: numbers of user frames count for it alone (C82, C145).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Process {
+    /// The session that it is in.
+    pub session: Session,
+    /// Its instance.
+    pub instance: Instance,
+}
+
 /// A TCP connection of one node, named by whoever opened it: dials by `Links`, with an even
 /// number, accepted ones by the driver, with an odd number. Never used twice in one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,9 +213,16 @@ pub struct Conn(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// Fresh random bytes for one handshake: an ephemeral key and a link index.
+/// Fresh random bytes for one handshake: an ephemeral key and a link index. Wiped when dropped, and
+/// never printed (C4).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Entropy(pub [u8; 64]);
+
+impl Drop for Entropy {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl fmt::Debug for Entropy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,8 +25,8 @@
 //!   us; here the link ends as Reset.
 //! - A frame that was cut off by the end of its link is reported Written before LinkDown: it is
 //!   never written again (C83).
-//! - Queued frames are meant for one session of the peer, the highest known when they were
-//!   queued; a link with another session drops them (C145).
+//! - User frames are meant for one process of the peer, which their sender names; a link with
+//!   another session drops them (C145).
 //!
 //! # Source
 //!
@@ -49,13 +49,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::config::LinksConfig;
+use super::config::{LinksConfig, Reloadable};
 use super::counters::{Counter, Counters, Labelled};
 use super::handshake::{AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Greeted, Terms};
 use super::identity::{Allowed, StaticKey};
-use super::ids::{Addr, Conn, Instance, Life, NodeId};
+use super::ids::{Addr, Conn, Instance, Life, NodeId, Session};
+use super::remembered::Remembered;
 use super::sealer::Suite;
-use super::swim::io::Lane;
+use super::swim::io::{Lane, Seed};
 use super::wire::{Class, CloseReason, Code, DatagramHeader, Features, Hello, Preface};
 use crate::choices::Choices;
 use crate::time::Instant;
@@ -63,7 +64,7 @@ use gate::Gate;
 use io::{Input, Output};
 pub use link::{Epoch, Epochs, Link};
 pub use peer::Peer;
-use peer::{PEERS_MAX, SEEDS_MAX};
+use peer::{FORGOTTEN_MAX, PEERS_MAX, SEEDS_MAX};
 
 /// The most addresses remembered to speak a lower version, and to be our own.
 const HINTS_MAX: usize = 1_024;
@@ -109,6 +110,8 @@ pub struct Links {
     gate: Gate,
     /// What is known of each peer; public for checkers and saboteurs.
     pub peers: BTreeMap<NodeId, Peer>,
+    /// The highest sessions of peers that made room for others, and their processes (C27, C60).
+    forgotten: Remembered<(Session, Option<Instance>)>,
     conns: BTreeMap<Conn, Role>,
     /// Link index → connection.
     indexes: BTreeMap<u32, Conn>,
@@ -156,7 +159,7 @@ struct Half {
 struct Target {
     peer: Option<NodeId>,
     addr: Addr,
-    seed: Option<u32>,
+    seed: Option<Seed>,
     version: u16,
 }
 
@@ -231,6 +234,7 @@ impl Links {
             choices,
             draining: false,
             peers: BTreeMap::new(),
+            forgotten: Remembered::default(),
             conns: BTreeMap::new(),
             indexes: BTreeMap::new(),
             dials: 0,
@@ -293,11 +297,6 @@ impl Links {
         &self.config
     }
 
-    /// Returns the limits, for rates and backoffs that are reloaded while running (C108).
-    pub const fn config_mut(&mut self) -> &mut LinksConfig {
-        &mut self.config
-    }
-
     /// Returns what was counted.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
@@ -337,30 +336,13 @@ impl Links {
         self.up
     }
 
-    /// Returns how many user bytes `peer`'s queue can take now: what does not fit is answered by
-    /// [`Output::NotTaken`] (C38). An empty queue takes one message of any legal size.
-    #[must_use]
-    pub fn room(&self, peer: NodeId) -> usize {
-        let (most, used) = match self.peers.get(&peer) {
-            None => (self.config.dial_queue_bytes_max, 0),
-            Some(peer) => match peer.link() {
-                Some(link) => (self.config.link_queue_bytes_max, link.queue_bytes()),
-                None if peer.queue.len() >= self.config.dial_queue_items_max as usize => (0, 0),
-                None => (self.config.dial_queue_bytes_max, peer.queue_bytes),
-            },
-        };
-        match used {
-            0 if most > 0 => self.config.message_bytes_max.max(most) as usize,
-            _ => (most as usize).saturating_sub(used),
-        }
-    }
-
     /// Returns the sizes of all tables (C150).
     #[must_use]
     pub fn sizes(&self) -> Sizes {
         let (half_open, sources) = self.gate.sizes();
         Sizes {
             peers: self.peers.len(),
+            forgotten: self.forgotten.len(),
             conns: self.conns.len(),
             indexes: self.indexes.len(),
             timers: self.timers.len(),
@@ -368,6 +350,11 @@ impl Links {
             sources,
             hints: self.hints.len() + self.own.len(),
         }
+    }
+
+    /// Takes up limits that may change while running (C108).
+    pub fn reload(&mut self, limits: Reloadable) {
+        self.config.reload(limits);
     }
 
     /// Counts the connections in each state (C120).
@@ -445,15 +432,18 @@ impl Links {
             Input::Bytes { conn, bytes } => self.bytes(now, conn, bytes),
             Input::Wrote { conn, count } => self.wrote(now, conn, count),
             Input::Drawn { conn, entropy } => self.drawn(now, conn, &entropy),
-            Input::Dial { peer, addr } => self.dial_asked(now, peer, addr),
-            Input::DialSeed { seed, target } => self.seed_asked(now, seed, target),
+            Input::Want { peer, addr } => self.link_asked(now, peer, addr, Urgency::Delayed),
+            Input::Dial { peer, addr } => self.link_asked(now, peer, addr, Urgency::Now),
+            Input::DialSeed { seed } => self.seed_asked(now, seed),
             Input::Message { to, addr, lane: Lane::Datagram, message } => {
                 self.send_datagram(now, to, addr, message)
             }
             Input::Message { to, lane: Lane::Stream, message, .. } => {
                 self.send_message(now, to, message)
             }
-            Input::Frame { to, addr, frame } => self.send_frame(now, to, addr, frame),
+            Input::Frame { to, addr, process, frame } => {
+                self.send_frame(now, (to, addr, process), frame)
+            }
             Input::Disconnect { peer, reason } => self.disconnect(now, peer, reason),
             Input::SessionKnown { peer, session } => self.session_known(now, peer, session),
             Input::SelfChanged { life, addr } => {
@@ -508,14 +498,35 @@ impl Links {
             let idle = self.peers.iter().filter(|(_, peer)| peer.is_idle());
             let oldest = idle.min_by_key(|(_, peer)| peer.touched);
             if let Some(node) = oldest.map(|(node, _)| *node) {
-                let peer = self.peers.remove(&node);
-                let redial = peer.map_or(Instant::FAR, |peer| peer.redial);
-                self.timers.remove(&(redial, Timer::Redial(node)));
+                self.forget(node);
             }
         }
-        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(now));
+        let peer = self.peers.entry(node).or_insert_with(|| {
+            let (session, instance) = self.forgotten.take(node).unwrap_or_default();
+            Peer { session, instance, ..Peer::new(now) }
+        });
         peer.touched = now;
         peer
+    }
+
+    /// Forgets all of a peer but what its next Hello must not fall behind (C27).
+    fn forget(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.remove(&node) else {
+            return;
+        };
+        self.timers.remove(&(peer.redial, Timer::Redial(node)));
+        if peer.session > Session(0) {
+            let kept = (peer.session, peer.instance);
+            self.forgotten.keep(node, kept, FORGOTTEN_MAX);
+        }
+    }
+
+    /// Returns the highest session known of `node`, and its process if one proved it (C27).
+    fn highest(&self, node: NodeId) -> Option<(Session, Option<Instance>)> {
+        match self.peers.get(&node) {
+            Some(peer) => Some((peer.session, peer.instance)),
+            None => self.forgotten.get(node),
+        }
     }
 
     /// Makes what this node says of itself to `peer`.
@@ -571,6 +582,8 @@ impl Links {
 pub struct Sizes {
     /// Peers remembered.
     pub peers: usize,
+    /// Peers of whom only the session is remembered.
+    pub forgotten: usize,
     /// Connections, Up or not.
     pub conns: usize,
     /// Link indexes in use.
@@ -583,6 +596,15 @@ pub struct Sizes {
     pub sources: usize,
     /// Addresses remembered for their version, or as our own.
     pub hints: usize,
+}
+
+/// When a link that is asked for may be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    /// Once the redial delay is over (C32).
+    Delayed,
+    /// At once: who asks has a clock of its own (C55, C59).
+    Now,
 }
 
 /// How a connection ends.

@@ -290,6 +290,9 @@ impl Registry {
         if self.leaving {
             return Err(RegisterError::Draining);
         }
+        if actor == ActorId::NODE {
+            return Err(RegisterError::NoActor); // No decoder takes such an entry.
+        }
         let ttl = ttl.unwrap_or(self.config.default_ttl);
         let ttl_ms = table::ttl_ms(ttl).ok_or(RegisterError::TtlRange)?;
         if let Some(holder) = self.table.holder(&name) {

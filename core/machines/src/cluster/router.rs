@@ -18,6 +18,11 @@
 //! was not accepted at once, by `seen`; what was accepted is resolved by the Confirm that the peer
 //! sends first on each link, behind the bounces that the old link may have lost.
 //!
+//! A send during the redial delay (C32) waits like any other that has no link (C31): it is NotSent
+//! when the dial that follows the delay fails, Busy when the dial queue is full. The delay is a
+//! minute at the most, and an ask has its own wait. To refuse at once what the very next dial may
+//! deliver would lose messages to a peer whose link only broke.
+//!
 //! # Source
 //!
 //! Sequence numbers with a cumulative acknowledgement that survive the connection are those of
@@ -206,14 +211,17 @@ impl Router {
 
     /// Lets time pass up to `now`, then applies `input`.
     ///
-    /// A refusal by a gate alone goes before the deadlines: it must not come too late for the
-    /// Confirm that its delivery made due.
+    /// A refusal by a gate goes before the deadlines: it must not come too late for the
+    /// Confirm that its delivery made due. So does news of a link: a Confirm that falls due as
+    /// the link ends must not be meant for it any more (C84).
     pub fn handle(&mut self, now: Instant, input: Input) {
         debug_assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         if let Input::NotTaken { delivery, code } = input {
             return self.not_taken(delivery, code);
         }
-        self.expire(now);
+        if !matches!(input, Input::LinkUp { .. } | Input::LinkDown { .. }) {
+            self.expire(now);
+        }
         match input {
             Input::Tick | Input::NotTaken { .. } => {}
             Input::Open(actor) => {
@@ -237,8 +245,14 @@ impl Router {
                 self.answer(request, status, tag, payload)
             }
             Input::Frame { from, frame } => self.frame(now, from, frame),
-            Input::LinkUp { peer, hello } => self.link_up(now, peer, hello),
-            Input::LinkDown { peer, reason } => self.link_down(peer, reason),
+            Input::LinkUp { peer, hello } => {
+                self.link_up(now, peer, hello);
+                self.expire(now);
+            }
+            Input::LinkDown { peer, reason } => {
+                self.link_down(peer, reason);
+                self.expire(now);
+            }
             Input::Unreachable { peer } => self.unreachable(peer),
             Input::Written { to, number } => {
                 if let Some(peer) = self.peers.get_mut(&to) {
@@ -247,6 +261,7 @@ impl Router {
             }
             Input::NotQueued { to, number } => self.not_queued(to, number),
             Input::Member(event) => self.member(&event),
+            Input::Known { peer, session } => self.known(peer, session),
             Input::Renewed(session) => self.renewed(session),
             Input::Leave => self.leaving = true,
         }
@@ -268,6 +283,12 @@ impl Router {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Says whether `actor` is open here.
+    #[must_use]
+    pub fn has_actor(&self, actor: ActorId) -> bool {
+        self.actors.contains(&actor)
     }
 
     /// Returns how many requests are in flight.
@@ -461,7 +482,7 @@ impl Router {
         }
     }
 
-    /// Gives a frame to the links, or keeps it and dials.
+    /// Gives a frame to the links, or keeps it and asks for a link.
     fn queue(
         &mut self,
         node: NodeId,
@@ -493,21 +514,29 @@ impl Router {
         }
         let number = lane.push(draft.from, bytes, draft.what);
         let frame = frame(number);
-        let addr = peer.addr;
         if way == Way::Link {
             lane.gave(number);
-            let to = node;
-            self.outputs.push_back(Output::Frame { to, addr, frame });
+            self.give_links(node, frame);
         } else {
             lane.wait(frame);
-            self.dial(node);
+            self.want(node);
         }
         Ok(number)
     }
 
-    fn dial(&mut self, peer: NodeId) {
+    /// Gives a frame to the links for the process that is linked, if one is.
+    fn give_links(&mut self, to: NodeId, frame: UserFrame) {
+        if let Some(peer) = self.peers.get(&to)
+            && let Some(link) = &peer.link
+        {
+            let (addr, process) = (peer.addr, link.process());
+            self.outputs.push_back(Output::Frame { to, process, addr, frame });
+        }
+    }
+
+    fn want(&mut self, peer: NodeId) {
         if let Some(addr) = self.peers.get(&peer).and_then(|p| p.addr) {
-            self.outputs.push_back(Output::Dial { peer, addr });
+            self.outputs.push_back(Output::Want { peer, addr });
         }
     }
 
@@ -580,10 +609,7 @@ impl Router {
             peer.bounces.pop_front();
         }
         peer.bounces.push_back((number, code));
-        if peer.link.is_some() {
-            let (addr, frame) = (peer.addr, UserFrame::Bounce { number, code });
-            self.outputs.push_back(Output::Frame { to, addr, frame });
-        }
+        self.give_links(to, UserFrame::Bounce { number, code });
     }
 
     /// Tells what became of one message, request or answer.
@@ -766,11 +792,8 @@ impl Router {
         self.confirms.remove(&(peer.confirm_at, to));
         peer.confirm_at = Instant::FAR;
         peer.unconfirmed = 0;
-        if peer.link.is_some() {
-            let upto = peer.received;
-            let (addr, frame) = (peer.addr, UserFrame::Confirm { upto });
-            self.outputs.push_back(Output::Frame { to, addr, frame });
-        }
+        let upto = peer.received;
+        self.give_links(to, UserFrame::Confirm { upto });
     }
 
     fn confirmed(&mut self, from: NodeId, upto: u64) {
@@ -906,8 +929,7 @@ impl Router {
             *wait_ms = left_ms(now, ask.until);
         }
         peer.lane.gave(number);
-        let addr = peer.addr;
-        self.outputs.push_back(Output::Frame { to, addr, frame });
+        self.give_links(to, frame);
     }
 
     /// What waited for a session that the link does not lead to is NotSent.
@@ -924,13 +946,11 @@ impl Router {
         let Some(peer) = self.peers.get(&to) else {
             return;
         };
-        let addr = peer.addr;
-        for (number, code) in &peer.bounces {
-            let (number, code) = (*number, *code);
-            let frame = UserFrame::Bounce { number, code };
-            self.outputs.push_back(Output::Frame { to, addr, frame });
+        let (bounces, received) = (peer.bounces.clone(), peer.received);
+        for (number, code) in bounces {
+            self.give_links(to, UserFrame::Bounce { number, code });
         }
-        if peer.received > 0 {
+        if received > 0 {
             self.confirm(to);
         }
     }
@@ -966,7 +986,7 @@ impl Router {
             | CloseReason::Reset => {
                 // All stays; only a new link can tell what became of what was written.
                 if peer.lane.len() > 0 {
-                    self.dial(node);
+                    self.want(node);
                 }
             }
         }
@@ -1033,6 +1053,16 @@ impl Router {
                 peer.member = up(false);
                 self.member_down(event.node, session);
             }
+        }
+    }
+
+    /// A node is Dead or Left in a session of which no event told (C80, steps 3 and 4).
+    fn known(&mut self, node: NodeId, session: Session) {
+        let peer = self.peer(node, session);
+        let known = peer.lane.session;
+        peer.member = Some(Member { session, up: false });
+        if session > known {
+            self.enter_session(node, session);
         }
     }
 

@@ -184,12 +184,6 @@ impl Sealer {
         self.stream_tx.max(self.datagram_tx)
     }
 
-    /// Returns the greatest counter of all four lanes (C35).
-    #[must_use]
-    pub fn used_at_most(&self) -> u64 {
-        self.used().max(self.stream_rx).max(self.window.next())
-    }
-
     /// Seals the plaintext that `out` holds from `start + 2` on as a record: fills in the length
     /// at `start` and appends the tag (C14).
     ///

@@ -19,10 +19,10 @@
 //!
 //! # Time
 //!
-//! Passed deadlines act before an input, with one exception: received messages count before
-//! timers that are due, up to [`MESSAGES_BEFORE_TIMERS`], since a driver hands in all readable
-//! datagrams first (C53) and a message that is here came in time. The bound keeps a busy network
-//! from postponing a deadline for ever. A timer that runs more than T/2 late is a stall: this
+//! Unlike other machines, passed deadlines act on [`Input::Tick`] alone: all else counts before
+//! timers that are due, since a driver hands in all readable datagrams first (C53), what is here
+//! came in time, and what one datagram causes must not run a timer before the next one is read.
+//! The driver bounds how many inputs go before a Tick that is due: `Node` does it. A timer that runs more than T/2 late is a stall: this
 //! node was not looking, so its round is void, its suspicions are moved, and it accuses nobody.
 //!
 //! # Source
@@ -34,13 +34,11 @@ mod facts;
 mod gossip;
 pub mod io;
 mod probe;
-mod remembered;
 mod suspicion;
 mod sync;
 mod table;
 mod timers;
 mod trips;
-pub mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -50,6 +48,7 @@ use crate::cluster::config::SwimConfig;
 use crate::cluster::counters::{Counter, Counters, Labelled};
 use crate::cluster::identity::Allowed;
 use crate::cluster::ids::{Addr, Incarnation, Life, NodeId, Session};
+use crate::cluster::remembered::Remembered;
 use crate::cluster::wire::{Body, Entry, MESSAGE_MAX, Message, Meta, State};
 use crate::time::Instant;
 
@@ -58,14 +57,10 @@ pub use arithmetic::{Bounds, log2_ceil};
 use gossip::Queue;
 use io::{Input, Lane, MemberEvent, MemberEventKind, Output, Seed};
 use probe::{Relay, Round};
-use remembered::Remembered;
 use sync::{SeedState, Syncing};
 use table::{ME, Row, Table};
 use timers::{Timer, Timers};
 use trips::Trips;
-
-/// How many received messages may count before timers that are due (C53).
-pub const MESSAGES_BEFORE_TIMERS: u32 = 1_024;
 
 /// What a node starts membership with.
 #[derive(Clone, Debug)]
@@ -163,10 +158,10 @@ pub struct Swim {
     seeds: Vec<SeedState>,
     /// Dead notices sent since the start of the current gossip tick's span (C54).
     notices: (Instant, u32),
-    remembered: Remembered,
+    /// The lives of rows that were forgotten, so that their past cannot come back (C60).
+    remembered: Remembered<Life>,
     /// The highest own session heard of and reported (C27).
     behind: Option<Session>,
-    late_messages: u32,
     events: u64,
     outputs: VecDeque<Output>,
     counters: Counters,
@@ -227,7 +222,6 @@ impl Swim {
             notices: (now, 0),
             remembered: Remembered::default(),
             behind: None,
-            late_messages: 0,
             events: 0,
             outputs: VecDeque::new(),
             counters: Counters::new(),
@@ -251,8 +245,7 @@ impl Swim {
         self.enqueue(now, ME);
     }
 
-    /// Lets time pass up to `now`, then applies `input`; received messages count before timers
-    /// that are due (C53).
+    /// Applies `input`. Timers that are due run on [`Input::Tick`], and only then (C53).
     ///
     /// # Panics
     ///
@@ -262,18 +255,8 @@ impl Swim {
         if self.stage == Stage::Departed {
             return;
         }
-        let early =
-            matches!(input, Input::Received { .. }) && self.late_messages < MESSAGES_BEFORE_TIMERS;
-        if self.timers.earliest() <= now {
-            if early {
-                self.late_messages += 1;
-            } else {
-                self.late_messages = 0;
-                self.expire(now);
-            }
-        }
         match input {
-            Input::Tick => {}
+            Input::Tick => self.expire(now),
             Input::Received { from, lane, message } => self.receive(now, from, lane, message),
             Input::LinkUp { peer, life: _, addr, seed } => self.link_up(now, peer, addr, seed),
             Input::LinkDown { peer } => self.link_down(peer),
@@ -306,7 +289,7 @@ impl Swim {
         next
     }
 
-    /// When to call `handle` at the latest, with [`Input::Tick`] if nothing else.
+    /// When to call `handle` with [`Input::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.timers.earliest()
@@ -591,7 +574,7 @@ impl Swim {
     pub fn session_of(&self, node: NodeId) -> Option<Session> {
         match self.table.find(node) {
             Some(slot) => Some(self.table.row(slot).life.session),
-            None => self.remembered.session(node),
+            None => self.remembered.get(node).map(|life| life.session),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::cluster::config::{Profile, Reloadable};
 use crate::cluster::counters::Counter;
 use crate::cluster::identity::StaticKey;
 use crate::cluster::ids::{Conn, Entropy};
+use crate::cluster::router::io::SendError;
 use crate::cluster::wire::{Name, State};
 
 /// Nodes on a network without delay or loss.
@@ -34,7 +35,7 @@ fn key(node: usize) -> StaticKey {
     StaticKey::from_secret([u8::try_from(node).unwrap() + 1; 32])
 }
 
-fn params(node: usize, nodes: usize, session: u32) -> NodeParams {
+pub(super) fn params(node: usize, nodes: usize, session: u32) -> NodeParams {
     let seeds = (0..nodes).filter(|other| *other != node);
     NodeParams {
         config: ClusterConfig::of(Profile::Lan, "demo"),
@@ -230,6 +231,7 @@ fn a_rolled_back_session_heals_by_itself() {
     assert_eq!((held.life.session, held.state), (Session(6), State::Alive));
 }
 
+/// C1: a node is a value: what it was told, and when, decides all of it.
 #[test]
 fn equal_histories_have_equal_digests() {
     let mut first = Net::new(3);
@@ -240,6 +242,26 @@ fn equal_histories_have_equal_digests() {
     assert_eq!(digest(&first), digest(&second));
     second.run(Duration::from_secs(1));
     assert_ne!(digest(&first), digest(&second));
+}
+
+/// C10: an actor's number is above 0, and not given again in its session.
+#[test]
+fn an_actor_that_ended_never_lends_its_number_to_another() {
+    let mut node = Node::new(Instant::START, params(0, 1, 1));
+    let mut opened = Vec::new();
+    for _ in 0..3 {
+        while node.poll().is_some() {}
+        node.handle(Instant::START, Input::Call { call: CallId(1), request: Call::Open });
+        while let Some(output) = node.poll() {
+            if let Output::Reply { reply: Reply::Opened(at), .. } = output {
+                opened.push(at.actor);
+                assert!(node.router().has_actor(at.actor));
+            }
+        }
+        let request = Call::Close(opened[opened.len() - 1]);
+        node.handle(Instant::START, Input::Call { call: CallId(2), request });
+    }
+    assert_eq!(opened, [ActorId(1), ActorId(2), ActorId(3)]);
 }
 
 /// C150: a name that ended is remembered beside those that are held, within the cap of both.
@@ -274,6 +296,8 @@ fn a_refused_datagram_leaves_no_trace() {
         let late = node.deadline();
         node.handle(late, Input::Meta(Meta::EMPTY));
         while node.poll().is_some() {}
+        node.handle(late, Input::Tick);
+        while node.poll().is_some() {}
         if node.deadline() > late {
             let before = crate::digest::Digest::of(&node);
             node.handle(late, Input::Datagram(vec![1; 40]));
@@ -281,9 +305,103 @@ fn a_refused_datagram_leaves_no_trace() {
             assert_eq!(crate::digest::Digest::of(&node), before);
             seen += 1;
         }
-        node.handle(late, Input::Tick);
     }
     assert!(seen > 0, "some input came late");
+}
+
+/// C23, C32: a peer that refuses this node is not dialled anew for each send.
+#[test]
+fn sends_to_a_node_that_refuses_us_do_not_dial_each_time() {
+    let mut net = Net::new(3);
+    let mut wary = params(1, 3, 1);
+    wary.allowed = Arc::new(Allowed::only([1, 2].map(|node| key(node).public())));
+    net.nodes[1] = Node::new(Instant::START, wary);
+    net.drain(1);
+    net.run(Duration::from_secs(40));
+    let to = Ref { node: net.nodes[1].id(), session: Session(1), actor: ActorId(1) };
+    assert!(net.nodes[0].swim().member(to.node).is_some(), "known by gossip");
+    let before = net.accepted;
+    for call in 0..100 {
+        let payload = b"are you there".to_vec();
+        let request = Call::Send { from: ActorId::NODE, to, tag: 1, payload, tracked: true };
+        net.inputs.push_back((0, Input::Call { call: CallId(1_000 + call), request }));
+        net.run(Duration::from_millis(10));
+    }
+    let dials = net.accepted - before;
+    assert!(dials <= 2, "{dials} dials in a second, with a delay of a minute");
+}
+
+/// C27, C80: what is known of a node that was never a member here fences it all the same.
+#[test]
+fn the_session_of_a_node_that_was_met_dead_is_known_to_links_and_router() {
+    use crate::cluster::swim::io as swim;
+    use crate::cluster::wire::{Body, Entry, Fact, Message};
+    let mut net = Net::new(2);
+    for node in 0..2 {
+        let open = NodeParams { allowed: Arc::new(Allowed::Any), ..params(node, 2, 1) };
+        net.nodes[node] = Node::new(Instant::START, open);
+        net.drain(node);
+    }
+    net.run(Duration::from_secs(5));
+    let (gone, accuser) = (key(7).node(), net.nodes[1].id());
+    let life = Life { session: Session(9), incarnation: Incarnation(0) };
+    let entries = vec![Entry::Fact(Fact::Dead { node: gone, life, accuser })];
+    let message = Message { body: Body::Gossip, entries };
+    let (from, lane) = (net.nodes[0].id(), swim::Lane::Datagram);
+    let membership = net.nodes[1].parts_mut().swim;
+    membership.handle(net.now, swim::Input::Received { from, lane, message });
+    while membership.poll().is_some() {}
+    net.run(Duration::from_secs(2));
+
+    assert_eq!(net.nodes[0].swim().member(gone).map(|row| row.state), Some(State::Dead));
+    assert_eq!(net.nodes[0].links().peers[&gone].session(), Session(9));
+    for (session, refused) in [(1, SendError::StaleRef), (9, SendError::NodeDown)] {
+        let to = Ref { node: gone, session: Session(session), actor: ActorId(3) };
+        let send = Call::Send { from: ActorId::NODE, to, tag: 1, payload: vec![], tracked: true };
+        assert_eq!(net.call(0, send), [Reply::Sent(Err(refused))], "session {session}");
+    }
+}
+
+/// C53: traffic goes before a timer that is due, but not for ever.
+#[test]
+fn traffic_does_not_postpone_a_deadline_for_ever() {
+    let mut node = Node::new(Instant::START, params(0, 1, 1));
+    while node.poll().is_some() {}
+    let due = node.deadline();
+    for _ in 0..1_024 {
+        node.handle(due, Input::Datagram(vec![1; 40]));
+        while node.poll().is_some() {}
+    }
+    assert_eq!(node.deadline(), due);
+    node.handle(due, Input::Datagram(vec![1; 40]));
+    while node.poll().is_some() {}
+    assert!(node.deadline() > due);
+}
+
+/// C8: a session burnt because its incarnations are used up is no jump of C27.
+#[test]
+fn using_up_incarnations_never_looks_like_a_key_in_use() {
+    use crate::cluster::swim::io as swim;
+    use crate::cluster::wire::{Body, Entry, Fact, Message};
+    let mut node = Node::new(Instant::START, params(0, 2, 1));
+    while node.poll().is_some() {}
+    for session in 1..=8 {
+        let life = Life { session: Session(session), incarnation: Incarnation::MAX };
+        let fact = Fact::Suspect { node: node.id(), life, accuser: key(1).node() };
+        let message = Message { body: Body::Gossip, entries: vec![Entry::Fact(fact)] };
+        let (from, lane) = (key(1).node(), swim::Lane::Datagram);
+        let heard = swim::Input::Received { from, lane, message };
+        node.parts_mut().swim.handle(Instant::START, heard);
+        // Any input lets the node carry on with what its parts gave.
+        node.handle(Instant::START, Input::Wrote { conn: Conn(2), count: 0 });
+        let outputs: Vec<Output> = std::iter::from_fn(|| node.poll()).collect();
+        let next = Session(session + 1);
+        let stores = |output: &Output| matches!(output, Output::StoreSession { session, .. } if *session == next);
+        assert!(outputs.iter().any(stores), "{outputs:?}");
+        node.handle(Instant::START, Input::SessionStored(next));
+        while node.poll().is_some() {}
+        assert_eq!(node.session(), next);
+    }
 }
 
 /// C80, C146: after a peer lost its disk, references to its later sessions are still about.

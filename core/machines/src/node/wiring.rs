@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::io::{Call, Event, Input, Output, Reply};
 use super::{Node, Phase, REJECTS_MAX, RejectStatus};
 use crate::cluster::ids::{ActorId, Addr, CallId, Life, NodeId, Session};
+use crate::cluster::registry::io::RegisterError;
 use crate::cluster::swim::io::{DeadCause, MemberEvent, MemberEventKind, SyncStep};
 use crate::cluster::wire::{CloseReason, Frame, MemberRow, NameDigest, SyncBody};
 use crate::cluster::{links, registry, router, swim};
@@ -26,7 +27,7 @@ pub(super) type SyncDigests = BTreeMap<NodeId, Vec<NameDigest>>;
 
 impl Node {
     /// Turns an input of the node into its parts' inputs.
-    pub(super) fn accept(&mut self, now: Instant, input: Input) {
+    pub(super) fn accept(&mut self, input: Input) {
         use links::io::Input as Link;
         let task = match input {
             Input::Tick => return,
@@ -52,17 +53,17 @@ impl Node {
                 Task::Swim(swim::io::Input::Moved(addr))
             }
             Input::Meta(meta) => Task::Swim(swim::io::Input::Meta(meta)),
-            Input::Call { call, request } => return self.call(now, call, request),
+            Input::Call { call, request } => return self.call(call, request),
             Input::Limits(limits) => {
                 self.config.links.reload(limits);
                 assert_eq!(self.config.links.check(), Ok(()), "limits were checked (C108)");
-                return self.links.config_mut().reload(limits);
+                return self.links.reload(limits);
             }
         };
         self.tasks.push_back(task);
     }
 
-    fn call(&mut self, _now: Instant, call: CallId, request: Call) {
+    fn call(&mut self, call: CallId, request: Call) {
         use registry::io::Input as Names;
         use router::io::Input as Route;
         match request {
@@ -70,6 +71,11 @@ impl Node {
             Call::Close(actor) => {
                 self.tasks.push_back(Task::Registry(Names::ActorEnded(actor)));
                 self.done(call, Task::Router(Route::Close(actor)));
+            }
+            // Names end with their actor (C72): one that ended, or never was, gets none.
+            Call::Register { actor, .. } if !self.router.has_actor(actor) => {
+                let reply = Reply::Registered(Err(RegisterError::NoActor));
+                self.outputs.push_back(Output::Reply { call, reply });
             }
             Call::Register { name, actor, ttl, manual } => self
                 .tasks
@@ -150,7 +156,7 @@ impl Node {
         self.take_outputs(now);
     }
 
-    /// Drains what the parts gave at their `new`.
+    /// Makes tasks of what the parts gave.
     pub(super) fn take_outputs(&mut self, now: Instant) {
         while let Some(output) = self.links.poll() {
             self.after_links(now, output);
@@ -269,19 +275,25 @@ impl Node {
             Member::Send { to, addr, lane, message } => {
                 Task::Links(links::io::Input::Message { to, addr, lane, message })
             }
+            Member::Want { peer, addr } => Task::Links(links::io::Input::Want { peer, addr }),
             Member::Dial { peer, addr } => Task::Links(links::io::Input::Dial { peer, addr }),
-            Member::DialSeed { seed, target } => {
-                Task::Links(links::io::Input::DialSeed { seed, target })
-            }
+            Member::DialSeed { seed } => Task::Links(links::io::Input::DialSeed { seed }),
             Member::Sync { to, step, rows } => {
                 let frame = self.sync_frame(now, to, step, rows);
-                Task::Links(links::io::Input::Frame { to, addr: self.addr_of(to), frame })
+                let (addr, process) = (self.addr_of(to), None);
+                Task::Links(links::io::Input::Frame { to, addr, process, frame })
             }
             Member::Event(event) => return self.member_event(event),
+            Member::Known { node: peer, session } => {
+                let known = router::io::Input::Known { peer, session };
+                self.tasks.push_back(Task::Router(known));
+                Task::Links(links::io::Input::SessionKnown { peer, session })
+            }
             Member::Name { from, entry } => {
                 Task::Registry(registry::io::Input::Entry { from, entry })
             }
             Member::SessionBehind { above } => return self.session_behind(now, above),
+            Member::UsedUp => return self.burn(),
             Member::SelfChanged { life, addr } => {
                 Task::Links(links::io::Input::SelfChanged { life, addr })
             }
@@ -360,7 +372,9 @@ impl Node {
 
     fn after_registry(&mut self, output: registry::io::Output) {
         use registry::io::Output as Names;
-        let frame = |to, addr, frame| Task::Links(links::io::Input::Frame { to, addr, frame });
+        let frame = |to, addr, frame| {
+            Task::Links(links::io::Input::Frame { to, addr, process: None, frame })
+        };
         match output {
             Names::Gossip(entry) => {
                 self.tasks.push_back(Task::Swim(swim::io::Input::Gossip(entry)));
@@ -386,12 +400,13 @@ impl Node {
     fn after_router(&mut self, output: router::io::Output) {
         use router::io::Output as Route;
         match output {
-            Route::Dial { peer, addr } => {
-                self.tasks.push_back(Task::Links(links::io::Input::Dial { peer, addr }));
+            Route::Want { peer, addr } => {
+                self.tasks.push_back(Task::Links(links::io::Input::Want { peer, addr }));
             }
-            Route::Frame { to, addr, frame } => {
-                let frame = Frame::User(frame);
-                self.tasks.push_back(Task::Links(links::io::Input::Frame { to, addr, frame }));
+            Route::Frame { to, process, addr, frame } => {
+                let (process, frame) = (Some(process), Frame::User(frame));
+                let input = links::io::Input::Frame { to, addr, process, frame };
+                self.tasks.push_back(Task::Links(input));
             }
             Route::Deliver { to, from, delivery, request, tag, payload } => self
                 .outputs

@@ -37,6 +37,36 @@ fn datagrams_that_were_there_come_before_the_timer_that_is_late() {
     assert_eq!(notes[3], (at(900), Input::Tick));
 }
 
+/// C53: after a pause in the wait, what was readable goes before the call that ends the wait.
+#[test]
+fn datagrams_that_were_there_come_before_a_call_after_the_deadline() {
+    let mut stage = Stage::new();
+    stage.machine.deadline = at(100);
+    let node = stage.handle.clone();
+    stage.network.ready = (0..3).map(|n| vec![n]).collect();
+    let mut run = Box::pin(stage.start());
+    assert!(turn(&mut run).is_none(), "nobody stopped the node");
+    stage.clock.set(900);
+    node.tell(Input::Seeds(Vec::new())).unwrap();
+    assert!(turn(&mut run).is_none(), "nobody stopped the node");
+
+    let inputs: Vec<Input> = stage.notes.try_iter().map(|(_, input)| input).collect();
+    assert_eq!(inputs, [datagram(0), datagram(1), datagram(2), Input::Seeds(Vec::new())]);
+}
+
+/// C27: a node that stops at a timer does not act on until something else happens.
+#[test]
+fn a_stop_at_a_timer_ends_the_run_at_once() {
+    let mut stage = Stage::new();
+    stage.machine.deadline = at(0);
+    stage.machine.on_first = vec![Output::Stop(StopReason::KeyInUse)];
+
+    let (_, ended) = stage.play_to_end();
+
+    let ended = ended.expect("the run ends").expect("nothing failed");
+    assert_eq!(ended, Ended::Stopped(StopReason::KeyInUse));
+}
+
 #[test]
 fn a_flood_of_datagrams_holds_a_timer_back_only_so_long() {
     let mut stage = Stage::new();
@@ -247,6 +277,7 @@ fn whoever_waits_for_joining_hears_of_it_before_or_after() {
     assert_eq!(joined, Some(Ok(())));
 }
 
+/// C45: the snapshot first, then every event.
 #[test]
 fn a_watcher_sees_events_in_order_after_its_snapshot() {
     let mut stage = Stage::new();

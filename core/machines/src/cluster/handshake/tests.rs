@@ -65,6 +65,7 @@ fn run(a: &Terms, b: &Terms, hello: &Hello) -> Result<(AwaitWelcome, Greeted), F
     Ok((dialler, greeted))
 }
 
+/// C20: the pattern, its prologue and its keys.
 #[test]
 fn the_examples_of_the_specification_come_out_bit_for_bit() {
     let golden = golden();
@@ -97,6 +98,7 @@ fn the_examples_of_the_specification_come_out_bit_for_bit() {
     assert_eq!(hex(&datagram), golden["ping_datagram"]);
 }
 
+/// C5, C6, C20: an id is what the key that completed the handshake hashes to.
 #[test]
 fn both_suites_give_both_ends_the_same_keys_and_each_other_s_id() {
     for suite in [Suite::Noise, Suite::Null] {
@@ -143,6 +145,7 @@ fn a_handshake_that_was_cloned_between_messages_ends_with_the_same_keys() {
     }
 }
 
+/// C4: no secret is printed.
 #[test]
 fn secrets_print_as_dots() {
     let (dialler, _) = run(&terms(Suite::Noise, 1), &terms(Suite::Noise, 2), &hello()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::{Addr, Incarnation, Life, NodeId, Session};
+use super::{Addr, Entropy, Incarnation, Life, NodeId, Session};
 
 #[test]
 fn a_node_id_is_shown_and_read_as_32_lower_case_digits() {
@@ -31,6 +31,13 @@ fn a_life_is_ordered_by_session_first() {
     assert!(old > Life::first_of(Session(1)));
 }
 
+/// C4: what a handshake drew does not outlive it, and is not printed.
+#[test]
+fn entropy_is_wiped_and_not_printed() {
+    assert!(std::mem::needs_drop::<Entropy>());
+    assert_eq!(format!("{:?}", Entropy([7; 64])), "…");
+}
+
 #[test]
 fn sessions_end() {
     assert_eq!(Session::FIRST.next(), Some(Session(2)));
@@ -38,6 +45,7 @@ fn sessions_end() {
     assert_eq!(Session::MAX.next(), None);
 }
 
+/// C12: port 0, unspecified and multicast addresses are none.
 #[test]
 fn an_address_is_one_that_can_be_reached() {
     let new = |ip: &str, tcp, udp| Addr::new(ip.parse::<IpAddr>().unwrap(), tcp, udp);

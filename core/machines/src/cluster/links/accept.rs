@@ -9,7 +9,8 @@ use super::stream::Raised;
 use super::{Farewell, Half, Links, Role, Stage, Target, Timer};
 use crate::cluster::counters::Timing;
 use crate::cluster::handshake::{
-    AwaitHello, AwaitPreface, Failed, Greeted, check_preface, part_entropy,
+    AwaitHello, AwaitOffer, AwaitPreface, AwaitWelcome, Failed, Greeted, check_preface,
+    part_entropy,
 };
 use crate::cluster::ids::{Conn, Entropy, NodeId, Session};
 use crate::cluster::sealer::{RECORD_MAX, RECORD_MIN};
@@ -137,80 +138,118 @@ impl Links {
 
     /// Takes one record off the inbox, if it is whole, and lets the state have it.
     fn half_step(&mut self, now: Instant, conn: Conn, half: &mut Box<Half>) -> Step {
-        let done = match std::mem::replace(&mut half.stage, Stage::Taken) {
+        match std::mem::replace(&mut half.stage, Stage::Taken) {
             Stage::AwaitPreface(source, state, wish) => {
-                return self.read_preface(now, conn, half, source, state, wish);
+                self.read_preface(now, conn, half, source, state, wish)
             }
             Stage::AwaitHello(source, state, wish) => {
-                return self.read_hello(now, conn, half, source, state, wish);
+                self.read_hello(now, conn, half, source, state, wish)
             }
             Stage::Parked(source, greeted, wish) => {
-                if half.inbox.is_empty() {
-                    half.stage = Stage::Parked(source, greeted, wish);
-                    return Step::Wait;
-                }
-                let peer = greeted.agreed.peer;
-                half.stage = Stage::Parked(source, greeted, wish);
-                self.unpark(half);
-                let failed = Failed { peer: Some(peer), ..Failed::silent(Code::Malformed) };
-                self.refuse(conn, source, failed, 0);
-                return Step::Gone;
+                self.read_parked(conn, half, source, greeted, wish)
             }
-            Stage::Connecting(target) => Err(Over::new(target, Code::Malformed, Told::default())),
-            Stage::AwaitOffer(target, state, wish) => match record(&half.inbox) {
-                Ok(None) => {
-                    half.stage = Stage::AwaitOffer(target, state, wish);
-                    return Step::Wait;
-                }
-                Ok(Some(HandshakeKind::Message2)) => {
-                    let message = take_record(&mut half.inbox, HandshakeKind::Message2);
-                    self.offer_came(now, conn, half, (target, state, wish), &message)
-                }
-                Ok(Some(HandshakeKind::Reject)) => {
-                    let body = take_record(&mut half.inbox, HandshakeKind::Reject);
-                    Err(Self::clear_reject(target, &body))
-                }
-                Ok(Some(HandshakeKind::Message1 | HandshakeKind::Message3)) | Err(()) => {
-                    Err(Over::new(target, Code::Malformed, Told::default()))
-                }
-            },
-            Stage::AwaitWelcome(target, state, index) => match sealed_record(&half.inbox) {
-                Ok(None) => {
-                    half.stage = Stage::AwaitWelcome(target, state, index);
-                    return Step::Wait;
-                }
-                Ok(Some(len)) => {
-                    let mut inbox = std::mem::take(&mut half.inbox);
-                    let rest = inbox.split_off(2 + len);
-                    let state = (target, state, index);
-                    let record = &mut inbox[2..];
-                    let done = self.welcome_came(now, conn, half, state, record, rest);
-                    if done.is_err() {
-                        self.indexes.remove(&index);
-                    }
-                    done
-                }
-                Err(()) => {
-                    self.indexes.remove(&index);
-                    let told = Told { peer: Some(state.agreed.peer), ..Told::default() };
-                    Err(Over::new(target, Code::Malformed, told))
-                }
-            },
-            Stage::Taken => return Step::Gone,
-        };
-        match done {
-            Ok(Some(stage)) => {
-                half.stage = stage;
-                Step::Again
+            Stage::Connecting(target) => {
+                let over = Over::new(target, Code::Malformed, Told::default());
+                self.dial_step(now, conn, Err(over))
             }
-            Ok(None) => Step::Gone,
-            Err(over) => {
-                let Over { target, code, told } = *over;
-                self.outputs.push_back(Output::Close { conn });
-                self.dial_over(now, conn, target, Some(code), told);
-                Step::Gone
+            Stage::AwaitOffer(target, state, wish) => {
+                let step = self.read_offer(now, conn, half, (target, state, wish));
+                self.dial_step(now, conn, step)
+            }
+            Stage::AwaitWelcome(target, state, index) => {
+                let step = self.read_welcome(now, conn, half, (target, state, index));
+                self.dial_step(now, conn, step)
+            }
+            Stage::Taken => Step::Gone,
+        }
+    }
+
+    /// Ends a dial that a check ended.
+    fn dial_step(&mut self, now: Instant, conn: Conn, step: Result<Step, Box<Over>>) -> Step {
+        step.unwrap_or_else(|over| {
+            let Over { target, code, told } = *over;
+            self.outputs.push_back(Output::Close { conn });
+            self.dial_over(now, conn, target, Some(code), told);
+            Step::Gone
+        })
+    }
+
+    /// Parked: whoever waits for Welcome has nothing to say (C20).
+    fn read_parked(
+        &mut self,
+        conn: Conn,
+        half: &mut Half,
+        source: IpAddr,
+        greeted: Box<Greeted>,
+        wish: u32,
+    ) -> Step {
+        let peer = greeted.agreed.peer;
+        half.stage = Stage::Parked(source, greeted, wish);
+        if half.inbox.is_empty() {
+            return Step::Wait;
+        }
+        self.unpark(half);
+        let failed = Failed { peer: Some(peer), ..Failed::silent(Code::Malformed) };
+        self.refuse(conn, source, failed, 0);
+        Step::Gone
+    }
+
+    /// D1 → D2.
+    fn read_offer(
+        &mut self,
+        now: Instant,
+        conn: Conn,
+        half: &mut Half,
+        (target, state, wish): (Target, AwaitOffer, u32),
+    ) -> Result<Step, Box<Over>> {
+        match record(&half.inbox) {
+            Ok(None) => {
+                half.stage = Stage::AwaitOffer(target, state, wish);
+                Ok(Step::Wait)
+            }
+            Ok(Some(HandshakeKind::Message2)) => {
+                let message = take_record(&mut half.inbox, HandshakeKind::Message2);
+                half.stage = self.offer_came(now, conn, half, (target, state, wish), &message)?;
+                Ok(Step::Again)
+            }
+            Ok(Some(HandshakeKind::Reject)) => {
+                let body = take_record(&mut half.inbox, HandshakeKind::Reject);
+                Err(Self::clear_reject(target, &body))
+            }
+            Ok(Some(HandshakeKind::Message1 | HandshakeKind::Message3)) | Err(()) => {
+                Err(Over::new(target, Code::Malformed, Told::default()))
             }
         }
+    }
+
+    /// D2 → Up.
+    fn read_welcome(
+        &mut self,
+        now: Instant,
+        conn: Conn,
+        half: &mut Half,
+        (target, state, index): (Target, AwaitWelcome, u32),
+    ) -> Result<Step, Box<Over>> {
+        let done = match sealed_record(&half.inbox) {
+            Ok(None) => {
+                half.stage = Stage::AwaitWelcome(target, state, index);
+                return Ok(Step::Wait);
+            }
+            Ok(Some(len)) => {
+                let mut inbox = std::mem::take(&mut half.inbox);
+                let rest = inbox.split_off(2 + len);
+                let state = (target, state, index);
+                self.welcome_came(now, conn, half, state, &mut inbox[2..], rest)
+            }
+            Err(()) => {
+                let told = Told { peer: Some(state.agreed.peer), ..Told::default() };
+                Err(Over::new(target, Code::Malformed, told))
+            }
+        };
+        if done.is_err() {
+            self.indexes.remove(&index);
+        }
+        done.map(|()| Step::Gone)
     }
 
     /// A0 → A1.
@@ -336,11 +375,11 @@ impl Links {
 
     /// Returns the session that makes `hello` stale, if one does (C27).
     pub(super) fn stale(&self, node: NodeId, hello: &Hello) -> Option<Session> {
-        let peer = self.peers.get(&node)?;
-        let other = peer.instance.is_some_and(|known| known != hello.instance);
+        let (highest, instance) = self.highest(node)?;
+        let other = instance.is_some_and(|known| known != hello.instance);
         let session = hello.life.session;
-        let stale = session < peer.session || (session == peer.session && other);
-        stale.then_some(peer.session)
+        let stale = session < highest || (session == highest && other);
+        stale.then_some(highest)
     }
 
     /// The link rule, (a) to (e) (C25).

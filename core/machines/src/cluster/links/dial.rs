@@ -5,10 +5,12 @@ use super::accept::Greeting;
 use super::io::Output;
 use super::outbox::Queued;
 use super::stream::Raised;
-use super::{Farewell, HINTS_MAX, Half, Links, Peer, Role, SEEDS_MAX, Stage, Target, Timer};
+use super::{
+    Farewell, HINTS_MAX, Half, Links, Peer, Role, SEEDS_MAX, Stage, Target, Timer, Urgency,
+};
 use crate::cluster::counters::{Labelled, Timing};
 use crate::cluster::handshake::{Answer, AwaitOffer, AwaitWelcome, Failed, part_entropy};
-use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Session};
+use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Process, Session};
 use crate::cluster::swim::io::Seed;
 use crate::cluster::wire::{AnyFrame, ClearReject, CloseReason, Code, Frame, Hello, Message};
 use crate::codec::Wire;
@@ -45,8 +47,8 @@ impl Over {
 }
 
 impl Links {
-    /// Someone wants a link now, whatever the redial delay says (C32).
-    pub(super) fn dial_asked(&mut self, now: Instant, node: NodeId, addr: Addr) {
+    /// Someone wants a link. Re-probing and joining alone ignore the redial delay (C32).
+    pub(super) fn link_asked(&mut self, now: Instant, node: NodeId, addr: Addr, urgency: Urgency) {
         if self.refuse_locally(node) {
             return;
         }
@@ -55,16 +57,21 @@ impl Links {
         if let Some(link) = peer.link() {
             let hello = link.hello;
             self.outputs.push_back(Output::LinkUp { peer: node, hello, seed: None, fresh: false });
-        } else if peer.dial.is_none() {
-            self.dial_peer(now, node);
+            return;
+        }
+        peer.wanted = true;
+        match urgency {
+            Urgency::Delayed => self.want(now, node),
+            Urgency::Now if peer.dial.is_none() => self.dial_peer(now, node),
+            Urgency::Now => {}
         }
     }
 
     /// A seed is to be reached (C55).
-    pub(super) fn seed_asked(&mut self, now: Instant, seed: u32, target: Seed) {
-        let Some(node) = target.node else {
+    pub(super) fn seed_asked(&mut self, now: Instant, seed: Seed) {
+        let Some(node) = seed.node else {
             if !self.seed_runs(seed) {
-                self.start_dial(now, None, target.addr, Some(seed));
+                self.start_dial(now, None, seed.addr, Some(seed));
             }
             return;
         };
@@ -76,18 +83,18 @@ impl Links {
             self.seed_lost(None, seed, Some(code));
             return;
         }
-        self.peer(now, node).addr.get_or_insert(target.addr);
+        self.peer(now, node).addr.get_or_insert(seed.addr);
         self.attach_seed(now, node, seed);
     }
 
     /// Says whether a dial for `seed` runs, to whomever it leads.
-    fn seed_runs(&self, seed: u32) -> bool {
+    fn seed_runs(&self, seed: Seed) -> bool {
         let of_seed = |conn: &Conn| self.target(*conn).is_some_and(|t| t.seed == Some(seed));
         self.conns.keys().any(of_seed)
     }
 
     /// `seed` is `node`: answered by its link, or by the dial that runs or starts.
-    fn attach_seed(&mut self, now: Instant, node: NodeId, seed: u32) {
+    fn attach_seed(&mut self, now: Instant, node: NodeId, seed: Seed) {
         let peer = self.peer(now, node);
         if peer.link.is_none() && peer.seeds.len() >= SEEDS_MAX {
             self.seed_lost(Some(node), seed, None);
@@ -114,7 +121,7 @@ impl Links {
         }
     }
 
-    fn seed_lost(&mut self, peer: Option<NodeId>, seed: u32, code: Option<Code>) {
+    fn seed_lost(&mut self, peer: Option<NodeId>, seed: Seed, code: Option<Code>) {
         self.outputs.push_back(Output::Unreachable { peer, seed: Some(seed), code });
     }
 
@@ -156,12 +163,12 @@ impl Links {
     pub(super) fn keep_frame(
         &mut self,
         now: Instant,
-        node: NodeId,
-        addr: Option<Addr>,
+        (node, addr, process): (NodeId, Option<Addr>, Option<Process>),
         frame: Frame,
     ) {
         let config = self.config.clone();
-        let session = self.peers.get(&node).map_or(Session(0), Peer::session);
+        let known = self.peers.get(&node).map_or(Session(0), Peer::session);
+        let session = process.map_or(known, |process| process.session);
         let queued = Queued::new(&AnyFrame::Frame(frame), session);
         let Some(number) = queued.number else {
             return;
@@ -223,7 +230,7 @@ impl Links {
         }
     }
 
-    fn start_dial(&mut self, now: Instant, node: Option<NodeId>, addr: Addr, seed: Option<u32>) {
+    fn start_dial(&mut self, now: Instant, node: Option<NodeId>, addr: Addr, seed: Option<Seed>) {
         let version = self.hints.get(&addr).copied();
         let target =
             Target { peer: node, addr, seed, version: version.unwrap_or(self.terms.version_max) };
@@ -269,7 +276,7 @@ impl Links {
         half: &mut Half,
         (mut target, state, wish): (Target, AwaitOffer, u32),
         message: &[u8],
-    ) -> Result<Option<Stage>, Box<Over>> {
+    ) -> Result<Stage, Box<Over>> {
         let offered = state
             .offer(&self.terms, &self.allowed, target.peer, message)
             .map_err(|failed| Over::new(target, failed.code, Told::by(&failed)))?;
@@ -299,7 +306,7 @@ impl Links {
         let state = offered.greet(&self.terms, &hello, &mut out);
         self.write_half(half, conn, out);
         half.step = now;
-        Ok(Some(Stage::AwaitWelcome(target, state, index)))
+        Ok(Stage::AwaitWelcome(target, state, index))
     }
 
     /// D1: a refusal in clear.
@@ -322,7 +329,7 @@ impl Links {
         (target, mut state, index): (Target, AwaitWelcome, u32),
         record: &mut [u8],
         rest: Vec<u8>,
-    ) -> Result<Option<Stage>, Box<Over>> {
+    ) -> Result<(), Box<Over>> {
         let node = state.agreed.peer;
         let mut told = Told { peer: Some(node), ..Told::default() };
         let hello = match state.answer(record) {
@@ -364,7 +371,7 @@ impl Links {
         if let Some(parked) = parked {
             self.judge_parked(now, parked);
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Says whether a dial of a later session of `node` is parked. A link with the earlier one
@@ -538,6 +545,7 @@ impl Links {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
+        let asked = peer.wanted || peer.dial.is_some();
         peer.drop_waiting();
         let (dial, parked) = (peer.dial.take(), peer.parked.take());
         let seeds = std::mem::take(&mut peer.seeds);
@@ -548,7 +556,7 @@ impl Links {
         for seed in &seeds {
             self.seed_lost(Some(node), *seed, None);
         }
-        if dial.is_some() && seeds.is_empty() {
+        if asked && seeds.is_empty() {
             self.outputs.push_back(Output::Unreachable {
                 peer: Some(node),
                 seed: None,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::cluster::identity::Allowed;
-use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Session};
+use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Process, Session};
 use crate::cluster::swim::io::{Lane, Seed};
 use crate::cluster::wire::{CloseReason, Code, Frame, Hello, Message};
 
@@ -62,7 +62,15 @@ pub enum Input {
         /// For its rekey.
         entropy: Entropy,
     },
-    /// Bring up a link with `peer`, or answer `LinkUp` again if there is one.
+    /// Bring up a link with `peer`, but not before the redial delay is over (C32), or answer
+    /// `LinkUp` again if there is one. Each is answered: by `LinkUp`, or by `Unreachable`.
+    Want {
+        /// Whom.
+        peer: NodeId,
+        /// Where it is thought to listen.
+        addr: Addr,
+    },
+    /// As `Want`, now: for those that have a clock of their own (C55, C59).
     Dial {
         /// Whom.
         peer: NodeId,
@@ -71,10 +79,8 @@ pub enum Input {
     },
     /// Bring up a link with a seed.
     DialSeed {
-        /// Its place in the list.
-        seed: u32,
-        /// The seed.
-        target: Seed,
+        /// The seed itself: a place in a list would outlive the list.
+        seed: Seed,
     },
     /// Send a membership message.
     Message {
@@ -93,6 +99,9 @@ pub enum Input {
         to: NodeId,
         /// Where it is thought to listen, for a dial.
         addr: Option<Addr>,
+        /// Which process it is meant for, if for one only: a link with another drops it. Whoever
+        /// sent it hears of that link, and knows by it what became of the frame (C145, C146).
+        process: Option<Process>,
         /// What.
         frame: Frame,
     },
@@ -161,15 +170,15 @@ pub enum Output {
         /// What.
         bytes: Vec<u8>,
     },
-    /// A link is up (or, after [`Input::Dial`], still up).
+    /// A link is up (or, after [`Input::Want`] or [`Input::Dial`], still up).
     LinkUp {
         /// With whom.
         peer: NodeId,
         /// The peer's Hello.
         hello: Hello,
         /// Which seed was dialled, if one was.
-        seed: Option<u32>,
-        /// Whether this is a new link, and not just an answer to `Dial`.
+        seed: Option<Seed>,
+        /// Whether this is a new link, and not just an answer to `Want` or `Dial`.
         fresh: bool,
     },
     /// A link went down. Frames that were not written stay queued or are gone as C39 says.
@@ -184,7 +193,7 @@ pub enum Output {
         /// The peer that was dialled, if its id was known.
         peer: Option<NodeId>,
         /// The seed that was dialled, if one was.
-        seed: Option<u32>,
+        seed: Option<Seed>,
         /// Why, if a handshake said so.
         code: Option<Code>,
     },

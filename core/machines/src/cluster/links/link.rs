@@ -108,6 +108,9 @@ pub struct Link {
     pub(crate) heard_at: Instant,
     pub(crate) used_at: Instant,
     pub(crate) rekey: Rekey,
+    /// The last user frame written here, and how far the peer has confirmed (C84).
+    pub(crate) written: u64,
+    pub(crate) confirmed: u64,
     /// Link indexes that nothing uses any longer, to be given back.
     pub(crate) retired: Vec<u32>,
     /// When the timer of this link is set to go off.
@@ -196,9 +199,10 @@ impl Link {
         self.assembly.bytes() + self.inbox.len()
     }
 
-    /// Says whether it may close to make room, or because nobody used it.
+    /// Says whether it must not close to make room, or because nobody used it: something waits,
+    /// or was sent and is not confirmed (C30).
     pub(crate) fn is_busy(&self) -> bool {
-        !self.outbox.is_empty() || self.rekey.since().is_some()
+        !self.outbox.is_empty() || self.rekey.since().is_some() || self.written > self.confirmed
     }
 
     /// Queues a frame of the link itself.
@@ -211,10 +215,12 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`Fault`] if the peer reads so little that too many wait.
-    pub(crate) fn push(&mut self, queued: Queued) -> Result<(), Fault> {
+    /// [`Fault`] if the peer reads so little that too much waits: two of the longest bodies.
+    pub(crate) fn push(&mut self, queued: Queued, config: &LinksConfig) -> Result<(), Fault> {
         let class = queued.kind.class();
-        if self.outbox.items(class) >= CONTROL_ITEMS_MAX {
+        let bytes = self.outbox.bytes(class) + queued.body.len();
+        let full = bytes > 2 * config.message_bytes_max as usize;
+        if full || self.outbox.items(class) >= CONTROL_ITEMS_MAX {
             return Err(Fault::plain(CloseReason::Silent));
         }
         self.outbox.push(queued);
@@ -276,6 +282,7 @@ impl Link {
             self.used_at = now;
         }
         if let Some(number) = taken.written {
+            self.written = number;
             let to = self.agreed.peer;
             outputs.push_back(Output::Written { to, number });
         }

@@ -22,7 +22,7 @@ pub(crate) struct Queued {
     sent: usize,
     /// The number of a user frame.
     pub(crate) number: Option<u64>,
-    /// The highest session of the receiver that was known when this was queued; 0 if none was.
+    /// The session of the receiver that it is meant for; 0 if it is for any.
     pub(crate) session: Session,
 }
 

@@ -6,12 +6,15 @@ use super::link::Link;
 use super::outbox::Queued;
 use crate::cluster::config::LinksConfig;
 use crate::cluster::ids::{Addr, Conn, Instance, Session};
+use crate::cluster::swim::io::Seed;
 use crate::cluster::wire::{CloseReason, Message};
 use crate::time::Instant;
 
 /// The most peers remembered: above any number of members (C107), so that a member is forgotten
 /// only when strangers of an open cluster push it out.
 pub(super) const PEERS_MAX: usize = 16_384;
+/// The most peers of which the session alone is remembered (C60).
+pub(super) const FORGOTTEN_MAX: usize = 65_536;
 /// The most seeds that may wait for one peer.
 pub(super) const SEEDS_MAX: usize = 64;
 
@@ -44,11 +47,13 @@ pub struct Peer {
     pub(crate) parked: Option<Conn>,
     /// The latest datagram, while a link comes up (C31).
     pub(crate) waiting: Option<Message>,
+    /// Someone asked for a link, and waits to hear what came of it.
+    pub(crate) wanted: bool,
     /// User frames that no stream has seen, and their bytes.
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) queue_bytes: usize,
     /// Seeds that turned out to be this peer, or were said to be, and wait for an answer.
-    pub(crate) seeds: Vec<u32>,
+    pub(crate) seeds: Vec<Seed>,
     /// Whether a link was Up before.
     pub(crate) linked: bool,
     /// Why the last link closed.
@@ -73,6 +78,7 @@ impl Peer {
             dial: None,
             parked: None,
             waiting: None,
+            wanted: false,
             queue: VecDeque::new(),
             queue_bytes: 0,
             seeds: Vec::new(),
@@ -131,14 +137,14 @@ impl Peer {
 
     /// Says whether nothing would be lost but memory of it.
     pub(super) fn is_idle(&self) -> bool {
-        let wanted = self.link.is_some() || self.dial.is_some() || self.parked.is_some();
-        !wanted && self.waiting.is_none() && self.queue.is_empty() && self.seeds.is_empty()
+        let held = self.link.is_some() || self.dial.is_some() || self.parked.is_some();
+        !held && !self.is_wanted()
     }
 
     /// Says whether something needs a link (C30).
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.waiting.is_some() || !self.queue.is_empty() || !self.seeds.is_empty()
+        self.wanted || self.waiting.is_some() || !self.queue.is_empty() || !self.seeds.is_empty()
     }
 
     /// Queues a user frame without a link, if there is room.
@@ -164,6 +170,7 @@ impl Peer {
 
     /// Forgets what waits for a link.
     pub(super) fn drop_waiting(&mut self) {
+        self.wanted = false;
         self.waiting = None;
         self.queue.clear();
         self.queue_bytes = 0;

@@ -13,11 +13,11 @@ use super::{Farewell, Links, Role, Timer};
 use crate::cluster::counters::{Counter, Labelled};
 use crate::cluster::handshake::Agreed;
 use crate::cluster::identity::Allowed;
-use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Session};
+use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Process, Session};
 use crate::cluster::sealer::{NotOpened, Sealer};
 use crate::cluster::swim::io::Lane;
 use crate::cluster::wire::{
-    AnyFrame, Class, CloseReason, Code, Control, DatagramHeader, Frame, Hello, Message,
+    AnyFrame, Class, CloseReason, Code, Control, DatagramHeader, Frame, Hello, Message, UserFrame,
 };
 use crate::codec::Wire;
 use crate::time::Instant;
@@ -59,6 +59,8 @@ impl Raised {
             heard_at: now,
             used_at: now,
             rekey: Rekey::None,
+            written: 0,
+            confirmed: 0,
             retired: Vec::new(),
             timer: Instant::FAR,
         })
@@ -82,6 +84,7 @@ impl Links {
         peer.addr = Some(hello.addr);
         peer.linked = true;
         let seeds = std::mem::take(&mut peer.seeds);
+        peer.wanted = false;
         let waiting = peer.waiting.take();
         let queue = std::mem::take(&mut peer.queue);
         peer.queue_bytes = 0;
@@ -250,8 +253,7 @@ impl Links {
         since: Instant,
         frames: std::collections::VecDeque<Queued>,
     ) {
-        let config = &self.config;
-        let (settled, long) = (since + config.backoff_cap <= now, config.backoff_long);
+        let settled = since + self.config.backoff_cap <= now;
         let peer = self.peer(now, node);
         peer.closed = Some(reason);
         if settled {
@@ -262,17 +264,14 @@ impl Links {
             false => peer.drop_waiting(),
         }
         match reason {
-            CloseReason::Revoked => peer.not_before = now + long,
+            CloseReason::Revoked => self.back_off(now, node, true),
             CloseReason::ProtocolError
             | CloseReason::KeyExpired
             | CloseReason::RekeyFailed
             | CloseReason::Silent
-            | CloseReason::Reset => {
-                let failures = peer.failures;
-                peer.failures = failures.saturating_add(1);
-                let delay = self.redial_delay(node, failures);
-                self.peer(now, node).not_before = now.plus_nanos(delay);
-            }
+            | CloseReason::Reset => self.back_off(now, node, false),
+            // There was no room for it: others are busy, and would be at once again.
+            CloseReason::LinkCap if !settled => self.back_off(now, node, false),
             CloseReason::Idle
             | CloseReason::Shutdown
             | CloseReason::Superseded
@@ -321,10 +320,10 @@ impl Links {
 
     /// A membership message as frame 10; without a link it is dropped.
     pub(super) fn send_message(&mut self, now: Instant, node: NodeId, message: Message) {
-        self.with_link(now, node, |_, link| {
+        self.with_link(now, node, |links, link| {
             let session = link.hello.life.session;
             let frame = AnyFrame::Frame(Frame::Swim(message));
-            link.push(Queued::new(&frame, session))
+            link.push(Queued::new(&frame, session), &links.config)
         });
     }
 
@@ -332,10 +331,13 @@ impl Links {
     pub(super) fn send_frame(
         &mut self,
         now: Instant,
-        node: NodeId,
-        addr: Option<Addr>,
+        (node, addr, process): (NodeId, Option<Addr>, Option<Process>),
         frame: Frame,
     ) {
+        let linked = self.link(node).map(|link| link.hello.process());
+        if linked.is_some() && process.is_some() && linked != process {
+            return; // Its numbers mean nothing to this process (C82).
+        }
         let counts = match &frame {
             Frame::User(user) => number(user),
             Frame::Swim(_)
@@ -353,16 +355,17 @@ impl Links {
             counts.is_some() && link.outbox.items(Class::User) > 0 && queued + len > most
         });
         if too_long || full {
-            if let Some(number) = counts {
-                self.outputs.push_back(Output::NotTaken { to: node, number });
+            match counts {
+                Some(number) => self.outputs.push_back(Output::NotTaken { to: node, number }),
+                None => self.counters.count(Counter::FrameDropped),
             }
             return;
         }
-        if self.link(node).is_none() {
-            self.keep_frame(now, node, addr, frame);
+        if linked.is_none() {
+            self.keep_frame(now, (node, addr, process), frame);
             return;
         }
-        self.with_link(now, node, |_, link| {
+        self.with_link(now, node, |links, link| {
             let session = link.hello.life.session;
             let queued = Queued::new(&AnyFrame::Frame(frame), session);
             match counts {
@@ -370,7 +373,7 @@ impl Links {
                     link.outbox.push(queued);
                     Ok(())
                 }
-                None => link.push(queued),
+                None => link.push(queued, &links.config),
             }
         });
     }
@@ -457,6 +460,9 @@ impl Links {
                         return Err(Fault::protocol(Counter::NumberRepeat));
                     }
                     peer.seen = number;
+                }
+                if let UserFrame::Confirm { upto } = user {
+                    link.confirmed = link.confirmed.max(upto);
                 }
                 Frame::User(user)
             }

@@ -15,7 +15,7 @@ use super::io::{Input, Output};
 use crate::cluster::ids::{Addr, Session};
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::{Lane, Seed};
-use crate::cluster::wire::{CloseReason, Code, Frame};
+use crate::cluster::wire::{CloseReason, Code, Frame, UserFrame};
 use net::{Net, addr, life, params, ping, send};
 
 fn ups(told: &[Output]) -> usize {
@@ -63,6 +63,7 @@ fn codes(told: &[Output]) -> Vec<(Code, bool)> {
     told.iter().filter_map(code).collect()
 }
 
+/// C20: nothing but the handshake crosses before Welcome; then both lanes do.
 #[test]
 fn a_want_brings_a_link_up_that_carries_both_lanes_both_ways() {
     for suite in [Suite::Noise, Suite::Null] {
@@ -115,7 +116,7 @@ fn a_dial_that_fails_tells_so_and_drops_what_waited() {
     net.run_ms(30_000);
     assert!(!net.linked(0, 1), "nothing wants it");
 
-    // C32: what wants it next waits for the redial delay; an explicit dial does not.
+    // C32: what wants it next waits for the redial delay.
     net.refused.insert((0, 1));
     net.message(0, 1, Lane::Datagram, 2);
     net.run_ms(20);
@@ -127,6 +128,54 @@ fn a_dial_that_fails_tells_so_and_drops_what_waited() {
     net.run_ms(400);
     assert!(net.linked(0, 1));
     assert_eq!(seqs(&net.take(1), Lane::Datagram), [ping(3)]);
+}
+
+/// C31, C32: whoever sends waits for the redial delay, however often it asks, and is answered;
+/// re-probing and joining do not wait (C55, C59).
+#[test]
+fn a_want_does_not_dial_before_the_redial_delay_is_over() {
+    let mut net = Net::new(2, Suite::Null);
+    net.refused.insert((0, 1));
+    let (peer, addr) = (net.id(1), addr(1));
+    let dials = |net: &Net| net.nodes[0].peers[&peer].ordinal;
+    for _ in 0..100 {
+        net.input(0, Input::Want { peer, addr });
+        net.run_ms(10);
+    }
+    // Delays of at least 100, 200, 400 and 800 ms.
+    assert!((3..=4).contains(&dials(&net)), "{} dials", dials(&net));
+    net.run_ms(5_000);
+    let told = net.take(0);
+    assert_eq!(told.len(), dials(&net) as usize, "one answer for each dial: {told:?}");
+
+    net.dial(0, 1);
+    net.run_ms(20);
+    net.take(0);
+    let before = dials(&net);
+    net.input(0, Input::Want { peer, addr });
+    assert_eq!(dials(&net), before);
+    net.dial(0, 1);
+    assert_eq!(dials(&net), before + 1);
+    net.run_ms(20);
+    net.input(0, Input::Want { peer, addr });
+    net.input(0, Input::Disconnect { peer, reason: CloseReason::MemberDead });
+    let answers = net.take(0);
+    assert_eq!(answers.len(), 2, "the dial's and the want's: {answers:?}");
+}
+
+/// C32: a link that breaks counts as a failure like any other: the delay is that of one.
+#[test]
+fn the_delay_after_a_broken_link_is_that_of_a_failed_dial() {
+    let mut net = Net::new(2, Suite::Null);
+    net.dial(0, 1);
+    net.run_ms(50);
+    let peer = net.id(1);
+    net.cut(|_, _| true);
+    net.run_ms(0);
+    let state = &net.nodes[0].peers[&peer];
+    let delay = state.not_before.nanos_since(net.now) / 1_000_000;
+    assert_eq!(state.failures, 1);
+    assert!((100..=200).contains(&delay), "{delay} ms, of 200 · (0.5 … 1)");
 }
 
 /// C32: the delays double up to the cap, each between half and the whole of it.
@@ -350,7 +399,7 @@ fn a_link_of_a_session_that_ended_closes_when_membership_says_so() {
 fn seeds_become_peers_whoever_dialled() {
     for at_once in [false, true] {
         let mut net = Net::new(2, Suite::Null);
-        let seed = |addr: Addr, node| Input::DialSeed { seed: 3, target: Seed { addr, node } };
+        let seed = |addr: Addr, node| Input::DialSeed { seed: Seed { addr, node } };
         net.input(0, seed(addr(1), None));
         if at_once {
             net.input(1, seed(addr(0), None));
@@ -359,7 +408,7 @@ fn seeds_become_peers_whoever_dialled() {
         assert!(net.linked(0, 1));
         let told = net.take(0);
         let answered =
-            told.iter().filter(|output| matches!(output, Output::LinkUp { seed: Some(3), .. }));
+            told.iter().filter(|output| matches!(output, Output::LinkUp { seed: Some(_), .. }));
         assert_eq!(answered.count(), 1, "{told:?}");
         // Again, now that there is a link: by address, and by name.
         let node = Some(net.id(1));
@@ -369,14 +418,15 @@ fn seeds_become_peers_whoever_dialled() {
             let told = net.take(0);
             let answer = told
                 .iter()
-                .any(|output| matches!(output, Output::LinkUp { seed: Some(3), fresh: false, .. }));
+                .any(|output| matches!(output, Output::LinkUp { seed: Some(_), fresh: false, .. }));
             assert!(answer, "{told:?}");
         }
         assert!(net.linked(0, 1));
         // A seed that is not there.
         net.input(0, seed(addr(7), None));
         net.run_ms(50);
-        assert_eq!(net.take(0), [Output::Unreachable { peer: None, seed: Some(3), code: None }]);
+        let lost = Some(Seed { addr: addr(7), node: None });
+        assert_eq!(net.take(0), [Output::Unreachable { peer: None, seed: lost, code: None }]);
     }
 }
 
@@ -402,6 +452,42 @@ fn the_least_recently_used_link_makes_room() {
     assert_eq!(downs(&net.take(2)), [CloseReason::LinkCap]);
 }
 
+/// C30: a link with a send that is not confirmed makes no room and is not idle; one that finds no
+/// room is a failure like any other, so that it is not dialled in a loop.
+#[test]
+fn a_link_with_an_unconfirmed_send_makes_no_room() {
+    let mut net = Net::with(4, Suite::Null, |node, params| {
+        if node == 0 {
+            params.config.links_max = 2;
+            params.config.link_idle = Duration::from_secs(20);
+        }
+    });
+    for peer in 1..3 {
+        net.dial(0, peer);
+        net.frame(0, peer, send(1, vec![1]));
+        net.run_ms(20);
+    }
+    net.take(0);
+    net.dial(0, 3);
+    net.run_ms(20);
+    assert_eq!(downs(&net.take(0)), [CloseReason::LinkCap]);
+    assert!(net.linked(0, 1));
+    assert!(net.linked(0, 2));
+    let (peer, other) = (net.id(3), net.id(0));
+    assert!(net.nodes[0].peers[&peer].not_before > net.now);
+    assert!(net.nodes[3].peers[&other].not_before > net.now);
+
+    net.frame(1, 0, Frame::User(UserFrame::Confirm { upto: 1 }));
+    net.run_for(Duration::from_secs(1));
+    net.dial(0, 3);
+    net.run_ms(20);
+    assert_eq!(net.conn(0, 1), None, "the one that is confirmed");
+    assert!(net.linked(0, 3));
+    net.run_for(Duration::from_secs(25));
+    assert!(net.linked(0, 2), "not idle");
+    assert!(!net.linked(0, 3), "idle");
+}
+
 /// C34: keepalives keep an unused link up until it is idle; then both ends close it.
 #[test]
 fn an_unused_link_lives_on_keepalives_until_it_is_idle() {
@@ -418,6 +504,7 @@ fn an_unused_link_lives_on_keepalives_until_it_is_idle() {
     assert!(net.nodes[0].sizes().indexes == 0 && net.nodes[1].sizes().indexes == 0);
 }
 
+/// C34: three keepalives.
 #[test]
 fn a_stream_on_which_nothing_arrives_closes_silent() {
     let mut net = Net::new(2, Suite::Null);

@@ -144,6 +144,9 @@ pub enum RegisterError {
     TableFull,
     /// The ttl is not within 1 s … 1 h.
     TtlRange,
+    /// There is no such actor here, or no longer; a name never stands for the node itself (C10,
+    /// C71).
+    NoActor,
     /// This node does not hold that name.
     NotHeld,
     /// The node is leaving.

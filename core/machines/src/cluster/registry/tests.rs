@@ -168,6 +168,7 @@ fn queries(outputs: &[Output]) -> Vec<(NodeId, u32)> {
 
 // Registering (C70–C72).
 
+/// C71: each change takes the next serial.
 #[test]
 fn a_registration_is_gossiped_with_the_next_serial_and_can_be_looked_up() {
     let mut bench = Bench::new();
@@ -220,6 +221,7 @@ fn a_ttl_outside_1_s_to_1_h_is_refused() {
     assert_eq!(bench.register_as("clock", 9, ttl, false), Ok(()));
 }
 
+/// C70, C114: `names_full`.
 #[test]
 fn caps_refuse_own_names_and_drop_those_of_others() {
     let config =
@@ -584,6 +586,7 @@ fn a_hint_asks_its_owner_whose_word_counts() {
     }
 }
 
+/// C77, C114: a reply that nobody asked for is `name_unexpected`.
 #[test]
 fn an_unknown_name_asks_three_members_and_the_first_live_answer_wins() {
     let mut bench = Bench::new();

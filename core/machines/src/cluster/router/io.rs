@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::ids::{ActorId, Addr, CallId, NodeId, Ref, Session};
+use crate::cluster::ids::{ActorId, Addr, CallId, NodeId, Process, Ref, Session};
 use crate::cluster::swim::io::MemberEvent;
 use crate::cluster::wire::{BounceCode, CloseReason, Hello, UserFrame};
 
@@ -107,6 +107,13 @@ pub enum Input {
     },
     /// A member event.
     Member(MemberEvent),
+    /// Membership knows a node in this session as Dead or Left, though no event told so.
+    Known {
+        /// Whom.
+        peer: NodeId,
+        /// The highest session known of it.
+        session: Session,
+    },
     /// The own session changed: old local references are stale (C27).
     Renewed(Session),
     /// The node leaves: new sends are refused Draining.
@@ -136,18 +143,21 @@ pub struct Delivery {
 /// What the router wants done, and tells.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
-    /// Bring up a link: frames wait here for it, since only its Hello tells whether it leads to
-    /// the session that they are for (C80, C145). Answered by `LinkUp` or `Unreachable`.
-    Dial {
+    /// Bring up a link once the redial delay allows it (C32): frames wait here for it, since only
+    /// its Hello tells whether it leads to the session that they are for (C80, C145). Answered by
+    /// `LinkUp` or `Unreachable`.
+    Want {
         /// Whom.
         peer: NodeId,
         /// Where it is thought to listen.
         addr: Addr,
     },
-    /// Give a frame to the links. A link with the frame's session is up.
+    /// Give a frame to the links. A link with that process is up, or was until just now.
     Frame {
         /// To whom.
         to: NodeId,
+        /// To which process of it: another one must not get it (C145, C146).
+        process: Process,
         /// Where it listens, for a dial.
         addr: Option<Addr>,
         /// What.

@@ -185,7 +185,7 @@ impl World {
     fn output(&mut self, side: usize, output: Output) {
         let end = &mut self.ends[side];
         match output {
-            Output::Dial { .. } | Output::Gap(_) | Output::Sent { result: Ok(_), .. } => {}
+            Output::Want { .. } | Output::Gap(_) | Output::Sent { result: Ok(_), .. } => {}
             Output::Frame { frame, .. } => {
                 assert!(self.up, "frames are given to a link that is up");
                 match frame {

@@ -184,7 +184,7 @@ fn delivered(outputs: &[Output]) -> Vec<Delivery> {
 }
 
 fn dials(outputs: &[Output]) -> usize {
-    let dial = |output: &&Output| matches!(output, Output::Dial { .. });
+    let dial = |output: &&Output| matches!(output, Output::Want { .. });
     outputs.iter().filter(dial).count()
 }
 
@@ -361,6 +361,7 @@ fn a_message_above_the_limit_is_too_large_also_for_a_neighbour() {
     assert_eq!(bench.sent(here(3, MINE)), Err(SendError::TooLarge));
 }
 
+/// C56, C88: Draining.
 #[test]
 fn a_leaving_node_sends_nothing_and_bounces_what_comes() {
     let mut bench = Bench::linked();
@@ -389,6 +390,7 @@ fn a_confirm_delivers_what_was_written_and_no_more() {
     assert_eq!(bench.router.outstanding(PEER), (1, 31));
 }
 
+/// C88: a bounce resolves its number alone.
 #[test]
 fn a_bounce_names_its_number_and_the_rest_is_delivered() {
     let mut bench = Bench::linked();
@@ -422,6 +424,34 @@ fn a_reconnect_loses_what_was_not_seen_and_keeps_what_was_not_written() {
     bench.written(4);
     let rest = [(1, Outcome::Delivered), (4, Outcome::Delivered)];
     assert_eq!(outcomes(&bench.input(confirm(4))), rest);
+}
+
+/// C80, steps 3 and 4: what membership knows as Dead counts, whether an event told so or not.
+#[test]
+fn a_node_known_as_dead_fences_its_old_sessions() {
+    let mut bench = Bench::linked();
+    bench.input(Input::Known { peer: PEER, session: Session(9) });
+    assert_eq!(bench.sent(to(4)), Err(SendError::StaleRef));
+    assert_eq!(bench.sent(to(9)), Err(SendError::NodeDown));
+    bench.input(event(PEER, 10, MemberEventKind::Join));
+    assert_eq!(bench.sent(to(9)), Err(SendError::StaleRef));
+    assert_eq!(bench.sent(to(10)), Ok(1));
+}
+
+/// C84, C146: a Confirm counts what one instance sent; due as its link gives way to that of the
+/// next one, it goes to neither.
+#[test]
+fn the_confirm_of_an_old_instance_never_reaches_the_new_link() {
+    for late in [false, true] {
+        let mut bench = Bench::linked();
+        bench.input(arriving(1));
+        let pause = if late { 60 } else { 10 };
+        bench.now = bench.now + Duration::from_millis(pause);
+        let mut outputs = bench.down(CloseReason::PeerRestarted);
+        outputs.extend(bench.up(5, 2, 0, 2));
+        outputs.extend(bench.wait(100));
+        assert_eq!(frames(&outputs), [], "late: {late}");
+    }
 }
 
 #[test]
@@ -542,6 +572,7 @@ fn a_refusal_by_the_gate_goes_before_the_confirm_that_covers_it() {
     assert_eq!(frames(&bench.wait(0)), [UserFrame::Confirm { upto: 1 }]);
 }
 
+/// C84, C88: what the old link may have lost.
 #[test]
 fn bounces_and_confirms_are_repeated_on_the_next_link() {
     let mut bench = Bench::linked();
@@ -553,6 +584,7 @@ fn bounces_and_confirms_are_repeated_on_the_next_link() {
     assert_eq!(frames(&bench.up(4, 1, 0, 2)), again);
 }
 
+/// C88, C115: NoActor, `bounce`.
 #[test]
 fn a_missing_actor_bounces_and_is_counted() {
     let mut bench = Bench::linked();
@@ -564,6 +596,7 @@ fn a_missing_actor_bounces_and_is_counted() {
     assert_eq!(counted.get_labelled(Labelled::Bounce, code as u8), 1);
 }
 
+/// C85, C115: `gap_received`, `number_repeat`.
 #[test]
 fn a_jump_is_accepted_and_reported_and_a_repeat_is_neither() {
     let mut bench = Bench::linked();
@@ -687,6 +720,7 @@ fn the_wait_that_travels_is_what_is_left_and_nobody_waiting_is_not_sent() {
     assert_eq!(bench.router.outstanding(PEER).0, 1);
 }
 
+/// C86, C88: TooLate.
 #[test]
 fn a_request_without_time_left_bounces_too_late() {
     let mut bench = Bench::linked();

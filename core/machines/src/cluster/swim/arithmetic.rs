@@ -223,6 +223,7 @@ mod tests {
         assert_eq!(seconds, [30, 30, 60, 90, 180]);
     }
 
+    /// C48: φ(c, k), in thousandths.
     #[test]
     fn confirmations_shorten_the_wait_by_the_table() {
         let (min, max) = (4_000_000, 24_000_000);

@@ -11,6 +11,14 @@ use super::suspicion::Suspicion;
 use super::table::{ME, Row, Verdict, decide};
 use super::timers::Timer;
 
+/// Says whether a node that was forgotten in `kept` may be held in `life` (C60).
+fn may_return(kept: Life, life: Life) -> bool {
+    match kept.incarnation == Incarnation::LEFT {
+        true => life.session > kept.session,
+        false => life.session >= kept.session,
+    }
+}
+
 /// A fact with all that its bearer knows besides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
@@ -126,7 +134,8 @@ impl Swim {
 
     /// C42, the row "unknown".
     fn meet(&mut self, now: Instant, claim: &Claim) {
-        if !self.remembered.admits(claim.node, claim.life) {
+        let kept = self.remembered.get(claim.node);
+        if kept.is_some_and(|kept| !may_return(kept, claim.life)) {
             return self.counters.count(Counter::FactStale);
         }
         if claim.state == State::Suspect {
@@ -152,10 +161,18 @@ impl Swim {
             ticket: None,
         });
         self.set_state(slot, claim.state);
-        if claim.state == State::Alive {
-            self.emit(slot, MemberEventKind::Join);
+        match claim.state {
+            State::Alive => self.emit(slot, MemberEventKind::Join),
+            State::Suspect | State::Dead | State::Left => self.tell_session(slot),
         }
         self.enqueue(now, slot);
+    }
+
+    /// Tells the session of a row of which no event tells: links and references of lower ones are
+    /// stale all the same (C27, C80).
+    fn tell_session(&mut self, slot: u32) {
+        let row = self.table.row(slot);
+        self.outputs.push_back(Output::Known { node: row.node, session: row.life.session });
     }
 
     /// C42, all rows but "unknown".
@@ -187,12 +204,18 @@ impl Swim {
             self.set_state(slot, State::Dead);
             self.emit(slot, MemberEventKind::Dead(DeadCause::Restarted));
         }
+        let held = self.table.row(slot).life.session;
         let differs = self.take_claim(now, slot, claim);
         self.set_state(slot, claim.state);
         if claim.state == State::Suspect {
             self.begin_suspicion(now, slot, claim.accuser);
         }
         self.announce(slot, verdict, differs);
+        if let Verdict::Take | Verdict::RestartGone = verdict
+            && claim.life.session > held
+        {
+            self.tell_session(slot);
+        }
         self.enqueue(now, slot);
     }
 
@@ -387,11 +410,10 @@ impl Swim {
     /// Raises the own incarnation above `heard`, or asks for a new session if none is left (C8).
     pub(super) fn raise(&mut self, now: Instant, heard: Incarnation) {
         let me = self.table.row_mut(ME);
-        if heard >= Incarnation::MAX {
-            let session = me.life.session;
-            return self.fall_behind(session);
+        match me.life.incarnation.above(heard) {
+            Some(incarnation) => me.life.incarnation = incarnation,
+            None => return self.use_up(),
         }
-        me.life.incarnation = Incarnation(heard.0 + 1);
         self.enqueue(now, ME);
         self.tell_change();
     }
@@ -417,6 +439,15 @@ impl Swim {
         if self.behind.is_none_or(|known| above > known) {
             self.behind = Some(above);
             self.outputs.push_back(Output::SessionBehind { above });
+        }
+    }
+
+    /// The incarnations of this session are used up (C8): reported once.
+    fn use_up(&mut self) {
+        let session = self.table.row(ME).life.session;
+        if self.behind.is_none_or(|known| session > known) {
+            self.behind = Some(session);
+            self.outputs.push_back(Output::UsedUp);
         }
     }
 

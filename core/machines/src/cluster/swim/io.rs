@@ -49,7 +49,7 @@ pub enum Input {
         /// Where the peer listens, from its Hello.
         addr: Addr,
         /// Which seed was dialled, if one was.
-        seed: Option<u32>,
+        seed: Option<Seed>,
     },
     /// A link went down; a sync on it is over. Not a death (C34).
     LinkDown {
@@ -61,7 +61,7 @@ pub enum Input {
         /// The peer that was dialled, if its id was known.
         peer: Option<NodeId>,
         /// The seed that was dialled, if one was.
-        seed: Option<u32>,
+        seed: Option<Seed>,
     },
     /// The peer refused us, sealed: it is alive (C46).
     Rejected {
@@ -116,8 +116,15 @@ pub enum Output {
         /// What.
         message: Message,
     },
-    /// Bring up a link with this node (C47, C54, C59). Answered by `LinkUp` or `Unreachable`; a
-    /// link that is already up is answered at once.
+    /// Bring up a link with this node, but not before its redial delay is over (C32, C54).
+    /// Answered by `LinkUp` or `Unreachable`; a link that is already up is answered at once.
+    Want {
+        /// Whom.
+        peer: NodeId,
+        /// Where it is thought to listen.
+        addr: Addr,
+    },
+    /// As `Want`, now: re-probing has a clock of its own (C59).
     Dial {
         /// Whom.
         peer: NodeId,
@@ -126,10 +133,8 @@ pub enum Output {
     },
     /// Bring up a link with this seed (C55). Answered by `LinkUp` or `Unreachable`.
     DialSeed {
-        /// The place of the seed in the list.
-        seed: u32,
         /// The seed.
-        target: Seed,
+        seed: Seed,
     },
     /// Send a message of a sync; names and digests are added by the composition.
     Sync {
@@ -142,6 +147,13 @@ pub enum Output {
     },
     /// A member event (C44).
     Event(MemberEvent),
+    /// A node that is Dead or Left is known in this session, of which no event tells.
+    Known {
+        /// Who.
+        node: NodeId,
+        /// The highest session known of it.
+        session: Session,
+    },
     /// A name entry that came along with a message from `from`.
     Name {
         /// Who sent it on.
@@ -154,6 +166,8 @@ pub enum Output {
         /// The highest session known of this node.
         above: Session,
     },
+    /// The incarnations of this session are used up: burn the next one. That is no jump (C8).
+    UsedUp,
     /// The own incarnation, address or metadata changed: Hellos must say so.
     SelfChanged {
         /// The own life.

@@ -144,11 +144,11 @@ fn input() -> impl Strategy<Value = Input> {
                 },
             }
         ),
-        2 => (1..8_u32, life(), prop::option::of(0..3_u32)).prop_map(|(peer, life, seed)| {
+        2 => (1..8_u32, life(), prop::option::of((0..3_u32).prop_map(seed))).prop_map(|(peer, life, seed)| {
             Input::LinkUp { peer: id(peer), life, addr: addr(peer), seed }
         }),
         1 => node().prop_map(|peer| Input::LinkDown { peer }),
-        1 => (prop::option::of(node()), prop::option::of(0..3_u32))
+        1 => (prop::option::of(node()), prop::option::of((0..3_u32).prop_map(seed)))
             .prop_map(|(peer, seed)| Input::Unreachable { peer, seed }),
         1 => node().prop_map(|peer| Input::Rejected { peer }),
         2 => (1..8_u32, step, prop::collection::vec(row(), 0..6)).prop_map(

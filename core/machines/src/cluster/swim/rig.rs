@@ -303,9 +303,11 @@ impl Rig {
     fn act(&mut self, n: u32, output: Output) {
         match output {
             Output::Send { to, lane, message, .. } => self.carry(n, to, lane, message),
-            Output::Dial { peer, addr } => self.connect(n, Some(peer), addr, None),
-            Output::DialSeed { seed, target } => {
-                self.connect(n, target.node, target.addr, Some(seed));
+            Output::Want { peer, addr } | Output::Dial { peer, addr } => {
+                self.connect(n, Some(peer), addr, None);
+            }
+            Output::DialSeed { seed } => {
+                self.connect(n, seed.node, seed.addr, Some(seed));
             }
             Output::Sync { to, step, rows } => {
                 let from = id(n);
@@ -320,8 +322,11 @@ impl Rig {
                 self.nodes[n as usize].departed = true;
                 self.nodes[n as usize].up = false;
             }
-            Output::SessionBehind { .. } => {}
-            Output::Name { .. } | Output::SelfChanged { .. } | Output::Joined => {}
+            Output::SessionBehind { .. } | Output::UsedUp => {}
+            Output::Known { .. }
+            | Output::Name { .. }
+            | Output::SelfChanged { .. }
+            | Output::Joined => {}
         }
     }
 
@@ -364,7 +369,7 @@ impl Rig {
         self.push(at, to, Some(input));
     }
 
-    fn connect(&mut self, n: u32, peer: Option<NodeId>, target: Addr, seed: Option<u32>) {
+    fn connect(&mut self, n: u32, peer: Option<NodeId>, target: Addr, seed: Option<Seed>) {
         let found = (0..).zip(&self.nodes).find(|(at, _)| addr(*at) == target);
         let found = found.map(|(_, node)| node.swim.node());
         match found.and_then(|node| self.reach(n, node)) {

@@ -52,11 +52,11 @@ pub(super) fn seed_states(seeds: &[Seed]) -> Vec<SeedState> {
 }
 
 impl Swim {
-    pub(super) fn link_up(&mut self, now: Instant, peer: NodeId, addr: Addr, seed: Option<u32>) {
+    pub(super) fn link_up(&mut self, now: Instant, peer: NodeId, addr: Addr, seed: Option<Seed>) {
         if self.links.contains_key(&peer) || self.links.len() < self.config.members_max as usize {
             self.links.insert(peer, addr);
         }
-        let seed = seed.and_then(|at| self.seeds.get_mut(at as usize));
+        let seed = seed.and_then(|seed| self.seeds.iter_mut().find(|state| state.seed == seed));
         let by_seed = seed.is_some();
         if let Some(seed) = seed {
             seed.peer = Some(peer);
@@ -80,14 +80,13 @@ impl Swim {
         self.wanted.retain(|node| *node != peer);
     }
 
-    /// Dials a peer for a sync.
-    fn dial(&mut self, peer: NodeId, addr: Addr) {
+    /// Notes that the next link with a peer is for a sync.
+    fn want_sync(&mut self, peer: NodeId) {
         self.unreachable(peer);
         if self.wanted.len() >= WANTED_MAX {
             self.wanted.pop_front();
         }
         self.wanted.push_back(peer);
-        self.outputs.push_back(Output::Dial { peer, addr });
     }
 
     fn ask_sync(&mut self, now: Instant, to: NodeId) {
@@ -254,7 +253,9 @@ impl Swim {
         };
         let row = self.table.row(partner);
         let addr = row.addr.expect("an Alive row has an address");
-        self.dial(row.node, addr);
+        let peer = row.node;
+        self.want_sync(peer);
+        self.outputs.push_back(Output::Want { peer, addr });
     }
 
     fn draw_partner(&mut self) -> Option<u32> {
@@ -295,8 +296,9 @@ impl Swim {
             let count = pool.len() as u64;
             let at = self.choices.choose("swim.reprobe", [0, 0], count);
             let row = self.table.row(pool[index(at)]);
-            if let (node, Some(addr)) = (row.node, row.addr) {
-                self.dial(node, addr);
+            if let (peer, Some(addr)) = (row.node, row.addr) {
+                self.want_sync(peer);
+                self.outputs.push_back(Output::Dial { peer, addr });
             }
         }
         self.keep_scratch(pool);
@@ -310,13 +312,13 @@ impl Swim {
         }
         self.timers.set(Timer::Join, now.plus_nanos(self.spans.reprobe));
         let alone = self.alive <= 1;
+        let joining = self.stage == Stage::Joining;
         for at in 0..self.seeds.len() {
-            self.seeds[at].reached = !alone && self.is_reached(self.seeds[at]);
+            // A seed that came to us first is a member, but only a sync of ours joins.
+            let known = !joining && self.is_known(self.seeds[at].seed);
+            self.seeds[at].reached = !alone && (self.seeds[at].reached || known);
             if !self.seeds[at].reached && !self.is_self(self.seeds[at].seed) {
-                self.outputs.push_back(Output::DialSeed {
-                    seed: u32::try_from(at).expect("there are at most 64 seeds"),
-                    target: self.seeds[at].seed,
-                });
+                self.outputs.push_back(Output::DialSeed { seed: self.seeds[at].seed });
             }
         }
     }
@@ -325,18 +327,14 @@ impl Swim {
         seed.node == Some(self.me) || self.table.row(ME).addr == Some(seed.addr)
     }
 
-    /// A seed was reached by a sync, or is known as a member.
-    fn is_reached(&self, state: SeedState) -> bool {
+    /// Says whether a seed is known as a member.
+    fn is_known(&self, seed: Seed) -> bool {
         let member = |node| {
             let slot = self.table.find(node);
             slot.is_some_and(|slot| self.table.row(slot).is_member())
         };
-        state.reached
-            || state.seed.node.is_some_and(member)
-            || self.order.iter().any(|slot| {
-                let addr = self.table.row(*slot).addr;
-                addr == Some(state.seed.addr)
-            })
+        seed.node.is_some_and(member)
+            || self.order.iter().any(|slot| self.table.row(*slot).addr == Some(seed.addr))
     }
 
     pub(super) fn reseed(&mut self, now: Instant, seeds: &[Seed]) {
@@ -422,7 +420,7 @@ impl Swim {
         self.set_state(slot, State::Left);
         let row = self.table.row(slot);
         let (node, life) = (row.node, row.life);
-        self.remembered.keep(node, life, self.config.sessions_max);
+        self.remembered.keep(node, life, self.config.sessions_max as usize);
         self.table.remove(slot);
         self.trips.forget(node);
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::io::{DeadCause, Input, Lane, MemberEvent, MemberEventKind as Kind, Output, SyncStep};
 use super::props::{alive, gossip};
 use super::rig::{Rig, addr, id, params, seed};
-use super::watch::{Watch, Watched};
 use super::{Bounds, Swim, SwimParams};
 use crate::cluster::config::{Profile, SwimConfig};
 use crate::cluster::counters::{Counter, Timing};
@@ -286,6 +285,7 @@ cells! {
     left_hears_restarted_left: held_left(), has_left(1, 3) => [], Some((left(3), State::Left));
 }
 
+/// C41, C114: `fact_stale`.
 #[test]
 fn an_applied_fact_is_gossiped_and_another_is_not() {
     let mut lone = Lone::among(2);
@@ -301,6 +301,7 @@ fn an_applied_fact_is_gossiped_and_another_is_not() {
     assert_eq!(lone.count(Counter::FactUnknown), 1);
 }
 
+/// C42, C114: `fact_conflict`.
 #[test]
 fn a_changed_address_is_an_event_in_a_newer_life_and_a_conflict_in_the_same() {
     let mut lone = Lone::among(1);
@@ -375,8 +376,9 @@ fn a_higher_session_of_mine_and_my_left_ask_for_a_new_session_once() {
 fn the_last_incarnation_asks_for_a_new_session() {
     let mut lone = Lone::among(1);
     lone.hear(1, suspect(0, life(1, u32::MAX - 1), 1));
-    let behind = Output::SessionBehind { above: Session(1) };
-    assert!(lone.out.contains(&behind), "C8");
+    assert!(lone.out.contains(&Output::UsedUp), "C8");
+    lone.hear(1, suspect(0, life(1, u32::MAX - 1), 1));
+    assert!(!lone.out.contains(&Output::UsedUp), "once");
     assert_eq!(lone.swim.life(), life(1, 0));
 }
 
@@ -415,6 +417,7 @@ fn a_message_to_an_accused_member_carries_the_accusation_first() {
     }
 }
 
+/// C46: the three phases of a round.
 #[test]
 fn a_round_asks_helpers_and_the_stream_and_then_suspects() {
     let mut lone = Lone::among(5);
@@ -453,6 +456,7 @@ fn number(node: NodeId) -> u32 {
     (0..100).find(|n| id(*n) == node).expect("a small number")
 }
 
+/// C46, C114: `ack_unexpected`.
 #[test]
 fn an_ack_counts_from_the_target_or_a_helper_of_this_round_only() {
     let mut lone = Lone::among(5);
@@ -551,6 +555,7 @@ fn a_helper_pings_forwards_and_says_nack_in_time() {
     assert_eq!(lone.count(Counter::AckUnexpected), 1);
 }
 
+/// C47, C114: `relay_refused`.
 #[test]
 fn a_helper_refuses_strangers_and_more_than_its_cap() {
     let allowed = Allowed::only([[1; 32]]);
@@ -596,6 +601,7 @@ fn death_after(members: u32, accusers: u32) -> u64 {
     }
 }
 
+/// C48: distinct accusers bring the deadline from the longest to the least.
 #[test]
 fn confirmations_shorten_a_suspicion() {
     // Own rounds confirm too, so more accusers only bound the wait from above.
@@ -606,6 +612,7 @@ fn confirmations_shorten_a_suspicion() {
     assert!(near(death_after(10, 9), 4 * 1204), "more do not matter");
 }
 
+/// C48: accusers are counted once each.
 #[test]
 fn a_repeated_accuser_confirms_nothing() {
     let mut lone = Lone::among(9);
@@ -626,6 +633,7 @@ fn a_repeated_accuser_confirms_nothing() {
     assert_eq!(lone.count(Counter::SuspicionConfirmations), 1, "rows never confirm (C54)");
 }
 
+/// C53: a stall voids the round and moves the deadlines.
 #[test]
 fn a_node_that_slept_accuses_nobody() {
     let mut lone = Lone::among(4);
@@ -651,20 +659,22 @@ fn a_message_that_is_here_counts_before_a_timer_that_is_due() {
     assert_eq!(lone.count(Counter::ProbeFailed), 0);
 }
 
+/// C53: what a datagram causes does not run a timer before the next datagram was read.
 #[test]
-fn traffic_does_not_postpone_a_deadline_for_ever() {
+fn a_name_that_came_first_does_not_fail_the_round_before_its_ack_is_read() {
     let mut lone = Lone::among(2);
-    begin(&mut lone);
-    lone.now = lone.now.plus_nanos(220 * MS);
-    let due = lone.swim.deadline();
-    for _ in 0..super::MESSAGES_BEFORE_TIMERS {
-        lone.receive(1, Lane::Datagram, Body::Gossip);
-    }
-    assert_eq!(lone.swim.deadline(), due);
-    lone.receive(1, Lane::Datagram, Body::Gossip);
-    assert!(lone.swim.deadline() > due);
+    let (target, seq) = begin(&mut lone);
+    lone.pass(220 * MS);
+    lone.now = lone.now.plus_nanos(400 * MS);
+    lone.handle(Input::Gossip(entry("news", 1)));
+    lone.handle(Input::LinkDown { peer: id(1) });
+    lone.receive(number(target), Lane::Datagram, Body::Ack { seq });
+    lone.handle(Input::Tick);
+    assert_eq!(lone.events(), []);
+    assert_eq!(lone.count(Counter::ProbeFailed), 0);
 }
 
+/// C24, C114: `fact_not_allowed`.
 #[test]
 fn facts_of_strangers_are_neither_applied_nor_passed_on() {
     let mut lone =
@@ -780,6 +790,7 @@ fn first(from: u32, rows: Vec<MemberRow>) -> Input {
     Input::Sync { from: id(from), step: SyncStep::First, rows }
 }
 
+/// C54, C114: what came is in the answer, one at a time: `sync_busy`.
 #[test]
 fn a_sync_merges_before_it_answers() {
     let mut lone = Lone::among(1);
@@ -840,6 +851,30 @@ fn rows_that_are_too_old_are_ignored() {
     assert_eq!(lone.swim.session_of(id(2)), Some(Session(1)));
 }
 
+/// C27, C80: sessions of which no event tells are told all the same.
+#[test]
+fn a_session_that_no_event_tells_of_is_told() {
+    let known = |lone: &Lone| -> Vec<(NodeId, Session)> {
+        let known = |output: &Output| match output {
+            Output::Known { node, session } => Some((*node, *session)),
+            _ => None,
+        };
+        lone.out.iter().filter_map(known).collect()
+    };
+    let mut lone = Lone::among(1);
+    lone.handle(first(1, vec![MemberRow { life: life(9, 0), ..row(2, State::Dead, 1_000) }]));
+    assert_eq!(known(&lone), [(id(2), Session(9))], "met as Dead");
+    lone.hear(1, has_left(3, 4));
+    assert_eq!(known(&lone), [(id(3), Session(4))], "met as Left");
+    lone.hear(1, dead(2, life(9, 1), 1));
+    assert_eq!(known(&lone), [], "the same session");
+    lone.hear(1, dead(2, life(10, 0), 1));
+    assert_eq!(known(&lone), [(id(2), Session(10))], "Dead in a later one");
+    lone.hear(1, dead(1, life(5, 0), 1));
+    assert_eq!(known(&lone), [(id(1), Session(5))], "it died in a session that was not known");
+    assert_eq!(lone.events(), [Kind::Dead(DeadCause::Restarted)]);
+}
+
 #[test]
 fn what_left_and_was_forgotten_stays_left_in_its_session() {
     let mut lone = Lone::among(2);
@@ -865,6 +900,7 @@ fn a_row_without_address_is_suspected_only_after_a_sync_brought_one() {
     assert_eq!(lone.events(), [Kind::Join, Kind::Suspect]);
 }
 
+/// C107, C114: `members_full`.
 #[test]
 fn a_full_table_takes_no_more_rows() {
     let mut lone = Lone::with(SwimParams {
@@ -883,14 +919,19 @@ fn seeds_are_dialled_until_each_was_reached() {
     let mut lone = Lone::with(params(0, &[0, 1, 2]));
     let dialled = |lone: &Lone| -> Vec<u32> {
         let seed = |output: &Output| match output {
-            Output::DialSeed { seed, .. } => Some(*seed),
+            Output::DialSeed { seed } => (0..9).find(|n| addr(*n) == seed.addr),
             _ => None,
         };
         lone.out.iter().filter_map(seed).collect()
     };
     assert_eq!(dialled(&lone), [1, 2], "not oneself");
-    lone.handle(Input::Unreachable { peer: None, seed: Some(2) });
-    lone.handle(Input::LinkUp { peer: id(1), life: life(1, 0), addr: addr(1), seed: Some(1) });
+    lone.handle(Input::Unreachable { peer: None, seed: Some(seed(2)) });
+    lone.handle(Input::LinkUp {
+        peer: id(1),
+        life: life(1, 0),
+        addr: addr(1),
+        seed: Some(seed(1)),
+    });
     assert!(matches!(lone.out[..], [Output::Sync { step: SyncStep::First, .. }]));
     assert!(!lone.swim.is_joined());
     lone.handle(Input::Sync {
@@ -904,10 +945,46 @@ fn seeds_are_dialled_until_each_was_reached() {
     assert_eq!(dialled(&lone), [2]);
     lone.handle(Input::Seeds(vec![seed(1), seed(3)]));
     lone.pass(MS);
-    assert_eq!(dialled(&lone), [1], "the new one only");
+    assert_eq!(dialled(&lone), [3], "the new one only");
     lone.pass(60_000 * MS);
     let last: Vec<u32> = dialled(&lone).into_iter().rev().take(2).collect();
-    assert_eq!(last, [1, 0], "all again while nobody else is Alive (C55)");
+    assert_eq!(last, [3, 1], "all again while nobody else is Alive (C55)");
+}
+
+/// C55: only a sync of its own joins a node, so it dials its seeds though they came to it first.
+#[test]
+fn a_node_whose_seeds_came_to_it_first_joins_all_the_same() {
+    let mut lone = Lone {
+        swim: Swim::new(Instant::START, params(0, &[1])),
+        now: Instant::START,
+        out: Vec::new(),
+    };
+    lone.handle(first(1, vec![row(1, State::Alive, 0)]));
+    lone.handle(Input::Sync { from: id(1), step: SyncStep::Third, rows: Vec::new() });
+    assert!(!lone.swim.is_joined());
+    lone.handle(Input::Tick);
+    assert!(lone.out.contains(&Output::DialSeed { seed: seed(1) }));
+}
+
+/// C55: a dial that was begun before the seeds changed answers for its own seed, whatever stands
+/// in its place now.
+#[test]
+fn a_seed_that_answers_late_is_not_taken_for_another() {
+    let mut lone = Lone::with(params(0, &[1]));
+    lone.handle(Input::Seeds(vec![seed(3), seed(1)]));
+    lone.pass(MS);
+    lone.handle(Input::LinkUp {
+        peer: id(1),
+        life: life(1, 0),
+        addr: addr(1),
+        seed: Some(seed(1)),
+    });
+    let rows = vec![row(1, State::Alive, 0)];
+    lone.handle(Input::Sync { from: id(1), step: SyncStep::Second, rows });
+    assert!(lone.swim.is_joined());
+    lone.pass_answered(10_001 * MS, &[]);
+    let dialled = |output: &Output| *output == Output::DialSeed { seed: seed(3) };
+    assert!(lone.out.iter().any(dialled), "nobody has reached it: {:?}", lone.out);
 }
 
 #[test]
@@ -926,29 +1003,6 @@ fn a_node_alone_leaves_at_once() {
     assert_eq!(lone.out, [Output::Departed]);
     assert_eq!(lone.swim.deadline(), Instant::FAR);
     assert_eq!(lone.swim.own().state, State::Left);
-}
-
-#[test]
-fn a_watcher_that_falls_behind_is_told_how_far() {
-    let event = |index| MemberEvent {
-        index,
-        node: id(1),
-        life: life(1, 0),
-        addr: None,
-        meta: Meta::EMPTY,
-        kind: Kind::Join,
-    };
-    let mut watch = Watch::new(2);
-    watch.push(event(0));
-    watch.push(event(1));
-    assert_eq!(watch.pop(), Some(Watched::Event(event(0))));
-    watch.push(event(2));
-    watch.push(event(3));
-    watch.push(event(4));
-    assert_eq!(watch.pop(), Some(Watched::Lagged { missed: 4 }));
-    watch.push(event(5));
-    assert_eq!(watch.pop(), Some(Watched::Event(event(5))));
-    assert_eq!(watch.pop(), None);
 }
 
 #[test]
@@ -1018,6 +1072,7 @@ fn a_quiet_crash_is_known_sooner() {
     assert!(slow <= 1, "B99(16) missed {slow} times of 40");
 }
 
+/// C5, C43: a member that lies about another is outlived by the refutation.
 #[test]
 fn a_false_accusation_is_refuted_and_kills_nobody() {
     for seed in 0..10 {
@@ -1144,6 +1199,7 @@ fn loss_alone_kills_nobody() {
     }
 }
 
+/// C1, C3: membership alone, without links, is a value like any machine.
 #[test]
 fn the_same_seed_gives_the_same_run() {
     use crate::digest::Digest;

@@ -113,6 +113,7 @@ fn bare(body: Body) -> Message {
     Message { body, entries: Vec::new() }
 }
 
+/// C6, C13, section 2.5: what is sent before there are keys.
 #[test]
 fn the_examples_before_keys_are_encoded_as_specified() {
     let mut golden = Golden::of(EXAMPLES);
@@ -154,6 +155,7 @@ fn the_examples_before_keys_are_encoded_as_specified() {
     assert_eq!(ClearReject::from_bytes(reader.rest()), Ok(reject));
 }
 
+/// C11, C14–C17, section 2.5: records, messages, entries, and a Ref of 28 bytes.
 #[test]
 fn the_examples_under_keys_are_encoded_as_specified() {
     let mut golden = Golden::of(EXAMPLES);

@@ -158,6 +158,7 @@ impl Wire for NameEntry {
         self.owner.encode(out);
         self.session.encode(out);
         if let Some(actor) = self.actor {
+            assert!(actor != ActorId::NODE, "a name stands for an actor, from 1 (C10, C71)");
             actor.encode(out);
         }
         for number in [self.version, self.serial, self.ttl_ms, self.age_ms] {

@@ -2,7 +2,7 @@
 
 use super::values::{living, word};
 use super::{ClearReject, Code, Features, Hello, Offer, Preface, VERSION};
-use crate::cluster::ids::{Addr, Instance};
+use crate::cluster::ids::{Addr, Instance, Process};
 use crate::codec::{Malformed, Reader, Wire};
 
 /// A handshake record's kind, each with one length.
@@ -197,6 +197,14 @@ impl Wire for Offer {
 impl Hello {
     /// What it takes, in bytes.
     pub const LEN: usize = 56;
+}
+
+impl Hello {
+    /// Returns the process that said it.
+    #[must_use]
+    pub const fn process(&self) -> Process {
+        Process { session: self.life.session, instance: self.instance }
+    }
 }
 
 impl Wire for Hello {

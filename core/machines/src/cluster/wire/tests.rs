@@ -48,6 +48,7 @@ fn offset<T: Wire + std::fmt::Debug>(bytes: &[u8]) -> u32 {
     T::from_bytes(bytes).unwrap_err().offset
 }
 
+/// C12: on the wire too.
 #[test]
 fn addresses_that_nobody_can_reach_are_malformed() {
     let mapped = |ip: [u8; 4]| [[0, 0, 0xFF, 0xFF], ip].concat();
@@ -171,6 +172,7 @@ fn a_frame_header_with_another_class_than_its_kinds_is_malformed() {
     assert_eq!(offset::<FrameHeader>(&with(&header, 3, &[1])), 2);
 }
 
+/// C15, C113: `dg_malformed`.
 #[test]
 fn a_datagram_has_36_to_1200_bytes_type_1_and_bit_63() {
     let header = DatagramHeader { link_index: 3, counter: DatagramHeader::COUNTER_MAX };
@@ -192,6 +194,7 @@ fn a_datagram_has_36_to_1200_bytes_type_1_and_bit_63() {
     assert_eq!(offset::<DatagramHeader>(&with(&header, 8, &[0xFF; 8])), 8);
 }
 
+/// C16, C19: the four bytes before every body.
 #[test]
 fn a_message_has_one_version_known_kinds_and_a_true_count() {
     let message = Message { body: Body::Gossip, entries: vec![Entry::Fact(alive(b"x"))] };
@@ -205,6 +208,7 @@ fn a_message_has_one_version_known_kinds_and_a_true_count() {
     assert_eq!(offset::<Message>(&rotation), 4);
 }
 
+/// C16: 1,168 bytes at most.
 #[test]
 fn a_message_may_fill_a_datagram_and_not_more() {
     // 4 + 18 × 64 = 1,156 bytes, and 12 more are missing.
@@ -222,6 +226,7 @@ fn a_message_may_fill_a_datagram_and_not_more() {
     assert!(Message::from_bytes(&over).is_err());
 }
 
+/// C8, C17: Left has no incarnation, all others have.
 #[test]
 fn only_left_has_the_incarnation_of_those_that_left() {
     let fact = alive(b"");
@@ -256,6 +261,7 @@ fn metadata_beyond_64_bytes_is_malformed() {
     assert_eq!(offset::<Fact>(&bytes), 45);
 }
 
+/// C10, C17, C70, C72: an actor from 1.
 #[test]
 fn names_have_legal_bytes_an_actor_and_a_ttl_of_1_s_to_1_h() {
     let entry = NameEntry {

@@ -25,7 +25,7 @@ fn linked(suite: Suite) -> Net {
     net
 }
 
-/// C133: forged, replayed, old and malformed datagrams change no hash.
+/// C113, C133: forged, replayed, old and malformed datagrams change no hash.
 #[test]
 fn datagrams_that_do_not_open_change_no_hash() {
     for suite in [Suite::Noise, Suite::Null] {
@@ -233,6 +233,7 @@ fn injected_stream_bytes_close_at_most_that_link() {
     }
 }
 
+/// C111: `link_after_close`.
 #[test]
 fn bytes_after_a_close_are_counted_and_dropped() {
     let mut net = linked(Suite::Null);

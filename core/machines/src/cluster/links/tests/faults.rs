@@ -59,7 +59,7 @@ impl Story {
                 let node = self.net.id(b);
                 let node = (self.pick(2) == 0).then_some(node);
                 let target = Seed { addr: addr(b), node };
-                self.net.input(a, Input::DialSeed { seed: 1, target });
+                self.net.input(a, Input::DialSeed { seed: target });
             }
             9 => self.net.dial(a, b),
             10 => {

@@ -151,7 +151,7 @@ impl Net {
 
     pub(crate) fn frame(&mut self, from: usize, to: usize, frame: Frame) {
         let (node, addr) = (self.id(to), Some(addr(to)));
-        self.input(from, Input::Frame { to: node, addr, frame });
+        self.input(from, Input::Frame { to: node, addr, process: None, frame });
     }
 
     /// Lets a node have an input now, and carries out what it wants.

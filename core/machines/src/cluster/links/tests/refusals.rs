@@ -9,8 +9,9 @@ use super::{codes, downs, ups};
 use crate::cluster::counters::{Counter, Labelled};
 use crate::cluster::handshake::Terms;
 use crate::cluster::identity::Allowed;
-use crate::cluster::ids::{Addr, Conn};
+use crate::cluster::ids::{Addr, Conn, NodeId, Session};
 use crate::cluster::links::io::{Input, Output};
+use crate::cluster::links::peer::PEERS_MAX;
 use crate::cluster::links::{Links, LinksParams};
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::Seed;
@@ -134,7 +135,7 @@ fn a_stranger_is_refused_and_never_learns_who_dialled() {
         }
     });
     let target = Seed { addr: addr(1), node: None };
-    net.input(0, Input::DialSeed { seed: 0, target });
+    net.input(0, Input::DialSeed { seed: target });
     net.run_ms(50);
     assert_eq!(codes(&net.take(0)), [(Code::NotAllowed, false)]);
     assert_eq!(codes(&net.take(1)), []);
@@ -148,26 +149,47 @@ fn a_stranger_is_refused_and_never_learns_who_dialled() {
     assert_eq!(net.take(0), [Output::Unreachable { peer, seed, code }]);
 }
 
+/// C27, C60: a peer that made room for others is still known by its session.
+#[test]
+fn a_forgotten_peer_cannot_come_back_in_an_old_session() {
+    let mut net = Net::new(2, Suite::Null);
+    let peer = net.id(1);
+    net.input(0, Input::SessionKnown { peer, session: Session(9) });
+    net.now = net.now + std::time::Duration::from_millis(1);
+    for n in 0..u64::try_from(PEERS_MAX).unwrap() {
+        let mut other = [0xee; 16];
+        other[..8].copy_from_slice(&n.to_le_bytes());
+        let other = NodeId::from_bytes(other);
+        net.nodes[0].handle(net.now, Input::SessionKnown { peer: other, session: Session(1) });
+    }
+    assert!(!net.nodes[0].peers.contains_key(&peer), "it made room");
+    net.dial(1, 0);
+    net.run_ms(50);
+    assert_eq!(codes(&net.take(0)), [(Code::StaleSession, true)]);
+    assert!(net.take(1).contains(&Output::SessionBehind { above: Session(9) }));
+}
+
 #[test]
 fn a_node_that_dials_itself_drops_that_address() {
     let mut net = Net::new(1, Suite::Noise);
     let target = Seed { addr: addr(0), node: None };
-    net.input(0, Input::DialSeed { seed: 0, target });
+    net.input(0, Input::DialSeed { seed: target });
     net.run_ms(50);
     let told = net.take(0);
     assert_eq!(codes(&told)[0], (Code::SelfConnect, false));
     let dials = net.written.len();
-    net.input(0, Input::DialSeed { seed: 0, target });
+    net.input(0, Input::DialSeed { seed: target });
     net.run_ms(50);
     assert_eq!(net.written.len(), dials, "not dialled again");
     assert!(net.take(0).contains(&Output::Unreachable {
         peer: None,
-        seed: Some(0),
+        seed: Some(target),
         code: Some(Code::SelfConnect)
     }));
     assert_eq!(net.nodes[0].sizes().conns, 0);
 }
 
+/// C5, C110: nobody passes as another node.
 #[test]
 fn another_node_at_the_address_is_the_wrong_peer() {
     let mut net = Net::new(3, Suite::Noise);
@@ -236,7 +258,7 @@ fn accept(net: &mut Net, conn: u64, source: [u8; 4]) {
     net.input(0, Input::Accepted { conn: Conn(conn), source: IpAddr::from(source), entropy });
 }
 
-/// C21: the rate of one source, and of all.
+/// C21, C111: the rate of one source, and of all: `hs_busy`.
 #[test]
 fn rates_hold_back_one_source_and_then_all() {
     let mut net = Net::with(1, Suite::Noise, |_, params| {
@@ -289,7 +311,7 @@ fn half_open_caps_drop_the_oldest_of_the_greatest_source() {
     }
 }
 
-/// C21: a trickle of bytes does not keep a handshake alive.
+/// C21, C111: a trickle of bytes does not keep a handshake alive.
 #[test]
 fn a_slow_loris_is_closed_at_the_step_timeout() {
     let mut net = Net::new(1, Suite::Noise);
@@ -360,7 +382,7 @@ fn bytes_that_are_no_handshake_close_silently() {
     }
 }
 
-/// Message 3 that does not open, at an acceptor that gave message 2.
+/// C111: message 3 that does not open, at an acceptor that gave message 2.
 #[test]
 fn a_third_message_that_does_not_open_is_bad_crypto() {
     let mut net = Net::new(1, Suite::Noise);
@@ -399,7 +421,7 @@ fn an_address_without_a_known_node_is_nobody() {
     let mut net = Net::new(1, Suite::Null);
     let peer = key(5).node();
     let frame = send(1, vec![]);
-    net.input(0, Input::Frame { to: peer, addr: None::<Addr>, frame });
+    net.input(0, Input::Frame { to: peer, addr: None::<Addr>, process: None, frame });
     let (peer, seed, code) = (Some(peer), None, None);
     assert_eq!(net.take(0), [Output::Unreachable { peer, seed, code }]);
 }
