@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use machines::choices::Overrides;
+use machines::choices::{Answer, Overrides};
 use machines::cluster::config::ClusterConfig;
 use machines::cluster::identity::Allowed;
 use machines::cluster::ids::{CallId, NodeId};
@@ -147,6 +147,8 @@ pub struct World<G: Guest> {
     scratch: Vec<Output>,
     trace: Option<Vec<Line>>,
     hashes: Option<Vec<u64>>,
+    /// What machines that are gone answered, if answers are kept.
+    answers: Option<Vec<Answer>>,
 }
 
 impl<G: Guest> World<G> {
@@ -181,16 +183,19 @@ impl<G: Guest> World<G> {
             scratch: Vec::new(),
             trace: None,
             hashes: None,
+            answers: None,
             setup,
         };
         world.schedule();
         world
     }
 
-    /// Keeps every answer that is not 0, for [`World::take_recorded`] (T12).
+    /// Keeps every answer that is not 0, the world's and its machines', for
+    /// [`World::take_recorded`] (T12).
     #[must_use]
     pub fn recording(mut self) -> Self {
         self.choices = self.choices.recording();
+        self.answers = Some(Vec::new());
         self
     }
 
@@ -626,9 +631,13 @@ impl<G: Guest> World<G> {
         self.events
     }
 
-    /// Takes the answers recorded so far.
-    pub fn take_recorded(&mut self) -> Vec<machines::choices::Answer> {
-        self.choices.take_recorded()
+    /// Takes the answers recorded so far: of the world, and of every machine it had.
+    pub fn take_recorded(&mut self) -> Vec<Answer> {
+        let mut answers = self.choices.take_recorded();
+        answers.extend(self.answers.as_mut().map(std::mem::take).unwrap_or_default());
+        let guests = self.hosts.iter_mut().filter_map(|host| host.guest.as_mut());
+        answers.extend(guests.flat_map(Guest::take_recorded));
+        answers
     }
 
     /// Takes the lines traced so far.
@@ -672,6 +681,7 @@ impl<G: Guest> Clone for World<G> {
             scratch: Vec::new(),
             trace: self.trace.clone(),
             hashes: self.hashes.clone(),
+            answers: self.answers.clone(),
         }
     }
 }

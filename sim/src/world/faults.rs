@@ -127,6 +127,9 @@ impl<G: Guest> World<G> {
     /// Ends the process of `node`, whatever it was doing.
     pub(super) fn stop(&mut self, node: u32, state: State, power: bool) {
         let host = &mut self.hosts[node as usize];
+        if let (Some(answers), Some(guest)) = (&mut self.answers, &mut host.guest) {
+            answers.extend(guest.take_recorded());
+        }
         host.guest = None;
         host.state = state;
         host.epoch += 1; // What is under way for the old process finds nobody.
