@@ -312,16 +312,16 @@ where
         bar: std::io::stderr().is_terminal(),
     };
     let campaign = campaign(lab, &scenarios, &options, &STOP);
+    if args.json {
+        say_json(&campaign)?;
+    } else {
+        say(&report::table(&campaign))?;
+    }
     let whole = all && campaign.complete;
     let folder = if whole { &folders.reports } else { &folders.partial };
     report::write(folder, &campaign, &marks).map_err(|what| (2, what))?;
     if whole {
         summary::gather(&folders.root, folder).map_err(|what| (2, what))?;
-    }
-    if args.json {
-        say_json(&campaign)?;
-    } else {
-        say(&report::table(&campaign))?;
     }
     Ok(campaign.exit_code())
 }

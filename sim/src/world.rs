@@ -36,6 +36,7 @@ use crate::net::{Conditions, Net};
 use crate::plan::Planned;
 use crate::streams::Stream;
 pub use trace::Line;
+use trace::Whom;
 
 /// Everything that decides a run.
 #[derive(Clone, Debug)]
@@ -298,7 +299,7 @@ impl<G: Guest> World<G> {
 
     fn quieten(&mut self) {
         self.quiet = true;
-        self.note("quiet", u32::MAX);
+        self.note_of("quiet", Whom::World);
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             checker.quiet(self);
@@ -491,15 +492,24 @@ impl<G: Guest> World<G> {
         }
     }
 
-    /// Feeds the hash with something outside the nodes.
+    /// Feeds the hash with something that happens to a node from outside.
     fn note(&mut self, what: &'static str, node: u32) {
+        self.note_of(what, Whom::Node(node));
+    }
+
+    /// Feeds the hash with something outside the nodes.
+    fn note_of(&mut self, what: &'static str, whom: Whom) {
         self.hash.write_u64(self.now);
-        self.hash.write_u32(node);
+        self.hash.write_u32(match whom {
+            Whom::Node(node) => node,
+            Whom::Entry(entry) => entry,
+            Whom::World => u32::MAX,
+        });
         self.hash.write(what.as_bytes());
         if let Some(hashes) = &mut self.hashes {
             hashes.push(self.hash.finish());
         }
-        self.trace_world(what, node);
+        self.trace_world(what, whom);
     }
 
     fn notify(&mut self, notice: Notice) {

@@ -126,6 +126,9 @@ fn corpora(folder: &Path) -> Result<String, String> {
     let mut rows = Vec::new();
     for target in std::fs::read_dir(folder).map_err(told)? {
         let target = target.map_err(told)?;
+        if !target.path().is_dir() {
+            continue;
+        }
         let (mut entries, mut bytes) = (0_u64, 0_u64);
         for entry in std::fs::read_dir(target.path()).map_err(told)? {
             entries += 1;

@@ -249,7 +249,15 @@ fn traffic_row(sheet: &mut Sheet, members: u32, loss: u32, got: Rates) {
         format!(": {}", sheet.judge("C163", &case, got.bytes_milli <= bar))
     });
     let suspected = match (members, loss) {
-        (32, 100) => format!(": {}", sheet.judge("C165", &case, got.suspected_milli <= 10)),
+        // A short run has few suspicions: they come in groups.
+        (32, 100) => {
+            let bar = if sheet.quick { 20 } else { 10 };
+            format!(
+                " of {}: {}",
+                milli(bar),
+                sheet.judge("C165", &case, got.suspected_milli <= bar)
+            )
+        }
         _ => String::new(),
     };
     let deaths = sheet.judge("C165", &case, got.false_deaths == 0);

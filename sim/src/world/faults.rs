@@ -6,7 +6,7 @@ use std::sync::Arc;
 use machines::cluster::ids::Conn;
 use machines::node::io::{Call, Input};
 
-use super::{Due, World, starts};
+use super::{Due, Whom, World, starts};
 use crate::checker::Notice;
 use crate::guest::Guest;
 use crate::host::{State, address};
@@ -16,7 +16,7 @@ use crate::plan::{Act, DiskFault, Links, Planned};
 impl<G: Guest> World<G> {
     pub(super) fn begin(&mut self, entry: u32) {
         self.active.push(entry);
-        self.note("begin", entry);
+        self.note_of("begin", Whom::Entry(entry));
         let planned = self.setup.plan[entry as usize].clone();
         match &planned.act {
             Act::Links(..) => self.reshape(),
@@ -49,7 +49,7 @@ impl<G: Guest> World<G> {
 
     pub(super) fn end(&mut self, entry: u32) {
         self.active.retain(|other| *other != entry);
-        self.note("end", entry);
+        self.note_of("end", Whom::Entry(entry));
         let planned = self.setup.plan[entry as usize].clone();
         match &planned.act {
             Act::Links(..) => self.reshape(),
