@@ -1,9 +1,9 @@
 //! Membership alone, at scale: thousands of production [`Swim`] machines in one event heap.
 //!
-//! Messages are plaintext and links are free: what is measured is the protocol (C138–C144; C160–C166
-//! by `cargo sim bench membership`, C170 by `cargo sim bench gossip`). A dial costs a round trip and
-//! a half; a message on the stream is never lost, only late. Memory grows with the square of the
-//! members, about 230 bytes a row.
+//! Messages are plaintext and links are free: what is measured is the protocol (C138–C144,
+//! C160–C166 by `cargo sim bench membership`, C170 by `cargo sim bench gossip`). A dial costs a
+//! round trip and a half; a message on the stream is never lost, only late. Memory grows with the
+//! square of the members, about 230 bytes a row.
 
 mod measure;
 mod report;

@@ -1,4 +1,4 @@
-//! `reports/summary.md`: sections that replace themselves, each with the command that made it (T82).
+//! `reports/summary.md`: sections that replace themselves, each with its command (T82).
 
 use std::fmt::Write as _;
 use std::path::Path;
