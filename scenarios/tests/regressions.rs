@@ -1,6 +1,7 @@
 //! Goal: what was mended stays mended, and every scenario is right (T43, T50).
-//! Method: replay each failure file of `regressions/`: its property must hold now; and read every
-//! scenario, then run one seed of the lightest.
+//! Method: replay each failure file of `regressions/`. Without a saboteur every property must hold
+//! now; with one the property must be violated still, which shows that the replay bites. Then read
+//! every scenario, and run one seed of the lightest.
 
 use std::path::{Path, PathBuf};
 
@@ -20,13 +21,43 @@ fn files(folder: &str) -> Vec<PathBuf> {
     paths
 }
 
+/// Runs the regressions that were planted by a saboteur, or those that were mended. Returns how
+/// each ended, with the property that it was about.
+fn regressions(planted: bool) -> Vec<(PathBuf, String, Ended)> {
+    let read = |path: PathBuf| {
+        let failure = Failure::read(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
+        (path, failure)
+    };
+    let all = files("regressions").into_iter().map(read);
+    let of_kind = all.filter(|(_, failure)| failure.saboteur.is_some() == planted);
+    let run = |(path, failure): (PathBuf, Failure)| {
+        let case = failure.case_for(&lab());
+        let case = case.unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        let ran = lab().run_case(&case, Keep::default()).expect("the case is right");
+        (path, failure.property, ran.outcome.ended)
+    };
+    of_kind.map(run).collect()
+}
+
 #[test]
 fn no_mended_failure_has_come_back() {
-    for path in files("regressions") {
-        let failure = Failure::read(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
-        let case = failure.case().expect("entities are numbers");
-        let ran = lab().run_case(&case, Keep::default()).expect("the scenario is right");
-        assert_eq!(ran.outcome.ended, Ended::Passed, "{}", path.display());
+    let mended = regressions(false);
+    assert!(!mended.is_empty(), "failures were mended, and their files kept");
+    for (path, _, ended) in mended {
+        assert_eq!(ended, Ended::Passed, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_failure_that_is_still_there_is_noticed() {
+    let planted = regressions(true);
+    assert!(!planted.is_empty(), "a planted failure shows that a replay bites");
+    for (path, property, ended) in planted {
+        let violated = match &ended {
+            Ended::Violated(violation) => Some(violation.property),
+            Ended::Passed | Ended::Unfinished => None,
+        };
+        assert_eq!(violated, Some(property.as_str()), "{}: {ended:?}", path.display());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line (section 7 of the testbed's spec).
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,15 +9,19 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::bench;
-use crate::failure::{Failure, shrunk_path};
+use crate::budget::Budget;
+use crate::failure::{Failure, path_of, shown, shrunk_path};
 use crate::guest::{Cipher, Guest};
-use crate::lab::Lab;
+use crate::lab::{Keep, Lab};
 use crate::replay::{Window, replay};
-use crate::report;
+use crate::report::{self, summary};
 use crate::run::{Options, campaign};
-use crate::saboteur::hunt;
+use crate::saboteur::{self, Hunt, hunt};
 use crate::scenario::{Scenario, span, template};
 use crate::shrink::shrink;
+use crate::swim_only;
+use crate::threads::{in_parallel, processors};
+use crate::world::Ended;
 
 /// Runs clusters of production nodes through seeds and faults.
 ///
@@ -55,6 +59,8 @@ enum Command {
     Saboteurs(SaboteursArgs),
     /// Measures the simulator itself.
     Bench(BenchArgs),
+    /// Puts what the models, the corpora and the benchmarks left into `reports/summary.md`.
+    Report,
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -110,6 +116,12 @@ struct ShrinkArgs {
 struct SaboteursArgs {
     /// Names; all if none.
     named: Vec<String>,
+    /// The most time, such as `5m`.
+    #[arg(long, value_parser = parse_time)]
+    time: Option<Duration>,
+    /// Write a failure file for each that is found.
+    #[arg(long)]
+    files: bool,
     /// Print the table as JSON.
     #[arg(long)]
     json: bool,
@@ -117,8 +129,11 @@ struct SaboteursArgs {
 
 #[derive(Debug, clap::Args)]
 struct BenchArgs {
-    /// What to measure; all if none.
+    /// What to measure; all but `membership` if none.
     what: Vec<What>,
+    /// Fewer seeds of `membership`: what takes minutes takes seconds, and shows less.
+    #[arg(long)]
+    quick: bool,
     /// How long each measurement that can be cut short takes.
     #[arg(long, value_parser = parse_time, default_value = "2s")]
     time: Duration,
@@ -141,6 +156,8 @@ enum What {
     Gossip,
     /// Empty runs (T92).
     Seeds,
+    /// Detection, dissemination, traffic, accuracy and heal of membership (C138–C139, C160–C166).
+    Membership,
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
@@ -149,6 +166,37 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 
 /// What a command says that failed: an exit code and a text.
 type Failed = (u8, String);
+
+/// Set by Ctrl-C.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Lets Ctrl-C end the work cleanly: the budget is spent then. A second one ends it at once.
+fn until_stopped() -> Result<Budget<'static>, Failed> {
+    /// What a shell expects of a program that an interrupt ended.
+    const INTERRUPTED: i32 = 130;
+    // Relaxed: the flag carries nothing but itself.
+    let handler = || {
+        if STOP.swap(true, Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|e| (2, format!("Ctrl-C cannot be caught: {e}")))?;
+    Ok(Budget::until_stopped(&STOP))
+}
+
+/// Prints `text`. A reader who has gone away wanted no more of it.
+fn say(text: &str) -> Result<(), Failed> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err((2, error.to_string())),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn say_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+    let json = serde_json::to_string_pretty(value).map_err(|e| (2, e.to_string()))?;
+    say(&format!("{json}\n"))
+}
 
 /// Does what the command line says.
 pub fn main<G: Guest>(lab: &Lab<G>) -> ExitCode
@@ -164,7 +212,8 @@ where
         Command::List => list(&folders),
         Command::New { name } => new(&folders, &name),
         Command::Saboteurs(args) => saboteurs(lab, &folders, &args),
-        Command::Bench(args) => measure(lab, &args),
+        Command::Bench(args) => measure(lab, &folders, &args),
+        Command::Report => gather(&folders),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -176,8 +225,11 @@ where
 }
 
 struct Folders {
+    root: PathBuf,
     scenarios: PathBuf,
     reports: PathBuf,
+    /// Where the reports of a run go that is not the whole campaign: what is committed stays.
+    partial: PathBuf,
     machines: PathBuf,
 }
 
@@ -187,7 +239,9 @@ impl Folders {
         Self {
             scenarios: cli.scenarios.clone().unwrap_or_else(|| root.join("scenarios")),
             reports: cli.reports.clone().unwrap_or_else(|| root.join("reports")),
+            partial: cli.reports.clone().unwrap_or_else(|| root.join("target/sim")),
             machines: root.join("core/machines/src"),
+            root,
         }
     }
 
@@ -232,9 +286,9 @@ fn chosen<G: Guest>(
     let known: Vec<&str> = lab.known.properties().collect();
     let marks = report::marks_in_source(&folders.machines);
     for scenario in &scenarios {
-        let checked = scenario.check_properties(&known).and_then(|()| match marks.is_empty() {
-            true => Ok(()), // A program without its source knows none.
-            false => scenario.check_marks(&marks),
+        let checked = scenario.check_properties(&known).and_then(|()| match &marks {
+            Ok(marks) => scenario.check_marks(marks),
+            Err(_) => Ok(()), // A program without its source knows none.
         });
         let checked = checked.and_then(|()| lab.check_quiet(scenario));
         checked.map_err(|at| (2, scenario.wrong(at).to_string()))?;
@@ -246,30 +300,37 @@ fn run<G: Guest>(lab: &Lab<G>, folders: &Folders, args: &RunArgs) -> Result<u8, 
 where
     Lab<G>: Sync,
 {
-    static STOP: AtomicBool = AtomicBool::new(false);
     let scenarios = chosen(lab, folders, &args.named)?;
+    let marks = report::marks_in_source(&folders.machines).map_err(|what| (2, what))?;
     let seeds = args.seeds.as_deref().map(parse_seeds).transpose().map_err(|what| (2, what))?;
-    // A second handler cannot be set, and then the first one does.
-    let _ = ctrlc::set_handler(|| STOP.store(true, Relaxed));
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let all = args.named.is_empty() && seeds.is_none();
+    until_stopped()?;
     let options = Options {
         seeds,
-        jobs: args.jobs.unwrap_or(processors),
+        jobs: args.jobs.unwrap_or_else(processors),
         time: args.time,
         shrink: if args.no_shrink { Duration::ZERO } else { Duration::from_secs(30) },
         reports: folders.reports.clone(),
         bar: std::io::stderr().is_terminal(),
     };
     let campaign = campaign(lab, &scenarios, &options, &STOP);
-    let marks = report::marks_in_source(&folders.machines);
-    report::write(&folders.reports, &campaign, &marks).map_err(|what| (2, what))?;
     if args.json {
-        let json = serde_json::to_string_pretty(&campaign).map_err(|e| (2, e.to_string()))?;
-        println!("{json}");
+        say_json(&campaign)?;
     } else {
-        print!("{}", report::table(&campaign));
+        say(&report::table(&campaign))?;
+    }
+    let whole = all && campaign.complete;
+    let folder = if whole { &folders.reports } else { &folders.partial };
+    report::write(folder, &campaign, &marks).map_err(|what| (2, what))?;
+    if whole {
+        summary::gather(&folders.root, folder).map_err(|what| (2, what))?;
     }
     Ok(campaign.exit_code())
+}
+
+fn gather(folders: &Folders) -> Result<u8, Failed> {
+    summary::gather(&folders.root, &folders.reports).map_err(|what| (2, what))?;
+    Ok(0)
 }
 
 /// Reads `N`, `A..B` or `random`.
@@ -289,8 +350,14 @@ fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
     if range.is_empty() { Err(wrong()) } else { Ok(range) }
 }
 
+/// Returns where a failure file is: as named, or as named from the root, as reports name it.
+fn found(file: &Path) -> PathBuf {
+    let from_root = root().join(file);
+    if !file.exists() && from_root.exists() { from_root } else { file.to_owned() }
+}
+
 fn replay_file<G: Guest>(lab: &Lab<G>, args: &ReplayArgs) -> Result<u8, Failed> {
-    let failure = Failure::read(&args.file).map_err(|wrong| (2, wrong.to_string()))?;
+    let failure = Failure::read(&found(&args.file)).map_err(|wrong| (2, wrong.to_string()))?;
     let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
     let window = Window {
         from: args.from.map_or(0, nanos),
@@ -298,21 +365,26 @@ fn replay_file<G: Guest>(lab: &Lab<G>, args: &ReplayArgs) -> Result<u8, Failed> 
         node: args.node,
         silent: args.silent,
     };
+    let budget = until_stopped()?;
     let mut out = std::io::stdout().lock();
-    let there = replay(lab, &failure, window, &mut out).map_err(|what| (2, what))?;
-    Ok(u8::from(there))
+    let replayed = replay(lab, &failure, window, budget, &mut out).map_err(|what| (2, what))?;
+    Ok(replayed.exit_code())
 }
 
 fn shrink_file<G: Guest>(lab: &Lab<G>, args: &ShrinkArgs) -> Result<u8, Failed> {
-    let failure = Failure::read(&args.file).map_err(|wrong| (2, wrong.to_string()))?;
-    let case = failure.case().map_err(|what| (2, what))?;
+    let file = found(&args.file);
+    let failure = Failure::read(&file).map_err(|wrong| (2, wrong.to_string()))?;
+    let case = failure.case_for(lab).map_err(|what| (2, what))?;
+    let budget = until_stopped()?.within(args.time);
     let mut tell = |what: &str| eprintln!("{what}");
-    let shrunk = shrink(lab, case, args.time, &mut tell).map_err(|what| (2, what))?;
-    let path = shrunk_path(&args.file);
+    let shrunk =
+        shrink(lab, case, &failure.property, budget, &mut tell).map_err(|what| (2, what))?;
+    let path = shrunk_path(&file);
     let written = Failure::new(&shrunk.case, &shrunk.violation, shrunk.hash, &path);
     written.write(&path).map_err(|what| (2, what))?;
-    println!("{} candidates tried; {}", shrunk.tried, shrunk.violation);
-    println!("cargo sim replay {}", path.display());
+    let all = if shrunk.complete { "everything was tried" } else { "ended before all was tried" };
+    say(&format!("{} candidates, {all}; {}\n", shrunk.tried, shrunk.violation))?;
+    say(&format!("cargo sim replay {}\n", shown(&path)))?;
     Ok(if shrunk.complete { 0 } else { 4 })
 }
 
@@ -320,7 +392,7 @@ fn list(folders: &Folders) -> Result<u8, Failed> {
     let scenarios = folders.all()?;
     let width = scenarios.iter().map(|scenario| scenario.name().len()).max().unwrap_or(0);
     for scenario in scenarios {
-        println!("{:width$}  {}", scenario.name(), scenario.file.about.trim());
+        say(&format!("{:width$}  {}\n", scenario.name(), scenario.file.about.trim()))?;
     }
     Ok(0)
 }
@@ -333,42 +405,99 @@ fn new(folders: &Folders, name: &str) -> Result<u8, Failed> {
         return Err((2, format!("{} exists already", path.display())));
     }
     std::fs::write(&path, text).map_err(|error| (2, format!("{}: {error}", path.display())))?;
-    println!("{}", path.display());
+    say(&format!("{}\n", shown(&path)))?;
     Ok(0)
 }
 
-fn saboteurs<G: Guest>(
-    lab: &Lab<G>,
-    folders: &Folders,
-    args: &SaboteursArgs,
-) -> Result<u8, Failed> {
+fn saboteurs<G: Guest>(lab: &Lab<G>, folders: &Folders, args: &SaboteursArgs) -> Result<u8, Failed>
+where
+    Lab<G>: Sync,
+{
     let scenarios = folders.all()?;
     let all: Vec<String> = lab.saboteurs.iter().map(|s| s.name.to_owned()).collect();
     let names = if args.named.is_empty() { &all } else { &args.named };
-    let mut hunts = Vec::new();
-    for name in names {
-        let hunt = hunt(lab, name, &scenarios).map_err(|what| (2, what))?;
-        if !args.json {
-            let seeds = hunt.seeds.map_or_else(|| "missed".to_owned(), |seeds| seeds.to_string());
-            let time = hunt.virtual_ns as f64 / 1e9;
-            println!(
-                "{:<6} {:<28} {:<20} {seeds:>6} of {:<4} {time:>8.1} s  {}",
-                hunt.property, hunt.saboteur, hunt.scenario, hunt.budget, hunt.evidence
-            );
+    let budget = until_stopped()?.within(args.time);
+    let hunted = in_parallel(processors(), names.len(), |place| {
+        let hunt = hunt(lab, &names[place], &scenarios, budget).map_err(|what| (2, what))?;
+        if let Some(hunt) = &hunt
+            && !args.json
+        {
+            say(&told(hunt))?;
         }
-        hunts.push(hunt);
-    }
+        Ok::<_, Failed>(hunt)
+    });
+    let hunts = hunted.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let hunts: Vec<Hunt> = hunts.into_iter().flatten().collect();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&hunts).map_err(|e| (2, e.to_string()))?);
+        say_json(&hunts)?;
     }
+    if args.files {
+        for hunt in &hunts {
+            write_found(lab, folders, &scenarios, hunt).map_err(|what| (2, what))?;
+        }
+    }
+    let whole = args.named.is_empty() && hunts.len() == names.len();
+    let folder = if whole { &folders.reports } else { &folders.partial };
+    let section = report::saboteurs(&hunts);
+    summary::put(folder, summary::Section::Saboteurs, &section).map_err(|what| (2, what))?;
     let missed = hunts.iter().filter(|hunt| hunt.seeds.is_none()).count();
     if missed > 0 {
         return Err((4, format!("{missed} of {} saboteurs were not found", hunts.len())));
     }
+    if hunts.len() < names.len() {
+        return Err((4, format!("ended after {} of {} saboteurs", hunts.len(), names.len())));
+    }
     Ok(0)
 }
 
-fn measure<G: Guest>(lab: &Lab<G>, args: &BenchArgs) -> Result<u8, Failed> {
+fn told(hunt: &Hunt) -> String {
+    let seeds = hunt.seeds.map_or_else(|| "missed".to_owned(), |seeds| seeds.to_string());
+    let time = hunt.virtual_ns as f64 / 1e9;
+    format!(
+        "{:<6} {:<28} {:<20} {seeds:>6} of {:<4} {time:>8.1} s  {}\n",
+        hunt.property, hunt.saboteur, hunt.scenario, hunt.budget, hunt.evidence
+    )
+}
+
+/// Writes the failure file of a saboteur that was found.
+fn write_found<G: Guest>(
+    lab: &Lab<G>,
+    folders: &Folders,
+    scenarios: &[Scenario],
+    hunt: &Hunt,
+) -> Result<(), String> {
+    let Some(seeds) = hunt.seeds else {
+        return Ok(());
+    };
+    let case = saboteur::case(lab, hunt.saboteur, scenarios, seeds - 1)?;
+    let outcome = lab.run_case(&case, Keep::default())?.outcome;
+    let Ended::Violated(violation) = outcome.ended else {
+        return Err(format!("{} was found, and then not", hunt.saboteur));
+    };
+    let path = path_of(&folders.reports, hunt.saboteur, case.seed);
+    Failure::new(&case, &violation, outcome.hash, &path).write(&path)?;
+    say(&format!("cargo sim replay {}\n", shown(&path))).map_err(|(_, what)| what)
+}
+
+/// Measures membership, and writes the report if the seeds are those of the specification.
+fn membership(folders: &Folders, quick: bool) -> Result<u8, Failed> {
+    let measured = swim_only::report(quick);
+    let folder = if quick { &folders.partial } else { &folders.reports };
+    let path = folder.join("membership.md");
+    let told = |error: std::io::Error| (2, format!("{}: {error}", path.display()));
+    std::fs::create_dir_all(folder).map_err(told)?;
+    std::fs::write(&path, &measured.text).map_err(told)?;
+    say(&format!("{}\n{}\n", measured.text, shown(&path)))?;
+    match measured.missed.is_empty() {
+        true => Ok(0),
+        false => Err((1, format!("missed: {}", measured.missed.join(", ")))),
+    }
+}
+
+fn measure<G: Guest>(lab: &Lab<G>, folders: &Folders, args: &BenchArgs) -> Result<u8, Failed> {
+    if args.what == [What::Membership] {
+        return membership(folders, args.quick);
+    }
     let root = root();
     let folder = args.peers.clone().unwrap_or_else(|| root.join("target/madsim/release"));
     let wanted = |what| args.what.is_empty() || args.what.contains(&what);
@@ -382,17 +511,22 @@ fn measure<G: Guest>(lab: &Lab<G>, args: &BenchArgs) -> Result<u8, Failed> {
             What::Ring => report.ring(&folder, args.time),
             What::Gossip => report.gossip(lab, &folder, args.gossip),
             What::Seeds => report.seeds(lab, args.time),
+            What::Membership => continue, // It measures the protocol, not the simulator.
         }
         bench::save(&root.join("target/bars"), name, &report.results[saved..])
             .map_err(|error| (2, format!("target/bars: {error}")))?;
         saved = report.results.len();
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| (2, e.to_string()))?);
+        say_json(&report)?;
     } else {
         report.print();
     }
-    Ok(u8::from(report.bars.iter().any(|bar| !bar.held)))
+    let missed = u8::from(report.bars.iter().any(|bar| !bar.held));
+    match args.what.contains(&What::Membership) {
+        true => Ok(membership(folders, args.quick)?.max(missed)),
+        false => Ok(missed),
+    }
 }
 
 /// What `bench` measured, with the bars.

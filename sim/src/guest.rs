@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use machines::choices::Answer;
 use machines::cluster::config::ClusterConfig;
 use machines::cluster::identity::Allowed;
 use machines::cluster::ids::{Addr, Instance, Session};
@@ -65,6 +66,12 @@ pub trait Guest: Clone + Send + 'static {
 
     /// Returns the digest of the whole state.
     fn digest(&self) -> u64;
+
+    /// Takes the answers recorded since the last call, if the choices of its birth record (T12).
+    /// A guest that asks nothing has none.
+    fn take_recorded(&mut self) -> Vec<Answer> {
+        Vec::new()
+    }
 
     /// Returns the public key of `secret`.
     fn public_key(secret: &[u8; 32]) -> [u8; 32];

@@ -2,15 +2,17 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use machines::choices::{Answer, Override, Overrides};
+use machines::choices::{Answer, Override, Overrides, Who};
 
+use crate::budget::Budget;
 use crate::checker::{Checker, Known, Violation};
 use crate::guest::Guest;
+use crate::host::State;
 use crate::scenario::file::File;
 use crate::scenario::{Resolved, Scenario};
 use crate::world::{Ended, Line, Outcome, World};
@@ -62,7 +64,7 @@ impl<G: Guest> Sabotage<G> {
 pub struct Keep {
     /// The hash after each event.
     pub hashes: bool,
-    /// The answers that are not 0.
+    /// The answers (T12).
     pub answers: bool,
     /// A line for each event.
     pub trace: bool,
@@ -77,7 +79,7 @@ pub struct Ran {
     pub marks: BTreeMap<&'static str, u64>,
     /// If it was to be kept.
     pub hashes: Vec<u64>,
-    /// If it was to be kept.
+    /// If it was to be kept: every answer that is not 0, and every one that an override gave.
     pub answers: Vec<Answer>,
     /// If it was to be kept.
     pub trace: Vec<Line>,
@@ -108,15 +110,22 @@ impl<G: Guest> Lab<G> {
         self.saboteurs.iter().find(|saboteur| saboteur.name == name)
     }
 
+    /// Says whether a run of this laboratory can violate `property`.
+    #[must_use]
+    pub fn can_violate(&self, property: &str) -> bool {
+        [PANIC, SURVIVOR].contains(&property) || self.known.find(property).is_some()
+    }
+
     /// Makes the world of a case, with its checkers; nothing has happened yet.
     ///
     /// # Errors
     ///
-    /// What is wrong with the scenario.
+    /// What is wrong with the scenario, or a property or saboteur that there is not: without it the
+    /// run would show nothing.
     pub fn world(&self, case: &Case) -> Result<World<G>, String> {
         let scenario = Scenario::checked(case.file.clone()).map_err(|(_, what)| what)?;
         let resolved = scenario.resolve(case.seed).map_err(|(_, what)| what)?;
-        Ok(self.world_of(&scenario, &resolved, &case.overrides, case.saboteur.as_deref()))
+        self.world_of(&scenario, &resolved, &case.overrides, case.saboteur.as_deref())
     }
 
     /// Lists the properties that `scenario` looks for.
@@ -181,15 +190,23 @@ impl<G: Guest> Lab<G> {
         resolved: &Resolved,
         overrides: &[Override],
         saboteur: Option<&str>,
-    ) -> World<G> {
-        let sabotage = saboteur.and_then(|name| self.saboteur(name));
-        let kind = sabotage.map_or(&self.kind, |sabotage| &sabotage.kind).clone();
+    ) -> Result<World<G>, String> {
+        let kind = match saboteur {
+            None => &self.kind,
+            Some(name) => {
+                let found = self.saboteur(name);
+                &found.ok_or_else(|| format!("there is no saboteur {name}"))?.kind
+            }
+        };
         let overrides: Overrides = overrides.iter().cloned().collect();
-        let setup = Arc::new(resolved.setup::<G>(overrides, kind));
+        let setup = Arc::new(resolved.setup::<G>(overrides, kind.clone()));
         let names = self.properties(scenario);
-        let made = names.iter().filter_map(|name| self.known.find(name));
-        let checkers: Vec<Box<dyn Checker<G>>> = made.map(|make| make(&setup)).collect();
-        World::new(setup, checkers)
+        let made = names.iter().map(|name| match self.known.find(name) {
+            Some(make) => Ok(make(&setup)),
+            None => Err(format!("there is no checker of {name}")),
+        });
+        let checkers = made.collect::<Result<Vec<Box<dyn Checker<G>>>, String>>()?;
+        Ok(World::new(setup, checkers))
     }
 
     /// Runs one seed of a scenario.
@@ -198,24 +215,63 @@ impl<G: Guest> Lab<G> {
     ///
     /// What is wrong with the scenario for this seed.
     pub fn run(&self, scenario: &Scenario, seed: u64, keep: Keep) -> Result<Ran, String> {
+        Ok(self.run_within(scenario, seed, keep, Budget::ENDLESS)?.expect(UNSPENT))
+    }
+
+    /// Runs one seed of a scenario, or returns `None` once `budget` is spent.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the scenario for this seed.
+    pub fn run_within(
+        &self,
+        scenario: &Scenario,
+        seed: u64,
+        keep: Keep,
+        budget: Budget<'_>,
+    ) -> Result<Option<Ran>, String> {
         let resolved = scenario.resolve(seed).map_err(|(_, what)| what)?;
-        Ok(finish(self.world_of(scenario, &resolved, &[], None), keep, &scenario.expect))
+        let world = self.world_of(scenario, &resolved, &[], None)?;
+        Ok(finish(world, keep, &scenario.expect, budget))
     }
 
     /// Runs a case.
     ///
     /// # Errors
     ///
-    /// What is wrong with its scenario.
+    /// What is wrong with it, as [`Lab::world`] says.
     pub fn run_case(&self, case: &Case, keep: Keep) -> Result<Ran, String> {
+        Ok(self.run_case_within(case, keep, Budget::ENDLESS)?.expect(UNSPENT))
+    }
+
+    /// Runs a case, or returns `None` once `budget` is spent.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, as [`Lab::world`] says.
+    pub fn run_case_within(
+        &self,
+        case: &Case,
+        keep: Keep,
+        budget: Budget<'_>,
+    ) -> Result<Option<Ran>, String> {
         let expect: Vec<String> =
             case.file.expect.iter().map(|expected| expected.get_ref().clone()).collect();
-        Ok(finish(self.world(case)?, keep, &expect))
+        Ok(finish(self.world(case)?, keep, &expect, budget))
     }
 }
 
+const UNSPENT: &str = "an endless budget is never spent";
+/// Steps between two looks at the budget.
+const LOOK: u32 = 1_024;
+
 /// Runs a world to its end. A machine that panics has violated the property [`PANIC`].
-fn finish<G: Guest>(mut world: World<G>, keep: Keep, expect: &[String]) -> Ran {
+fn finish<G: Guest>(
+    mut world: World<G>,
+    keep: Keep,
+    expect: &[String],
+    budget: Budget<'_>,
+) -> Option<Ran> {
     if keep.hashes {
         world = world.hashing();
     }
@@ -226,32 +282,73 @@ fn finish<G: Guest>(mut world: World<G>, keep: Keep, expect: &[String]) -> Ran {
         world = world.tracing();
     }
     let _ = machines::marks::take();
-    let caught = quietly(|| world.run());
-    let mut outcome = caught.unwrap_or_else(|evidence| {
-        let violation = Violation { property: PANIC, evidence, at: world.now() };
-        Outcome { ended: Ended::Violated(violation), ..world.outcome() }
-    });
+    let mut steps = 0_u32;
+    let mut to_the_end = |world: &mut World<G>| {
+        loop {
+            if steps.is_multiple_of(LOOK) && budget.is_spent() {
+                return None;
+            }
+            if !world.step() {
+                return Some(world.outcome());
+            }
+            steps = steps.wrapping_add(1);
+        }
+    };
+    let mut outcome = match quietly(|| to_the_end(&mut world)) {
+        Ok(outcome) => outcome?,
+        Err(evidence) => {
+            let violation = Violation { property: PANIC, evidence, at: world.now() };
+            Outcome { ended: Ended::Violated(violation), ..world.outcome() }
+        }
+    };
     if outcome.ended == Ended::Passed
-        && let Some(reason) = surprise(&outcome, expect)
+        && let Some(reason) = surprise(&world, &outcome, expect)
     {
         let evidence = format!("a node could not start: {reason}");
         let violation = Violation { property: SURVIVOR, evidence, at: outcome.at };
         outcome.ended = Ended::Violated(violation);
     }
-    Ran {
+    Some(Ran {
         outcome,
         marks: machines::marks::take(),
         hashes: world.take_hashes(),
         answers: world.take_recorded(),
         trace: world.take_trace(),
-    }
+    })
 }
 
-/// Returns a lasting refusal that the scenario does not expect (T22).
-fn surprise(outcome: &Outcome, expect: &[String]) -> Option<&'static str> {
+/// Returns a lasting refusal that the scenario does not expect (T22): one that no retry ends, or
+/// any that still stands at the end.
+fn surprise<G: Guest>(
+    world: &World<G>,
+    outcome: &Outcome,
+    expect: &[String],
+) -> Option<&'static str> {
     let lasting = ["session-corrupt", "sessions-exhausted"];
-    let seen = lasting.iter().filter(|reason| outcome.refusals.contains_key(*reason));
-    seen.copied().find(|reason| !expect.iter().any(|expected| expected == reason))
+    let seen = lasting.into_iter().filter(|reason| outcome.refusals.contains_key(reason));
+    let standing = (0..world.nodes()).filter_map(|node| match world.host(node).state() {
+        State::Refused(refusal) => Some(refusal.name()),
+        State::Off | State::Booting | State::Up | State::Down | State::Left => None,
+    });
+    let mut refused = seen.chain(standing);
+    refused.find(|reason| !expect.iter().any(|expected| expected == reason))
+}
+
+/// Lists the overrides that no question of a run asked for; `answers` are those of the run. An
+/// override that never counts shows that a site was renamed, or that the run went another way.
+pub fn never_asked<'a>(
+    overrides: &'a [Override],
+    answers: &[Answer],
+) -> impl Iterator<Item = &'a Override> {
+    let mut asked: BTreeSet<(&str, Option<Who>, Option<u32>)> = BTreeSet::new();
+    for Answer { site, who, nth, .. } in answers {
+        asked.extend([(*site, None, None), (*site, Some(*who), None)]);
+        asked.insert((*site, Some(*who), Some(*nth)));
+    }
+    overrides.iter().filter(move |entry| {
+        let asked: &BTreeSet<(&str, Option<Who>, Option<u32>)> = &asked;
+        !asked.contains(&(entry.site.as_str(), entry.who, entry.nth))
+    })
 }
 
 thread_local! {

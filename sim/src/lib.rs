@@ -7,6 +7,7 @@
 pub mod agenda;
 pub mod bench;
 pub mod boot;
+pub mod budget;
 pub mod checker;
 pub mod checkers;
 pub mod cli;
@@ -23,6 +24,8 @@ pub mod madsim_world;
 pub mod member;
 pub mod net;
 pub mod plan;
+#[cfg(test)]
+mod planted;
 mod progress;
 pub mod replay;
 pub mod report;
@@ -36,4 +39,5 @@ pub mod streams;
 pub mod strikes;
 pub mod subject;
 pub mod swim_only;
+pub mod threads;
 pub mod world;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use machines::Instant;
+use machines::choices::Answer;
 use machines::cluster::identity::StaticKey;
 use machines::cluster::sealer::Suite;
 use machines::cluster::wire::Meta;
@@ -63,6 +64,10 @@ impl Guest for Node {
 
     fn digest(&self) -> u64 {
         Digest::of(self)
+    }
+
+    fn take_recorded(&mut self) -> Vec<Answer> {
+        self.take_recorded()
     }
 
     fn public_key(secret: &[u8; 32]) -> [u8; 32] {

@@ -1,7 +1,7 @@
 //! The progress bar of a campaign: off when the output is no terminal.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -37,7 +37,7 @@ impl Progress {
     }
 
     /// Counts one run.
-    pub(crate) fn count(&self, result: &Result<Ran, String>, _wall: Duration) {
+    pub(crate) fn count(&self, result: &Result<Ran, String>) {
         self.runs.update(|runs| runs + 1);
         if let Ok(ran) = result {
             self.events.update(|events| events + ran.outcome.events);

@@ -1,12 +1,13 @@
 //! Replaying a failure file: the run again, line by line (T41).
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use machines::Instant;
 
+use crate::budget::Budget;
 use crate::failure::Failure;
 use crate::guest::Guest;
-use crate::lab::{Keep, Lab};
+use crate::lab::{Case, Keep, Lab, Ran, never_asked};
 use crate::world::{Ended, Line};
 
 /// What to show.
@@ -22,43 +23,92 @@ pub struct Window {
     pub silent: bool,
 }
 
-/// Runs the failure again and prints what happens. Returns whether it is still there.
+/// What a replay came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// Every property held: the failure is gone.
+    Gone,
+    /// A property was violated, the recorded one or another.
+    Violated,
+    /// The run hit its step bound, or was stopped: nothing is known.
+    Unfinished,
+}
+
+impl Replayed {
+    /// Returns the exit code (section 7 of the testbed's spec).
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Gone => 0,
+            Self::Violated => 1,
+            Self::Unfinished => 4,
+        }
+    }
+}
+
+/// Runs the failure again and prints what happens.
 ///
 /// # Errors
 ///
-/// What is wrong with the file, or with the output.
+/// What is wrong with the file, or with the output. An output that nobody reads any more is not
+/// wrong.
 pub fn replay<G: Guest>(
     lab: &Lab<G>,
     failure: &Failure,
     window: Window,
+    budget: Budget<'_>,
     out: &mut dyn Write,
-) -> Result<bool, String> {
-    let case = failure.case()?;
-    let keep = Keep { trace: !window.silent, ..Keep::default() };
-    let ran = lab.run_case(&case, keep)?;
-    let told = |error: std::io::Error| error.to_string();
+) -> Result<Replayed, String> {
+    let case = failure.case_for(lab)?;
+    let keep = Keep { trace: !window.silent, answers: true, ..Keep::default() };
+    let Some(ran) = lab.run_case_within(&case, keep, budget)? else {
+        return Ok(Replayed::Unfinished);
+    };
+    match tell(failure, &case, window, &ran, out) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.to_string()),
+        Ok(()) | Err(_) => {}
+    }
+    Ok(match ran.outcome.ended {
+        Ended::Passed => Replayed::Gone,
+        Ended::Violated(_) => Replayed::Violated,
+        Ended::Unfinished => Replayed::Unfinished,
+    })
+}
+
+fn tell(
+    failure: &Failure,
+    case: &Case,
+    window: Window,
+    ran: &Ran,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if !window.silent {
-        writeln!(out, "{:>15}  {:>5}  {:<16}  detail", "time", "node", "event").map_err(told)?;
+        writeln!(out, "{:>15}  {:>5}  {:<16}  detail", "time", "node", "event")?;
     }
     for line in ran.trace.iter().filter(|line| window.shows(line)) {
         let node = line.node.map_or_else(|| "–".to_owned(), |node| format!("n{node}"));
         let at = format!("{:?}", Instant::from_nanos(line.at));
-        writeln!(out, "{at:>15}  {node:>5}  {:<16}  {}", line.event, line.detail).map_err(told)?;
+        writeln!(out, "{at:>15}  {node:>5}  {:<16}  {}", line.event, line.detail)?;
     }
     let hash = format!("{:016x}", ran.outcome.hash);
     let same = if hash == failure.hash { "as recorded" } else { "not as recorded" };
-    writeln!(out, "\nhash {hash}, {same}").map_err(told)?;
-    match ran.outcome.ended {
+    writeln!(out, "\nhash {hash}, {same}")?;
+    for entry in never_asked(&case.overrides, &ran.answers) {
+        let who = entry.who.map_or_else(String::new, |who| format!(" of {who:x?}"));
+        let nth = entry.nth.map_or_else(String::new, |nth| format!(", question {nth}"));
+        writeln!(out, "override never asked for: {}{who}{nth}", entry.site)?;
+    }
+    match &ran.outcome.ended {
+        Ended::Violated(violation) if violation.property == failure.property => {
+            writeln!(out, "violated: {violation}")
+        }
         Ended::Violated(violation) => {
-            writeln!(out, "violated: {violation}").map_err(told)?;
-            Ok(violation.property == failure.property)
+            writeln!(out, "violated: {violation}\n({} was violated before)", failure.property)
         }
         Ended::Passed => {
             writeln!(out, "gone: every property held ({} was violated)", failure.property)
-                .map_err(told)?;
-            Ok(false)
         }
-        Ended::Unfinished => Err("the run hit its step bound".to_owned()),
+        Ended::Unfinished => writeln!(out, "unfinished: the run hit its step bound"),
     }
 }
 
@@ -69,3 +119,6 @@ impl Window {
         time && node
     }
 }
+
+#[cfg(test)]
+mod tests;

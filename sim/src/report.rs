@@ -1,13 +1,22 @@
-//! What a campaign tells: a table, `reports/sim.json` and a section of `reports/summary.md` (T82).
+//! What a campaign tells: a table, `sim.json`, and its sections of `reports/summary.md` (T82).
+
+pub mod summary;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::run::Campaign;
+use crate::run::{ARMED, Campaign, MARKS, REFUSALS, STRIKES};
+use crate::saboteur::Hunt;
+use summary::Section;
 
-const BEGIN: &str = "<!-- sim: begin -->";
-const END: &str = "<!-- sim: end -->";
+/// Tables of counts besides the marks: table, heading, what is counted. A line more shows a table
+/// more; the counts themselves come from `run::tables`.
+const TABLES: [(&str, &str, &str); 3] = [
+    (REFUSALS, "Refusals to start (T22)", "reason"),
+    (STRIKES, "Faults that struck (T20)", "kind"),
+    (ARMED, "Looks at each property (T31)", "property"),
+];
 
 /// Returns the campaign as a table in plain text, with its failures below.
 #[must_use]
@@ -35,25 +44,14 @@ pub fn table(campaign: &Campaign) -> String {
             s.hash
         );
     }
-    for s in &campaign.scenarios {
-        for example in &s.examples {
-            let _ = writeln!(text, "\n{} seed {}: {}", s.scenario, example.seed, example.violation);
-            let file = example.shrunk.as_ref().unwrap_or(&example.file);
-            let _ = writeln!(text, "  cargo sim replay {file}");
-        }
-        for missed in &s.missed {
-            let _ = writeln!(text, "\n{}: no seed reached the mark {missed}", s.scenario);
-        }
-        for unarmed in &s.unarmed {
-            let _ = writeln!(text, "\n{}: no run ever looked at {unarmed}", s.scenario);
-        }
-        for parted in &s.parted {
-            let _ = writeln!(text, "\n{}: not deterministic: {parted}", s.scenario);
-        }
-        for broken in &s.broken {
-            let _ = writeln!(text, "\n{}: {broken}", s.scenario);
+    for (table, heading, _) in TABLES {
+        let counts = counts(campaign, table);
+        let counts: Vec<String> = counts.iter().map(|(what, n)| format!("{what} {n}")).collect();
+        if !counts.is_empty() {
+            let _ = writeln!(text, "\n{heading}: {}", counts.join(", "));
         }
     }
+    failures(&mut text, campaign);
     let (events, virtual_s) = totals(campaign);
     let seconds = campaign.seconds.max(0.001);
     let _ = writeln!(
@@ -67,85 +65,104 @@ pub fn table(campaign: &Campaign) -> String {
     text
 }
 
+fn failures(text: &mut String, campaign: &Campaign) {
+    for s in &campaign.scenarios {
+        for example in &s.examples {
+            let _ = writeln!(text, "\n{} seed {}: {}", s.scenario, example.seed, example.violation);
+            let file = example.shrunk.as_ref().unwrap_or(&example.file);
+            if !file.is_empty() {
+                let _ = writeln!(text, "  cargo sim replay {file}");
+            }
+            if let Some(note) = &example.note {
+                let _ = writeln!(text, "  {note}");
+            }
+        }
+        for missed in &s.missed {
+            let _ = writeln!(text, "\n{}: no seed brought about {missed}", s.scenario);
+        }
+        for parted in &s.parted {
+            let _ = writeln!(text, "\n{}: not deterministic: {parted}", s.scenario);
+        }
+        for broken in &s.broken {
+            let _ = writeln!(text, "\n{}: {broken}", s.scenario);
+        }
+    }
+}
+
 fn totals(campaign: &Campaign) -> (f64, f64) {
     let events: u64 = campaign.scenarios.iter().map(|s| s.events).sum();
     let virtual_ns: u64 = campaign.scenarios.iter().map(|s| s.virtual_ns).sum();
     (events as f64, virtual_ns as f64 / 1e9)
 }
 
-/// Sums up the hits of every mark over all scenarios.
+/// Sums up a table of counts over all scenarios.
 #[must_use]
-pub fn marks(campaign: &Campaign) -> BTreeMap<&str, u64> {
-    let mut marks = BTreeMap::new();
-    for (mark, hits) in campaign.scenarios.iter().flat_map(|s| &s.marks) {
-        *marks.entry(mark.as_str()).or_insert(0) += hits;
+pub fn counts<'a>(campaign: &'a Campaign, table: &str) -> BTreeMap<&'a str, u64> {
+    let mut sums = BTreeMap::new();
+    let tables = campaign.scenarios.iter().filter_map(|s| s.counts.get(table));
+    for (what, count) in tables.flatten() {
+        *sums.entry(what.as_str()).or_insert(0) += count;
     }
-    marks
+    sums
 }
 
 /// Lists the marks in the source of the machines: what stands in `sometimes!("…")` (T25).
-#[must_use]
-pub fn marks_in_source(folder: &Path) -> Vec<String> {
+///
+/// # Errors
+///
+/// If a folder or file cannot be read, a mark is no literal, or there is no mark at all: then the
+/// list shows nothing.
+pub fn marks_in_source(folder: &Path) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            continue;
-        };
-        for path in entries.flatten().map(|entry| entry.path()) {
+        let told = |error: std::io::Error| format!("{}: {error}", folder.display());
+        for entry in std::fs::read_dir(&folder).map_err(told)? {
+            let path = entry.map_err(told)?.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs")
-                && let Ok(text) = std::fs::read_to_string(&path)
                 && !path.ends_with("marks.rs")
             {
-                found.extend(marks_in(&text));
+                let text = std::fs::read_to_string(&path).map_err(told)?;
+                let marks = marks_in(&text).map_err(|why| format!("{}: {why}", path.display()))?;
+                found.extend(marks);
             }
         }
     }
     found.sort();
     found.dedup();
-    found
+    match found.is_empty() {
+        true => Err(format!("{}: no mark found (T25)", folder.display())),
+        false => Ok(found),
+    }
 }
 
-fn marks_in(text: &str) -> Vec<String> {
-    let calls = text.split("sometimes!(").skip(1);
+fn marks_in(text: &str) -> Result<Vec<String>, String> {
     let literal = |rest: &str| {
         let rest = rest.trim_start().strip_prefix('"')?;
         rest.split_once('"').map(|(mark, _)| mark.to_owned())
     };
-    calls.filter_map(literal).collect()
+    let calls = text.split("sometimes!(").skip(1);
+    calls.map(|rest| literal(rest).ok_or_else(|| "a mark is no literal".to_owned())).collect()
 }
 
-/// Writes `sim.json` and the section of `summary.md` into `reports`.
+/// Writes `sim.json` and the sections on scenarios and marks into `folder`.
 ///
 /// # Errors
 ///
 /// Why a file cannot be written.
-pub fn write(reports: &Path, campaign: &Campaign, known_marks: &[String]) -> Result<(), String> {
-    let told = |error: std::io::Error| format!("{}: {error}", reports.display());
-    std::fs::create_dir_all(reports).map_err(told)?;
+pub fn write(folder: &Path, campaign: &Campaign, known_marks: &[String]) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("{}: {error}", folder.display());
+    std::fs::create_dir_all(folder).map_err(told)?;
     let json = serde_json::to_string_pretty(campaign).map_err(|error| error.to_string())?;
-    std::fs::write(reports.join("sim.json"), json).map_err(told)?;
-    let path = reports.join("summary.md");
-    let before = std::fs::read_to_string(&path).unwrap_or_default();
-    std::fs::write(&path, spliced(&before, &section(campaign, known_marks))).map_err(told)
+    std::fs::write(folder.join("sim.json"), json).map_err(told)?;
+    summary::put(folder, Section::Scenarios, &scenarios(campaign))?;
+    summary::put(folder, Section::Marks, &marks(campaign, known_marks))
 }
 
-/// Replaces this section of a summary, or adds it.
-fn spliced(before: &str, section: &str) -> String {
-    let section = format!("{BEGIN}\n{section}{END}");
-    match (before.find(BEGIN), before.find(END)) {
-        (Some(begin), Some(end)) if begin < end => {
-            format!("{}{section}{}", &before[..begin], &before[end + END.len()..])
-        }
-        _ if before.is_empty() => format!("# Reports\n\n{section}\n"),
-        _ => format!("{}\n\n{section}\n", before.trim_end()),
-    }
-}
-
-fn section(campaign: &Campaign, known_marks: &[String]) -> String {
-    let mut text = String::from("## Scenarios\n\nMade by `cargo sim run`.\n\n");
+fn scenarios(campaign: &Campaign) -> String {
+    let mut text = String::from("Made by `cargo sim run`.\n\n");
     text.push_str(
         "| scenario | seeds | passed | failed | unfinished | same hash twice | virtual time |\n",
     );
@@ -163,36 +180,52 @@ fn section(campaign: &Campaign, known_marks: &[String]) -> String {
             s.virtual_ns as f64 / 1e9
         );
     }
-    let hits = marks(campaign);
-    text.push_str("\n## Marks\n\n| mark | hits |\n| --- | --- |\n");
-    for mark in known_marks {
+    for (table, heading, what) in TABLES {
+        let _ = writeln!(text, "\n### {heading}\n\n| {what} | count |\n| --- | --- |");
+        for (what, count) in counts(campaign, table) {
+            let _ = writeln!(text, "| {what} | {count} |");
+        }
+    }
+    text
+}
+
+fn marks(campaign: &Campaign, known: &[String]) -> String {
+    let hits = counts(campaign, MARKS);
+    let mut text = String::from("Made by `cargo sim run`.\n\n| mark | hits |\n| --- | --- |\n");
+    for mark in known {
         let _ = writeln!(text, "| {mark} | {} |", hits.get(mark.as_str()).unwrap_or(&0));
     }
-    let never = known_marks.iter().filter(|mark| !hits.contains_key(mark.as_str()));
+    let never = known.iter().filter(|mark| !hits.contains_key(mark.as_str()));
     let never: Vec<&str> = never.map(String::as_str).collect();
-    let _ = writeln!(
-        text,
-        "\nNever hit: {}.",
-        if never.is_empty() { "none".to_owned() } else { never.join(", ") }
+    let never = if never.is_empty() { "none".to_owned() } else { never.join(", ") };
+    let _ = writeln!(text, "\nNever hit: {never}.");
+    text
+}
+
+/// Returns the section on saboteurs (T32).
+#[must_use]
+pub fn saboteurs(hunts: &[Hunt]) -> String {
+    let found = hunts.iter().filter(|hunt| hunt.seeds.is_some()).count();
+    let mut text = format!(
+        "Made by `cargo sim saboteurs`: {found} of {} found.\n\n\
+         | property | saboteur | scenario | found after seeds | of | virtual time |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+        hunts.len()
     );
+    for hunt in hunts {
+        let seeds = hunt.seeds.map_or_else(|| "**missed**".to_owned(), |seeds| seeds.to_string());
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {seeds} | {} | {:.1} s |",
+            hunt.property,
+            hunt.saboteur,
+            hunt.scenario,
+            hunt.budget,
+            hunt.virtual_ns as f64 / 1e9
+        );
+    }
     text
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_section_replaces_itself_and_leaves_the_rest() {
-        let once = spliced("# Reports\n\nkept\n", "one\n");
-        let twice = spliced(&format!("{once}after\n"), "two\n");
-        assert!(twice.contains("kept") && twice.contains("after") && twice.contains("two"));
-        assert!(!twice.contains("one"));
-    }
-
-    #[test]
-    fn marks_are_found_in_source_over_line_breaks() {
-        let text = "sometimes!(\"a.b\", x); sometimes!(\n    \"c.d\",\n  y)";
-        assert_eq!(marks_in(text), ["a.b", "c.d"]);
-    }
-}
+mod tests;

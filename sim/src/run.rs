@@ -1,24 +1,26 @@
 //! A campaign: seeds × scenarios on several threads, with what came of them (T4, T5).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::budget::Budget;
 use crate::checker::Violation;
-use crate::failure::{Failure, path_of, shrunk_path};
+use crate::failure::{Failure, path_of, shown, shrunk_path};
 use crate::guest::Guest;
 use crate::lab::{Case, Keep, Lab, Ran};
 use crate::progress::Progress;
 use crate::scenario::Scenario;
 use crate::shrink;
+use crate::threads::in_parallel;
 use crate::world::Ended;
 
 /// Every so many seeds, one is run twice (T4).
 const TWICE: u64 = 20;
-/// Failure files written for one scenario and property.
-const FILES_MAX: u64 = 5;
+/// Failures that the table tells of for one scenario and property; each has its file.
+const EXAMPLES_MAX: u64 = 5;
 
 /// What a campaign is to do.
 #[derive(Clone, Debug)]
@@ -68,18 +70,47 @@ pub struct Summary {
     pub violations: BTreeMap<String, u64>,
     /// The first seeds that failed, with what they said.
     pub examples: Vec<Example>,
-    /// Marks hit (T25).
-    pub marks: BTreeMap<String, u64>,
-    /// Marks that the scenario asks for and that no seed reached.
+    /// What the runs counted: table → what → how often. [`tables`] lists the tables.
+    pub counts: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    /// What the scenario asks for and no seed brought about.
     pub missed: Vec<String>,
-    /// Property → passed runs in which its checker looked at something.
-    pub armed: BTreeMap<String, u64>,
-    /// Properties that the scenario is for and that no passed run looked at.
-    pub unarmed: Vec<String>,
+}
+
+impl Summary {
+    /// Returns how often the runs counted `what` in `table`.
+    #[must_use]
+    pub fn count(&self, table: &str, what: &str) -> u64 {
+        self.counts.get(table).and_then(|counts| counts.get(what)).copied().unwrap_or(0)
+    }
+
+    /// Says whether every seed was run.
+    fn is_whole(&self) -> bool {
+        self.passed + self.failed + self.unfinished + self.broken.len() as u64 == self.seeds
+    }
+}
+
+/// The table of marks (T25).
+pub const MARKS: &str = "marks";
+/// The table of refusals to start (T22).
+pub const REFUSALS: &str = "refusals";
+/// The table of faults that did something, by kind (T20).
+pub const STRIKES: &str = "strikes";
+/// The table of looks at each property (T31).
+pub const ARMED: &str = "armed";
+
+/// What a run counted, by table: a further line is a further table in every report.
+fn tables(ran: &Ran) -> impl IntoIterator<Item = (&'static str, &BTreeMap<&'static str, u64>)> {
+    let outcome = &ran.outcome;
+    [
+        (MARKS, &ran.marks),
+        (REFUSALS, &outcome.refusals),
+        (STRIKES, &outcome.strikes),
+        (ARMED, &outcome.armed),
+    ]
 }
 
 /// One failure, as the summary tells it.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Example {
     /// The seed.
     pub seed: u64,
@@ -90,6 +121,9 @@ pub struct Example {
     /// The shrunk one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shrunk: Option<String>,
+    /// Why a file is missing or not as small as it could be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What came of a campaign.
@@ -110,7 +144,7 @@ impl Campaign {
         let any = |what: fn(&Summary) -> bool| self.scenarios.iter().any(what);
         if any(|s| !s.parted.is_empty()) {
             3
-        } else if any(|s| s.failed > 0 || !s.missed.is_empty() || !s.unarmed.is_empty()) {
+        } else if any(|s| s.failed > 0 || !s.missed.is_empty()) {
             1
         } else if any(|s| !s.broken.is_empty()) {
             2
@@ -153,7 +187,7 @@ where
 {
     let began = Instant::now();
     let jobs = jobs(scenarios, options);
-    let until = options.time.map(|time| began + time);
+    let budget = Budget::until_stopped(stop).within(options.time);
     let mut tally = Tally::new(scenarios, options);
     let progress = Progress::new(jobs.len(), options.bar);
     let next = AtomicUsize::new(0);
@@ -162,11 +196,12 @@ where
         for _ in 0..options.jobs.max(1) {
             let (sender, jobs, next) = (sender.clone(), &jobs, &next);
             scope.spawn(move || {
-                while !stop.load(Relaxed) && until.is_none_or(|until| Instant::now() < until) {
-                    let Some(job) = jobs.get(next.fetch_add(1, Relaxed)) else {
+                // Relaxed: the counter hands out numbers, and nothing else.
+                while let Some(job) = jobs.get(next.fetch_add(1, Relaxed)) {
+                    let Some(done) = work(lab, &scenarios[job.scenario], *job, budget) else {
                         return;
                     };
-                    if sender.send(work(lab, &scenarios[job.scenario], *job)).is_err() {
+                    if sender.send(done).is_err() {
                         return;
                     }
                 }
@@ -174,13 +209,13 @@ where
         }
         drop(sender);
         for done in receiver {
-            progress.count(&done.result, done.wall);
+            progress.count(&done.result);
             tally.count(done);
         }
     });
     progress.finish();
     let complete = tally.runs == jobs.len() as u64;
-    let scenarios = tally.finish(lab, scenarios, options, stop);
+    let scenarios = tally.finish(lab, scenarios, options, budget);
     Campaign { scenarios, seconds: began.elapsed().as_secs_f64(), complete }
 }
 
@@ -197,19 +232,27 @@ fn jobs(scenarios: &[Scenario], options: &Options) -> Vec<Job> {
     jobs.into_iter().map(|(_, job)| job).collect()
 }
 
-fn work<G: Guest>(lab: &Lab<G>, scenario: &Scenario, job: Job) -> Done {
+/// Does one job; `None` once the budget is spent, in the middle of a run as well.
+fn work<G: Guest>(lab: &Lab<G>, scenario: &Scenario, job: Job, budget: Budget<'_>) -> Option<Done> {
+    if budget.is_spent() {
+        return None;
+    }
     let began = Instant::now();
-    let result = lab.run(scenario, job.seed, Keep::default());
+    let run = || lab.run_within(scenario, job.seed, Keep::default(), budget).transpose();
+    let result = run()?;
     let wall = began.elapsed();
     let mut parted = None;
-    if job.twice
-        && let Ok(first) = &result
-        && let Ok(second) = lab.run(scenario, job.seed, Keep::default())
-        && first.outcome != second.outcome
-    {
-        parted = Some(where_parted(lab, scenario, job.seed));
+    if job.twice {
+        parted = match (&result, &run()?) {
+            (Ok(first), Ok(second)) if first.outcome == second.outcome => None,
+            (Ok(_), Ok(_)) => Some(where_parted(lab, scenario, job.seed)),
+            (Err(one), Err(other)) if one == other => None,
+            (Err(why), _) | (_, Err(why)) => {
+                Some(format!("seed {}: only one of two runs could be made: {why}", job.seed))
+            }
+        };
     }
-    Done { job, result, parted, wall }
+    Some(Done { job, result, parted, wall })
 }
 
 /// Finds the first event at which two runs of a seed part (T4).
@@ -256,28 +299,24 @@ impl Tally {
         let (place, seed) = (done.job.scenario, done.job.seed);
         let summary = &mut self.summaries[place];
         summary.wall_ns += u64::try_from(done.wall.as_nanos()).unwrap_or(u64::MAX);
-        match done.parted {
-            Some(where_parted) => summary.parted.push(where_parted),
-            None => summary.same += u64::from(done.job.twice),
-        }
+        let twice = done.job.twice && done.parted.is_none() && done.result.is_ok();
+        summary.same += u64::from(twice);
+        summary.parted.extend(done.parted);
         let ran = match done.result {
             Ok(ran) => ran,
             Err(why) => return summary.broken.push(format!("seed {seed}: {why}")),
         };
         summary.events += ran.outcome.events;
         summary.virtual_ns += ran.outcome.at;
-        for (mark, hits) in ran.marks {
-            *summary.marks.entry(mark.to_owned()).or_insert(0) += hits;
+        for (table, counts) in tables(&ran) {
+            let table = summary.counts.entry(table).or_default();
+            for (what, count) in counts {
+                *table.entry((*what).to_owned()).or_insert(0) += count;
+            }
         }
         self.hashes[place].insert(seed, ran.outcome.hash);
         match ran.outcome.ended {
-            Ended::Passed => {
-                summary.passed += 1;
-                for (property, looked) in ran.outcome.armed {
-                    let runs = summary.armed.entry(property.to_owned()).or_insert(0);
-                    *runs += u64::from(looked > 0);
-                }
-            }
+            Ended::Passed => summary.passed += 1,
             Ended::Unfinished => summary.unfinished += 1,
             Ended::Violated(violation) => {
                 summary.failed += 1;
@@ -292,37 +331,59 @@ impl Tally {
         lab: &Lab<G>,
         scenarios: &[Scenario],
         options: &Options,
-        stop: &AtomicBool,
-    ) -> Vec<Summary> {
+        budget: Budget<'_>,
+    ) -> Vec<Summary>
+    where
+        Lab<G>: Sync,
+    {
         for (place, hashes) in self.hashes.iter().enumerate() {
             let all = machines::digest::Digest::of(&hashes.values().collect::<Vec<_>>());
             self.summaries[place].hash = format!("{all:016x}");
         }
         for (summary, scenario) in self.summaries.iter_mut().zip(scenarios) {
-            let enough = summary.seeds >= scenario.seeds;
-            let missed =
-                scenario.sometimes.iter().filter(|mark| !summary.marks.contains_key(*mark));
-            summary.missed = missed.filter(|_| enough).cloned().collect();
-            let armed = |property: &String| summary.armed.get(property).is_some_and(|n| *n > 0);
+            summary.missed = missed(summary, scenario);
             let to_arm = if summary.passed > 0 { lab.to_arm(scenario) } else { Vec::new() };
-            summary.unarmed = to_arm.into_iter().filter(|property| !armed(property)).collect();
+            let unarmed = to_arm.iter().filter(|property| summary.count(ARMED, property) == 0);
+            let unarmed: Vec<String> = unarmed.map(|p| format!("a look at {p}")).collect();
+            summary.missed.extend(unarmed);
         }
         self.failures.sort_by_key(|(place, seed, ..)| (*place, *seed));
         let mut written: BTreeMap<(usize, &str), u64> = BTreeMap::new();
-        for (place, seed, violation, hash) in &self.failures {
-            let count = written.entry((*place, violation.property)).or_insert(0);
-            *count += 1;
-            if *count > FILES_MAX {
-                continue;
+        let nth: Vec<u64> = self
+            .failures
+            .iter()
+            .map(|(place, _, violation, _)| {
+                let count = written.entry((*place, violation.property)).or_insert(0);
+                *count += 1;
+                *count
+            })
+            .collect();
+        let examples = in_parallel(options.jobs, self.failures.len(), |n| {
+            let (place, seed, violation, hash) = &self.failures[n];
+            let shrinks = nth[n] == 1 && !options.shrink.is_zero();
+            let budget = shrinks.then(|| budget.within(options.shrink));
+            write_failure(lab, &scenarios[*place], (*seed, violation, *hash), options, budget)
+        });
+        for ((example, failure), nth) in examples.into_iter().zip(&self.failures).zip(nth) {
+            if nth <= EXAMPLES_MAX {
+                self.summaries[failure.0].examples.push(example);
             }
-            let shrinks = *count == 1 && !options.shrink.is_zero() && !stop.load(Relaxed);
-            let budget = if shrinks { options.shrink } else { Duration::ZERO };
-            let found = (*seed, violation, *hash);
-            let example = write_failure(lab, &scenarios[*place], found, options, budget);
-            self.summaries[*place].examples.push(example);
         }
         self.summaries
     }
+}
+
+/// Lists what a scenario asks for that none of its seeds brought about: marks (T25) and refusals
+/// to start (T22). Fewer seeds than it names owe it nothing.
+fn missed(summary: &Summary, scenario: &Scenario) -> Vec<String> {
+    if summary.seeds < scenario.seeds || !summary.is_whole() {
+        return Vec::new();
+    }
+    let marks = scenario.sometimes.iter().map(|mark| (MARKS, "the mark", mark));
+    let refusals = scenario.expect.iter().map(|refusal| (REFUSALS, "the refusal", refusal));
+    let asked = marks.chain(refusals);
+    let missed = asked.filter(|(table, _, what)| summary.count(table, what) == 0);
+    missed.map(|(_, kind, what)| format!("{kind} {what}")).collect()
 }
 
 fn write_failure<G: Guest>(
@@ -330,36 +391,46 @@ fn write_failure<G: Guest>(
     scenario: &Scenario,
     (seed, violation, hash): (u64, &Violation, u64),
     options: &Options,
-    budget: Duration,
+    shrinking: Option<Budget<'_>>,
 ) -> Example {
     let path = path_of(&options.reports, scenario.name(), seed);
-    let mut example = Example {
-        seed,
-        violation: violation.to_string(),
-        file: path.display().to_string(),
-        shrunk: None,
-    };
-    let Ok(resolved) = scenario.resolve(seed) else {
-        return example;
+    let mut example = Example { seed, violation: violation.to_string(), ..Example::default() };
+    let resolved = match scenario.resolve(seed) {
+        Ok(resolved) => resolved,
+        Err((_, why)) => return Example { note: Some(why), ..example },
     };
     let case = Case { file: resolved.file, seed, overrides: Vec::new(), saboteur: None };
-    if let Err(why) = Failure::new(&case, violation, hash, &path).write(&path) {
-        example.file = format!("(not written: {why})");
+    match Failure::new(&case, violation, hash, &path).write(&path) {
+        Ok(()) => example.file = shown(&path),
+        Err(why) => return Example { note: Some(format!("not written: {why}")), ..example },
     }
-    if budget.is_zero() {
+    let Some(budget) = shrinking else {
         return example;
-    }
+    };
     if options.bar {
         eprintln!("shrinking {} of seed {seed} …", violation.property);
     }
-    if let Ok(shrunk) = shrink::shrink(lab, case, budget, &mut |_| {}) {
-        let path = shrunk_path(&path);
-        let failure = Failure::new(&shrunk.case, &shrunk.violation, shrunk.hash, &path);
-        if failure.write(&path).is_ok() {
-            example.shrunk = Some(path.display().to_string());
+    match shrunk(lab, case, violation, budget, &shrunk_path(&path)) {
+        Ok(complete) => {
+            example.shrunk = Some(shown(&shrunk_path(&path)));
+            example.note = (!complete).then(|| "not yet as small as it could be".to_owned());
         }
+        Err(why) => example.note = Some(format!("not shrunk: {why}")),
     }
     example
+}
+
+/// Writes the shrunk form of a case to `path`. Returns whether everything was tried.
+fn shrunk<G: Guest>(
+    lab: &Lab<G>,
+    case: Case,
+    violation: &Violation,
+    budget: Budget<'_>,
+    path: &Path,
+) -> Result<bool, String> {
+    let shrunk = shrink::shrink(lab, case, violation.property, budget, &mut |_| {})?;
+    Failure::new(&shrunk.case, &shrunk.violation, shrunk.hash, path).write(path)?;
+    Ok(shrunk.complete)
 }
 
 #[cfg(test)]

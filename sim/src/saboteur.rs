@@ -12,8 +12,10 @@ use std::fmt;
 use std::ops::Deref;
 
 use machines::Instant;
+use machines::choices::Answer;
 use machines::node::io::{Input, Output};
 
+use crate::budget::Budget;
 use crate::guest::{Birth, Guest};
 use crate::lab::{Case, Keep, Lab};
 use crate::scenario::Scenario;
@@ -129,6 +131,10 @@ impl<G: Guest> Guest for Sabotaged<G> {
         self.node.digest()
     }
 
+    fn take_recorded(&mut self) -> Vec<Answer> {
+        self.node.take_recorded()
+    }
+
     fn public_key(secret: &[u8; 32]) -> [u8; 32] {
         G::public_key(secret)
     }
@@ -155,15 +161,18 @@ pub struct Hunt {
 
 /// Lets saboteur `name` loose, seed after seed, until its property catches it. Each seed is run
 /// without the saboteur first: a property that is violated all the same catches nobody, and ends
-/// the hunt.
+/// the hunt. Returns `None` once `budget` is spent.
 ///
 /// # Errors
 ///
 /// If there is no such saboteur or scenario, or the scenario is wrong.
-pub fn hunt<G: Guest>(lab: &Lab<G>, name: &str, scenarios: &[Scenario]) -> Result<Hunt, String> {
+pub fn hunt<G: Guest>(
+    lab: &Lab<G>,
+    name: &str,
+    scenarios: &[Scenario],
+    budget: Budget<'_>,
+) -> Result<Option<Hunt>, String> {
     let sabotage = lab.saboteur(name).ok_or_else(|| format!("there is no saboteur {name}"))?;
-    let scenario = scenarios.iter().find(|scenario| scenario.name() == sabotage.scenario);
-    let scenario = scenario.ok_or_else(|| format!("there is no scenario {}", sabotage.scenario))?;
     let mut hunt = Hunt {
         saboteur: sabotage.name,
         property: sabotage.property,
@@ -174,33 +183,54 @@ pub fn hunt<G: Guest>(lab: &Lab<G>, name: &str, scenarios: &[Scenario]) -> Resul
         evidence: "not found".to_owned(),
     };
     for seed in 0..sabotage.seeds {
-        let mut file = scenario.resolve(seed).map_err(|(_, what)| what)?.file;
-        (sabotage.change)(&mut file);
-        let properties = vec![toml::Spanned::new(0..0, sabotage.property.to_owned())];
-        let check = file.check.get_or_insert_default();
-        check.properties = Some(properties);
-        check.also.clear();
-        check.except.clear();
-        let mut case = Case { file, seed, overrides: Vec::new(), saboteur: None };
+        let mut case = case(lab, name, scenarios, seed)?;
+        let saboteur = case.saboteur.take();
         // The control: what the changed scenario violates by itself, nobody has caught.
-        let control = lab.run_case(&case, Keep::default())?.outcome;
-        if let Ended::Violated(violation) = control.ended {
+        let Some(control) = lab.run_case_within(&case, Keep::default(), budget)? else {
+            return Ok(None);
+        };
+        if let Ended::Violated(violation) = control.outcome.ended {
             hunt.evidence = format!("without the saboteur as well: {violation}");
-            return Ok(hunt);
+            return Ok(Some(hunt));
         }
-        case.saboteur = Some(sabotage.name.to_owned());
-        let outcome = lab.run_case(&case, Keep::default())?.outcome;
-        hunt.virtual_ns += outcome.at;
-        if let Ended::Violated(violation) = outcome.ended {
+        case.saboteur = saboteur;
+        let Some(ran) = lab.run_case_within(&case, Keep::default(), budget)? else {
+            return Ok(None);
+        };
+        hunt.virtual_ns += ran.outcome.at;
+        if let Ended::Violated(violation) = ran.outcome.ended {
             if violation.property == sabotage.property {
                 hunt.seeds = Some(seed + 1);
                 hunt.evidence = violation.evidence;
-                return Ok(hunt);
+                return Ok(Some(hunt));
             }
             hunt.evidence = format!("only {violation}");
         }
     }
-    Ok(hunt)
+    Ok(Some(hunt))
+}
+
+/// Makes the run of one seed in which saboteur `name` takes part.
+///
+/// # Errors
+///
+/// If there is no such saboteur or scenario, or the scenario is wrong.
+pub fn case<G: Guest>(
+    lab: &Lab<G>,
+    name: &str,
+    scenarios: &[Scenario],
+    seed: u64,
+) -> Result<Case, String> {
+    let sabotage = lab.saboteur(name).ok_or_else(|| format!("there is no saboteur {name}"))?;
+    let scenario = scenarios.iter().find(|scenario| scenario.name() == sabotage.scenario);
+    let scenario = scenario.ok_or_else(|| format!("there is no scenario {}", sabotage.scenario))?;
+    let mut file = scenario.resolve(seed).map_err(|(_, what)| what)?.file;
+    (sabotage.change)(&mut file);
+    let check = file.check.get_or_insert_default();
+    check.properties = Some(vec![toml::Spanned::new(0..0, sabotage.property.to_owned())]);
+    check.also.clear();
+    check.except.clear();
+    Ok(Case { file, seed, overrides: Vec::new(), saboteur: Some(sabotage.name.to_owned()) })
 }
 
 #[cfg(test)]

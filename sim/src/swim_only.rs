@@ -1,10 +1,13 @@
 //! Membership alone, at scale: thousands of production [`Swim`] machines in one event heap.
 //!
 //! Links are free, and messages are handed over as they are, unless [`Setup::wire`] has datagrams
-//! encoded and sealed: what is measured is the protocol (C138–C144, C160–C166, C170). A dial costs a round trip and a half; a message on the stream is never lost,
-//! only late. Memory grows with the square of the members, about 230 bytes a row.
+//! encoded and sealed: what is measured is the protocol (C138–C144, C160–C166 by `cargo sim bench
+//! membership`, C170 by `cargo sim bench gossip`). A dial costs a round trip and a half; a message
+//! on the stream is never lost, only late. Memory grows with the square of the members, about 230
+//! bytes a row.
 
 mod measure;
+mod report;
 mod sabotage;
 
 use std::cmp::Reverse;
@@ -28,9 +31,10 @@ use machines::digest::mix;
 use machines::{Choices, Instant};
 
 pub use measure::{
-    Fractions, Rates, accuracy, bench, crash_known, first_suspicion, gossip_bench, heal_time,
-    rates, report, slow_members, spread, without_lifeguard,
+    Fractions, Rates, accuracy, bench, crash_known, first_suspicion, heal_time, rates,
+    slow_members, spread, without_lifeguard,
 };
+pub use report::{Measured, report};
 pub use sabotage::Sabotage;
 
 /// How long a dial that nobody answers takes, in nanoseconds.

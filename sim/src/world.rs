@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use machines::choices::Overrides;
+use machines::choices::{Answer, Overrides};
 use machines::cluster::config::ClusterConfig;
 use machines::cluster::identity::Allowed;
 use machines::cluster::ids::{CallId, NodeId};
@@ -43,6 +43,7 @@ use crate::plan::Planned;
 use crate::streams::Stream;
 use crate::strikes::Strikes;
 pub use trace::Line;
+use trace::Whom;
 
 /// Everything that decides a run.
 #[derive(Clone, Debug)]
@@ -191,6 +192,8 @@ pub struct World<G: Guest> {
     scratch: Vec<Output>,
     trace: Option<Vec<Line>>,
     hashes: Option<Vec<u64>>,
+    /// What machines that are gone answered, if answers are kept.
+    answers: Option<Vec<Answer>>,
 }
 
 impl<G: Guest> World<G> {
@@ -226,16 +229,19 @@ impl<G: Guest> World<G> {
             scratch: Vec::new(),
             trace: None,
             hashes: None,
+            answers: None,
             setup,
         };
         world.schedule();
         world
     }
 
-    /// Keeps every answer that is not 0, for [`World::take_recorded`] (T12).
+    /// Keeps every answer that is not 0, the world's and its machines', for
+    /// [`World::take_recorded`] (T12).
     #[must_use]
     pub fn recording(mut self) -> Self {
         self.choices = self.choices.recording();
+        self.answers = Some(Vec::new());
         self
     }
 
@@ -348,7 +354,7 @@ impl<G: Guest> World<G> {
 
     fn quieten(&mut self) {
         self.quiet = true;
-        self.note("quiet", u32::MAX);
+        self.note_of("quiet", Whom::World);
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             checker.quiet(self);
@@ -542,15 +548,24 @@ impl<G: Guest> World<G> {
         }
     }
 
-    /// Feeds the hash with something outside the nodes.
+    /// Feeds the hash with something that happens to a node from outside.
     fn note(&mut self, what: &'static str, node: u32) {
+        self.note_of(what, Whom::Node(node));
+    }
+
+    /// Feeds the hash with something outside the nodes.
+    fn note_of(&mut self, what: &'static str, whom: Whom) {
         self.hash.write_u64(self.now);
-        self.hash.write_u32(node);
+        self.hash.write_u32(match whom {
+            Whom::Node(node) => node,
+            Whom::Entry(entry) => entry,
+            Whom::World => u32::MAX,
+        });
         self.hash.write(what.as_bytes());
         if let Some(hashes) = &mut self.hashes {
             hashes.push(self.hash.finish());
         }
-        self.trace_world(what, node);
+        self.trace_world(what, whom);
     }
 
     fn notify(&mut self, notice: Notice) {
@@ -695,9 +710,13 @@ impl<G: Guest> World<G> {
         self.events
     }
 
-    /// Takes the answers recorded so far.
-    pub fn take_recorded(&mut self) -> Vec<machines::choices::Answer> {
-        self.choices.take_recorded()
+    /// Takes the answers recorded so far: of the world, and of every machine it had.
+    pub fn take_recorded(&mut self) -> Vec<Answer> {
+        let mut answers = self.choices.take_recorded();
+        answers.extend(self.answers.as_mut().map(std::mem::take).unwrap_or_default());
+        let guests = self.hosts.iter_mut().filter_map(|host| host.guest.as_mut());
+        answers.extend(guests.flat_map(Guest::take_recorded));
+        answers
     }
 
     /// Takes the lines traced so far.
@@ -742,6 +761,7 @@ impl<G: Guest> Clone for World<G> {
             scratch: Vec::new(),
             trace: self.trace.clone(),
             hashes: self.hashes.clone(),
+            answers: self.answers.clone(),
         }
     }
 }

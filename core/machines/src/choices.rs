@@ -55,7 +55,8 @@ impl Choices {
         self
     }
 
-    /// Returns this source keeping a record of every answer that is not 0 (T12).
+    /// Returns this source keeping a record of every answer that is not 0 (T12), and of every one
+    /// that an override gave: so it shows as well which overrides were asked for.
     #[must_use]
     pub fn recording(mut self) -> Self {
         self.recorded = Some(Vec::new());
@@ -85,12 +86,12 @@ impl Choices {
         if bound == 1 {
             return 0;
         }
-        let drawn = scale(bits(key, nth), bound);
-        let answer = match &self.overrides {
-            None => drawn,
-            Some(overrides) => overrides.find(site, who, nth).map_or(drawn, |a| a.min(bound - 1)),
+        let replaced = match &self.overrides {
+            None => None,
+            Some(overrides) => overrides.find(site, who, nth).map(|answer| answer.min(bound - 1)),
         };
-        if answer != 0
+        let answer = replaced.unwrap_or_else(|| scale(bits(key, nth), bound));
+        if (answer != 0 || replaced.is_some())
             && let Some(recorded) = &mut self.recorded
         {
             recorded.push(Answer { site, who, nth, answer });

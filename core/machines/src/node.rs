@@ -30,7 +30,7 @@ mod wiring;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::choices::Choices;
+use crate::choices::{Answer, Choices};
 use crate::cluster::config::ClusterConfig;
 use crate::cluster::counters::Counters;
 use crate::cluster::identity::{Allowed, Identity, StaticKey, session_slot};
@@ -229,6 +229,14 @@ impl Node {
     /// Takes the next thing to do. Call until it returns `None` after every `handle`.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Takes the answers that its machines recorded so far, if its choices record them (T12).
+    pub fn take_recorded(&mut self) -> Vec<Answer> {
+        let mut answers = self.links.take_recorded();
+        answers.extend(self.swim.take_recorded());
+        answers.extend(self.registry.take_recorded());
+        answers
     }
 
     /// When to call `handle` at the latest, with [`Input::Tick`] if nothing else.

@@ -59,7 +59,7 @@ fn a_stopped_campaign_is_incomplete_and_says_so() {
 fn a_mark_that_no_seed_reaches_fails_the_campaign() {
     let scenarios = [scenario("seeds = 3\n[check]\nsometimes = [\"never.reached\"]\n")];
     let ended = campaign(&lab(), &scenarios, &options(), &AtomicBool::new(false));
-    assert_eq!(ended.scenarios[0].missed, ["never.reached"]);
+    assert_eq!(ended.scenarios[0].missed, ["the mark never.reached"]);
     assert_eq!(ended.exit_code(), 1);
 }
 
@@ -73,4 +73,61 @@ fn a_lasting_refusal_that_nobody_expects_is_a_violation() {
     let _ = std::fs::remove_dir_all(options().reports);
     assert!(ended.scenarios[0].violations["T22"] > 10, "{:?}", ended.scenarios[0].violations);
     assert_eq!(ended.exit_code(), 1);
+}
+
+/// T22: what a scenario expects, it is there to show.
+#[test]
+fn a_refusal_that_is_expected_and_never_comes_fails_the_campaign() {
+    let text = scenario("seeds = 3\nexpect = [\"session-corrupt\"]\n");
+    let ended = campaign(&lab(), &[text], &options(), &AtomicBool::new(false));
+    assert_eq!(ended.scenarios[0].missed, ["the refusal session-corrupt"]);
+    assert_eq!(ended.exit_code(), 1);
+}
+
+const NEVER_READ: &str = "\n[[fault]]\nkind = \"read-error\"\nat = \"600ms\"\nfor = \"900ms\"\n\
+    nodes = [0]\n[[fault]]\nkind = \"kill\"\nat = \"650ms\"\nfor = \"100ms\"\nnodes = [0]\n";
+
+#[test]
+fn a_node_that_is_refused_to_the_end_is_a_violation_unless_expected() {
+    let text = |expect: &str| {
+        let text = format!(
+            "name = \"calm\"\nabout = \"A ring.\"\nnodes = 3\nduration = \"1600ms\"\n\
+             seeds = 45\n{expect}{NEVER_READ}"
+        );
+        Scenario::parse("calm.toml", &text).unwrap()
+    };
+    let stop = AtomicBool::new(false);
+    let ended = campaign(&lab(), &[text("")], &options(), &stop);
+    let _ = std::fs::remove_dir_all(options().reports);
+    assert_eq!(ended.scenarios[0].violations["T22"], 45);
+    assert_eq!(ended.scenarios[0].count(REFUSALS, "unreadable"), 45);
+    let ended = campaign(&lab(), &[text("expect = [\"unreadable\"]\n")], &options(), &stop);
+    assert_eq!((ended.scenarios[0].passed, ended.exit_code()), (45, 0));
+}
+
+/// T40: every failure has its file, and only some are told of one by one.
+#[test]
+fn every_failure_is_written() {
+    let lab = crate::planted::lab();
+    let scenario = Scenario { file: crate::planted::planted().file, ..scenario("") };
+    let reports = std::env::temp_dir().join(format!("lockstep-files-{}", std::process::id()));
+    let options = Options { seeds: Some(0..8), reports: reports.clone(), ..options() };
+    let ended = campaign(&lab, &[scenario], &options, &AtomicBool::new(false));
+    let files = std::fs::read_dir(reports.join("failures")).unwrap().count();
+    std::fs::remove_dir_all(&reports).unwrap();
+    assert_eq!(files as u64, ended.scenarios[0].failed);
+    assert!(files > 5, "{files} failures");
+    assert_eq!(ended.scenarios[0].examples.len(), 5);
+}
+
+/// Section 7: a budget ends a run that is under way, between two of its steps.
+#[test]
+fn a_run_that_would_last_for_ever_ends_with_the_time() {
+    let text = "name = \"calm\"\nabout = \"A ring.\"\nnodes = 3\nduration = \"100000h\"\n\
+                steps = 1000000000000\n";
+    let scenario = Scenario::parse("calm.toml", text).unwrap();
+    let options = Options { time: Some(Duration::from_millis(200)), ..options() };
+    let ended = campaign(&lab(), &[scenario], &options, &AtomicBool::new(false));
+    assert!(!ended.complete);
+    assert_eq!((ended.scenarios[0].passed, ended.exit_code()), (0, 4));
 }

@@ -71,10 +71,14 @@ fn calm() -> Vec<Scenario> {
 
 #[test]
 fn a_saboteur_is_found_and_a_harmless_one_is_not() {
-    let found = hunt(&lab(), "twice", &calm()).unwrap();
+    let found = hunt(&lab(), "twice", &calm(), Budget::ENDLESS).unwrap().unwrap();
     assert_eq!(found.seeds, Some(1));
     assert!(found.virtual_ns < 100_000_000, "{found:?}");
-    assert_eq!(hunt(&lab(), "harmless", &calm()).unwrap().seeds, None);
+    let harmless = hunt(&lab(), "harmless", &calm(), Budget::ENDLESS).unwrap().unwrap();
+    assert_eq!(harmless.seeds, None);
+    let stop = std::sync::atomic::AtomicBool::new(true);
+    let stopped = hunt(&lab(), "harmless", &calm(), Budget::until_stopped(&stop)).unwrap();
+    assert_eq!(stopped, None, "nothing is known of a hunt that was stopped");
 }
 
 /// H5: a scenario that is changed until it breaks by itself shows nothing of a saboteur.

@@ -1,11 +1,52 @@
 //! Ways to make a case smaller.
 
+use std::fmt;
+
+use machines::choices::{Override, Who};
 use toml::Spanned;
 
-use super::Size;
+use crate::failure;
 use crate::lab::Case;
 use crate::scenario::file::{Fault, File, Word};
 use crate::scenario::span;
+
+/// Nanoseconds of a millisecond.
+pub(super) const MS: u64 = 1_000_000;
+
+/// How large a case is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Nodes.
+    pub nodes: u32,
+    /// Entries of the plan.
+    pub faults: usize,
+    /// Lines of the scenario that are neither: workload, network, configuration.
+    pub lines: usize,
+    /// Virtual time, in nanoseconds.
+    pub duration: u64,
+    /// Overrides of entities and of single answers; a whole site at 0 is no burden.
+    pub overrides: usize,
+    /// Bytes of the file, without the lines that name times.
+    pub bytes: usize,
+}
+
+impl Size {
+    /// Says whether no part of the scenario is larger.
+    pub(super) const fn parts_within(self, other: Self) -> bool {
+        self.nodes <= other.nodes
+            && self.faults <= other.faults
+            && self.lines <= other.lines
+            && self.duration <= other.duration
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { nodes, faults, duration, overrides, bytes, .. } = self;
+        let time = span::write(*duration);
+        write!(f, "{nodes} nodes, {faults} faults, {time}, {overrides} overrides, {bytes} bytes")
+    }
+}
 
 /// Changes a scenario to a simpler one; `false` if there was nothing to do.
 pub(super) type Without = fn(&mut File) -> bool;
@@ -16,6 +57,10 @@ pub(super) const LINES: &[Without] = &[
     |file| file.config.take().is_some(),
     |file| file.start.take().is_some(),
     |file| file.strangers.take().is_some(),
+    |file| file.seeds.take().is_some(),
+    |file| {
+        file.check.as_mut().is_some_and(|check| !std::mem::take(&mut check.sometimes).is_empty())
+    },
     |file| file.ties.replace(false) != Some(false),
     |file| network(file, |network| network.loss.take().is_some()),
     |file| network(file, |network| network.duplicate.take().is_some()),
@@ -50,20 +95,28 @@ fn operation(
     file.workload.as_mut().is_some_and(|work| which(work).take().is_some())
 }
 
-/// Measures a case; `None` if its duration cannot be read.
-pub(super) fn size(case: &Case) -> Option<Size> {
+/// Measures a case.
+pub(super) fn size(case: &Case) -> Size {
     let mut bare = case.file.clone();
     bare.fault.clear();
-    Some(Size {
+    let lines = toml::to_string(&bare).unwrap_or_default();
+    let times = ["at =", "for =", "duration =", "quiet =", "every =", "stagger ="];
+    let text = failure::text_of(case);
+    let counted = text.lines().filter(|line| !times.iter().any(|time| line.starts_with(time)));
+    Size {
         nodes: *case.file.nodes.get_ref(),
         faults: case.file.fault.len(),
-        lines: toml::to_string(&bare)
-            .ok()?
-            .lines()
-            .filter(|line| !line.starts_with("ties"))
-            .count(),
-        duration: span::span(case.file.duration.get_ref()).ok()?,
-    })
+        lines: lines.lines().filter(|line| !line.starts_with("ties")).count(),
+        // A time that cannot be read is no scenario's.
+        duration: span::span(case.file.duration.get_ref()).unwrap_or(u64::MAX),
+        overrides: case.overrides.iter().filter(|entry| entry.who.is_some()).count(),
+        bytes: counted.map(|line| line.len() + 1).sum(),
+    }
+}
+
+/// Sets a site, an entity of it or a single answer to 0.
+pub(super) fn zero(site: &str, who: Option<Who>, nth: Option<u32>) -> Override {
+    Override { site: site.to_owned(), who, nth, answer: 0 }
 }
 
 /// Ends the run at `at`: later faults go, longer ones are cut.

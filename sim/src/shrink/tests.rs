@@ -1,117 +1,93 @@
+use std::time::Duration;
+
 use super::*;
-use crate::checker::{Checker, Known, Step};
-use crate::ring::{Ring, RingKind};
-use crate::scenario::Scenario;
-use crate::world::World;
-
-/// A planted defect: a ring must never get the same datagram twice.
-#[derive(Clone)]
-struct Once;
-
-impl Checker<Ring> for Once {
-    fn property(&self) -> &'static str {
-        "ONCE"
-    }
-
-    fn after_step(&mut self, world: &World<Ring>, step: &Step<'_>) -> Result<(), String> {
-        let Some(ring) = world.guest(step.node) else {
-            return Ok(());
-        };
-        let newest = ring.seen.back();
-        let before = ring.seen.len().saturating_sub(1);
-        match newest.filter(|number| ring.seen.iter().take(before).any(|seen| seen == *number)) {
-            Some(number) => Err(format!("datagram {number} came twice to node {}", step.node)),
-            None => Ok(()),
-        }
-    }
-
-    fn copy(&self) -> Box<dyn Checker<Ring>> {
-        Box::new(self.clone())
-    }
-}
-
-fn lab() -> Lab<Ring> {
-    Lab {
-        known: Known::default().with("ONCE", |_| Box::new(Once)),
-        kind: RingKind { period: 10_000_000, streams: true, ..RingKind::default() },
-        saboteurs: Vec::new(),
-    }
-}
-
-const PLANTED: &str = r#"
-name = "planted"
-about = "A ring of twelve with many faults, of which one copies datagrams."
-nodes = 12
-duration = "30s"
-quiet = "5s"
-
-[network]
-delay = "1ms..9ms"
-loss = 0.05
-
-[workload]
-lookup = 5.0
-send = 5.0
-
-[[fault]]
-kind = "loss"
-at = "1s"
-for = "10s"
-share = 0.2
-
-[[fault]]
-kind = "kill"
-at = "2s"
-for = "3s"
-nodes = [3, 7, 11]
-
-[[fault]]
-kind = "duplicate"
-at = "4s"
-for = "9s"
-links = [[0, 1]]
-share = 0.3
-
-[[fault]]
-kind = "pause"
-at = "3s"
-for = "2s"
-nodes = "any"
-
-[[fault]]
-kind = "partition"
-at = "14s"
-for = "2s"
-groups = [[0, 1], [2, 3, 4, 5]]
-"#;
-
-fn planted() -> Case {
-    let scenario = Scenario::parse("planted.toml", PLANTED).unwrap();
-    Case { file: scenario.resolve(7).unwrap().file, seed: 7, overrides: vec![], saboteur: None }
-}
+use crate::planted::{lab, planted};
 
 #[test]
 fn a_planted_failure_shrinks_to_the_one_fault_that_causes_it() {
-    let before = cut::size(&planted()).unwrap();
-    let shrunk = shrink(&lab(), planted(), Duration::from_secs(60), &mut |_| {}).unwrap();
-    let after = cut::size(&shrunk.case).unwrap();
+    let before = cut::size(&planted());
+    let shrunk = shrink(&lab(), planted(), "ONCE", Budget::ENDLESS, &mut |_| {}).unwrap();
+    let after = cut::size(&shrunk.case);
     assert_eq!(shrunk.violation.property, "ONCE");
-    assert!(after.within(before), "{after:?}");
+    assert!(after.parts_within(before), "{after:?}");
     assert_eq!(after.faults, 1);
     assert_eq!(shrunk.case.file.fault[0].kind.text(), "duplicate");
     assert_eq!(after.nodes, 2, "the link needs both its ends");
     assert!(after.duration < 6_000_000_000, "{after:?}");
     assert!(shrunk.case.file.workload.is_none());
+    assert!(shrunk.complete);
     let again = lab().run_case(&shrunk.case, Keep::default()).unwrap().outcome;
     assert_eq!(again.ended, Ended::Violated(shrunk.violation));
     assert_eq!(again.hash, shrunk.hash);
+}
+
+/// T42: what shrinking adds, overrides, counts; and it gives back what nothing needs.
+#[test]
+fn what_is_shrunk_is_never_a_larger_file() {
+    let mut small = planted();
+    let shrunk = shrink(&lab(), small.clone(), "ONCE", Budget::ENDLESS, &mut |_| {}).unwrap();
+    let (before, after) = (cut::size(&small), cut::size(&shrunk.case));
+    assert!(after.bytes < before.bytes, "{after} of {before}");
+    assert_eq!(after.overrides, 0, "{:?}", shrunk.case.overrides);
+    // Nothing is left to shrink, so nothing may be added either.
+    small = shrunk.case;
+    let again = shrink(&lab(), small.clone(), "ONCE", Budget::ENDLESS, &mut |_| {}).unwrap();
+    assert!(cut::size(&again.case).bytes <= cut::size(&small).bytes);
+}
+
+#[test]
+fn overrides_that_a_failure_does_not_need_are_removed() {
+    let mut case = planted();
+    for nth in 0..40 {
+        case.overrides.push(cut::zero("net.loss", Some([0, 2, 3]), Some(nth)));
+    }
+    case.overrides.push(cut::zero("renamed.site", None, None));
+    let shrunk = shrink(&lab(), case, "ONCE", Budget::ENDLESS, &mut |_| {}).unwrap();
+    assert_eq!(cut::size(&shrunk.case).overrides, 0);
+    assert!(shrunk.case.overrides.iter().all(|entry| entry.site != "renamed.site"));
+}
+
+#[test]
+fn shrinking_that_was_cut_short_says_so() {
+    for budget in [Duration::ZERO, Duration::from_millis(300)] {
+        let budget = Budget::ENDLESS.within(budget);
+        match shrink(&lab(), planted(), "ONCE", budget, &mut |_| {}) {
+            Ok(shrunk) => assert!(!shrunk.complete),
+            Err(why) => assert!(why.contains("stopped"), "{why}"),
+        }
+    }
+}
+
+/// T12: what the machines answer is recorded as what the world answers is.
+#[test]
+fn a_record_holds_the_answers_of_machines_that_were_stopped_too() {
+    let text = "name = \"few\"\nabout = \"Three.\"\nnodes = 3\nduration = \"20s\"\n\
+                [[fault]]\nkind = \"kill\"\nat = \"8s\"\nfor = \"2s\"\nnodes = [1]\n";
+    let scenario = crate::scenario::Scenario::parse("few.toml", text).unwrap();
+    let keep = Keep { answers: true, ..Keep::default() };
+    let ran = crate::subject::lab().run(&scenario, 3, keep).unwrap();
+    let has = |site: &str, who: u64| {
+        ran.answers.iter().any(|answer| answer.site == site && answer.who[0] == who)
+    };
+    let place = |node: u64, epoch: u64| epoch << 32 | (node + 1);
+    assert!(has("swim.phase", place(0, 1)), "a machine that runs to the end");
+    assert!(has("swim.phase", place(1, 1)), "a machine that was killed");
+    assert!(has("swim.phase", place(1, 3)), "its next start");
+    assert!(ran.answers.iter().all(|answer| answer.answer != 0));
 }
 
 #[test]
 fn what_does_not_fail_is_not_shrunk() {
     let mut case = planted();
     case.file.fault.clear();
-    assert!(shrink(&lab(), case, Duration::from_secs(1), &mut |_| {}).is_err());
+    assert!(shrink(&lab(), case, "ONCE", Budget::ENDLESS, &mut |_| {}).is_err());
+}
+
+/// A file is about one property: it is not shrunk to something else that fails.
+#[test]
+fn another_property_is_not_shrunk_in_its_place() {
+    let why = shrink(&lab(), planted(), "panic", Budget::ENDLESS, &mut |_| {}).unwrap_err();
+    assert!(why.contains("ONCE"), "{why}");
 }
 
 #[test]
@@ -130,11 +106,14 @@ fn a_failure_file_reads_back_as_the_same_run() {
         nth: Some(3),
         answer: 0,
     });
+    written.overrides.insert(0, cut::zero("net.delay", None, None));
     let failure = crate::failure::Failure::new(&written, &violation, ran.outcome.hash, &path);
     failure.write(&path).unwrap();
+    assert_eq!((failure.benign.len(), failure.overrides.len()), (1, 1));
+    assert!(failure.version.starts_with(env!("CARGO_PKG_VERSION")), "{}", failure.version);
     let read = crate::failure::Failure::read(&path).unwrap().case().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(read.overrides, written.overrides);
-    let again = lab().run_case(&read, Keep::default()).unwrap().outcome;
+    let again = lab().run_case(&case, Keep::default()).unwrap().outcome;
     assert_eq!(again.ended, Ended::Violated(violation));
 }

@@ -1,6 +1,5 @@
 //! What is measured of membership: C160–C166 in virtual time, C170 in real time.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use machines::Instant;
@@ -9,8 +8,9 @@ use machines::cluster::swim::io::{Input, MemberEventKind};
 use machines::cluster::wire::{Meta, State};
 use machines::time::nanos;
 
-use super::{Sabotage, Setup, SwimOnly, node_id};
+use super::{Setup, SwimOnly, node_id};
 use crate::stopwatch::Stopwatch;
+use crate::threads::{in_parallel, processors};
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
@@ -47,6 +47,12 @@ impl Fractions {
         within.count() * 1_000 / self.0.len().max(1)
     }
 
+    /// Returns the worst of all runs.
+    #[must_use]
+    pub fn worst(&self) -> u64 {
+        self.within(1_000)
+    }
+
     /// Returns the number of runs.
     #[must_use]
     pub fn runs(&self) -> usize {
@@ -71,11 +77,16 @@ pub struct Rates {
     pub sync_bytes: u64,
 }
 
+/// Repeats a run over `runs` seeds, on all processors.
+fn repeat<T: Send>(setup: &Setup, runs: u32, one: impl Fn(Setup) -> T + Sync) -> Vec<T> {
+    in_parallel(processors(), runs as usize, |n| {
+        one(Setup { seed: setup.seed.wrapping_add(n as u64), ..setup.clone() })
+    })
+}
+
 /// Repeats a measurement over `runs` seeds.
-fn sample(setup: &Setup, runs: u32, one: impl Fn(Setup) -> Option<u64>) -> Fractions {
-    let seeds = 0..u64::from(runs);
-    let run = |seed| one(Setup { seed: setup.seed.wrapping_add(seed), ..setup.clone() });
-    Fractions::of(seeds.map(|seed| run(seed).unwrap_or(u64::MAX)).collect())
+fn sample(setup: &Setup, runs: u32, one: impl Fn(Setup) -> Option<u64> + Sync) -> Fractions {
+    Fractions::of(repeat(setup, runs, |setup| one(setup).unwrap_or(u64::MAX)))
 }
 
 /// A settled cluster at a moment that differs from seed to seed, and a member of it.
@@ -189,8 +200,8 @@ pub fn rates(setup: &Setup, span: Duration) -> Rates {
 /// declared dead is no error: it did not answer for longer than any suspicion allows.
 #[must_use]
 pub fn slow_members(setup: &Setup, slow: u32, runs: u32, span: Duration) -> u64 {
-    let run = |seed: u64| {
-        let setup = Setup { seed: setup.seed.wrapping_add(seed), record: false, ..setup.clone() };
+    let run = |setup: Setup| {
+        let setup = Setup { record: false, ..setup };
         let members = setup.members;
         let mut choices = machines::Choices::new(setup.seed).scoped(u64::MAX);
         let mut world = SwimOnly::settled(setup);
@@ -213,23 +224,22 @@ pub fn slow_members(setup: &Setup, slow: u32, runs: u32, span: Duration) -> u64 
         let healthy = slow..members;
         healthy.map(|n| world.fate(n).false_deaths).sum::<u64>()
     };
-    (0..u64::from(runs)).map(run).sum()
+    repeat(setup, runs, run).into_iter().sum()
 }
 
 /// Counts members wrongly declared dead under C139's faults: 10 % loss, delays up to 50 ms, and
 /// every member handling messages up to 2·T late once in 20 s; `runs` runs of `span`.
 #[must_use]
 pub fn accuracy(setup: &Setup, runs: u32, span: Duration) -> u64 {
-    let run = |seed: u64| {
+    let run = |setup: Setup| {
         let members = setup.members;
         let period = nanos(setup.config.period);
         let setup = Setup {
-            seed: setup.seed.wrapping_add(seed),
             loss_permille: 100,
             delay_min: 100_000,
             delay_spread: 49_900_000,
             record: false,
-            ..setup.clone()
+            ..setup
         };
         let mut choices = machines::Choices::new(setup.seed).scoped(u64::MAX);
         let mut world = SwimOnly::settled(setup);
@@ -251,7 +261,7 @@ pub fn accuracy(setup: &Setup, runs: u32, span: Duration) -> u64 {
         }
         world.verdicts().false_deaths
     };
-    (0..u64::from(runs)).map(run).sum()
+    repeat(setup, runs, run).into_iter().sum()
 }
 
 /// Parameters with health, Nack and decay switched off, as far as configuration goes (C164).
@@ -272,196 +282,4 @@ pub fn bench(members: u32, span: Duration) -> u64 {
     let took = nanos(start.elapsed()).max(1);
     let done = u128::from(members) * u128::from(nanos(span));
     u64::try_from(done / u128::from(took)).unwrap_or(u64::MAX)
-}
-
-/// Runs C170 and says how it went, a line for each size.
-#[must_use]
-pub fn gossip_bench() -> String {
-    let mut out = String::new();
-    for (members, seconds, bar) in [(100, 5_000, 1_000_000), (1_000, 400, 300_000)] {
-        let got = bench(members, Duration::from_secs(seconds));
-        let _ = writeln!(
-            out,
-            "N = {members}: {got} member-seconds per second (bar: {bar}): {}",
-            verdict(got >= bar)
-        );
-    }
-    out
-}
-
-const fn verdict(holds: bool) -> &'static str {
-    if holds { "met" } else { "MISSED" }
-}
-
-/// Thousandths as a decimal.
-fn milli(value: u64) -> String {
-    format!("{}.{:03}", value / 1_000, value % 1_000)
-}
-
-/// Nanoseconds as seconds.
-fn seconds(value: u64) -> String {
-    match value {
-        u64::MAX => "never".to_owned(),
-        value => milli(value / MS),
-    }
-}
-
-/// Measures C160–C166 and returns the report; `scale` multiplies the seeds of each row.
-#[must_use]
-pub fn report(scale: u32) -> String {
-    let mut out = String::from("# Membership, measured\n\nVirtual time, default parameters.\n");
-    suspicion_rows(&mut out, scale);
-    spread_rows(&mut out, scale);
-    accuracy_row(&mut out, scale);
-    rate_rows(&mut out);
-    slow_rows(&mut out, scale);
-    heal_rows(&mut out, scale);
-    out
-}
-
-fn lossy(members: u32, loss_permille: u32) -> Setup {
-    Setup { loss_permille, ..Setup::new(1, members) }
-}
-
-fn suspicion_rows(out: &mut String, scale: u32) {
-    out.push_str(
-        "\n## First suspicion and knowledge of a crash (C160, C138)\n\n\
-         | N | loss | runs | mean first suspicion (bar 1.6 T) | known to all, 99 % | B99(N) |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
-    );
-    for (members, runs) in [(10, 100), (32, 100), (100, 60), (300, 20)] {
-        for loss in [0, 100] {
-            let setup = lossy(members, loss);
-            let first = first_suspicion(&setup, runs * scale);
-            let known = crash_known(&setup, runs * scale);
-            let bounds = super::Bounds::of(&setup.config, members);
-            let _ = writeln!(
-                out,
-                "| {members} | {} % | {} | {} s, {} | {} s | {} s, {} |",
-                loss / 10,
-                first.runs(),
-                seconds(first.mean()),
-                verdict(first.mean() * 10 <= nanos(setup.config.period) * 16),
-                seconds(known.within(990)),
-                seconds(nanos(bounds.crash_99)),
-                verdict(known.within(990) <= nanos(bounds.crash_99)),
-            );
-        }
-    }
-}
-
-fn spread_rows(out: &mut String, scale: u32) {
-    out.push_str(
-        "\n## A fact reaches all (C161)\n\n| N | loss | runs | 99 % | D(N) |\n\
-         | --- | --- | --- | --- | --- |\n",
-    );
-    for (members, runs) in [(3, 40), (10, 40), (32, 40), (100, 20), (300, 8)] {
-        for loss in [0, 100] {
-            let setup = lossy(members, loss);
-            let all = spread(&setup, runs * scale);
-            let bound = super::Bounds::of(&setup.config, members).dissemination;
-            let _ = writeln!(
-                out,
-                "| {members} | {} % | {} | {} s | {} s, {} |",
-                loss / 10,
-                all.runs(),
-                seconds(all.within(990)),
-                seconds(nanos(bound)),
-                verdict(all.share_within(bound) >= 990),
-            );
-        }
-    }
-}
-
-fn accuracy_row(out: &mut String, scale: u32) {
-    let (members, runs, minutes) = (16, 25 * scale, 36);
-    let got = accuracy(&Setup::new(1, members), runs, Duration::from_secs(minutes * 60));
-    let hours = u64::from(members * runs) * minutes / 60;
-    let _ = writeln!(
-        out,
-        "\n## Accuracy (C139)\n\n{got} false deaths in {hours} member-hours over {runs} seeds, \
-         N = {members}, 10 % loss, delays to 50 ms, each member up to 2 T late once in 20 s: {}",
-        verdict(got == 0),
-    );
-}
-
-fn rate_rows(out: &mut String) {
-    out.push_str(
-        "\n## Traffic per member and period, quiet (C162, C163, C165)\n\n\
-         | N | loss | datagrams (bar) | gossip ticks | bytes (bar) | turned Suspect \
-         | false deaths | bytes of a sync |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n",
-    );
-    for (members, span) in [(3, 600), (10, 600), (32, 6_000), (100, 300), (1_000, 20)] {
-        for loss in [0, 10, 100] {
-            let got = rates(&lossy(members, loss), Duration::from_secs(span));
-            let kept = u64::from(1_000 - loss);
-            let asked = 1_000 - kept * kept / 1_000;
-            let datagrams = 2_050 + 14 * asked;
-            let bytes = match loss {
-                0 => "80",
-                10 => "100",
-                _ => "-",
-            };
-            let _ = writeln!(
-                out,
-                "| {members} | {} % | {} ({}), {} | {} | {} ({bytes}) | {} | {} | {} |",
-                loss / 10,
-                milli(got.datagrams_milli),
-                milli(datagrams),
-                verdict(got.datagrams_milli <= datagrams),
-                milli(got.gossip_milli),
-                milli(got.bytes_milli),
-                milli(got.suspected_milli),
-                got.false_deaths,
-                got.sync_bytes,
-            );
-        }
-    }
-}
-
-fn slow_rows(out: &mut String, scale: u32) {
-    out.push_str(
-        "\n## False deaths with slow members (C164)\n\n\
-         | N | slow | runs of 5 min | with Lifeguard | without | ratio |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
-    );
-    for (members, slow) in [(32, 4), (100, 8)] {
-        let runs = 2 * scale;
-        let span = Duration::from_secs(300);
-        let with = slow_members(&Setup::new(1, members), slow, runs, span);
-        let off = Setup {
-            config: without_lifeguard(&Setup::new(1, members).config),
-            sabotage: Sabotage::NoBuddy,
-            ..Setup::new(1, members)
-        };
-        let without = slow_members(&off, slow, runs, span);
-        let _ = writeln!(
-            out,
-            "| {members} | {slow} | {runs} | {with} | {without} | {}, {} |",
-            without / with.max(1),
-            verdict(without >= 50 * with.max(1)),
-        );
-    }
-}
-
-fn heal_rows(out: &mut String, scale: u32) {
-    out.push_str(
-        "\n## Heal of a half/half split (C166)\n\n\
-         | N | runs | 99 % | Q + 1 s + W(N) | H(N) |\n| --- | --- | --- | --- | --- |\n",
-    );
-    for (members, runs) in [(2, 20), (10, 20), (32, 10), (100, 3)] {
-        let setup = Setup::new(1, members);
-        let healed = heal_time(&setup, runs * scale);
-        let bounds = super::Bounds::of(&setup.config, members);
-        let bar = setup.config.reprobe + Duration::from_secs(1) + bounds.gossip_all;
-        let _ = writeln!(
-            out,
-            "| {members} | {} | {} s | {} s, {} | {} s |",
-            healed.runs(),
-            seconds(healed.within(990)),
-            seconds(nanos(bar)),
-            verdict(healed.share_within(bar) >= 990),
-            seconds(nanos(bounds.heal)),
-        );
-    }
 }

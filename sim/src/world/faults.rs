@@ -8,7 +8,7 @@ use machines::cluster::ids::Conn;
 use machines::digest::mix;
 use machines::node::io::{Call, Input};
 
-use super::{Due, World, starts};
+use super::{Due, Whom, World, starts};
 use crate::checker::Notice;
 use crate::clock::Clock;
 use crate::disk::{DiskFaults, File};
@@ -20,7 +20,7 @@ use crate::plan::{Act, DiskFault, Links, Planned};
 impl<G: Guest> World<G> {
     pub(super) fn begin(&mut self, entry: u32) {
         self.active.push(entry);
-        self.note("begin", entry);
+        self.note_of("begin", Whom::Entry(entry));
         let planned = self.setup.plan[entry as usize].clone();
         match &planned.act {
             Act::Links(..) => self.reshape(),
@@ -58,7 +58,7 @@ impl<G: Guest> World<G> {
 
     pub(super) fn end(&mut self, entry: u32) {
         self.active.retain(|other| *other != entry);
-        self.note("end", entry);
+        self.note_of("end", Whom::Entry(entry));
         let planned = self.setup.plan[entry as usize].clone();
         match &planned.act {
             Act::Links(..) => self.reshape(),
@@ -148,6 +148,9 @@ impl<G: Guest> World<G> {
     /// Ends the process of `node`, whatever it was doing.
     pub(super) fn stop(&mut self, node: u32, state: State, power: bool) {
         let host = &mut self.hosts[node as usize];
+        if let (Some(answers), Some(guest)) = (&mut self.answers, &mut host.guest) {
+            answers.extend(guest.take_recorded());
+        }
         host.guest = None;
         host.state = state;
         host.epoch += 1; // What is under way for the old process finds nobody.

@@ -121,6 +121,7 @@ impl<G: Guest> World<G> {
         let addr = address(node, host.moves);
         let scope = u64::from(epoch) << 32 | u64::from(node + 1);
         let choices = machines::Choices::new(self.setup.seed).scoped(scope);
+        let choices = if self.answers.is_some() { choices.recording() } else { choices };
         let birth = Birth {
             node,
             nodes: self.setup.nodes,

@@ -8,6 +8,17 @@ use super::World;
 use crate::guest::Guest;
 use crate::host::place_of;
 
+/// Whom something outside the nodes is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whom {
+    /// A node.
+    Node(u32),
+    /// An entry of the plan.
+    Entry(u32),
+    /// All of them.
+    World,
+}
+
 /// One line of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -38,18 +49,17 @@ impl<G: Guest> World<G> {
         }
     }
 
-    pub(super) fn trace_world(&mut self, what: &'static str, node: u32) {
-        let at = self.now;
-        let detail = match what {
-            "begin" | "end" => {
-                let planned = self.setup.plan.get(node as usize);
-                planned.map_or_else(String::new, |planned| format!("{:?}", planned.act))
+    pub(super) fn trace_world(&mut self, what: &'static str, whom: Whom) {
+        let (node, detail) = match whom {
+            Whom::Node(node) => (Some(node), String::new()),
+            Whom::Entry(entry) => {
+                let planned = self.setup.plan.get(entry as usize);
+                (None, planned.map_or_else(String::new, |planned| format!("{:?}", planned.act)))
             }
-            _ => String::new(),
+            Whom::World => (None, String::new()),
         };
-        let node = (node < self.setup.nodes && detail.is_empty()).then_some(node);
         if let Some(trace) = &mut self.trace {
-            trace.push(Line { at, node, event: what.to_owned(), detail });
+            trace.push(Line { at: self.now, node, event: what.to_owned(), detail });
         }
     }
 }

@@ -13,7 +13,7 @@ pub struct Answer {
     pub who: Who,
     /// How many questions with this site and entities came before.
     pub nth: u32,
-    /// What was answered; never 0.
+    /// What was answered; 0 only if an override said so.
     pub answer: u64,
 }
 

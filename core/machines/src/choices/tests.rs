@@ -47,6 +47,17 @@ fn the_most_particular_override_wins() {
 }
 
 #[test]
+fn a_record_shows_which_overrides_were_asked_for() {
+    let zero = |site: &str| Override { site: site.into(), who: None, nth: None, answer: 0 };
+    let overrides = Arc::new([zero("asked"), zero("never")].into_iter().collect());
+    let mut choices = Choices::new(1).with_overrides(overrides).recording();
+    assert_eq!(choices.choose("asked", [7, 0], 4), 0);
+    let answers = choices.take_recorded();
+    let sites: Vec<_> = answers.iter().map(|answer| (answer.site, answer.answer)).collect();
+    assert_eq!(sites, [("asked", 0)]);
+}
+
+#[test]
 fn a_replayed_record_gives_the_same_answers() {
     let mut recorded = Choices::new(5).recording();
     let first: Vec<u64> = (0..100).map(|n| recorded.choose("t", [n % 3, 0], 4)).collect();

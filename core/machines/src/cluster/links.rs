@@ -58,7 +58,7 @@ use super::remembered::Remembered;
 use super::sealer::Suite;
 use super::swim::io::{Lane, Seed};
 use super::wire::{Class, CloseReason, Code, DatagramHeader, Features, Hello, Preface};
-use crate::choices::Choices;
+use crate::choices::{Answer, Choices};
 use crate::time::Instant;
 use gate::Gate;
 use io::{Input, Output};
@@ -245,6 +245,11 @@ impl Links {
             counters: Counters::new(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Takes the answers recorded so far, if its choices record them (T12).
+    pub fn take_recorded(&mut self) -> Vec<Answer> {
+        self.choices.take_recorded()
     }
 
     /// Lets time pass up to `now`, then applies `input`.

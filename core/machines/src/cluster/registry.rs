@@ -44,6 +44,7 @@ use super::counters::{Counter, Counters, Labelled};
 use super::ids::{ActorId, CallId, NodeId, Ref, Session};
 use super::swim::io::{MemberEvent, MemberEventKind};
 use super::wire::{Name, NameEntry};
+use crate::choices::Answer;
 use crate::{Choices, Instant};
 use io::{Input, NameEvent, NameEventKind, Output, RegisterError};
 use lookups::Lookups;
@@ -121,6 +122,11 @@ impl Registry {
             outputs: VecDeque::new(),
             counters: Counters::new(),
         }
+    }
+
+    /// Takes the answers recorded so far, if its choices record them (T12).
+    pub fn take_recorded(&mut self) -> Vec<Answer> {
+        self.choices.take_recorded()
     }
 
     /// Lets time pass up to `now`, then applies `input`.

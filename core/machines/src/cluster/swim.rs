@@ -43,7 +43,7 @@ mod trips;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::choices::Choices;
+use crate::choices::{Answer, Choices};
 use crate::cluster::config::SwimConfig;
 use crate::cluster::counters::{Counter, Counters, Labelled};
 use crate::cluster::identity::Allowed;
@@ -229,6 +229,11 @@ impl Swim {
         };
         swim.start(now);
         swim
+    }
+
+    /// Takes the answers recorded so far, if its choices record them (T12).
+    pub fn take_recorded(&mut self) -> Vec<Answer> {
+        self.choices.take_recorded()
     }
 
     fn start(&mut self, now: Instant) {
