@@ -119,11 +119,13 @@ pub fn marks_in_source(folder: &Path) -> Result<Vec<String>, String> {
         let told = |error: std::io::Error| format!("{}: {error}", folder.display());
         for entry in std::fs::read_dir(&folder).map_err(told)? {
             let path = entry.map_err(told)?.path();
+            // What counts marks has none of its own.
+            if path.file_stem().is_some_and(|stem| stem == "marks") {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("marks.rs")
-            {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).map_err(told)?;
                 let marks = marks_in(&text).map_err(|why| format!("{}: {why}", path.display()))?;
                 found.extend(marks);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use machines::cluster::config::LinksConfig;
 use machines::cluster::identity::{Allowed, StaticKey};
-use machines::cluster::ids::{Addr, Conn, Entropy, Incarnation, Instance, Life, NodeId, Session};
+use machines::cluster::ids::{
+    Addr, Conn, Entropy, Incarnation, Instance, Life, NodeId, Process, Session,
+};
 use machines::cluster::links::io::{Input, Output};
 use machines::cluster::links::{Links, LinksParams};
 use machines::cluster::sealer::Suite;
@@ -91,8 +93,9 @@ impl Cluster {
 
     /// Sends a frame.
     pub(crate) fn send(&mut self, from: u32, to: u32, frame: Frame) {
+        let process = Some(Process { session: Session(1), instance: Instance(to.into()) });
         let to = self.ids[to as usize];
-        self.give(from, Input::Frame { to, addr: None, frame });
+        self.give(from, Input::Frame { to, process, addr: None, frame });
     }
 
     /// Keeps the first machine, and drops everything else.

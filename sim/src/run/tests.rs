@@ -109,7 +109,8 @@ fn a_node_that_is_refused_to_the_end_is_a_violation_unless_expected() {
 #[test]
 fn every_failure_is_written() {
     let lab = crate::planted::lab();
-    let scenario = Scenario { file: crate::planted::planted().file, ..scenario("") };
+    let mut scenario = scenario("");
+    scenario.file = crate::planted::planted().file;
     let reports = std::env::temp_dir().join(format!("lockstep-files-{}", std::process::id()));
     let options = Options { seeds: Some(0..8), reports: reports.clone(), ..options() };
     let ended = campaign(&lab, &[scenario], &options, &AtomicBool::new(false));

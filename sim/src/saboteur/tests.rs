@@ -86,7 +86,7 @@ fn a_saboteur_is_found_and_a_harmless_one_is_not() {
 fn a_hunt_fails_where_the_property_is_violated_without_the_saboteur() {
     let mut lab = lab();
     lab.kind.turn = Some(|birth| Box::new(Twice(birth.node == 2)));
-    let hunt = hunt(&lab, "twice", &calm()).unwrap();
+    let hunt = hunt(&lab, "twice", &calm(), Budget::ENDLESS).unwrap().unwrap();
     assert_eq!(hunt.seeds, None);
     assert!(hunt.evidence.contains("without the saboteur"), "{hunt:?}");
 }
