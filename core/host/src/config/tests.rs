@@ -146,14 +146,14 @@ fn digits_are_a_name_where_a_name_is_wanted_and_a_number_where_one_is() {
         ("key_file", "1"),
         ("meta", "5"),
         ("helpers", "4"),
-        ("max_message", "65536"),
+        ("max_message", "33554432"),
     ];
     let config = read("", &flags).unwrap();
     assert_eq!(config.cluster, "42");
     assert_eq!(config.path(&config.key_file), PathBuf::from("7/1"));
     assert_eq!(config.meta, "5");
     let cluster = config.cluster().unwrap();
-    assert_eq!((cluster.swim.helpers, cluster.links.message_bytes_max), (4, 65_536));
+    assert_eq!((cluster.swim.helpers, cluster.links.message_bytes_max), (4, 33_554_432));
 }
 
 #[test]
