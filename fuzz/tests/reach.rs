@@ -19,7 +19,7 @@ const REACHED: &[(&str, Run, &[&str])] = &[
         fuzz::registry::run,
         &["registered", "refused", "query", "found", "event replaced", "event withdrawn"],
     ),
-    ("router", fuzz::router::run, &["frame", "deliver", "answered", "outcome", "gap", "dial"]),
+    ("router", fuzz::router::run, &["frame", "deliver", "answered", "outcome", "gap", "want"]),
     (
         "swim",
         fuzz::swim::run,

@@ -22,8 +22,9 @@
 //! Unlike other machines, passed deadlines act on [`Input::Tick`] alone: all else counts before
 //! timers that are due, since a driver hands in all readable datagrams first (C53), what is here
 //! came in time, and what one datagram causes must not run a timer before the next one is read.
-//! The driver bounds how many inputs go before a Tick that is due: `Node` does it. A timer that runs more than T/2 late is a stall: this
-//! node was not looking, so its round is void, its suspicions are moved, and it accuses nobody.
+//! The driver bounds how many inputs go before a Tick that is due: `Node` does it. A timer that
+//! runs more than T/2 late is a stall: this node was not looking, so its round is void, its
+//! suspicions are moved, and it accuses nobody.
 //!
 //! # Source
 //!
@@ -289,7 +290,8 @@ impl Swim {
     pub fn poll(&mut self) -> Option<Output> {
         let next = self.outputs.pop_front();
         if next.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
-            self.outputs = VecDeque::new(); // A sync's worth of events would be kept for ever (C171).
+            // The room for a sync's worth of events would be kept for ever (C171).
+            self.outputs = VecDeque::new();
         }
         next
     }

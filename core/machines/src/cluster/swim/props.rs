@@ -67,6 +67,10 @@ fn members_after(snapshot: &Snapshot, events: &[MemberEvent]) -> BTreeMap<NodeId
     held
 }
 
+fn maybe_seed() -> impl Strategy<Value = Option<super::io::Seed>> {
+    prop::option::of((0..3_u32).prop_map(seed))
+}
+
 fn life() -> impl Strategy<Value = Life> {
     (1..4_u32, 0..4_u32).prop_map(|(session, incarnation)| Life {
         session: Session(session),
@@ -144,11 +148,11 @@ fn input() -> impl Strategy<Value = Input> {
                 },
             }
         ),
-        2 => (1..8_u32, life(), prop::option::of((0..3_u32).prop_map(seed))).prop_map(|(peer, life, seed)| {
+        2 => (1..8_u32, life(), maybe_seed()).prop_map(|(peer, life, seed)| {
             Input::LinkUp { peer: id(peer), life, addr: addr(peer), seed }
         }),
         1 => node().prop_map(|peer| Input::LinkDown { peer }),
-        1 => (prop::option::of(node()), prop::option::of((0..3_u32).prop_map(seed)))
+        1 => (prop::option::of(node()), maybe_seed())
             .prop_map(|(peer, seed)| Input::Unreachable { peer, seed }),
         1 => node().prop_map(|peer| Input::Rejected { peer }),
         2 => (1..8_u32, step, prop::collection::vec(row(), 0..6)).prop_map(
