@@ -396,8 +396,10 @@ fn using_up_incarnations_never_looks_like_a_key_in_use() {
         node.handle(Instant::START, Input::Wrote { conn: Conn(2), count: 0 });
         let outputs: Vec<Output> = std::iter::from_fn(|| node.poll()).collect();
         let next = Session(session + 1);
-        let stores = |output: &Output| matches!(output, Output::StoreSession { session, .. } if *session == next);
-        assert!(outputs.iter().any(stores), "{outputs:?}");
+        let stored = outputs.iter().find_map(|output| {
+            if let Output::StoreSession { session, .. } = output { Some(*session) } else { None }
+        });
+        assert_eq!(stored, Some(next), "{outputs:?}");
         node.handle(Instant::START, Input::SessionStored(next));
         while node.poll().is_some() {}
         assert_eq!(node.session(), next);
