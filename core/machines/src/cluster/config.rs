@@ -13,6 +13,12 @@ pub enum Profile {
     Lan,
 }
 
+/// The longest probe period. With [`FACTOR_MAX`] it keeps every bound of C50 far below the 584
+/// years that nanoseconds in 64 bits can tell.
+const PERIOD_MAX: Duration = Duration::from_secs(3_600);
+/// The greatest multiple that a parameter may ask for.
+const FACTOR_MAX: u32 = 100;
+
 /// Parameters of membership (C62).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SwimConfig {
@@ -271,10 +277,14 @@ impl SwimConfig {
         check(!self.gossip_tick.is_zero(), "gossip_tick", "must be above 0")?;
         check(!self.sync.is_zero(), "sync", "must be above 0")?;
         check(!self.reprobe.is_zero(), "reprobe", "must be above 0")?;
-        check(self.gossip_fanout >= 1, "gossip_fanout", "must be at least 1")?;
-        check(self.retransmit >= 1, "retransmit", "must be at least 1")?;
-        check(self.suspicion_min >= 1, "suspicion_min", "must be at least 1")?;
-        check(self.suspicion_max >= 1, "suspicion_max", "must be at least 1")?;
+        check(self.period <= PERIOD_MAX, "period", "must be at most 1 h")?;
+        let factor = |factor: u32| (1..=FACTOR_MAX).contains(&factor);
+        check(factor(self.gossip_fanout), "gossip_fanout", "must be 1 to 100")?;
+        check(factor(self.retransmit), "retransmit", "must be 1 to 100")?;
+        check(factor(self.suspicion_min), "suspicion_min", "must be 1 to 100")?;
+        check(factor(self.suspicion_max), "suspicion_max", "must be 1 to 100")?;
+        check(self.health_max <= FACTOR_MAX, "health_max", "must be at most 100")?;
+        check(self.helpers <= FACTOR_MAX, "helpers", "must be at most 100")?;
         check(self.members_max >= 1, "members_max", "must be at least 1")?;
         check(self.relays_max >= 1, "relays_max", "must be at least 1")?;
         check(self.watch_buffer >= 1, "watch_buffer", "must be at least 1")

@@ -78,3 +78,31 @@ fn a_sync_that_no_message_can_carry_is_refused() {
     assert_eq!(refused(small), None);
     assert_eq!(refused(|c| (small(c), c.swim.members_max = 300).1), Some("max_message"));
 }
+
+/// C50: with the greatest values that are legal, the bounds are numbers, not overflows.
+#[test]
+fn factors_that_would_overflow_the_bounds_are_refused() {
+    use crate::cluster::swim::Bounds;
+
+    assert_eq!(refused(|c| c.swim.health_max = u32::MAX), Some("health_max"));
+    assert_eq!(refused(|c| c.swim.helpers = u32::MAX), Some("helpers"));
+    assert_eq!(refused(|c| c.swim.suspicion_max = 101), Some("suspicion_max"));
+    assert_eq!(refused(|c| c.swim.period = ms(3_600_001)), Some("period"));
+    let greatest = |c: &mut ClusterConfig| {
+        c.swim.period = PERIOD_MAX;
+        let factors = [
+            &mut c.swim.gossip_fanout,
+            &mut c.swim.retransmit,
+            &mut c.swim.suspicion_min,
+            &mut c.swim.suspicion_max,
+            &mut c.swim.health_max,
+            &mut c.swim.helpers,
+        ];
+        factors.into_iter().for_each(|factor| *factor = FACTOR_MAX);
+    };
+    assert_eq!(refused(greatest), None);
+    let mut config = ClusterConfig::of(Profile::Lan, "demo");
+    greatest(&mut config);
+    let bounds = Bounds::of(&config.swim, config.swim.members_max);
+    assert!(bounds.crash_99 < Duration::from_secs(366 * 86_400 * 100), "{bounds:?}");
+}
