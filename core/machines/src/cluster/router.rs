@@ -1015,11 +1015,17 @@ impl Router {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        if peer.link.is_none() {
-            let items = peer.lane.take_unwritten();
-            self.resolve_all(node, &items, Outcome::NotSent, false);
-            self.drop_ahead(node);
+        if peer.link.is_some() {
+            return;
         }
+        if peer.member.is_some_and(|member| !member.up) {
+            // The link was with a process that membership had not met yet. It died before it was
+            // met, so nobody will tell of its death, and no link what became of the written.
+            return self.node_down(node, true);
+        }
+        let items = peer.lane.take_unwritten();
+        self.resolve_all(node, &items, Outcome::NotSent, false);
+        self.drop_ahead(node);
     }
 
     fn member(&mut self, event: &MemberEvent) {
