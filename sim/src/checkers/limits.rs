@@ -8,21 +8,18 @@ use machines::node::io::{Input, Output};
 use machines::time::nanos;
 
 use super::HasNode;
-use super::truth::{Glances, running, seconds};
+use super::truth::{CROWD, Glances, running, seconds};
 use crate::checker::{Checker, Step};
 use crate::streams::WINDOW;
 use crate::world::{Setup, World};
 
 /// C150: every table and queue stays within its cap. In clusters of more than [`CROWD`] nodes each
-/// is looked at several times a second, not in every step: the sizes are of hundreds of links.
+/// is looked at once a second, not in every step: the sizes are of hundreds of links.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caps {
     glances: Glances,
     looked: u64,
 }
-
-/// More nodes than this are a crowd.
-const CROWD: u32 = 32;
 
 impl<G: HasNode> Checker<G> for Caps {
     fn property(&self) -> &'static str {

@@ -94,6 +94,10 @@ pub(super) struct Glances {
 
 /// How often links are looked at, in nanoseconds, beside the steps in which one came up.
 const GLANCE: u64 = 250_000_000;
+/// The same in a crowd, where every node has hundreds of links.
+const GLANCE_IN_CROWD: u64 = 1_000_000_000;
+/// More nodes than this are a crowd.
+pub(super) const CROWD: u32 = 32;
 
 impl Glances {
     /// Says whether to look now.
@@ -102,7 +106,7 @@ impl Glances {
         let at = self.at.entry(step.node).or_default();
         let due = world.now() >= *at || step.outputs.iter().any(fresh);
         if due {
-            *at = world.now() + GLANCE;
+            *at = world.now() + if world.nodes() > CROWD { GLANCE_IN_CROWD } else { GLANCE };
         }
         due
     }

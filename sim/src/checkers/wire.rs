@@ -144,7 +144,7 @@ impl Canary {
         bytes: &[u8],
     ) -> Result<(), String> {
         let guest = world.guest(node);
-        let link = guest.and_then(|guest| guest.node().links().links().find(|l| l.conn() == conn));
+        let link = guest.and_then(|guest| guest.node().links().link_on(conn));
         let spoken = self.streams.entry((node, conn)).or_insert_with(|| Spoken::new(conn));
         if spoken.tells(bytes) {
             return Err(format!("node {node} wrote the canary in clear"));
@@ -271,7 +271,7 @@ impl Counters {
             let _ = self.streams.entry(key).or_insert_with(fresh).written.take(bytes);
         }
         for (conn, _, own) in moved {
-            let link = guest.node().links().links().find(|link| link.conn() == conn);
+            let link = guest.node().links().link_on(conn);
             let held = self.streams.get_mut(&(step.node, epoch, conn, own));
             if let (Some(link), Some(held)) = (link, held) {
                 self.looked += 1;
@@ -364,13 +364,16 @@ pub(super) struct Forgery {
     /// Before the step, if its datagram will not open: digest, datagrams accepted, deadline.
     before: Option<(u64, u64, Instant)>,
     /// Before the step, if bytes of a stream came: the links, by stream, and the deadline.
-    linked: Option<(BTreeMap<Conn, NodeId>, Instant)>,
+    linked: Option<(Streams, Instant)>,
     /// Refused datagrams, and streams that were spoilt.
     looked: u64,
 }
 
-fn links_of<G: HasNode>(guest: &G) -> BTreeMap<Conn, NodeId> {
-    guest.node().links().links().map(|link| (link.conn(), link.peer())).collect()
+/// The streams of a node's links, in order, and whom each leads to.
+type Streams = Vec<(Conn, NodeId)>;
+
+fn peer_on(streams: &Streams, conn: Conn) -> Option<NodeId> {
+    streams.binary_search_by_key(&conn, |(at, _)| *at).ok().map(|place| streams[place].1)
 }
 
 impl Forgery {
@@ -380,18 +383,18 @@ impl Forgery {
         world: &World<G>,
         step: &Step<'_>,
         conn: Conn,
-        before: &BTreeMap<Conn, NodeId>,
+        before: &Streams,
     ) -> Result<(), String> {
         let Some(guest) = world.guest(step.node) else {
             return Ok(());
         };
-        let after = links_of(guest);
+        let same = guest.node().links().streams().eq(before.iter().copied());
         // The attacker's own connection: no end of a stream of the world belongs to it.
         let host = world.host(step.node);
         let forged = host.conns.get(&conn.0).is_some_and(|(stream, _)| *stream == u32::MAX);
         if forged {
             self.looked += 1;
-            return match after == *before {
+            return match same {
                 true => Ok(()),
                 false => Err(format!("a stranger's bytes changed the links of node {}", step.node)),
             };
@@ -404,10 +407,16 @@ impl Forgery {
                 _ => None,
             })
         };
-        if before.contains_key(&conn) && !after.contains_key(&conn) {
+        if same {
+            return Ok(());
+        }
+        let after: Streams = guest.node().links().streams().collect();
+        let from = peer_on(before, conn);
+        if from.is_some() && peer_on(&after, conn).is_none() {
             self.looked += 1;
         }
-        for (other, peer) in before.iter().filter(|(other, _)| !after.contains_key(other)) {
+        let gone = |(other, _): &&(Conn, NodeId)| peer_on(&after, *other).is_none();
+        for (other, peer) in before.iter().filter(gone) {
             // A frame may bring news of others; damage is of one link.
             let spoilt = matches!(
                 reason(*peer),
@@ -420,7 +429,7 @@ impl Forgery {
                         | CloseReason::Idle
                 )
             );
-            if *other != conn && spoilt && before.get(&conn) != Some(peer) {
+            if *other != conn && spoilt && from != Some(*peer) {
                 return Err(format!(
                     "bytes on {conn:?} cost node {} its link with {peer:?}",
                     step.node
@@ -454,7 +463,8 @@ impl<G: HasNode> Checker<G> for Forgery {
                 }
             }
             Input::Bytes { .. } => {
-                self.linked = Some((links_of(guest), guest.deadline()));
+                let streams = guest.node().links().streams().collect();
+                self.linked = Some((streams, guest.deadline()));
             }
             _ => {}
         }

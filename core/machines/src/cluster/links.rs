@@ -313,6 +313,23 @@ impl Links {
         self.peers.values().filter_map(Peer::link)
     }
 
+    /// Lists the streams of the links that are Up, in order, and whom each leads to.
+    pub fn streams(&self) -> impl Iterator<Item = (Conn, NodeId)> {
+        self.conns.iter().filter_map(|(conn, role)| match role {
+            Role::Up(peer) => Some((*conn, *peer)),
+            Role::Half(_) => None,
+        })
+    }
+
+    /// Returns the link that `conn` carries, if it is Up.
+    #[must_use]
+    pub fn link_on(&self, conn: Conn) -> Option<&Link> {
+        match self.conns.get(&conn)? {
+            Role::Up(peer) => self.link(*peer),
+            Role::Half(_) => None,
+        }
+    }
+
     /// Returns the link with `peer`, if it is Up.
     #[must_use]
     pub fn link(&self, peer: NodeId) -> Option<&Link> {
