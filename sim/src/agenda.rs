@@ -2,7 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
+use std::hint::select_unpredictable;
 
 /// A run of things due at the same moment that were added one right after the other, and in which
 /// place of the slab the first of them lies.
@@ -48,6 +48,8 @@ const NONE: u32 = u32::MAX;
 /// come in bursts (a node's outputs over links of equal delay) so pay for the heap once.
 #[derive(Clone, Debug)]
 pub struct Agenda<T> {
+    /// The run that was taken from last; most often the first still.
+    front: Option<Run>,
     heap: BinaryHeap<Reverse<Run>>,
     slab: Vec<Place<T>>,
     free: Vec<u32>,
@@ -60,6 +62,7 @@ impl<T> Agenda<T> {
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
+            front: None,
             heap: BinaryHeap::with_capacity(capacity),
             slab: Vec::with_capacity(capacity),
             free: Vec::with_capacity(capacity),
@@ -69,7 +72,7 @@ impl<T> Agenda<T> {
     }
 
     /// Adds `thing`, due at `at`.
-    #[inline]
+    #[inline(always)] // What is added is written once, into its place.
     pub fn push(&mut self, at: u64, thing: T) {
         let place = self.place(thing);
         match &mut self.open {
@@ -90,40 +93,68 @@ impl<T> Agenda<T> {
     #[must_use]
     #[inline]
     pub fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse(run)| run.at)
+        let behind = self.heap.peek().map(|Reverse(run)| run.at);
+        match self.front {
+            Some(run) => Some(behind.map_or(run.at, |at| at.min(run.at))),
+            None => behind,
+        }
     }
 
     /// Takes the next thing. `swap` is asked about the first two only if both are due at the same
     /// moment: `true` takes the second, and the first stays first in line.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self, swap: impl FnOnce(&T, &T) -> bool) -> Option<(u64, T)> {
-        let mut top = self.heap.peek_mut()?;
-        let Reverse(run) = *top;
+        let run = self.first_run()?;
         let behind = self.slab[run.first as usize].behind;
         if behind != NONE {
-            let taken = if is_turned(&self.slab, run.first, behind, swap) {
-                Self::unlink(&mut self.slab, &mut self.open, run.first, behind);
-                behind
-            } else {
-                top.0.first = behind;
-                run.first
-            };
-            drop(top);
+            let turned = is_turned(&self.slab, run.first, behind, swap);
+            // Both ways at once: nobody can foretell a tie, and to guess wrong costs more.
+            let taken = select_unpredictable(turned, behind, run.first);
+            let kept = select_unpredictable(turned, run.first, behind);
+            self.slab[kept as usize].behind = self.slab[behind as usize].behind;
+            if let Some(open) = &mut self.open
+                && open.last == behind
+            {
+                open.last = kept;
+            }
+            self.front = Some(Run { first: kept, ..run });
             return Some((run.at, self.take(taken)));
         }
-        PeekMut::pop(top);
+        self.front = None;
         let tied = self.heap.peek().filter(|Reverse(second)| second.at == run.at);
         let second = tied.map(|Reverse(second)| second.first);
         if second.is_some_and(|second| is_turned(&self.slab, run.first, second, swap)) {
-            let second = self.pop(in_order);
-            self.heap.push(Reverse(run));
-            return second;
+            return self.pop_before(run);
         }
         Some((run.at, self.take(run.first)))
     }
 
+    /// Makes the first of all runs the front, and returns it.
+    #[inline(always)]
+    fn first_run(&mut self) -> Option<Run> {
+        match (self.front, self.heap.peek()) {
+            (None, _) => self.front = self.heap.pop().map(|Reverse(run)| run),
+            (Some(front), Some(Reverse(run))) if *run < front => {
+                self.heap.push(Reverse(front));
+                self.front = self.heap.pop().map(|Reverse(run)| run);
+            }
+            (Some(_), _) => {}
+        }
+        self.front
+    }
+
+    /// Takes the first thing of the heap, and puts `run` before what is left.
+    #[inline(never)]
+    fn pop_before(&mut self, run: Run) -> Option<(u64, T)> {
+        let second = self.pop(|_, _| false);
+        if let Some(rest) = self.front.replace(run) {
+            self.heap.push(Reverse(rest));
+        }
+        second
+    }
+
     /// Puts `thing` into a place of the slab, as the last of its run.
-    #[inline]
+    #[inline(always)]
     fn place(&mut self, thing: T) -> u32 {
         let filled = Place { thing: Some(thing), behind: NONE };
         if let Some(free) = self.free.pop() {
@@ -135,18 +166,8 @@ impl<T> Agenda<T> {
         place
     }
 
-    /// Takes the place behind `first` out of its run.
-    fn unlink(slab: &mut [Place<T>], open: &mut Option<Open>, first: u32, behind: u32) {
-        slab[first as usize].behind = slab[behind as usize].behind;
-        if let Some(open) = open
-            && open.last == behind
-        {
-            open.last = first;
-        }
-    }
-
     /// Empties a place that is in no run any more.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, place: u32) -> T {
         if self.open.is_some_and(|open| open.last == place) {
             self.open = None;
@@ -165,7 +186,7 @@ impl<T> Agenda<T> {
     /// Says whether nothing is pending.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.len() == 0
     }
 }
 
@@ -179,11 +200,6 @@ fn is_turned<T>(
 ) -> bool {
     let thing = |place: u32| slab[place as usize].thing.as_ref();
     thing(first).zip(thing(second)).is_some_and(|(first, second)| swap(first, second))
-}
-
-/// Answers a tie with the order of arrival.
-fn in_order<T>(_: &T, _: &T) -> bool {
-    false
 }
 
 #[cfg(test)]

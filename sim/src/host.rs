@@ -173,7 +173,7 @@ pub fn address(node: u32, moves: u8) -> Addr {
 
 /// Returns which node and which move an address stands for.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn place_of(ip: IpAddr) -> Option<(u32, u8)> {
     match ip {
         IpAddr::V4(v4) => match v4.octets() {

@@ -31,15 +31,42 @@ pub struct Choices {
     /// Distinguishes the owners of one seed (the node, say); the first entity of every question.
     scope: u64,
     counts: Counts,
+    /// The stream of the last question: the next one is often of the same.
+    last: Stream,
     overrides: Option<Arc<Overrides>>,
     recorded: Option<Vec<Answer>>,
+}
+
+/// All questions with the same site and entities.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stream {
+    /// The hash of its name; 0 for none, which no name has.
+    site: u64,
+    who: Who,
+    key: u64,
+}
+
+impl Stream {
+    /// Word by word: a comparison of the whole would wait for all of it to be stored first.
+    #[inline(always)]
+    const fn is_of(&self, site: u64, who: Who) -> bool {
+        let [scope, one, other] = self.who;
+        self.site == site && scope == who[0] && one == who[1] && other == who[2]
+    }
 }
 
 impl Choices {
     /// Makes a source from `seed`, with scope 0.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, scope: 0, counts: Counts::default(), overrides: None, recorded: None }
+        Self {
+            seed,
+            scope: 0,
+            counts: Counts::default(),
+            last: Stream::default(),
+            overrides: None,
+            recorded: None,
+        }
     }
 
     /// Returns a fresh source of the same seed for the owner `scope`, with the same overrides.
@@ -78,10 +105,14 @@ impl Choices {
         self.choose_hashed(site, site_hash(site), who, bound)
     }
 
+    #[inline]
     fn choose_hashed(&mut self, site: &'static str, hash: u64, who: [u64; 2], bound: u64) -> u64 {
         assert!(bound > 0, "a question needs at least one answer");
         let who = [self.scope, who[0], who[1]];
-        let key = key(self.seed, hash, who);
+        if !self.last.is_of(hash, who) {
+            self.last = Stream { site: hash, who, key: key(self.seed, hash, who) };
+        }
+        let key = self.last.key;
         let nth = self.counts.next(key);
         if bound == 1 {
             return 0;

@@ -53,6 +53,33 @@ impl Digest {
         self.0 = (left ^ right.rotate_left(29)).wrapping_add(SEED);
     }
 
+    /// Takes in two numbers and `bytes`, as [`Hasher::write`] would, for less: the numbers and the
+    /// length share one step.
+    #[inline]
+    pub fn event(&mut self, at: u64, whom: u32, bytes: &[u8]) {
+        let length = (bytes.len() as u64) << 32;
+        self.0 = mix(self.0 ^ at, STEP ^ (u64::from(whom) | length)).wrapping_add(SEED);
+        self.whole_words(bytes);
+    }
+
+    /// Takes in `bytes`, filled up with zeros to whole words: the caller takes in their number.
+    #[inline]
+    fn whole_words(&mut self, bytes: &[u8]) {
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        for block in blocks {
+            self.block(block);
+        }
+        let (words, rest) = rest.as_chunks::<8>();
+        for word in words {
+            self.word(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.word(u64::from_le_bytes(last));
+        }
+    }
+
     #[inline]
     fn word(&mut self, word: u64) {
         self.0 = mix(self.0 ^ word, STEP).wrapping_add(SEED);
@@ -73,17 +100,8 @@ impl Hasher for Digest {
 
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        let (blocks, rest) = bytes.as_chunks::<32>();
-        for block in blocks {
-            self.block(block);
-        }
-        let (words, rest) = rest.as_chunks::<8>();
-        for word in words {
-            self.word(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.word(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 56));
+        self.word(bytes.len() as u64);
+        self.whole_words(bytes);
     }
 
     #[inline]

@@ -17,7 +17,6 @@ use crate::net::{self, Fate};
 const TAPE_MAX: usize = 64;
 
 impl<G: Guest> World<G> {
-    #[inline]
     pub(super) fn perform(&mut self, node: u32, output: Output) {
         match output {
             Output::Datagram { to, bytes } => self.send(node, to, bytes),
@@ -42,8 +41,8 @@ impl<G: Guest> World<G> {
     }
 
     /// A datagram leaves `node`.
-    #[inline]
-    fn send(&mut self, node: u32, to: SocketAddr, bytes: Vec<u8>) {
+    #[inline(always)]
+    pub(super) fn send(&mut self, node: u32, to: SocketAddr, bytes: Vec<u8>) {
         let Some(to) = self.reached(to) else {
             return;
         };
