@@ -12,7 +12,7 @@ use machines::Choices;
 use machines::cluster::identity::{SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
 use machines::cluster::sealer::Suite;
-use machines::cluster::wire::Meta;
+use machines::cluster::wire::{Meta, schema};
 use machines::node::NodeParams;
 use machines::node::io::StopReason;
 use runtime::{
@@ -137,6 +137,7 @@ impl Node {
             clock.now(),
             NodeParams {
                 config: cluster,
+                schemas: schema::hashes(),
                 key: key.clone(),
                 session,
                 instance,

@@ -114,12 +114,13 @@ fn is_same(one: &Link, other: &Link) -> bool {
     one.epochs.all().any(|epoch| held(epoch.hash))
 }
 
-/// How long a pair that wants a link may be without. Whoever was refused as not allowed waits
-/// `backoff_long` before it asks again (C23).
+/// How long a pair that wants a link may be without. Whoever was refused as not allowed, or for
+/// what its build speaks, waits `backoff_long` before it asks again (C23).
 fn link_bound<G: HasNode>(setup: &Setup<G>) -> u64 {
     let redial = Bounds::new(&setup.config, setup.nodes).redial();
     let revokes = setup.plan.iter().any(|planned| matches!(planned.act, Act::Revoke(_)));
-    redial + if revokes { nanos(setup.config.links.backoff_long) } else { 0 }
+    let refuses = revokes || !setup.builds.is_empty();
+    redial + if refuses { nanos(setup.config.links.backoff_long) } else { 0 }
 }
 
 /// How long a quiet period C134 needs.
@@ -286,7 +287,8 @@ impl<G: HasNode> Checker<G> for OneLink {
     }
 }
 
-/// C135: version and features are what both sides' ranges give.
+/// C135: version and features are what both sides' ranges give; no link is Up without what one of
+/// its ends requires (C22).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Negotiation {
     glances: Glances,
@@ -315,6 +317,10 @@ impl<G: HasNode> Checker<G> for Negotiation {
             let Some(peer) = place.and_then(|place| world.guest(place)) else {
                 continue;
             };
+            // A link with a process that is gone says nothing of the build that runs now.
+            if link.hello().instance != peer.node().instance() {
+                continue;
+            }
             self.looked += 1;
             let theirs = &peer.node().config().links;
             let version = ours.version_max.min(theirs.version_max);
@@ -326,6 +332,16 @@ impl<G: HasNode> Checker<G> for Negotiation {
                     step.node,
                     link.version(),
                     link.features().0,
+                    link.peer()
+                ));
+            }
+            let missing = (ours.required | theirs.required) & !features;
+            let least = ours.version_min.max(theirs.version_min);
+            if missing != 0 || version < least {
+                return Err(format!(
+                    "node {} has a link with {:?} in version {version}, of {least} at least, \
+                     without the required features {missing:#x}",
+                    step.node,
                     link.peer()
                 ));
             }

@@ -12,10 +12,11 @@ use machines::cluster::identity::StaticKey;
 use machines::cluster::ids::{Conn, Incarnation, Life};
 use machines::cluster::links::{Epoch, Link, Links, LinksParams, Peer};
 use machines::cluster::sealer::{Suite, TAG, Window};
-use machines::cluster::wire::{CloseReason, DatagramHeader, Features, schema};
+use machines::cluster::wire::{CloseReason, DatagramHeader, Features};
 use machines::node::Node;
 use machines::node::io::{Event, Input, Output};
 
+use crate::build::schemas;
 use crate::guest::{Birth, Cipher};
 use crate::host::place_of;
 use crate::saboteur::Saboteur;
@@ -351,6 +352,20 @@ pub(super) fn takes_any_feature(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
     Box::new(OtherLinks { links: Some(Box::new(made(birth, links))) })
 }
 
+/// C135: features that are required are not asked for.
+pub(super) fn requires_nothing(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    let mut links = birth.config.links.clone();
+    links.required = 0;
+    Box::new(OtherLinks { links: Some(Box::new(made(birth, links))) })
+}
+
+/// C135: the least version is spoken, whatever both ends know.
+pub(super) fn speaks_the_least(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    let mut links = birth.config.links.clone();
+    links.version_max = links.version_min;
+    Box::new(OtherLinks { links: Some(Box::new(made(birth, links))) })
+}
+
 #[derive(Clone)]
 struct OtherLinks {
     /// What takes the place of the node's links before anything happens.
@@ -374,9 +389,9 @@ impl Saboteur<Node> for OtherLinks {
 fn made(birth: &Birth, links: LinksConfig) -> Links {
     let config = &birth.config;
     Links::new(LinksParams {
-        config: links,
         cluster: config.cluster.clone(),
-        schemas: schema::hashes(),
+        schemas: schemas(&links),
+        config: links,
         key: StaticKey::from_secret(birth.secret),
         instance: birth.instance,
         life: Life { session: birth.session, incarnation: Incarnation::default() },
