@@ -83,10 +83,6 @@ impl<G: HasNode> Checker<G> for Identity {
         self.revoked.retain(|node, _| !world.allowed().has(*node));
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C134: one link a pair at the most; in the end each pair that wants one has it, the same one at
@@ -281,10 +277,6 @@ impl<G: HasNode> Checker<G> for OneLink {
     fn quiet(&mut self, world: &World<G>) {
         self.disturbed(world.now());
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C135: version and features are what both sides' ranges give; no link is Up without what one of
@@ -347,9 +339,5 @@ impl<G: HasNode> Checker<G> for Negotiation {
             }
         }
         Ok(())
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
     }
 }

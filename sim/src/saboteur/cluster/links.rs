@@ -25,11 +25,7 @@ use crate::saboteur::Saboteur;
 #[derive(Clone)]
 struct Silent;
 
-impl Saboteur<Node> for Silent {
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
-}
+impl Saboteur<Node> for Silent {}
 
 /// C131: no byte is sealed, though the run says so.
 pub(super) fn unsealed(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
@@ -52,10 +48,6 @@ impl Saboteur<Node> for KeepsRevoked {
         }
         vec![input]
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 fn links(node: &mut Node) -> impl Iterator<Item = &mut Link> {
@@ -77,10 +69,6 @@ impl Saboteur<Node> for AcceptsTwice {
         }
         vec![input]
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C132: a counter that sealed a datagram seals the next one too.
@@ -99,10 +87,6 @@ impl Saboteur<Node> for SealsTwice {
                 *next = next.saturating_sub(1);
             }
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -146,10 +130,6 @@ impl Saboteur<Node> for WindowBeforeTag {
             epoch.sealer.window.accept(header.counter);
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C134: nobody is told that a link is gone before the next one with that peer is up.
@@ -163,10 +143,6 @@ struct KeepsBothDials;
 impl Saboteur<Node> for KeepsBothDials {
     fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
         outputs.retain(|output| !matches!(output, Output::Event(Event::LinkDown { .. })));
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -223,10 +199,6 @@ impl Saboteur<Node> for Unlinked {
             outputs.extend(std::iter::from_fn(|| node.poll()));
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C131: short records, those of frames that no user sent, go out in clear: no word of a user
@@ -250,10 +222,6 @@ impl Saboteur<Node> for ControlInClear {
                 bytes[2..].fill(0);
             }
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -283,10 +251,6 @@ impl Saboteur<Node> for GossipInClear {
             }
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C132: a counter that sealed a record of a stream seals the next one too.
@@ -311,10 +275,6 @@ impl Saboteur<Node> for SealsStreamsTwice {
             }
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C133: a stream that breaks costs all links.
@@ -338,10 +298,6 @@ impl Saboteur<Node> for ClosesAll {
                 outputs.extend(std::iter::from_fn(|| node.poll()));
             }
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -378,10 +334,6 @@ impl Saboteur<Node> for OtherLinks {
             *node.parts_mut().links = *links;
         }
         vec![input]
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
