@@ -11,7 +11,7 @@ use machines::cluster::ids::{ActorId, Addr, CallId, Conn, Entropy, Instance, Ref
 use machines::cluster::router::io::{Delivery, Request};
 use machines::cluster::sealer::Suite;
 use machines::cluster::swim::io::{MemberEventKind, Seed};
-use machines::cluster::wire::{BounceCode, DATAGRAM_MAX, Meta};
+use machines::cluster::wire::{BounceCode, DATAGRAM_MAX, Meta, schema};
 use machines::node::io::{Call, Event, Input, Output, Reply};
 use machines::node::{Node, NodeParams};
 use machines::{Choices, Instant};
@@ -37,6 +37,7 @@ fn params(node: usize) -> NodeParams {
     config.router.asks_max = 2;
     NodeParams {
         config,
+        schemas: schema::hashes(),
         key: key(node),
         session: Session(1),
         instance: Instance([10, 20][node]),

@@ -1,10 +1,12 @@
 //! Goal: the dependency diagram in `core/README.md` is true.
-//! Method: read each manifest's `[dependencies]` and compare with the table below; what is built
-//! but not shipped (tests, benches) is free.
+//! Method: read each manifest's `[dependencies]` and compare with the table below; ask cargo what
+//! those bring along. What is built but not shipped (tests, benches) is free, and so is what only
+//! runs in the compiler.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Crate, and all that it may depend on.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -33,6 +35,42 @@ const APART: &[(&str, &str)] = &[
     ("sim", "host"),
 ];
 
+/// Crate of decisions or memory, and all that may be linked with it, however far around: hashes,
+/// ciphers and their arithmetic. No clock, thread, socket, global or system randomness is among
+/// them.
+const LINKED: &[(&str, &[&str])] = &[
+    ("sync", &["sync"]),
+    (
+        "machines",
+        &[
+            "aead",
+            "arrayvec",
+            "blake2",
+            "blake3",
+            "block-buffer",
+            "cfg-if",
+            "chacha20",
+            "chacha20poly1305",
+            "cipher",
+            "constant_time_eq",
+            "cpufeatures",
+            "crypto-common",
+            "curve25519-dalek",
+            "digest",
+            "generic-array",
+            "inout",
+            "machines",
+            "opaque-debug",
+            "poly1305",
+            "snow",
+            "subtle",
+            "typenum",
+            "universal-hash",
+            "zeroize",
+        ],
+    ),
+];
+
 fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
@@ -46,6 +84,30 @@ fn dependencies(krate: &str) -> BTreeSet<String> {
         _ => BTreeSet::new(),
     };
     names("dependencies")
+}
+
+/// Returns `krate` and all that is linked with it, with every feature of its own.
+fn linked(krate: &str) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let shipped = ["--edges", "normal,no-proc-macro", "--all-features"];
+    let plain = ["--prefix", "none", "--format", "{p}"];
+    let mut tree = Command::new(cargo);
+    tree.current_dir(root()).args(["tree", "--frozen", "--package", krate]);
+    let told = tree.args(shipped).args(plain).output().expect("cargo runs this test");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let text = String::from_utf8(told.stdout).expect("names of crates are text");
+    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_reaches_decisions_or_memory_through_a_dependency() {
+    for (krate, allowed) in LINKED {
+        let linked = linked(krate);
+        assert!(linked.contains(*krate), "cargo told of {linked:?}");
+        for name in linked {
+            assert!(allowed.contains(&name.as_str()), "{krate} may not be linked with {name}");
+        }
+    }
 }
 
 #[test]

@@ -133,6 +133,7 @@ pub fn calm<G: Guest>(nodes: u32, duration: u64, cipher: Cipher, kind: G::Kind) 
         plan: Arc::default(),
         work: Work::default(),
         config: Arc::new(ClusterConfig::of(Profile::Lan, "bench")),
+        builds: Arc::default(),
         cipher,
         kind,
     }

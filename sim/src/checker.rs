@@ -62,7 +62,7 @@ pub enum Notice {
 
 /// Watches one property over a run. A safety property answers in `after_step` or `notice`, a
 /// liveness property in the quiet period, an eventual one in `end` (T31).
-pub trait Checker<G: Guest>: Send {
+pub trait Checker<G: Guest>: Send + CopyChecker<G> {
     /// Which property; the same as in every violation that it returns.
     fn property(&self) -> &'static str;
 
@@ -102,9 +102,18 @@ pub trait Checker<G: Guest>: Send {
     fn armed(&self) -> u64 {
         1
     }
+}
 
-    /// Copies the checker with what it has seen, for a world that is copied.
+/// Copies a checker with what it has seen, for a world that is copied: any that is [`Clone`].
+pub trait CopyChecker<G: Guest> {
+    /// Copies the checker.
     fn copy(&self) -> Box<dyn Checker<G>>;
+}
+
+impl<G: Guest, C: Checker<G> + Clone + 'static> CopyChecker<G> for C {
+    fn copy(&self) -> Box<dyn Checker<G>> {
+        Box::new(self.clone())
+    }
 }
 
 /// How to make a checker for a run.

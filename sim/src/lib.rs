@@ -8,6 +8,7 @@ pub mod agenda;
 pub mod bench;
 pub mod boot;
 pub mod budget;
+pub mod build;
 pub mod checker;
 pub mod checkers;
 pub mod cli;

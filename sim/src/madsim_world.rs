@@ -38,7 +38,7 @@ use machines::cluster::identity::{Allowed, StaticKey};
 use machines::cluster::ids::{Addr, Instance, NodeId};
 use machines::cluster::sealer::Suite;
 use machines::cluster::swim::io::Seed;
-use machines::cluster::wire::Meta;
+use machines::cluster::wire::{Meta, schema};
 use machines::node::{Node, NodeParams};
 use madsim::net::NetSim;
 use madsim::runtime::Runtime;
@@ -158,6 +158,7 @@ impl Run {
             now,
             NodeParams {
                 config: self.config.clone(),
+                schemas: schema::hashes(),
                 key: own.key.clone(),
                 session,
                 instance: Instance(u64::from_le_bytes(instance)),

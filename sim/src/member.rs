@@ -12,6 +12,7 @@ use machines::digest::Digest;
 use machines::node::io::{Input, Output};
 use machines::node::{Node, NodeParams};
 
+use crate::build::schemas;
 use crate::guest::{Birth, Cipher, Guest};
 
 thread_local! {
@@ -30,6 +31,7 @@ impl Guest for Node {
 
     fn new((): &(), now: Instant, birth: Birth) -> Self {
         let params = NodeParams {
+            schemas: schemas(&birth.config.links),
             config: birth.config.as_ref().clone(),
             key: key_of(&birth.secret),
             session: birth.session,

@@ -26,10 +26,6 @@ impl Checker<Ring> for Once {
             None => Ok(()),
         }
     }
-
-    fn copy(&self) -> Box<dyn Checker<Ring>> {
-        Box::new(self.clone())
-    }
 }
 
 /// A laboratory with that checker.

@@ -22,7 +22,7 @@ use crate::scenario::Scenario;
 use crate::world::Ended;
 
 /// Breaks one promise of the node that it is wrapped around.
-pub trait Saboteur<G: Guest>: Send {
+pub trait Saboteur<G: Guest>: Send + CopySaboteur<G> {
     /// What the clock shows to the node.
     fn now(&mut self, _node: &G, now: Instant) -> Instant {
         now
@@ -38,9 +38,18 @@ pub trait Saboteur<G: Guest>: Send {
     fn after(&mut self, node: &mut G, now: Instant, outputs: &mut Vec<Output>) {
         let _ = (node, now, outputs);
     }
+}
 
-    /// Copies the saboteur, for a world that is copied.
+/// Copies a saboteur, for a world that is copied: any that is [`Clone`].
+pub trait CopySaboteur<G: Guest> {
+    /// Copies the saboteur.
     fn copy(&self) -> Box<dyn Saboteur<G>>;
+}
+
+impl<G: Guest, S: Saboteur<G> + Clone + 'static> CopySaboteur<G> for S {
+    fn copy(&self) -> Box<dyn Saboteur<G>> {
+        Box::new(self.clone())
+    }
 }
 
 /// How to make a saboteur for a node that is about to be born; it may change the birth as well.

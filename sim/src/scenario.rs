@@ -6,6 +6,7 @@
 mod faults;
 pub mod file;
 pub mod knobs;
+mod nodes;
 pub mod span;
 mod swarm;
 
@@ -19,6 +20,7 @@ use machines::choices::Overrides;
 use machines::cluster::config::{ClusterConfig, Profile};
 use toml::Spanned;
 
+use crate::build::Build;
 use crate::clients::Work;
 use crate::guest::{Cipher, Guest};
 use crate::net::Conditions;
@@ -86,6 +88,7 @@ pub struct Resolved {
     plan: Arc<Vec<Planned>>,
     work: Work,
     config: Arc<ClusterConfig>,
+    builds: Arc<Vec<Build>>,
     cipher: Cipher,
 }
 
@@ -198,6 +201,8 @@ impl Scenario {
         let quiet_at = duration - quiet;
         let nodes = nodes + strangers;
         let plan = faults::compile(&mut file, nodes, quiet_at, &mut choices)?;
+        let config = Arc::new(config(&file)?);
+        let builds = nodes::compile(&file, nodes, quiet_at, &config)?;
         Ok(Resolved {
             seed,
             nodes,
@@ -207,7 +212,8 @@ impl Scenario {
             plain: plain(&file)?,
             plan: Arc::new(plan),
             work: work(&file)?,
-            config: Arc::new(config(&file)?),
+            config,
+            builds: Arc::new(builds),
             cipher: cipher(&file)?,
             file,
         })
@@ -295,6 +301,7 @@ impl Resolved {
             plan: self.plan.clone(),
             work: self.work.clone(),
             config: self.config.clone(),
+            builds: self.builds.clone(),
             cipher: self.cipher,
             kind,
         }

@@ -90,6 +90,7 @@ impl<G: Guest> Shrinker<'_, G> {
         self.clip_time();
         self.nodes();
         self.lines();
+        self.builds();
         self.faults();
         let plain = self.found.clone();
         self.sites();
@@ -199,6 +200,16 @@ impl<G: Guest> Shrinker<'_, G> {
                 self.take(case, "lines removed");
             }
         }
+    }
+
+    fn builds(&mut self) {
+        self.halving(
+            |case| case.file.node.len(),
+            |case, range| {
+                case.file.node.drain(range);
+            },
+            "builds removed",
+        );
     }
 
     fn faults(&mut self) {

@@ -34,6 +34,7 @@ use machines::node::io::{Call, Input, Output};
 use machines::{Choices, Instant};
 
 use crate::agenda::Agenda;
+use crate::build::Build;
 use crate::checker::{Checker, Notice, Step, Violation};
 use crate::clients::{Clients, Work};
 use crate::guest::{Cipher, Guest};
@@ -74,8 +75,10 @@ pub struct Setup<G: Guest> {
     pub plan: Arc<Vec<Planned>>,
     /// What the clients do.
     pub work: Work,
-    /// Of every node.
+    /// Of every node, but for what its build says.
     pub config: Arc<ClusterConfig>,
+    /// What single nodes speak, and from when.
+    pub builds: Arc<Vec<Build>>,
     /// How links are sealed.
     pub cipher: Cipher,
     /// For the guests.

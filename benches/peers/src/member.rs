@@ -63,8 +63,7 @@ pub async fn gossip<N: Net>(
     tokio::pin!(receiving);
 
     if let Some(seed) = seed {
-        foca.announce(Id::new(seed, PORT), &mut runtime)
-            .expect("an announcement fits a packet");
+        foca.announce(Id::new(seed, PORT), &mut runtime).expect("an announcement fits a packet");
     }
     loop {
         while let Some((to, bytes)) = runtime.to_send() {
@@ -73,11 +72,7 @@ pub async fn gossip<N: Net>(
         let now = net.now();
         while let Some((after, timer)) = runtime.to_schedule() {
             nth += 1;
-            timers.push(Reverse(Due {
-                at: now + after,
-                nth,
-                timer,
-            }));
+            timers.push(Reverse(Due { at: now + after, nth, timer }));
         }
         while runtime.to_notify().is_some() {}
         if !complete && foca.num_members() + 1 >= members as usize {

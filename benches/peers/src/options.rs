@@ -1,5 +1,6 @@
 //! The command line of both peers.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// What to run.
@@ -31,10 +32,22 @@ pub struct Options {
 }
 
 /// How to call the peers.
-pub const USAGE: &str = "usage: PEER ring [--in-flight N] [--datagrams N] [--seed N]\n       \
+const USAGE: &str = "usage: PEER ring [--in-flight N] [--datagrams N] [--seed N]\n       \
                          PEER gossip [--members N] [--virtual-seconds N] [--seed N]";
 
 impl Options {
+    /// Parses the arguments of this program.
+    ///
+    /// # Errors
+    ///
+    /// How to end: what is wrong with them was printed.
+    pub fn of_program() -> Result<Self, ExitCode> {
+        Self::parse(std::env::args().skip(1)).map_err(|why| {
+            eprintln!("{why}\n{USAGE}");
+            ExitCode::from(2)
+        })
+    }
+
     /// Parses the arguments after the program's name.
     ///
     /// # Errors
@@ -59,15 +72,9 @@ impl Options {
             }
         }
         let bench = match bench.as_str() {
-            "ring" => Bench::Ring {
-                in_flight,
-                datagrams,
-            },
+            "ring" => Bench::Ring { in_flight, datagrams },
             "gossip" if members < 2 => return Err("--members: at least 2".to_owned()),
-            "gossip" => Bench::Gossip {
-                members,
-                duration: Duration::from_secs(seconds.into()),
-            },
+            "gossip" => Bench::Gossip { members, duration: Duration::from_secs(seconds.into()) },
             _ => return Err(format!("unknown: {bench}")),
         };
         Ok(Self { bench, seed })
@@ -87,24 +94,12 @@ mod tests {
         let options = parse("gossip --members 5 --virtual-seconds 60 --seed 9").unwrap();
         let duration = Duration::from_secs(60);
         assert_eq!(options.seed, 9);
-        assert_eq!(
-            options.bench,
-            Bench::Gossip {
-                members: 5,
-                duration
-            }
-        );
+        assert_eq!(options.bench, Bench::Gossip { members: 5, duration });
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for line in [
-            "",
-            "walk",
-            "ring --seed",
-            "ring --seed x",
-            "gossip --members 1",
-        ] {
+        for line in ["", "walk", "ring --seed", "ring --seed x", "gossip --members 1"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

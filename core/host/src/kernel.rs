@@ -203,21 +203,7 @@ fn label_of(family: Labelled, label: u8) -> Option<String> {
 
 /// The codes of `hs_reject{code}`; the others have counters of their own (C111).
 fn reject_code(label: u8) -> Option<Code> {
-    Code::from_u8(label).filter(|code| match code {
-        Code::BadMagic | Code::Busy | Code::BadCrypto | Code::Malformed | Code::Timeout => false,
-        Code::VersionMismatch
-        | Code::SchemaMismatch
-        | Code::FeatureMissing
-        | Code::WrongCluster
-        | Code::NotAllowed
-        | Code::SelfConnect
-        | Code::WrongPeer
-        | Code::StaleSession
-        | Code::DuplicateLink
-        | Code::Downgraded
-        | Code::Draining
-        | Code::Revoked => true,
-    })
+    Code::from_u8(label).filter(|code| Counter::of_code(*code).is_none())
 }
 
 /// Spells bytes as allowlists do.

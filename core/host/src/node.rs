@@ -12,7 +12,8 @@ use machines::Choices;
 use machines::cluster::identity::{SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
 use machines::cluster::sealer::Suite;
-use machines::cluster::wire::Meta;
+use machines::cluster::swim::io::Seed;
+use machines::cluster::wire::{Meta, schema};
 use machines::node::NodeParams;
 use machines::node::io::StopReason;
 use runtime::{
@@ -113,10 +114,7 @@ impl Node {
             .map_err(|error| not_bound(config.bind, error))?;
         let addr = advertised(&config, &sockets)?;
         let control = control::listen(&folder)?;
-        let seeds = match timeout(RESOLVE_MAX, seeds::resolve(&config.seeds, addr)).await {
-            Ok(resolved) => resolved.seeds,
-            Err(_) => Vec::new(),
-        };
+        let seeds = resolved(&config, addr).await;
 
         let mut entropy = SystemEntropy;
         let instance = Instance(draw(&mut entropy));
@@ -124,10 +122,7 @@ impl Node {
         let facts = Arc::new(Facts {
             public_key: key.public(),
             addr,
-            allow: match &config.allow {
-                Allow::Any => "OPEN".to_owned(),
-                Allow::File(_) => format!("file:{}", allow_path.display()),
-            },
+            allow: allow_mode(&config),
             leave_timeout: cluster.swim.leave_timeout,
             sockets: sockets.counts(),
         });
@@ -137,6 +132,7 @@ impl Node {
             clock.now(),
             NodeParams {
                 config: cluster,
+                schemas: schema::hashes(),
                 key: key.clone(),
                 session,
                 instance,
@@ -310,6 +306,20 @@ fn allow_path(config: &Config) -> PathBuf {
         Allow::Any => PathBuf::new(),
         Allow::File(path) => config.path(path),
     }
+}
+
+/// Names whom the node allows, as its status shows it (C24).
+fn allow_mode(config: &Config) -> String {
+    match &config.allow {
+        Allow::Any => "OPEN".to_owned(),
+        Allow::File(_) => format!("file:{}", allow_path(config).display()),
+    }
+}
+
+/// Returns the addresses of the seeds, or none if names are slow.
+async fn resolved(config: &Config, own: Addr) -> Vec<Seed> {
+    let resolved = timeout(RESOLVE_MAX, seeds::resolve(&config.seeds, own)).await;
+    resolved.map_or_else(|_| Vec::new(), |resolved| resolved.seeds)
 }
 
 async fn take_session(

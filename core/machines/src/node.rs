@@ -27,7 +27,7 @@ pub mod io;
 mod status;
 mod wiring;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::choices::{Answer, Choices};
@@ -43,7 +43,7 @@ use crate::cluster::router::Router;
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::Seed;
 use crate::cluster::swim::{Swim, SwimParams};
-use crate::cluster::wire::{Meta, schema};
+use crate::cluster::wire::Meta;
 use crate::time::Instant;
 use io::{Event, Input, Output, StopReason};
 pub use status::{LinkStatus, MemberStatus, NameStatus, RejectStatus, Status};
@@ -61,6 +61,10 @@ const REJECTS_MAX: usize = 20;
 pub struct NodeParams {
     /// Every limit and interval. Must have passed [`ClusterConfig::check`].
     pub config: ClusterConfig,
+    /// The schema hash of each version that this build speaks
+    /// ([`schema::hashes`](crate::cluster::wire::schema::hashes)). Only a simulator, which mixes
+    /// builds, has a use for others.
+    pub schemas: BTreeMap<u16, [u8; 16]>,
     /// The static key; the node's id is derived from it.
     pub key: StaticKey,
     /// The session of this start, already durable (C7).
@@ -139,6 +143,7 @@ impl Node {
     pub fn new(now: Instant, params: NodeParams) -> Self {
         let NodeParams {
             config,
+            schemas,
             key,
             session,
             instance,
@@ -154,7 +159,7 @@ impl Node {
         let links = Links::new(LinksParams {
             config: config.links.clone(),
             cluster: config.cluster.clone(),
-            schemas: schema::hashes(),
+            schemas,
             key,
             instance,
             life: Life { session, incarnation: Incarnation::default() },

@@ -108,10 +108,9 @@ pub async fn run<E: Env, M: Machine>(
     };
     node.carry();
 
-    loop {
+    let ended = loop {
         if let Some(reason) = node.stopped {
-            node.world.network.finish().await;
-            return Ok(Ended::Stopped(reason));
+            break Ended::Stopped(reason);
         }
         if node.is_due() {
             node.hand_in_datagrams();
@@ -125,28 +124,12 @@ pub async fn run<E: Env, M: Machine>(
             // What woke the loop may run the timers; the pause may have been long.
             node.hand_in_datagrams();
         }
-        let ended = match woken {
-            Woken::Input(input) => {
-                node.hand(input);
-                continue;
-            }
-            Woken::Due => continue,
-            Woken::Command(None) => Ended::Abandoned,
-            Woken::Command(Some(command)) => {
-                let now = node.now();
-                match node.users.obey(now, &node.machine, command) {
-                    Obeyed::Done => continue,
-                    Obeyed::Hand(input) => {
-                        node.hand(input);
-                        continue;
-                    }
-                    Obeyed::Stop => Ended::Asked,
-                }
-            }
-        };
-        node.world.network.finish().await;
-        return Ok(ended);
-    }
+        if let Some(ended) = node.act_on(woken) {
+            break ended;
+        }
+    };
+    node.world.network.finish().await;
+    Ok(ended)
 }
 
 /// One node in its world.
@@ -215,6 +198,24 @@ impl<E: Env, M: Machine, L: FnMut(Instant, &Event) + Send> Loop<E, M, L> {
             Ok(()) => Ok(Woken::Input(Input::SessionStored(session))),
             Err(error) => Err(RunError::Disk { session, error }),
         }
+    }
+
+    /// Hands in what woke the loop; says so if it is what users end a node with.
+    fn act_on(&mut self, woken: Woken<M>) -> Option<Ended> {
+        match woken {
+            Woken::Input(input) => self.hand(input),
+            Woken::Due => {}
+            Woken::Command(None) => return Some(Ended::Abandoned),
+            Woken::Command(Some(command)) => {
+                let now = self.now();
+                match self.users.obey(now, &self.machine, command) {
+                    Obeyed::Done => {}
+                    Obeyed::Hand(input) => self.hand(input),
+                    Obeyed::Stop => return Some(Ended::Asked),
+                }
+            }
+        }
+        None
     }
 
     fn is_due(&self) -> bool {

@@ -136,10 +136,6 @@ impl<G: HasNode> Checker<G> for Grammar {
         }
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 #[cfg(test)]

@@ -47,10 +47,6 @@ impl<G: HasNode> Checker<G> for Caps {
             None => Ok(()),
         }
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C151: a saturated stream lane raises no suspicion, and probes come back as soon as the wire
@@ -165,9 +161,5 @@ impl<G: HasNode> Checker<G> for Saturation {
             true => Err(format!("node {} suspects {:?} under load", step.node, suspect.node)),
             false => Ok(()),
         }
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
     }
 }

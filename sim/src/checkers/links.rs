@@ -83,10 +83,6 @@ impl<G: HasNode> Checker<G> for Identity {
         self.revoked.retain(|node, _| !world.allowed().has(*node));
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C134: one link a pair at the most; in the end each pair that wants one has it, the same one at
@@ -114,12 +110,13 @@ fn is_same(one: &Link, other: &Link) -> bool {
     one.epochs.all().any(|epoch| held(epoch.hash))
 }
 
-/// How long a pair that wants a link may be without. Whoever was refused as not allowed waits
-/// `backoff_long` before it asks again (C23).
+/// How long a pair that wants a link may be without. Whoever was refused as not allowed, or for
+/// what its build speaks, waits `backoff_long` before it asks again (C23).
 fn link_bound<G: HasNode>(setup: &Setup<G>) -> u64 {
     let redial = Bounds::new(&setup.config, setup.nodes).redial();
     let revokes = setup.plan.iter().any(|planned| matches!(planned.act, Act::Revoke(_)));
-    redial + if revokes { nanos(setup.config.links.backoff_long) } else { 0 }
+    let refuses = revokes || !setup.builds.is_empty();
+    redial + if refuses { nanos(setup.config.links.backoff_long) } else { 0 }
 }
 
 /// How long a quiet period C134 needs.
@@ -280,13 +277,10 @@ impl<G: HasNode> Checker<G> for OneLink {
     fn quiet(&mut self, world: &World<G>) {
         self.disturbed(world.now());
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
-/// C135: version and features are what both sides' ranges give.
+/// C135: version and features are what both sides' ranges give; no link is Up without what one of
+/// its ends requires (C22).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Negotiation {
     glances: Glances,
@@ -315,6 +309,10 @@ impl<G: HasNode> Checker<G> for Negotiation {
             let Some(peer) = place.and_then(|place| world.guest(place)) else {
                 continue;
             };
+            // A link with a process that is gone says nothing of the build that runs now.
+            if link.hello().instance != peer.node().instance() {
+                continue;
+            }
             self.looked += 1;
             let theirs = &peer.node().config().links;
             let version = ours.version_max.min(theirs.version_max);
@@ -329,11 +327,17 @@ impl<G: HasNode> Checker<G> for Negotiation {
                     link.peer()
                 ));
             }
+            let missing = (ours.required | theirs.required) & !features;
+            let least = ours.version_min.max(theirs.version_min);
+            if missing != 0 || version < least {
+                return Err(format!(
+                    "node {} has a link with {:?} in version {version}, of {least} at least, \
+                     without the required features {missing:#x}",
+                    step.node,
+                    link.peer()
+                ));
+            }
         }
         Ok(())
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
     }
 }

@@ -142,10 +142,6 @@ impl<G: HasNode> Checker<G> for Completeness {
         }
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// Finds two running nodes that trust each other, of which one does not hold the other a member.
@@ -267,10 +263,6 @@ impl<G: HasNode> Checker<G> for Heal {
         self.looked.1 += 1;
         mistaken(world).map_or(Ok(()), Err)
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C141: after all have restarted, they agree within H(N) of the last start, and every older
@@ -363,9 +355,5 @@ impl<G: HasNode> Checker<G> for MassRestart {
 
     fn quiet(&mut self, world: &World<G>) {
         self.disturbed(world.now());
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
     }
 }

@@ -73,10 +73,6 @@ impl<G: HasNode> Checker<G> for Monotone {
         }
         changed.into_iter().try_for_each(|(node, old, new)| self.judge(me, node, old, new))
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C137: who applied a refutation is never suspicious of what it refuted.
@@ -125,10 +121,6 @@ impl<G: HasNode> Checker<G> for Refuted {
         }
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C139: nobody who runs is declared dead. For scenarios within the property's conditions.
@@ -170,10 +162,6 @@ impl<G: HasNode> Checker<G> for Accuracy {
             }
         }
         Ok(())
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(*self)
     }
 }
 
@@ -302,10 +290,6 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
         }
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C144: once nothing has changed for long enough, all who can talk say the same of everyone whom
@@ -399,9 +383,5 @@ impl<G: HasNode> Checker<G> for EqualTables {
             }
         }
         Ok(())
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
     }
 }

@@ -73,10 +73,6 @@ impl<G: HasNode> Checker<G> for Fencing {
         }
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// One tracked send, as its sender and its receiver saw it.
@@ -230,10 +226,6 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
             _ => Ok(()),
         }
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// One request.
@@ -316,9 +308,5 @@ impl<G: HasNode> Checker<G> for AskOnce {
             }
         }
         Ok(())
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
     }
 }

@@ -174,10 +174,6 @@ impl<G: HasNode> Checker<G> for NoGhosts {
         }
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// Before every reference.
@@ -380,9 +376,5 @@ impl<G: HasNode> Checker<G> for Agreement {
 
     fn quiet(&mut self, world: &World<G>) {
         self.disturbed(world.now());
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
     }
 }

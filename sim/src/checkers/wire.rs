@@ -129,10 +129,6 @@ impl<G: HasNode> Checker<G> for Canary {
         }
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 impl Canary {
@@ -348,10 +344,6 @@ impl<G: HasNode> Checker<G> for Counters {
         }
         Ok(())
     }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C133: a datagram that is not accepted changes nothing but counters, and bytes of a stream that
@@ -493,9 +485,5 @@ impl<G: HasNode> Checker<G> for Forgery {
             ));
         }
         Ok(())
-    }
-
-    fn copy(&self) -> Box<dyn Checker<G>> {
-        Box::new(self.clone())
     }
 }

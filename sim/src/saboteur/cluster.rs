@@ -51,6 +51,10 @@ fn of_links() -> Vec<Sabotage<Sabotaged<Node>>> {
             .about("forgets its links with one peer without a word"),
         sabotage("takes-any-feature", "C135", "calm-3", 2, links::takes_any_feature)
             .about("negotiates features that are not configured"),
+        sabotage("requires-nothing", "C135", "mixed-versions", 2, links::requires_nothing)
+            .about("links with nodes that lack a required feature"),
+        sabotage("speaks-the-least", "C135", "mixed-versions", 2, links::speaks_the_least)
+            .about("never speaks more than its least version"),
     ]
 }
 

@@ -110,10 +110,6 @@ impl Saboteur<Node> for Twisted {
     fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
         outputs.append(&mut self.told);
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// Carries out a step as a node does, as far as membership is concerned.
@@ -411,10 +407,6 @@ impl Saboteur<Node> for Forgetful {
             }
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// Who is struck by [`Blind`] and [`Stubborn`].
@@ -456,10 +448,6 @@ impl Saboteur<Node> for Blind {
             hands.swim(answer);
         }
         outputs.append(&mut self.told);
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -539,10 +527,6 @@ impl Saboteur<Node> for Silent {
             !hides
         });
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C143: says nothing when a member dies, and counts its events as if that were right.
@@ -566,10 +550,6 @@ impl Saboteur<Node> for Hushed {
             self.hidden += u64::from(hides);
             !hides
         });
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -616,9 +596,5 @@ impl Saboteur<Node> for Stubborn {
             *node.parts_mut().swim = before;
             outputs.retain(|output| !matches!(output, Output::Event(Event::Member(_))));
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }

@@ -14,10 +14,6 @@ impl Saboteur<Ring> for Twice {
             outputs.extend(outputs.clone());
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Ring>> {
-        Box::new(self.clone())
-    }
 }
 
 #[derive(Clone)]
@@ -36,10 +32,6 @@ impl Checker<Sabotaged<Ring>> for Once {
         let seen = &world.guest(step.node).ok_or("no node")?.seen;
         let repeated = seen.iter().rev().skip(1).any(|number| Some(number) == seen.back());
         if repeated { Err("a datagram came twice".to_owned()) } else { Ok(()) }
-    }
-
-    fn copy(&self) -> Box<dyn Checker<Sabotaged<Ring>>> {
-        Box::new(self.clone())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Entries of a fault plan, understood: which keys fit which kind, who is struck, and when (T20).
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use machines::Choices;
 use toml::Spanned;
@@ -89,6 +90,31 @@ fn fix_nodes(fault: &mut Fault, entry: u64, nodes: u32, choices: &mut Choices) -
         *named = Spanned::new(named.span(), list);
     }
     Ok(())
+}
+
+/// Reads `"all"` or a list of some of `nodes` nodes; `wrong` says what would be right.
+pub(super) fn listed(
+    named: &Spanned<toml::Value>,
+    nodes: u32,
+    wrong: &dyn Fn() -> At,
+) -> Result<Vec<u32>, At> {
+    if named.get_ref().as_str() == Some("all") {
+        return Ok((0..nodes).collect());
+    }
+    let list = named.get_ref().as_array().ok_or_else(wrong)?;
+    let node =
+        |value: &toml::Value| exists(value.as_integer().ok_or_else(wrong)?, nodes, named.span());
+    let nodes: Vec<u32> = list.iter().map(node).collect::<Result<_, _>>()?;
+    if nodes.is_empty() {
+        return Err((named.span(), "must name at least one node".into()));
+    }
+    Ok(nodes)
+}
+
+fn exists(node: i64, nodes: u32, place: Range<usize>) -> Result<u32, At> {
+    let known = u32::try_from(node).ok().filter(|node| *node < nodes);
+    let what = || format!("there is no node {node}; there are 0 to {}", nodes - 1);
+    known.ok_or_else(|| (place, what()))
 }
 
 struct Compiler<'a> {
@@ -378,24 +404,11 @@ impl Compiler<'_> {
     fn named_nodes(&self) -> Result<Vec<u32>, At> {
         let named = self.fault.nodes.as_ref().ok_or_else(|| self.needs("nodes"))?;
         let wrong = || (named.span(), "must be \"all\", \"any\" or a list of nodes".to_owned());
-        if named.get_ref().as_str() == Some("all") {
-            return Ok((0..self.nodes).collect());
-        }
-        let list = named.get_ref().as_array().ok_or_else(wrong)?;
-        let node =
-            |value: &toml::Value| self.exists(value.as_integer().ok_or_else(wrong)?, named.span());
-        let nodes: Vec<u32> = list.iter().map(node).collect::<Result<_, _>>()?;
-        if nodes.is_empty() {
-            return Err((named.span(), "must name at least one node".into()));
-        }
-        Ok(nodes)
+        listed(named, self.nodes, &wrong)
     }
 
-    fn exists(&self, node: i64, place: std::ops::Range<usize>) -> Result<u32, At> {
-        let known = u32::try_from(node).ok().filter(|node| *node < self.nodes);
-        let last = self.nodes - 1;
-        let what = || format!("there is no node {node}; there are 0 to {last}");
-        known.ok_or_else(|| (place, what()))
+    fn exists(&self, node: i64, place: Range<usize>) -> Result<u32, At> {
+        exists(node, self.nodes, place)
     }
 
     fn share(&self) -> Result<u32, At> {

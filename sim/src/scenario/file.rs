@@ -54,6 +54,9 @@ pub struct File {
     /// Values of C62 and C107 for every node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<super::knobs::Knobs>,
+    /// What single nodes speak (C22).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node: Vec<Node>,
     /// What the clients do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
@@ -112,6 +115,30 @@ pub struct Check {
     /// Marks that at least one seed must reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sometimes: Vec<Spanned<String>>,
+}
+
+/// `[[node]]`: what some nodes speak. Entries count in the order of the file: what a later one
+/// says of a node stands above what an earlier one said.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// `[0, 2]` or `"all"`.
+    pub nodes: Spanned<toml::Value>,
+    /// Processes that start then or later have it; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Word>,
+    /// The least version spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_min: Option<Spanned<u16>>,
+    /// The greatest version spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_max: Option<Spanned<u16>>,
+    /// Features offered, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<Spanned<Vec<String>>>,
+    /// Features required, some of those offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required: Option<Spanned<Vec<String>>>,
 }
 
 /// `[workload]`: operations a second of the whole cluster.

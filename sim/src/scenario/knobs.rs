@@ -118,8 +118,8 @@ fn drawn(name: &str, (least, most): (u64, u64), choices: &mut Choices) -> Option
 //
 // - `forget_after`, `sessions_max`: H(N) and fencing hold while the dead are remembered (C50, C60).
 //
-// Not here at all: versions and features (one setup has one configuration for all nodes), and the
-// buffers of watchers (nobody watches a `World`).
+// Not here at all: versions and features, which `[[node]]` gives single nodes, and the buffers of
+// watchers (nobody watches a `World`).
 knobs! {
     spans {
     // Not so long that a run sees few rounds, not so short that it is all probes.

@@ -252,3 +252,61 @@ fn drawn_configurations_are_legal_and_rarely_the_default() {
     assert!(changed > 190, "{changed} of 200 drew something");
     assert!(least.contains(&1) && least.len() > 20, "{least:?}");
 }
+
+const BUILDS: &str = r#"
+[[node]]
+nodes = [1, 3]
+features = ["lifecycle", "rotation"]
+required = ["lifecycle"]
+
+[[node]]
+nodes = [3]
+from = "60s"
+version_max = 2
+features = ["lifecycle"]
+"#;
+
+/// C22: a process takes what holds for its node when it starts; others are as all.
+#[test]
+fn a_build_holds_for_its_nodes_from_its_moment_on() {
+    let text = format!("{GOOD}{BUILDS}");
+    let resolved = Scenario::parse("s.toml", &text).unwrap().resolve(1).unwrap();
+    let speaks = |node, at| {
+        let links = &crate::build::config_of(&resolved.config, &resolved.builds, node, at).links;
+        (links.version_min, links.version_max, links.features, links.required)
+    };
+    assert_eq!(speaks(0, 90_000_000_000), (1, 1, 0, 0));
+    assert_eq!(speaks(1, 90_000_000_000), (1, 1, 0b11, 0b01));
+    assert_eq!(speaks(3, 59_999_999_999), (1, 1, 0b11, 0b01));
+    assert_eq!(speaks(3, 60_000_000_000), (1, 2, 0b01, 0b01));
+    // A failure file is the scenario, resolved (T40).
+    let again = toml::to_string(&resolved.file).unwrap();
+    let again = Scenario::parse("f.toml", &again).unwrap().resolve(1).unwrap();
+    assert_eq!(again.builds, resolved.builds);
+    assert_eq!(again.builds.len(), 2);
+}
+
+#[test]
+fn builds_that_cannot_be_are_refused_with_their_place() {
+    let cases = [
+        ("nodes = [3]", "nodes = [9]", "33:9", "no node 9; there are 0 to 4"),
+        ("nodes = [3]", "nodes = \"any\"", "33:9", "\"all\" or a list"),
+        ("nodes = [3]", "nodes = []", "33:9", "at least one node"),
+        ("\"60s\"\nversion", "\"60\"\nversion", "34:8", "no span of time"),
+        ("\"60s\"\nversion", "\"3m\"\nversion", "34:8", "quiet period begins at 3m"),
+        ("version_max = 2", "version_max = 0", "35:15", "1 to 9"),
+        ("version_max = 2", "version_min = 3", "35:15", "version_max"),
+        ("version_max = 2", "period = \"1s\"", "35:1", "unknown field"),
+        ("\"rotation\"", "\"rotating\"", "29:12", "lifecycle, rotation, load-reports"),
+        ("required = [\"lifecycle\"]", "required = [\"load-reports\"]", "30:12", "among"),
+        // It is the later entry that takes away what the earlier one requires.
+        ("2\nfeatures = [\"lifecycle\"]", "2\nfeatures = []", "36:12", "among the features"),
+    ];
+    for (from, to, place, what) in cases {
+        let text = format!("{GOOD}{BUILDS}");
+        assert!(text.contains(from), "the test must change something");
+        let wrong = Scenario::parse("s.toml", &text.replace(from, to)).expect_err(to).to_string();
+        assert!(wrong.starts_with(&format!("s.toml:{place}: ")), "{wrong} should be at {place}");
+        assert!(wrong.contains(what), "{wrong} should say {what}");
+    }
+}

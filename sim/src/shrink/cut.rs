@@ -20,7 +20,7 @@ pub struct Size {
     pub nodes: u32,
     /// Entries of the plan.
     pub faults: usize,
-    /// Lines of the scenario that are neither: workload, network, configuration.
+    /// Lines of the scenario that are neither: workload, network, configuration, builds.
     pub lines: usize,
     /// Virtual time, in nanoseconds.
     pub duration: u64,
@@ -131,6 +131,9 @@ pub(super) fn time(case: &Case, at: u64) -> Option<Case> {
     case.file.duration = Spanned::new(0..0, span::write(at));
     case.file.quiet = case.file.quiet.map(|_| Spanned::new(0..0, span::write(at - quiet_at)));
     case.file.fault.retain(|fault| span::span(fault.at.text()).is_ok_and(|begin| begin < quiet_at));
+    // No process of a later build starts any more.
+    let in_time = |from: &Word| span::span(from.text()).is_ok_and(|from| from < quiet_at);
+    case.file.node.retain(|entry| entry.from.as_ref().is_none_or(in_time));
     for fault in &mut case.file.fault {
         let begin = span::span(fault.at.text()).ok()?;
         let lasts = fault.lasts.as_ref().and_then(|lasts| span::span(lasts.text()).ok());
@@ -145,20 +148,26 @@ pub(super) fn time(case: &Case, at: u64) -> Option<Case> {
 pub(super) fn nodes(case: &Case, fewer: u32) -> Case {
     let mut case = case.clone();
     case.file.nodes = Spanned::new(0..0, fewer);
+    case.file.node.retain_mut(|entry| keep_named(&mut entry.nodes, fewer));
     case.file.fault.retain_mut(|fault| keep(fault, fewer));
     case
 }
 
+/// Keeps the first `fewer` nodes of a list; `false` if none is left. `"all"` stays.
+fn keep_named(named: &mut Spanned<toml::Value>, fewer: u32) -> bool {
+    let Some(list) = named.get_ref().as_array() else {
+        return true;
+    };
+    let stays = |node: &&toml::Value| node.as_integer().is_some_and(|n| n < i64::from(fewer));
+    let list: Vec<toml::Value> = list.iter().filter(stays).cloned().collect();
+    let some = !list.is_empty();
+    *named = Spanned::new(0..0, toml::Value::Array(list));
+    some
+}
+
 fn keep(fault: &mut Fault, fewer: u32) -> bool {
-    if let Some(named) = &mut fault.nodes
-        && let Some(list) = named.get_ref().as_array()
-    {
-        let stays = |node: &&toml::Value| node.as_integer().is_some_and(|n| n < i64::from(fewer));
-        let list: Vec<toml::Value> = list.iter().filter(stays).cloned().collect();
-        if list.is_empty() {
-            return false;
-        }
-        *named = Spanned::new(0..0, toml::Value::Array(list));
+    if fault.nodes.as_mut().is_some_and(|named| !keep_named(named, fewer)) {
+        return false;
     }
     if let Some(links) = &mut fault.links {
         links.get_mut().retain(|[from, to]| *from < fewer && *to < fewer);

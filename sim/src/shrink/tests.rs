@@ -119,3 +119,29 @@ fn a_failure_file_reads_back_as_the_same_run() {
     let again = lab().run_case(&case, Keep::default()).unwrap().outcome;
     assert_eq!(again.ended, Ended::Violated(violation));
 }
+
+/// A case gets smaller together with what it says of the nodes and the time that went.
+#[test]
+fn builds_go_with_their_nodes_and_their_time() {
+    let entry = |nodes: &str, from: &str| format!("nodes = {nodes}\nfrom = \"{from}\"\n");
+    let entries = [("[0, 2]", "1s"), ("[2]", "0s"), ("\"all\"", "3s")];
+    let mut case = planted();
+    case.file.node =
+        entries.map(|(nodes, from)| toml::from_str(&entry(nodes, from)).unwrap()).into();
+    let left = |case: &Case| {
+        let texts = case.file.node.iter().map(|entry| toml::to_string(entry).unwrap());
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(left(&cut::nodes(&case, 2)), [entry("[0]", "1s"), entry("\"all\"", "3s")]);
+    let shorter = cut::time(&case, 2_000_000_000).unwrap();
+    assert_eq!(left(&shorter), [entry("[0, 2]", "1s"), entry("[2]", "0s")]);
+}
+
+/// T42: builds that a failure does not need go, and the failure is the same without them.
+#[test]
+fn builds_that_a_failure_does_not_need_are_removed() {
+    let mut case = planted();
+    case.file.node = vec![toml::from_str("nodes = \"all\"\nversion_max = 2\n").unwrap()];
+    let shrunk = shrink(&lab(), case, "ONCE", Budget::ENDLESS, &mut |_| {}).unwrap();
+    assert!(shrunk.case.file.node.is_empty());
+}

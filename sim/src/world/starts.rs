@@ -10,6 +10,7 @@ use machines::node::io::Input;
 
 use super::{Due, Setup, World};
 use crate::boot::Refusal;
+use crate::build::config_of;
 use crate::checker::Notice;
 use crate::disk::{DiskError, File};
 use crate::guest::{Birth, Guest};
@@ -131,7 +132,7 @@ impl<G: Guest> World<G> {
             addr,
             allowed,
             seeds: Vec::new(),
-            config: self.setup.config.clone(),
+            config: config_of(&self.setup.config, &self.setup.builds, node, self.now),
             choices: choices.with_overrides(self.setup.overrides.clone()),
             cipher: self.setup.cipher,
         };

@@ -25,6 +25,7 @@ fn setup(seed: u64, plan: Vec<Planned>) -> Setup<Ring> {
         plan: Arc::new(plan),
         work: Work::default(),
         config: Arc::new(ClusterConfig::of(Profile::Lan, "ring")),
+        builds: Arc::default(),
         cipher: Cipher::Null,
         kind: RingKind { period: 10 * MS, streams: true, ..RingKind::default() },
     }

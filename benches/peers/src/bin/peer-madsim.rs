@@ -12,9 +12,9 @@ mod world {
     use std::time::{Duration, Instant};
 
     use madsim::net::UdpSocket;
-    use madsim::runtime::Runtime;
+    use madsim::runtime::{NodeHandle, Runtime};
     use madsim::time::TimeHandle;
-    use peers::options::{Bench, Options, USAGE};
+    use peers::options::{Bench, Options};
     use peers::{DELAY, Measured, Net, PORT, Tally};
 
     struct Socket(UdpSocket);
@@ -54,6 +54,11 @@ mod world {
         Runtime::with_seed_and_config(seed, config)
     }
 
+    /// Makes the machine of a member.
+    fn machine(runtime: &Runtime, member: u32) -> NodeHandle {
+        runtime.create_node().ip(IpAddr::V4(address(member))).build()
+    }
+
     fn ring(seed: u64, in_flight: u32, datagrams: u64) -> Measured {
         let runtime = runtime(seed);
         let tally = Arc::new(Tally::default());
@@ -61,17 +66,11 @@ mod world {
             let tally = tally.clone();
             let tokens = if member == 0 { in_flight } else { 0 };
             let next = IpAddr::V4(address((member + 1) % 3));
-            let node = runtime
-                .create_node()
-                .ip(IpAddr::V4(address(member)))
-                .build();
-            node.spawn(async move {
+            machine(&runtime, member).spawn(async move {
                 let socket = Socket::bind().await.expect("the port is free");
                 // Everyone must listen before the first token travels.
                 madsim::time::sleep(Duration::from_millis(20)).await;
-                peers::ring(socket, next, tokens, &tally)
-                    .await
-                    .expect("the network is up");
+                peers::ring(socket, next, tokens, &tally).await.expect("the network is up");
             });
         }
         let start = Instant::now();
@@ -98,25 +97,14 @@ mod world {
         let tally = Arc::new(Tally::default());
         for member in 0..members {
             let tally = tally.clone();
-            let node = runtime
-                .create_node()
-                .ip(IpAddr::V4(address(member)))
-                .build();
-            node.spawn(async move {
+            machine(&runtime, member).spawn(async move {
                 let socket = Socket::bind().await.expect("the port is free");
                 madsim::time::sleep(Duration::from_millis(u64::from(member) * 20)).await;
                 let seed_member = (member > 0).then(|| address(0));
                 let random = seed << 32 | u64::from(member);
-                peers::gossip(
-                    socket,
-                    address(member),
-                    seed_member,
-                    members,
-                    random,
-                    &tally,
-                )
-                .await
-                .expect("the network is up");
+                peers::gossip(socket, address(member), seed_member, members, random, &tally)
+                    .await
+                    .expect("the network is up");
             });
         }
         let start = Instant::now();
@@ -134,18 +122,12 @@ mod world {
     }
 
     pub(super) fn main() -> ExitCode {
-        let options = match Options::parse(std::env::args().skip(1)) {
+        let options = match Options::of_program() {
             Ok(options) => options,
-            Err(why) => {
-                eprintln!("{why}\n{USAGE}");
-                return ExitCode::from(2);
-            }
+            Err(code) => return code,
         };
         match options.bench {
-            Bench::Ring {
-                in_flight,
-                datagrams,
-            } => {
+            Bench::Ring { in_flight, datagrams } => {
                 for in_flight in in_flight {
                     ring(options.seed, in_flight, datagrams).print();
                 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use peers::options::{Bench, Options, USAGE};
+use peers::options::{Bench, Options};
 use peers::{DELAY, Measured, Net, PORT, Tally};
 use turmoil::Sim;
 use turmoil::net::UdpSocket;
@@ -136,22 +136,15 @@ fn gossip(seed: u64, members: u32, duration: Duration) -> turmoil::Result<Measur
 }
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let options = match Options::of_program() {
         Ok(options) => options,
-        Err(why) => {
-            eprintln!("{why}\n{USAGE}");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
     let seed = options.seed;
     let measured: turmoil::Result<Vec<Measured>> = match options.bench {
-        Bench::Ring {
-            in_flight,
-            datagrams,
-        } => in_flight
-            .into_iter()
-            .map(|n| ring(seed, n, datagrams))
-            .collect(),
+        Bench::Ring { in_flight, datagrams } => {
+            in_flight.into_iter().map(|n| ring(seed, n, datagrams)).collect()
+        }
         Bench::Gossip { members, duration } => gossip(seed, members, duration).map(|m| vec![m]),
     };
     match measured {

@@ -11,7 +11,7 @@ use machines::cluster::identity::{Allowed, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
 use machines::cluster::sealer::Suite;
 use machines::cluster::swim::io::{DeadCause, MemberEventKind};
-use machines::cluster::wire::Meta;
+use machines::cluster::wire::{Meta, schema};
 use machines::node::NodeParams;
 use machines::node::io::Input;
 
@@ -117,6 +117,7 @@ fn node() -> Kernel {
         Instant::START,
         NodeParams {
             config: ClusterConfig::of(Profile::Lan, "demo"),
+            schemas: schema::hashes(),
             key,
             session: Session(1),
             instance: Instance(7),

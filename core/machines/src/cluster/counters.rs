@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
+use super::wire::Code;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal),* $(,)?) => {
         /// A counter without a label. The metric is `cluster_` and [`Counter::name`].
@@ -110,6 +112,33 @@ counters! {
     StreamBytesIn = "stream_bytes_in",
     /// Replies that came too late or to no request.
     ReplyUnexpected = "reply_unexpected",
+}
+
+impl Counter {
+    /// Returns the counter of the handshakes that end with `code`, if it has one of its own; else
+    /// they are counted under [`Labelled::HsReject`] (C111).
+    #[must_use]
+    pub const fn of_code(code: Code) -> Option<Self> {
+        match code {
+            Code::BadMagic => Some(Self::HsBadMagic),
+            Code::Busy => Some(Self::HsBusy),
+            Code::BadCrypto => Some(Self::HsBadCrypto),
+            Code::Malformed => Some(Self::HsMalformed),
+            Code::Timeout => Some(Self::HsTimeout),
+            Code::VersionMismatch
+            | Code::SchemaMismatch
+            | Code::FeatureMissing
+            | Code::WrongCluster
+            | Code::NotAllowed
+            | Code::SelfConnect
+            | Code::WrongPeer
+            | Code::StaleSession
+            | Code::DuplicateLink
+            | Code::Downgraded
+            | Code::Draining
+            | Code::Revoked => None,
+        }
+    }
 }
 
 /// A family of counters with one label.

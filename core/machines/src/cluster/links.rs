@@ -577,24 +577,9 @@ impl Links {
     /// Counts and marks the end of a handshake (C111, C122).
     fn count_code(&mut self, code: Code) {
         mark(code);
-        match code {
-            Code::BadMagic => self.counters.count(Counter::HsBadMagic),
-            Code::Busy => self.counters.count(Counter::HsBusy),
-            Code::BadCrypto => self.counters.count(Counter::HsBadCrypto),
-            Code::Malformed => self.counters.count(Counter::HsMalformed),
-            Code::Timeout => self.counters.count(Counter::HsTimeout),
-            Code::VersionMismatch
-            | Code::SchemaMismatch
-            | Code::FeatureMissing
-            | Code::WrongCluster
-            | Code::NotAllowed
-            | Code::SelfConnect
-            | Code::WrongPeer
-            | Code::StaleSession
-            | Code::DuplicateLink
-            | Code::Downgraded
-            | Code::Draining
-            | Code::Revoked => self.counters.count_labelled(Labelled::HsReject, code as u8),
+        match Counter::of_code(code) {
+            Some(counter) => self.counters.count(counter),
+            None => self.counters.count_labelled(Labelled::HsReject, code as u8),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::cluster::counters::Counter;
 use crate::cluster::identity::StaticKey;
 use crate::cluster::ids::{Conn, Entropy};
 use crate::cluster::router::io::SendError;
-use crate::cluster::wire::{Name, State};
+use crate::cluster::wire::{Name, State, schema};
 
 /// Nodes on a network without delay or loss.
 struct Net {
@@ -39,6 +39,7 @@ pub(super) fn params(node: usize, nodes: usize, session: u32) -> NodeParams {
     let seeds = (0..nodes).filter(|other| *other != node);
     NodeParams {
         config: ClusterConfig::of(Profile::Lan, "demo"),
+        schemas: schema::hashes(),
         key: key(node),
         session: Session(session),
         instance: Instance(u64::from(session) * 100 + node as u64),

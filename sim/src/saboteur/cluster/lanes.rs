@@ -81,8 +81,4 @@ impl Saboteur<Node> for BehindBulk {
             outputs.extend(self.held.pop_front().map(|(_, output)| output));
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }

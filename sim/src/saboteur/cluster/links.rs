@@ -12,10 +12,11 @@ use machines::cluster::identity::StaticKey;
 use machines::cluster::ids::{Conn, Incarnation, Life};
 use machines::cluster::links::{Epoch, Link, Links, LinksParams, Peer};
 use machines::cluster::sealer::{Suite, TAG, Window};
-use machines::cluster::wire::{CloseReason, DatagramHeader, Features, schema};
+use machines::cluster::wire::{CloseReason, DatagramHeader, Features};
 use machines::node::Node;
 use machines::node::io::{Event, Input, Output};
 
+use crate::build::schemas;
 use crate::guest::{Birth, Cipher};
 use crate::host::place_of;
 use crate::saboteur::Saboteur;
@@ -24,11 +25,7 @@ use crate::saboteur::Saboteur;
 #[derive(Clone)]
 struct Silent;
 
-impl Saboteur<Node> for Silent {
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
-}
+impl Saboteur<Node> for Silent {}
 
 /// C131: no byte is sealed, though the run says so.
 pub(super) fn unsealed(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
@@ -51,10 +48,6 @@ impl Saboteur<Node> for KeepsRevoked {
         }
         vec![input]
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 fn links(node: &mut Node) -> impl Iterator<Item = &mut Link> {
@@ -76,10 +69,6 @@ impl Saboteur<Node> for AcceptsTwice {
         }
         vec![input]
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C132: a counter that sealed a datagram seals the next one too.
@@ -98,10 +87,6 @@ impl Saboteur<Node> for SealsTwice {
                 *next = next.saturating_sub(1);
             }
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -145,10 +130,6 @@ impl Saboteur<Node> for WindowBeforeTag {
             epoch.sealer.window.accept(header.counter);
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C134: nobody is told that a link is gone before the next one with that peer is up.
@@ -162,10 +143,6 @@ struct KeepsBothDials;
 impl Saboteur<Node> for KeepsBothDials {
     fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
         outputs.retain(|output| !matches!(output, Output::Event(Event::LinkDown { .. })));
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -222,10 +199,6 @@ impl Saboteur<Node> for Unlinked {
             outputs.extend(std::iter::from_fn(|| node.poll()));
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C131: short records, those of frames that no user sent, go out in clear: no word of a user
@@ -249,10 +222,6 @@ impl Saboteur<Node> for ControlInClear {
                 bytes[2..].fill(0);
             }
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -282,10 +251,6 @@ impl Saboteur<Node> for GossipInClear {
             }
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C132: a counter that sealed a record of a stream seals the next one too.
@@ -309,10 +274,6 @@ impl Saboteur<Node> for SealsStreamsTwice {
                 *next = next.saturating_sub(1);
             }
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -338,16 +299,26 @@ impl Saboteur<Node> for ClosesAll {
             }
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C135: features are negotiated from another offer than the configured one.
 pub(super) fn takes_any_feature(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
     let mut links = birth.config.links.clone();
     links.features ^= Features::KNOWN.0;
+    Box::new(OtherLinks { links: Some(Box::new(made(birth, links))) })
+}
+
+/// C135: features that are required are not asked for.
+pub(super) fn requires_nothing(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    let mut links = birth.config.links.clone();
+    links.required = 0;
+    Box::new(OtherLinks { links: Some(Box::new(made(birth, links))) })
+}
+
+/// C135: the least version is spoken, whatever both ends know.
+pub(super) fn speaks_the_least(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    let mut links = birth.config.links.clone();
+    links.version_max = links.version_min;
     Box::new(OtherLinks { links: Some(Box::new(made(birth, links))) })
 }
 
@@ -364,19 +335,15 @@ impl Saboteur<Node> for OtherLinks {
         }
         vec![input]
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// Makes the links of a node with other limits than it was configured.
 fn made(birth: &Birth, links: LinksConfig) -> Links {
     let config = &birth.config;
     Links::new(LinksParams {
-        config: links,
         cluster: config.cluster.clone(),
-        schemas: schema::hashes(),
+        schemas: schemas(&links),
+        config: links,
         key: StaticKey::from_secret(birth.secret),
         instance: birth.instance,
         life: Life { session: birth.session, incarnation: Incarnation::default() },

@@ -39,10 +39,6 @@ impl Saboteur<Node> for IgnoresSession {
         }
         vec![input]
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C146: what was sent before a link went down is sent again when it is back.
@@ -105,10 +101,6 @@ impl Saboteur<Node> for Resends {
             }
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C146: every second send gets neither a number nor an outcome.
@@ -130,10 +122,6 @@ impl Saboteur<Node> for SwallowsReplies {
             }
         }
         vec![input]
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -166,10 +154,6 @@ impl Saboteur<Node> for LateAnswer {
             waits
         });
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C150: the table of open asks has no end.
@@ -191,9 +175,5 @@ impl Saboteur<Node> for UnboundedAsks {
             *node.parts_mut().router = router;
         }
         vec![input]
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }

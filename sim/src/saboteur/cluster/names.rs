@@ -48,10 +48,6 @@ impl Saboteur<Node> for NeverAging {
             *found = self.copies.get(&name).copied();
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C148: a name that is gone is answered for a while yet, but not as long as its ttl.
@@ -96,10 +92,6 @@ impl Saboteur<Node> for KeepsWithdrawn {
             }
         }
     }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
-    }
 }
 
 /// C149: nothing that others hold is ever found.
@@ -117,10 +109,6 @@ impl Saboteur<Node> for FindsNothing {
                 *found = found.filter(|holder| holder.node == node.id());
             }
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }
 
@@ -152,9 +140,5 @@ impl Saboteur<Node> for FirstCome {
             *node.parts_mut().registry = *before;
             outputs.retain(|output| !matches!(output, Output::Event(Event::Name(_))));
         }
-    }
-
-    fn copy(&self) -> Box<dyn Saboteur<Node>> {
-        Box::new(self.clone())
     }
 }

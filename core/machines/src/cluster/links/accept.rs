@@ -358,8 +358,7 @@ impl Links {
             }
             Verdict::Park => {
                 crate::sometimes!("link.parked");
-                let newer = self.peer(now, node).parked.replace(conn);
-                if let Some(older) = newer {
+                if let Some(older) = self.peer(now, node).parked.replace(conn) {
                     self.drop_half(older, Farewell::Silent);
                 }
                 half.step = now;

@@ -331,19 +331,9 @@ impl Links {
         rest: Vec<u8>,
     ) -> Result<(), Box<Over>> {
         let node = state.agreed.peer;
-        let mut told = Told { peer: Some(node), ..Told::default() };
-        let hello = match state.answer(record) {
-            Ok(Answer::Welcome(hello)) => hello,
-            Ok(Answer::Reject(reject)) => {
-                told.sealed = true;
-                told.above = (reject.code == Code::StaleSession).then_some(Session(reject.detail));
-                return Err(Over::new(target, reject.code, told));
-            }
-            Err(code) => return Err(Over::new(target, code, told)),
-        };
-        if self.stale(node, &hello).is_some() || self.is_overtaken(node, &hello) {
-            return Err(Over::new(target, Code::StaleSession, told));
-        }
+        let hello = self
+            .welcomed(node, state.answer(record))
+            .map_err(|(code, told)| Over::new(target, code, Told { peer: Some(node), ..told }))?;
         self.counters.count_labelled(Labelled::Dials, 0);
         self.counters.time(Timing::Handshake, now.nanos_since(half.since));
         let parked = match self.peers.get_mut(&node) {
@@ -372,6 +362,23 @@ impl Links {
             self.judge_parked(now, parked);
         }
         Ok(())
+    }
+
+    /// Returns the Hello that `node` answered with, or why no link comes of its answer.
+    fn welcomed(&self, node: NodeId, answer: Result<Answer, Code>) -> Result<Hello, (Code, Told)> {
+        match answer {
+            Ok(Answer::Welcome(hello)) => {
+                match self.stale(node, &hello).is_some() || self.is_overtaken(node, &hello) {
+                    true => Err((Code::StaleSession, Told::default())),
+                    false => Ok(hello),
+                }
+            }
+            Ok(Answer::Reject(reject)) => {
+                let above = (reject.code == Code::StaleSession).then_some(Session(reject.detail));
+                Err((reject.code, Told { sealed: true, above, ..Told::default() }))
+            }
+            Err(code) => Err((code, Told::default())),
+        }
     }
 
     /// Says whether a dial of a later session of `node` is parked. A link with the earlier one

@@ -7,7 +7,7 @@ use super::outbox::Queued;
 use crate::cluster::config::LinksConfig;
 use crate::cluster::ids::{Addr, Conn, Instance, Session};
 use crate::cluster::swim::io::Seed;
-use crate::cluster::wire::{CloseReason, Message};
+use crate::cluster::wire::{CloseReason, Hello, Message};
 use crate::time::Instant;
 
 /// The most peers remembered: above any number of members (C107), so that a member is forgotten
@@ -60,6 +60,16 @@ pub struct Peer {
     pub(crate) closed: Option<CloseReason>,
     /// When something last happened here.
     pub(crate) touched: Instant,
+}
+
+/// What waited for a link that is Up now.
+pub(super) struct Waited {
+    /// Seeds that this peer is.
+    pub(super) seeds: Vec<Seed>,
+    /// The latest datagram.
+    pub(super) message: Option<Message>,
+    /// User frames that no stream has seen.
+    pub(super) frames: VecDeque<Queued>,
 }
 
 impl Peer {
@@ -174,6 +184,26 @@ impl Peer {
         self.waiting = None;
         self.queue.clear();
         self.queue_bytes = 0;
+    }
+
+    /// A link with it comes up: its process proved itself. Returns what waited for that.
+    pub(super) fn met(&mut self, hello: &Hello) -> Waited {
+        self.session = hello.life.session;
+        self.instance = Some(hello.instance);
+        if self.counted != Some(hello.instance) {
+            self.counted = Some(hello.instance);
+            self.seen = 0;
+        }
+        self.ordinal = self.ordinal.saturating_add(1);
+        self.addr = Some(hello.addr);
+        self.linked = true;
+        self.wanted = false;
+        self.queue_bytes = 0;
+        Waited {
+            seeds: std::mem::take(&mut self.seeds),
+            message: self.waiting.take(),
+            frames: std::mem::take(&mut self.queue),
+        }
     }
 
     /// Returns what the Hello to it says was seen.

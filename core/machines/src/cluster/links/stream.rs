@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::io::Output;
 use super::link::{Alarm, Epoch, Epochs, Link};
 use super::outbox::{Outbox, Queued, number};
+use super::peer::Waited;
 use super::rekey::Rekey;
 use super::{Farewell, Links, Role, Timer};
 use crate::cluster::counters::{Counter, Labelled};
@@ -73,21 +74,7 @@ impl Links {
         let node = raised.agreed.peer;
         let (conn, hello) = (raised.conn, raised.hello);
         let inbox = std::mem::take(&mut raised.inbox);
-        let peer = self.peer(now, node);
-        peer.session = hello.life.session;
-        peer.instance = Some(hello.instance);
-        if peer.counted != Some(hello.instance) {
-            peer.counted = Some(hello.instance);
-            peer.seen = 0;
-        }
-        peer.ordinal = peer.ordinal.saturating_add(1);
-        peer.addr = Some(hello.addr);
-        peer.linked = true;
-        let seeds = std::mem::take(&mut peer.seeds);
-        peer.wanted = false;
-        let waiting = peer.waiting.take();
-        let queue = std::mem::take(&mut peer.queue);
-        peer.queue_bytes = 0;
+        let Waited { seeds, message, frames } = self.peer(now, node).met(&hello);
         self.set_redial(node, Instant::FAR);
         self.conns.insert(conn, Role::Up(node));
         self.up += 1;
@@ -98,27 +85,17 @@ impl Links {
             link.push_control(Control::Welcome(welcome));
         }
         self.put_link(now, node, link, Ok(()));
-        self.outputs.push_back(Output::LinkUp {
-            peer: node,
-            hello,
-            seed: seeds.first().copied(),
-            fresh: true,
-        });
-        for seed in seeds.into_iter().skip(1) {
-            self.outputs.push_back(Output::LinkUp {
-                peer: node,
-                hello,
-                seed: Some(seed),
-                fresh: false,
-            });
-        }
+        let mut seeds = seeds.into_iter();
+        let told = |seed, fresh| Output::LinkUp { peer: node, hello, seed, fresh };
+        self.outputs.push_back(told(seeds.next(), true));
+        self.outputs.extend(seeds.map(|seed| told(Some(seed), false)));
         // Frames are meant for one session of the peer (C145).
         let meant = |queued: &Queued| [Session(0), hello.life.session].contains(&queued.session);
         self.with_link(now, node, |_, link| {
-            queue.into_iter().filter(meant).for_each(|queued| link.outbox.push(queued));
+            frames.into_iter().filter(meant).for_each(|queued| link.outbox.push(queued));
             Ok(())
         });
-        if let Some(message) = waiting {
+        if let Some(message) = message {
             self.send_datagram(now, node, hello.addr, message);
         }
         if !inbox.is_empty() {
@@ -349,12 +326,7 @@ impl Links {
         };
         let len = frame.body_len();
         let too_long = len > self.config.message_bytes_max as usize;
-        let full = self.link(node).is_some_and(|link| {
-            let queued = link.queue_bytes();
-            let most = self.config.link_queue_bytes_max as usize;
-            counts.is_some() && link.outbox.items(Class::User) > 0 && queued + len > most
-        });
-        if too_long || full {
+        if too_long || (counts.is_some() && self.is_full(node, len)) {
             match counts {
                 Some(number) => self.outputs.push_back(Output::NotTaken { to: node, number }),
                 None => self.counters.count(Counter::FrameDropped),
@@ -376,6 +348,15 @@ impl Links {
                 None => link.push(queued, &links.config),
             }
         });
+    }
+
+    /// Says whether the link with `node` has no room for a user frame of `len` bytes. One alone may
+    /// be longer than the queue (C38).
+    fn is_full(&self, node: NodeId, len: usize) -> bool {
+        let most = self.config.link_queue_bytes_max as usize;
+        self.link(node).is_some_and(|link| {
+            link.outbox.items(Class::User) > 0 && link.queue_bytes() + len > most
+        })
     }
 
     pub(super) fn wrote(&mut self, now: Instant, conn: Conn, count: u32) {
@@ -478,56 +459,38 @@ impl Links {
 
     /// A datagram: what does not open changes nothing but a counter (C36, C113).
     pub(super) fn datagram(&mut self, now: Instant, mut bytes: Vec<u8>) {
-        let header = match DatagramHeader::split(&bytes) {
-            Ok((header, _)) => header,
-            Err(_) => {
-                self.counters.count(Counter::DgMalformed);
-                return;
-            }
-        };
-        let role = self.indexes.get(&header.link_index);
-        let node = match role.and_then(|conn| self.conns.get(conn)) {
-            Some(Role::Up(node)) => *node,
-            Some(Role::Half(_)) | None => {
-                self.counters.count(Counter::DgNoLink);
-                return;
-            }
-        };
-        let link = match self.peers.get_mut(&node) {
-            Some(peer) => peer.link.as_deref_mut(),
-            None => None,
-        };
-        let epoch = link.and_then(|link| {
-            let epoch = link.epochs.by_index(header.link_index)?;
-            Some((epoch, &mut link.used_at))
-        });
-        let Some((epoch, used_at)) = epoch else {
-            self.counters.count(Counter::DgNoLink);
-            return;
-        };
-        let plain = match epoch.sealer.open_datagram(header, &mut bytes) {
-            Ok(plain) => plain,
-            Err(why) => {
-                self.counters.count(match why {
-                    NotOpened::Replay => Counter::DgReplay,
-                    NotOpened::Old => Counter::DgOld,
-                    NotOpened::BadTag => Counter::DgBadTag,
-                });
-                return;
-            }
-        };
-        *used_at = now;
-        match Message::from_bytes(plain) {
-            Ok(message) => {
+        match self.open_datagram(now, &mut bytes) {
+            Ok((from, message)) => {
                 self.counters.count(Counter::DatagramsIn);
-                self.outputs.push_back(Output::Message {
-                    from: node,
-                    lane: Lane::Datagram,
-                    message,
-                });
+                self.outputs.push_back(Output::Message { from, lane: Lane::Datagram, message });
             }
-            Err(_) => self.counters.count(Counter::DgBody),
+            Err(counter) => self.counters.count(counter),
         }
+    }
+
+    /// Returns what a datagram says and who says it, or how it is counted instead.
+    fn open_datagram(
+        &mut self,
+        now: Instant,
+        bytes: &mut [u8],
+    ) -> Result<(NodeId, Message), Counter> {
+        let (header, _) = DatagramHeader::split(bytes).map_err(|_| Counter::DgMalformed)?;
+        let role = self.indexes.get(&header.link_index).and_then(|conn| self.conns.get(conn));
+        let Some(Role::Up(node)) = role else {
+            return Err(Counter::DgNoLink);
+        };
+        let link = self.peers.get_mut(node).and_then(|peer| peer.link.as_deref_mut());
+        let link = link.ok_or(Counter::DgNoLink)?;
+        let epoch = link.epochs.by_index(header.link_index).ok_or(Counter::DgNoLink)?;
+        let opened = epoch.sealer.open_datagram(header, bytes);
+        let plain = opened.map_err(|why| match why {
+            NotOpened::Replay => Counter::DgReplay,
+            NotOpened::Old => Counter::DgOld,
+            NotOpened::BadTag => Counter::DgBadTag,
+        })?;
+        link.used_at = now;
+        let message = Message::from_bytes(plain).map_err(|_| Counter::DgBody)?;
+        Ok((*node, message))
     }
 
     pub(super) fn link_timer(&mut self, now: Instant, node: NodeId) {
