@@ -76,6 +76,7 @@ fn small(more: &str) -> Scenario {
     Scenario::parse("small.toml", &format!("{head}{more}")).unwrap()
 }
 
+/// T23, T31.
 #[test]
 fn a_quiet_period_that_is_too_short_is_refused_with_the_length_needed() {
     let lab = lab();
@@ -85,6 +86,7 @@ fn a_quiet_period_that_is_too_short_is_refused_with_the_length_needed() {
     assert_eq!(lab.check_quiet(&left_out), Ok(()));
 }
 
+/// T30, T31.
 #[test]
 fn a_checker_that_has_seen_nothing_is_not_armed() {
     let lab = lab();
