@@ -348,7 +348,7 @@ impl Node {
             ("tasks between inputs", self.tasks.len(), 0),
             ("unconfirmed frames to one peer", unconfirmed, unconfirmed_max),
         ];
-        sizes.extend(self.links.within());
+        sizes.extend(self.links.within(&limits.links));
         sizes
     }
 

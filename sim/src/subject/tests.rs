@@ -59,6 +59,21 @@ fn every_saboteur_is_caught() {
     });
 }
 
+/// T32: what C150 looks at has more rows than one; each of these is seen to be looked at.
+#[test]
+fn each_table_without_end_is_caught_by_its_own_row() {
+    let (lab, scenarios) = (lab(), scenarios());
+    let rows = [
+        ("unbounded-asks", "asks, at most"),
+        ("unbounded-unconfirmed", "unconfirmed frames to one peer, at most"),
+        ("unbounded-queue", "bytes that wait for one link, at most"),
+    ];
+    for (name, row) in rows {
+        let hunt = hunt(&lab, name, &scenarios, Budget::ENDLESS).unwrap().unwrap();
+        assert!(hunt.seeds.is_some() && hunt.evidence.contains(row), "{hunt:?}");
+    }
+}
+
 /// T31: no scenario asks for a property and then ends before it could be looked at.
 #[test]
 fn every_scenario_gives_its_properties_the_time_they_need() {

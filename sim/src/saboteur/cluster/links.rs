@@ -371,7 +371,7 @@ impl Saboteur<Node> for OtherLinks {
 }
 
 /// Makes the links of a node with other limits than it was configured.
-fn made(birth: &Birth, links: LinksConfig) -> Links {
+pub(super) fn made(birth: &Birth, links: LinksConfig) -> Links {
     let config = &birth.config;
     Links::new(LinksParams {
         config: links,
