@@ -347,6 +347,7 @@ impl Node {
             ("refused handshakes kept", self.rejects.len(), REJECTS_MAX),
             ("tasks between inputs", self.tasks.len(), 0),
             ("unconfirmed frames to one peer", unconfirmed, unconfirmed_max),
+            ("endpoints", self.router.endpoints(), limits.router.endpoints_max as usize),
         ];
         sizes.extend(self.links.within(&limits.links));
         sizes

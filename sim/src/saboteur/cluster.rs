@@ -81,6 +81,11 @@ fn of_messages() -> Vec<Sabotage<Sabotaged<Node>>> {
         sabotage("unbounded-unconfirmed", "C150", "calm-3", 2, limits::unbounded_unconfirmed)
             .about("accepts any number of sends that nobody has confirmed")
             .change(few_unconfirmed),
+        sabotage("unbounded-endpoints", "C150", "calm-3", 2, limits::unbounded_endpoints)
+            .about("opens endpoints without end")
+            .change(|file| {
+                file.config.get_or_insert_default().endpoints_max = Some(written(4));
+            }),
         sabotage("unbounded-queue", "C150", "calm-3", 2, limits::unbounded_queue)
             .about("queues any number of bytes for a link")
             .change(short_queues),

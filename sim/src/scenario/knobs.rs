@@ -182,6 +182,7 @@ knobs! {
     confirm_items at router drawn Some((1, 1_024));
     unconfirmed_max at router drawn Some((1, 131_072));
     asks_max at router drawn Some((1, 131_072));
+    endpoints_max at router drawn Some((1, 2 << 20));
     }
 }
 
@@ -212,7 +213,7 @@ mod tests {
         let left: Vec<&str> =
             table.iter().filter(|(_, drawn)| !drawn).map(|(name, _)| *name).collect();
         assert_eq!(left, ["forget_after", "sessions_max"]);
-        assert_eq!(table.len(), 50);
+        assert_eq!(table.len(), 51);
     }
 
     /// T13: a knob is asked for by its name, wherever it stands.

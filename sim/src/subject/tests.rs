@@ -66,6 +66,7 @@ fn each_table_without_end_is_caught_by_its_own_row() {
     let rows = [
         ("unbounded-asks", "asks, at most"),
         ("unbounded-unconfirmed", "unconfirmed frames to one peer, at most"),
+        ("unbounded-endpoints", "endpoints, at most"),
         ("unbounded-queue", "bytes that wait for one link, at most"),
     ];
     for (name, row) in rows {

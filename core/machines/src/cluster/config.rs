@@ -168,6 +168,8 @@ pub struct RouterConfig {
     pub unconfirmed_max: u32,
     /// The most asks in flight.
     pub asks_max: u32,
+    /// The most open endpoints of this node.
+    pub endpoints_max: u32,
 }
 
 /// Parameters of all machines of the cluster.
@@ -431,16 +433,18 @@ impl RouterConfig {
             message_bytes_max: 16 << 20,
             unconfirmed_max: 65_536,
             asks_max: 65_536,
+            endpoints_max: 1 << 20,
         }
     }
 
-    /// Checks the ranges of C84.
+    /// Checks the ranges of C84, and that there can be an endpoint.
     ///
     /// # Errors
     ///
     /// [`ConfigInvalid`] names the first key that is wrong.
     pub fn check(&self) -> Result<(), ConfigInvalid> {
-        spans(&[(self.confirm_after, "confirm_after")])
+        spans(&[(self.confirm_after, "confirm_after")])?;
+        check(self.endpoints_max >= 1, "endpoints_max", "must be at least 1")
     }
 }
 

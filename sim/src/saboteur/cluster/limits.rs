@@ -1,12 +1,15 @@
 //! That nothing grows without bound, broken: C150. Each of these nodes has parts that were made
 //! with another limit than the node was configured with, and so one table or queue without end.
 
+use std::collections::BTreeSet;
+
 use machines::Instant;
 use machines::cluster::config::ClusterConfig;
+use machines::cluster::ids::CallId;
 use machines::cluster::links::Links;
 use machines::cluster::router::Router;
 use machines::node::Node;
-use machines::node::io::Input;
+use machines::node::io::{Call, Input, Output};
 
 use super::links::made;
 use crate::guest::Birth;
@@ -28,6 +31,55 @@ pub(super) fn unbounded_unconfirmed(birth: &mut Birth) -> Box<dyn Saboteur<Node>
 /// Bytes wait for a link without end.
 pub(super) fn unbounded_queue(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
     Box::new(Boundless::new(birth, |config| config.links.link_queue_bytes_max = NO_END))
+}
+
+/// A caller opens endpoints without end, and the node lets it.
+pub(super) fn unbounded_endpoints(birth: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    let node = Boundless::new(birth, |config| config.router.endpoints_max = NO_END);
+    Box::new(Hoarder { node, calls: BTreeSet::new() })
+}
+
+/// Above it are the numbers of calls that no client made.
+const OWN: u64 = 1 << 63;
+
+/// Opens an endpoint with every call of a client.
+#[derive(Clone)]
+struct Hoarder {
+    node: Boundless,
+    /// Its calls that wait for their answer.
+    calls: BTreeSet<CallId>,
+}
+
+impl Saboteur<Node> for Hoarder {
+    fn before(&mut self, node: &mut Node, now: Instant, input: Input) -> Vec<Input> {
+        let mut inputs = self.node.before(node, now, input);
+        if let Some(Input::Call { call, .. }) = inputs.first() {
+            let call = CallId(OWN + call.0);
+            self.calls.insert(call);
+            inputs.push(Input::Call { call, request: Call::Open });
+        }
+        inputs
+    }
+
+    fn after(&mut self, _: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        // Nobody made these calls, and nobody hears of them.
+        outputs.retain(|output| match output {
+            Output::Reply { call, .. } => !self.calls.remove(call),
+            Output::Dial { .. }
+            | Output::Write { .. }
+            | Output::Close { .. }
+            | Output::Draw { .. }
+            | Output::Datagram { .. }
+            | Output::StoreSession { .. }
+            | Output::Deliver { .. }
+            | Output::Event(_)
+            | Output::Stop(_) => true,
+        });
+    }
+
+    fn copy(&self) -> Box<dyn Saboteur<Node>> {
+        Box::new(self.clone())
+    }
 }
 
 #[derive(Clone)]
