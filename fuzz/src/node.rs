@@ -409,6 +409,7 @@ fn told(output: &Output) -> &'static str {
             Event::LinkDown { .. } => "link down",
             Event::Refused { .. } => "handshake refused",
             Event::SessionRenewed(_) => "renewed",
+            Event::NamesLate { .. } => "names late",
         },
         Output::Stop(_) => "stop",
     }

@@ -199,7 +199,8 @@ impl Users {
             | Event::LinkUp { .. }
             | Event::LinkDown { .. }
             | Event::Refused { .. }
-            | Event::SessionRenewed(_) => {}
+            | Event::SessionRenewed(_)
+            | Event::NamesLate { .. } => {}
         }
         self.events.tell(event, |()| true);
     }

@@ -148,7 +148,8 @@ knobs! {
     rekey_grace at links drawn Some((200 * MS, 60 * S));
     // Longer than a look-up's round trips, else it finds nothing (C76).
     lookup_timeout at registry drawn Some((200 * MS, 10 * S));
-    default_ttl at registry drawn Some((S, 3_600 * S));
+    // Two syncs at least (C74): with the shortest time between them.
+    default_ttl at registry drawn Some((2 * S, 3_600 * S));
     hint_keep at registry drawn Some((MS, 3_600 * S));
     confirm_after at router drawn Some((MS, S));
     }

@@ -90,8 +90,8 @@ pub enum Input {
 /// What a user of a node can ask for (C105).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// Open an endpoint, if there is room for one; the reply is [`Reply::Opened`]. Its messages come
-    /// as `Deliver`.
+    /// Open an endpoint, if there is room for one; the reply is [`Reply::Opened`]. Its messages
+    /// come as `Deliver`.
     Open,
     /// Close an endpoint of this node: its names go.
     Close(ActorId),
@@ -298,6 +298,14 @@ pub enum Event {
     },
     /// The node goes on in a new session (C27).
     SessionRenewed(Session),
+    /// There are more members now than `default_ttl` is long enough for: two owners of a name may
+    /// stay, and a look-up may miss one (C74, C77, C149). Told once for each ttl that is asked for.
+    NamesLate {
+        /// Members, this node included.
+        members: u32,
+        /// The least ttl that would do; or a shorter time between syncs.
+        ttl_least: Duration,
+    },
 }
 
 /// Why a node cannot go on.

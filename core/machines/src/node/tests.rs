@@ -23,6 +23,8 @@ struct Net {
     replies: Vec<(usize, CallId, Reply)>,
     delivered: Vec<(usize, Vec<u8>)>,
     stored: Vec<(usize, Session)>,
+    /// What was told of names that come late.
+    late: Vec<(u32, Duration)>,
     calls: u64,
 }
 
@@ -64,6 +66,7 @@ impl Net {
             replies: Vec::new(),
             delivered: Vec::new(),
             stored: Vec::new(),
+            late: Vec::new(),
             calls: 0,
         };
         for node in 0..nodes {
@@ -154,6 +157,9 @@ impl Net {
             }
             Output::Reply { call, reply } => self.replies.push((node, call, reply)),
             Output::Deliver { payload, .. } => self.delivered.push((node, payload)),
+            Output::Event(Event::NamesLate { members, ttl_least }) => {
+                self.late.push((members, ttl_least));
+            }
             Output::Event(_) => {}
             Output::Stop(reason) => panic!("node {node} stopped: {reason:?}"),
         }
@@ -297,6 +303,28 @@ fn an_endpoint_over_the_cap_is_refused_until_one_is_closed() {
     assert_eq!(call(Call::Close(ActorId(1))), [Reply::Done]);
     assert_eq!(opened(call(Call::Open)), Ok(ActorId(3)), "no number is lost with a refusal");
     assert_eq!(opened(call(Call::Open)), Err(io::OpenError::Full));
+}
+
+/// C149: five members need what four do not, when hints are not kept; each is told once.
+#[test]
+fn a_cluster_that_outgrows_its_ttl_is_told_so_once() {
+    let late = |nodes: usize| {
+        let mut net = Net::new(nodes);
+        for node in 0..nodes {
+            let mut params = params(node, nodes, 1);
+            params.config.registry.hint_keep = Duration::ZERO;
+            net.nodes[node] = Node::new(Instant::START, params);
+            net.drain(node);
+        }
+        net.run(Duration::from_secs(20));
+        let counts = net.nodes.iter().map(|node| node.counters().get(Counter::NamesLate));
+        (counts.collect::<Vec<_>>(), net.late)
+    };
+    assert_eq!(late(4), (vec![0; 4], Vec::new()));
+    let (counts, told) = late(5);
+    assert_eq!(counts, [1; 5]);
+    assert_eq!(told.len(), 5);
+    assert!(told.iter().all(|told| *told == (5, Duration::from_secs(180))), "{told:?}");
 }
 
 /// C150: a name that ended is remembered beside those that are held, within the cap of both.

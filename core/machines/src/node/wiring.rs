@@ -155,7 +155,13 @@ impl Node {
             Task::Swim(input) => self.swim.handle(now, input),
             Task::Registry(input) => self.registry.handle(now, input),
             Task::Router(input) => self.router.handle(now, input),
-            Task::Tell(event) => self.event(event),
+            Task::Tell(event) => {
+                let members = matches!(event, Event::Member(_));
+                self.event(event);
+                if members {
+                    self.judge_ttl();
+                }
+            }
         }
         self.take_outputs(now);
     }
