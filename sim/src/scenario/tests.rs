@@ -291,15 +291,19 @@ fn drawn_configurations_are_legal_and_rarely_the_default() {
     let text = format!("{text}\n[swarm]\nknobs = true\nnodes = [2, 7]\n");
     let swarm = Scenario::parse("w.toml", &text).unwrap();
     let default = ClusterConfig::of(Profile::Lan, "simulated");
-    let mut changed = 0;
+    let (mut changed, mut full) = (0, 0);
     let mut least = std::collections::BTreeSet::new();
     for seed in 0..200 {
         let resolved = swarm.resolve(seed).map_err(|(_, why)| why).unwrap();
         assert_eq!(resolved.config.check(), Ok(()));
         assert!(resolved.config.swim.members_max >= resolved.nodes);
+        let spare = (resolved.config.links.links_max + 1).checked_sub(resolved.nodes);
+        assert!(spare.is_some(), "every node has room for a link with each other");
+        full += u32::from(spare == Some(0));
         changed += u32::from(*resolved.config != default);
         least.insert(resolved.config.links.half_open_max);
     }
+    assert!(full > 10, "{full} of 200 have no link to spare");
     assert!(changed > 190, "{changed} of 200 drew something");
     assert!(least.contains(&1) && least.len() > 20, "{least:?}");
 }
