@@ -35,6 +35,7 @@ fn params(node: usize) -> NodeParams {
     config.registry.names_per_node_max = 2;
     config.registry.lookups_max = 2;
     config.router.asks_max = 2;
+    config.router.endpoints_max = 3;
     NodeParams {
         config,
         schemas: schema::hashes(),
@@ -203,7 +204,7 @@ impl World {
     /// C105: one answer to a call, but for the outcome of a tracked send.
     fn replied(&mut self, at: usize, call: CallId, reply: &Reply) {
         let seat = &mut self.seats[at];
-        if let Reply::Opened(opened) = reply {
+        if let Reply::Opened(Ok(opened)) = reply {
             seat.opened.push(opened.actor);
         }
         let first = seat.calls.remove(&call);
@@ -378,7 +379,8 @@ fn told(output: &Output) -> &'static str {
         Output::Datagram { .. } => "datagram",
         Output::StoreSession { .. } => "store",
         Output::Reply { reply, .. } => match reply {
-            Reply::Opened(_) => "opened",
+            Reply::Opened(Ok(_)) => "opened",
+            Reply::Opened(Err(_)) => "not opened",
             Reply::Done => "done",
             Reply::Registered(Ok(())) => "registered",
             Reply::Registered(Err(_)) => "not registered",
@@ -408,6 +410,7 @@ fn told(output: &Output) -> &'static str {
             Event::LinkDown { .. } => "link down",
             Event::Refused { .. } => "handshake refused",
             Event::SessionRenewed(_) => "renewed",
+            Event::NamesLate { .. } => "names late",
         },
         Output::Stop(_) => "stop",
     }

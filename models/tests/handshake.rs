@@ -1,6 +1,6 @@
 //! Goal: whatever the order in which two nodes dial each other, lose dials, links and datagrams,
 //! and restart, they end with one link, the same at both ends, and nothing passes between
-//! processes that were not meant for each other (C132, C134, C145, C146; C155).
+//! processes that were not meant for each other (C132, C134, C145, C146; C155, T73).
 //! Method: stateright drives two production `Links`, which dial each other at once. A step lets
 //! the head of any stream arrive, a dial arrive or fail, a stream be cut, a datagram arrive, be
 //! lost or repeated, a parent ask again, or a node restart in its next session. Streams keep their
@@ -620,6 +620,7 @@ fn twin(name: &str, bounds: Bounds, wrong: Wrong, expected: &'static str) {
     report("twin", name, &format!("caught: {expected}"));
 }
 
+/// T73.
 #[test]
 fn two_that_dial_at_once_end_with_one_link_whatever_fails_and_restarts() {
     check("handshake restart", RESTART);

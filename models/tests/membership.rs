@@ -1,5 +1,5 @@
 //! Goal: no order, loss or repetition of messages makes three members break C136 or C137, and a
-//! crash is known in every fair end (C155).
+//! crash is known in every fair end (C155, T73).
 //! Method: stateright drives the production `Swim` machines, joined beforehand. A step delivers,
 //! loses or repeats any message in flight, lets time pass to the next deadline, crashes node 2, or
 //! makes node 1 suspect node 0 falsely; [`Bounds`] says how often, how late a message may be, and
@@ -513,6 +513,7 @@ fn twin(name: &str, bounds: Bounds, wrong: Wrong, expected: &'static str) {
     report("twin", name, &format!("caught: {expected}"));
 }
 
+/// T73.
 #[test]
 fn a_crash_is_known_whatever_is_lost_or_repeated() {
     check("membership crash", CRASH);

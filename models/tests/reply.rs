@@ -1,8 +1,10 @@
 //! Goal: an answer reaches its asker, or comes back, or is dropped: once. A sleeping asker wakes.
-//! Method: loom, without a bound: answer against wait, answer against drop, drop against wait.
+//! Method: loom, without a bound: answer against wait, answer against drop, drop against wait;
+//! shuttle, with eight ports at once (T70).
 
 use models::atomics::{Half, Weakening};
-use models::{Bound, Calm, Checker, LoomAtomics as Loom, Weak, orderings, twin};
+use models::{Bound, Calm, Checker, LoomAtomics as Loom, ShuttleAtomics as Shuttle, Weak};
+use models::{orderings, twin};
 use sync::Atomics;
 use sync::reply::{Answer, Late, Reply, Unanswered, reply_in};
 
@@ -11,6 +13,10 @@ const LAST: &str = "an asker that goes early has never touched the cell";
 
 /// An answer whose loss a checker notices.
 struct Letter<C: Atomics>(u32, C::LeakMark);
+
+fn marked<C: Atomics>(number: u32) -> Letter<C> {
+    Letter(number, C::LeakMark::default())
+}
 
 /// The two ends of a port.
 type Ends<C> = (Calm<Reply<Letter<C>, C>>, Calm<Answer<Letter<C>, C>>);
@@ -59,6 +65,30 @@ fn an_answer_reaches_its_asker() {
 #[test]
 fn drop_against_answer_loses_nothing() {
     Loom::check("reply drop against answer", Bound::Full, goes::<Loom>);
+}
+
+/// T70: eight askers in one thread, each with an asked of its own; every third goes early.
+#[test]
+fn answers_find_their_askers_among_many() {
+    Shuttle::check("reply shuttle", Bound::Full, || {
+        let mut waiting = Vec::new();
+        let mut joins = Vec::new();
+        for number in 0..8 {
+            let (reply, answer) = port::<Shuttle>();
+            joins.push(Shuttle::spawn(move || match reply.into_inner().send(marked(number)) {
+                Ok(()) => {}
+                Err(Late(letter)) => assert_eq!((letter.0, number % 3), (number, 0)),
+            }));
+            if number % 3 > 0 {
+                waiting.push((number, answer));
+            }
+        }
+        for (number, mut answer) in waiting {
+            let said = Shuttle::block_on(&mut *answer);
+            assert!(said.is_ok_and(|letter| letter.0 == number));
+        }
+        joins.into_iter().for_each(|join| join());
+    });
 }
 
 #[test]

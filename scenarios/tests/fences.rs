@@ -1,7 +1,8 @@
 //! Goal: the dependency diagram in `core/README.md` is true.
 //! Method: read each manifest's `[dependencies]` and compare with the table below; ask cargo what
 //! those bring along. What is built but not shipped (tests, benches) is free, and so is what only
-//! runs in the compiler.
+//! runs in the compiler. The last tests hold what stands outside `cargo test` or in a crate of its
+//! own: that models and the madsim world are there and are run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -144,4 +145,54 @@ fn every_dependency_says_why_it_is_there() {
         let starts_an_entry = !line.starts_with([' ', '#', ']', '"']);
         assert!(!starts_an_entry || line.contains(" # "), "why is this here? {line}");
     }
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// T70, T72: what moves messages between threads has a loom model, a shuttle model and a twin
+/// that must fail, in a file of its own name.
+#[test]
+fn every_lock_free_file_has_its_models() {
+    let files = fs::read_dir(root().join("core/sync/src")).expect("a crate has sources");
+    let names = files.map(|file| file.expect("the folder stays").path());
+    let names = names.filter(|path| path.extension().is_some_and(|ending| ending == "rs"));
+    let names = names.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    // What all models are generic over, what the lanes share, and the list of modules.
+    let names: Vec<_> =
+        names.filter(|name| !["atomics", "lane", "lib"].contains(&name.as_str())).collect();
+    assert!(names.len() >= 9, "{names:?}");
+    for name in names {
+        let models = text(&format!("models/tests/{name}.rs"));
+        for wanted in ["Loom::check(", "Shuttle::check(", "twin("] {
+            assert!(models.contains(wanted), "models/tests/{name}.rs has no {wanted}…)");
+        }
+    }
+}
+
+/// T60, T61: whole nodes run under madsim before a change lands: three or more, over 50 seeds, each
+/// in a process of its own, some of them twice; and the checks of that world are shown to bite.
+#[test]
+fn the_madsim_world_is_part_of_what_must_pass() {
+    let steps = text(".ci/run");
+    for step in ["step cargo madsim\n", "step cargo madsim --saboteurs\n"] {
+        assert!(steps.contains(step), "{step}");
+    }
+    let alias: toml::Table = text(".cargo/config.toml").parse().expect("it is TOML");
+    let alias = alias["alias"]["madsim"].as_str().expect("an alias is a text").to_owned();
+    for part in ["--bin lockstep-madsim", "--target-dir target/madsim", "[\"--cfg\",\"madsim\"]"] {
+        assert!(alias.contains(part), "{part} in {alias}");
+    }
+    let number = |path: &str, before: &str| {
+        let text = text(path);
+        let rest = text.split(before).nth(1).unwrap_or_else(|| panic!("{path} has no {before}"));
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        digits.and_then(|digits| digits.parse::<u32>().ok()).expect("a number")
+    };
+    let program = "sim/src/bin/lockstep-madsim.rs";
+    assert!(number(program, "How many seeds to run.\n    #[arg(long, default_value_t = ") >= 50);
+    let twice = "compare the hashes.\n    #[arg(long, default_value_t = ";
+    assert!(number(program, twice) <= 20);
+    assert!(number("sim/src/madsim_world.rs", "const NODES: usize = ") >= 3);
 }

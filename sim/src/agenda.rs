@@ -209,6 +209,7 @@ mod tests {
 
     use super::*;
 
+    /// T1: (virtual time, tie-break, sequence).
     #[test]
     fn things_come_in_order_of_time_and_then_of_arrival() {
         let mut agenda = Agenda::with_capacity(4);
@@ -220,6 +221,7 @@ mod tests {
         assert_eq!(order, ['a', 'b', 'c', 'd']);
     }
 
+    /// T1, T11: of two things of one moment the first is first, unless the decision turns them.
     #[test]
     fn a_tie_is_asked_about_and_can_be_turned() {
         let mut agenda = Agenda::with_capacity(4);
@@ -248,7 +250,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a sorted list: whatever is pushed, popped and swapped, in whatever order.
+        /// T1, beside a sorted list: whatever is pushed, popped and swapped, in whatever order.
         #[test]
         fn it_is_a_list_sorted_by_time_and_arrival(
             steps in vec(prop_oneof![(0..4_u64).prop_map(Some), Just(None)], 0..200),

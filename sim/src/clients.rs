@@ -199,7 +199,7 @@ impl Clients {
     fn replied(&mut self, node: u32, call: CallId, reply: &Reply) -> Reaction {
         let client = &mut self.clients[node as usize];
         match reply {
-            Reply::Opened(opened) => {
+            Reply::Opened(Ok(opened)) => {
                 if client.opening == Some(call) {
                     client.opening = None;
                     client.endpoint = Some(*opened);
@@ -221,6 +221,7 @@ impl Clients {
                 Reaction::None
             }
             Reply::Done
+            | Reply::Opened(Err(_))
             | Reply::Found(None)
             | Reply::Registered(_)
             | Reply::Sent(_)

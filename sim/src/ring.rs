@@ -130,7 +130,7 @@ impl Ring {
 
     fn call(&mut self, call: CallId, request: &Call) {
         let reply = match request {
-            Call::Open => Reply::Opened(Ref { actor: ActorId(call.0), ..self.me }),
+            Call::Open => Reply::Opened(Ok(Ref { actor: ActorId(call.0), ..self.me })),
             Call::Register { .. } | Call::Renew(_) | Call::Unregister(_) => {
                 Reply::Registered(Ok(()))
             }

@@ -41,7 +41,8 @@ async fn greet() -> Result<String, Box<dyn Error>> {
     second.joined().await?;
 
     // The second node answers whoever greets it.
-    let mut endpoint = second.open(16).await?;
+    let endpoint = second.open(16).await?;
+    let mut endpoint = endpoint.map_err(|refused| format!("{refused:?}"))?;
     let name = Name::new("demo/greeter").ok_or("a name of printable letters")?;
     second
         .register(name.clone(), endpoint.actor(), None, false)

@@ -121,6 +121,10 @@ impl Listener {
             Event::SessionRenewed(session) => {
                 warn!(session = session.0, "others knew a later session; went on in a new one");
             }
+            Event::NamesLate { members, ttl_least } => {
+                let why = "names may be missed: raise default_ttl, or let sync be shorter";
+                warn!(members, ?ttl_least, "{why}");
+            }
         }
     }
 }

@@ -29,10 +29,11 @@ mod wiring;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::choices::{Answer, Choices};
 use crate::cluster::config::ClusterConfig;
-use crate::cluster::counters::Counters;
+use crate::cluster::counters::{Counter, Counters};
 use crate::cluster::identity::{Allowed, Identity, StaticKey, session_slot};
 use crate::cluster::ids::{
     ActorId, Addr, CallId, Incarnation, Instance, Life, NodeId, Ref, Session,
@@ -122,6 +123,10 @@ pub struct Node {
     rejects: VecDeque<(Instant, RejectStatus)>,
     outputs: VecDeque<Output>,
     started: Instant,
+    /// The longest ttl that the cluster's size asked for, of those longer than the configured one.
+    ttl_asked: Duration,
+    /// What the node itself counts.
+    counters: Counters,
 }
 
 /// How far a node has gone in leaving (C56).
@@ -202,6 +207,8 @@ impl Node {
             rejects: VecDeque::new(),
             outputs: VecDeque::new(),
             started: now,
+            ttl_asked: Duration::ZERO,
+            counters: Counters::new(),
         };
         this.take_outputs(now);
         this.settle(now);
@@ -325,6 +332,7 @@ impl Node {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let mut counters = self.links.counters().clone();
+        counters.merge(&self.counters);
         counters.merge(self.swim.counters());
         counters.merge(self.registry.counters());
         counters.merge(self.router.counters());
@@ -352,8 +360,9 @@ impl Node {
             ("refused handshakes kept", self.rejects.len(), REJECTS_MAX),
             ("tasks between inputs", self.tasks.len(), 0),
             ("unconfirmed frames to one peer", unconfirmed, unconfirmed_max),
+            ("endpoints", self.router.endpoints(), limits.router.endpoints_max as usize),
         ];
-        sizes.extend(self.links.within());
+        sizes.extend(self.links.within(&limits.links));
         sizes
     }
 
@@ -421,6 +430,17 @@ impl Node {
 
     fn stop(&mut self, reason: StopReason) {
         self.outputs.push_back(Output::Stop(reason));
+    }
+
+    /// Tells once for each size of cluster that it has outgrown the configured ttl (C149).
+    fn judge_ttl(&mut self) {
+        let members = self.swim.member_count();
+        let ttl_least = self.config.ttl_least(members);
+        if ttl_least > self.config.registry.default_ttl.max(self.ttl_asked) {
+            self.ttl_asked = ttl_least;
+            self.counters.count(Counter::NamesLate);
+            self.event(Event::NamesLate { members, ttl_least });
+        }
     }
 
     fn event(&mut self, event: Event) {

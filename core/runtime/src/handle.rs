@@ -13,7 +13,7 @@ use machines::cluster::router::io::{Answer, AskError, Outcome, Request, SendErro
 use machines::cluster::swim::Snapshot;
 use machines::cluster::swim::io::MemberEvent;
 use machines::cluster::wire::Name;
-use machines::node::io::{Call, Event, Input, Reply};
+use machines::node::io::{Call, Event, Input, OpenError, Reply};
 use sync::{Channel, Inbox, MailboxOptions, Policy, channel};
 
 use crate::machine::Names;
@@ -148,18 +148,18 @@ impl<M: 'static> Handle<M> {
     ///
     /// # Errors
     ///
-    /// [`Gone`].
+    /// [`Gone`], or why it was refused.
     ///
     /// # Panics
     ///
     /// If `letters_max` is 0 or above 2²⁰.
-    pub async fn open(&self, letters_max: u32) -> Result<Endpoint<M>, Gone> {
+    pub async fn open(&self, letters_max: u32) -> Result<Result<Endpoint<M>, OpenError>, Gone> {
         let options = MailboxOptions::bounded(letters_max, Policy::Fail)
             .expect("an endpoint's mailbox holds 1 to 2^20 letters");
         let (sender, letters) = channel(options);
         let call = self.next_call();
-        let reference = self.wait(|reply| Command::Open(call, sender, reply)).await?;
-        Ok(Endpoint { reference, letters, handle: self.clone() })
+        let opened = self.wait(|reply| Command::Open(call, sender, reply)).await?;
+        Ok(opened.map(|reference| Endpoint { reference, letters, handle: self.clone() }))
     }
 
     /// Registers an endpoint of this node under a name (C72). `ttl` is 1 s to 1 h, `None` the

@@ -9,7 +9,7 @@ use machines::cluster::router::io::{Delivery, Outcome, Request};
 use machines::cluster::swim::Snapshot;
 use machines::cluster::swim::io::MemberEvent;
 use machines::cluster::wire::BounceCode;
-use machines::node::io::{Call, Event, Input, Reply};
+use machines::node::io::{Call, Event, Input, OpenError, Reply};
 use sync::{Channel, SendError};
 
 use crate::machine::{Machine, Names};
@@ -42,7 +42,7 @@ pub(crate) enum Command<M> {
     /// A call whose reply nobody waits for.
     Forget(CallId, Call),
     /// Open an endpoint whose messages go here.
-    Open(CallId, Channel<Letter>, sync::Reply<Ref>),
+    Open(CallId, Channel<Letter>, sync::Reply<Result<Ref, OpenError>>),
     /// Look at the node between two inputs.
     Look(Box<Look<M>>),
     /// Watch the members (C45).
@@ -73,7 +73,7 @@ enum Waiting {
     One(sync::Reply<Reply>),
     Tracked(sync::Reply<Reply>, sync::Reply<Outcome>),
     Outcome(sync::Reply<Outcome>),
-    Open(Channel<Letter>, sync::Reply<Ref>),
+    Open(Channel<Letter>, sync::Reply<Result<Ref, OpenError>>),
 }
 
 impl Users {
@@ -138,10 +138,12 @@ impl Users {
     /// Gives a reply to whoever waits for it.
     pub(crate) fn reply(&mut self, call: CallId, reply: Reply) {
         match (self.calls.remove(&call), reply) {
-            (Some(Waiting::Open(letters, waiting)), Reply::Opened(endpoint)) => {
-                self.endpoints.insert(endpoint.actor, letters);
+            (Some(Waiting::Open(letters, waiting)), Reply::Opened(opened)) => {
+                if let Ok(endpoint) = &opened {
+                    self.endpoints.insert(endpoint.actor, letters);
+                }
                 // Late: the endpoint's mailbox is closed, and its first letter finds that out.
-                let _ = waiting.send(endpoint);
+                let _ = waiting.send(opened);
             }
             (Some(Waiting::Tracked(sent, outcome)), reply) => {
                 if let Reply::Sent(Ok(_)) = &reply {
@@ -197,7 +199,8 @@ impl Users {
             | Event::LinkUp { .. }
             | Event::LinkDown { .. }
             | Event::Refused { .. }
-            | Event::SessionRenewed(_) => {}
+            | Event::SessionRenewed(_)
+            | Event::NamesLate { .. } => {}
         }
         self.events.tell(event, |()| true);
     }

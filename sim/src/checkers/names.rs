@@ -195,10 +195,9 @@ struct Asked {
 
 /// C149: in the quiet period one owner at the most holds a name, and every member finds it there.
 ///
-/// Two owners meet only where the entry of one is live when it reaches the other (C74), so a ttl
-/// shorter than two syncs settles nothing. A member that holds neither a copy nor a hint asks three
-/// others (C77): of four nodes one of those is the owner; of more it may miss, so there copies
-/// and hints must outlive the syncs that bring them.
+/// Exempt is what the nodes themselves tell of ([`Event::NamesLate`]): clusters whose size asks for
+/// a longer ttl than the configured one, as
+/// [`ttl_least`](machines::cluster::config::ClusterConfig::ttl_least) says.
 #[derive(Clone, Debug)]
 pub(super) struct Agreement {
     /// Whether the configuration lets two owners meet.
@@ -237,8 +236,6 @@ impl Agreement {
         let bounds = Bounds::new(&setup.config, setup.nodes);
         let ttl = nanos(setup.config.registry.default_ttl);
         let late = bounds.dissemination() + epsilon(ttl);
-        let kept = ttl + nanos(setup.config.registry.hint_keep);
-        let meets = ttl >= 2 * bounds.sync_every();
         // Two owners learn of each other once they are members of each other again (C140); what
         // gossip loses, syncs bring.
         let all_find = bounds.heal() + bounds.same_lives() + late;
@@ -246,8 +243,8 @@ impl Agreement {
         let one_owner = if lossless { bounds.heal() + late } else { all_find };
         let settle = if lossless { late } else { bounds.same_lives() + late };
         Self {
-            meets,
-            finds: meets && (setup.nodes <= 4 || kept >= 2 * bounds.same_lives()),
+            meets: ttl >= 2 * bounds.sync_every(),
+            finds: setup.config.registry.default_ttl >= setup.config.ttl_least(setup.nodes),
             one_owner,
             all_find,
             settle,

@@ -1,4 +1,4 @@
-//! Goal: each decorator does what it says, only where and while it is asked to.
+//! Goal: each decorator does what it says, only where and while it is asked to (T62, T11).
 //! Method: inner ports that note what reaches them; futures are polled by hand.
 
 use std::collections::VecDeque;

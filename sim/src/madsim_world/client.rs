@@ -48,7 +48,7 @@ impl<M: Machine> Client<M> {
 
     async fn work_on(&mut self) -> Result<(), Gone> {
         self.handle.joined().await?;
-        let endpoint = self.handle.open(LETTERS).await?;
+        let endpoint = self.handle.open(LETTERS).await?.expect("one endpoint has room");
         let own = endpoint.reference();
         spawn_local(serve(endpoint, self.place, self.record.clone()));
         spawn_local(watch(self.handle.watch().await?, self.place, self.record.clone()));

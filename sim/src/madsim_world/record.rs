@@ -117,6 +117,7 @@ impl Record {
             Event::Refused { peer, .. } => ("refused", *peer),
             Event::Joined => ("joined", None),
             Event::SessionRenewed(_) => ("session renewed", None),
+            Event::NamesLate { .. } => ("names late", None),
         };
         inner.count(what);
         if let Some(stranger) = peer.filter(|peer| !inner.friends.contains(peer)) {

@@ -8,6 +8,7 @@ fn fates(conditions: Conditions, count: usize) -> Vec<Fate> {
     (0..count).map(|_| net.datagram(0, 1, 100, 0, &mut choices)).collect()
 }
 
+/// T10: no other randomness, and none that is not asked for.
 #[test]
 fn a_calm_link_asks_nothing_and_delays_by_its_least() {
     let mut net = Net::new(2, Conditions { delay_min: MS, ..Default::default() });
@@ -32,6 +33,7 @@ fn loss_duplication_and_corruption_strike_as_often_as_they_should() {
     assert!((1_900..2_300).contains(&corrupted), "{corrupted} of 7000 corrupted");
 }
 
+/// T11.
 #[test]
 fn a_loss_of_everything_still_has_a_benign_answer() {
     let overrides =

@@ -50,6 +50,7 @@ fn another_violation_is_a_violation() {
     assert!(text.contains("panic was violated before"), "{text}");
 }
 
+/// T5.
 #[test]
 fn a_run_over_its_step_bound_is_unfinished() {
     let mut failure = failure();

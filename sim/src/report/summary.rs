@@ -160,6 +160,8 @@ fn bars(root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report;
+    use crate::run::Campaign;
 
     #[test]
     fn a_section_replaces_itself_and_leaves_the_rest() {
@@ -178,6 +180,31 @@ mod tests {
         let headings: Vec<&str> = text.lines().filter(|line| line.starts_with("## ")).collect();
         assert_eq!(headings, ["## Scenarios", "## Saboteurs", "## Models", "## Bars"]);
         assert!(text.starts_with("# Reports\n\n"));
+    }
+
+    /// T82: scenarios, saboteurs, models, marks, corpora, bars, each with the command that made it.
+    #[test]
+    fn a_summary_has_every_section_and_its_command() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let folder = std::env::temp_dir().join(format!("lockstep-whole-{}", std::process::id()));
+        let campaign = Campaign { scenarios: Vec::new(), seconds: 1.0, complete: true };
+        report::write(&folder, &campaign, &["a.mark".to_owned()]).unwrap();
+        put(&folder, Section::Saboteurs, &report::saboteurs(&[])).unwrap();
+        gather(&root, &folder).unwrap();
+        let made = std::fs::read_to_string(folder.join("summary.md")).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let committed = std::fs::read_to_string(root.join("reports/summary.md")).unwrap();
+        for text in [made, committed] {
+            let headings: Vec<&str> =
+                text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+            let all = ["Scenarios", "Saboteurs", "Models", "Marks", "Corpora", "Bars"];
+            assert_eq!(headings, all);
+            for section in ORDER {
+                let body = text.split(&section.begin()).nth(1);
+                let body = body.and_then(|rest| rest.split(&section.end()).next()).unwrap();
+                assert!(body.contains("`cargo "), "{section:?} names no command: {body}");
+            }
+        }
     }
 
     #[test]

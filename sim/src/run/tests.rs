@@ -28,6 +28,7 @@ fn options() -> Options {
     }
 }
 
+/// T2, T4.
 #[test]
 fn a_campaign_gives_the_same_hash_on_one_thread_and_on_two() {
     let scenarios = [scenario("")];
@@ -39,6 +40,7 @@ fn a_campaign_gives_the_same_hash_on_one_thread_and_on_two() {
     assert_eq!(two.exit_code(), 0);
 }
 
+/// T5: it is reported as unfinished.
 #[test]
 fn a_run_over_its_step_bound_is_not_passed() {
     let stop = AtomicBool::new(false);

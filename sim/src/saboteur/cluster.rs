@@ -4,6 +4,7 @@
 //! production node allows. Those of membership stand in a table of their own.
 
 mod lanes;
+mod limits;
 mod links;
 mod messages;
 mod names;
@@ -78,9 +79,20 @@ fn of_messages() -> Vec<Sabotage<Sabotaged<Node>>> {
             .about("finds no name that another node holds"),
         sabotage("first-come", "C149", "registry-churn", 5, names::first_come)
             .about("gives no name away that another owner holds too"),
-        sabotage("unbounded-asks", "C150", "calm-3", 2, messages::unbounded_asks)
+        sabotage("unbounded-asks", "C150", "calm-3", 2, limits::unbounded_asks)
             .about("accepts any number of asks")
             .change(few_asks),
+        sabotage("unbounded-unconfirmed", "C150", "calm-3", 2, limits::unbounded_unconfirmed)
+            .about("accepts any number of sends that nobody has confirmed")
+            .change(few_unconfirmed),
+        sabotage("unbounded-endpoints", "C150", "calm-3", 2, limits::unbounded_endpoints)
+            .about("opens endpoints without end")
+            .change(|file| {
+                file.config.get_or_insert_default().endpoints_max = Some(written(4));
+            }),
+        sabotage("unbounded-queue", "C150", "calm-3", 2, limits::unbounded_queue)
+            .about("queues any number of bytes for a link")
+            .change(short_queues),
         sabotage("pings-behind-bulk", "C151", "bulk-and-heartbeats", 3, lanes::behind_bulk)
             .about("lets datagrams wait for stream bytes")
             .change(|file| {
@@ -96,6 +108,27 @@ fn few_asks(file: &mut File) {
     work.ask = Some(written(50.0));
     work.answer = Some(text("500ms"));
     file.config.get_or_insert_default().asks_max = Some(written(1));
+}
+
+/// Many sends, seldom confirmed, and room for three.
+fn few_unconfirmed(file: &mut File) {
+    file.workload.get_or_insert_default().send = Some(written(50.0));
+    let config = file.config.get_or_insert_default();
+    config.confirm_after = Some(text("1s"));
+    config.unconfirmed_max = Some(written(3));
+}
+
+/// More to send than a link carries, and queues that hold a few messages: for a short while, since
+/// it is much.
+fn short_queues(file: &mut File) {
+    (file.duration, file.quiet) = (text("15s"), Some(text("5s")));
+    let network = file.network.get_or_insert_default();
+    (network.rate, network.queue) = (Some(written(20_000)), Some(written(1 << 20)));
+    let work = file.workload.get_or_insert_default();
+    (work.send, work.payload) = (Some(written(400.0)), Some(written(4_000)));
+    let config = file.config.get_or_insert_default();
+    config.link_queue_bytes_max = Some(written(20_000));
+    config.dial_queue_bytes_max = Some(written(20_000));
 }
 
 fn text(text: &str) -> Spanned<String> {

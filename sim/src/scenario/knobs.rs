@@ -71,12 +71,7 @@ macro_rules! knobs {
                     && self.$count.is_none()
                 {
                     let drawn = u32::try_from(drawn).expect("ranges of counts are of u32");
-                    // A table of members that does not hold the cluster is none; and with fewer
-                    // links than members, members that are well take turns being out of reach.
-                    let least = match stringify!($count) {
-                        "members_max" | "links_max" => crowd,
-                        _ => 1,
-                    };
+                    let least = least(stringify!($count), crowd);
                     self.$count = Some(Spanned::new(0..0, drawn.max(least)));
                 })*
             }
@@ -95,6 +90,22 @@ macro_rules! knobs {
 const US: u64 = 1_000;
 const MS: u64 = 1_000;
 const S: u64 = 1_000 * MS;
+
+/// The least value of a count with which `crowd` nodes can do what they promise.
+///
+/// A table of members that does not hold the cluster is none. Links are one to each other node:
+/// with one less (C30 closes the least recently used) members that are well take turns being out
+/// of reach, and no bound of C50 is theirs. Of 12 runs of 6 nodes with 4 links, 7 violated C149 in
+/// the quiet period: a look-up's question is lost with the link that makes room. With 3 links it
+/// is 3 of 12, and no table is quiet for so long that C144 is looked at; with 2, C140 is violated
+/// too, and with 1, C148.
+fn least(name: &str, crowd: u32) -> u32 {
+    match name {
+        "members_max" => crowd,
+        "links_max" => crowd.saturating_sub(1).max(1),
+        _ => 1,
+    }
+}
 
 /// Draws one knob, if it is turned at all (half of them are). Log-uniform, so that batches of one
 /// and timers at their least come up as often as great ones, in integers, so that every platform
@@ -148,7 +159,8 @@ knobs! {
     rekey_grace at links drawn Some((200 * MS, 60 * S));
     // Longer than a look-up's round trips, else it finds nothing (C76).
     lookup_timeout at registry drawn Some((200 * MS, 10 * S));
-    default_ttl at registry drawn Some((S, 3_600 * S));
+    // Two syncs at least (C74): with the shortest time between them.
+    default_ttl at registry drawn Some((2 * S, 3_600 * S));
     hint_keep at registry drawn Some((MS, 3_600 * S));
     confirm_after at router drawn Some((MS, S));
     }
@@ -182,6 +194,7 @@ knobs! {
     confirm_items at router drawn Some((1, 1_024));
     unconfirmed_max at router drawn Some((1, 131_072));
     asks_max at router drawn Some((1, 131_072));
+    endpoints_max at router drawn Some((1, 2 << 20));
     }
 }
 
@@ -212,7 +225,7 @@ mod tests {
         let left: Vec<&str> =
             table.iter().filter(|(_, drawn)| !drawn).map(|(name, _)| *name).collect();
         assert_eq!(left, ["forget_after", "sessions_max"]);
-        assert_eq!(table.len(), 50);
+        assert_eq!(table.len(), 51);
     }
 
     /// T13: a knob is asked for by its name, wherever it stands.

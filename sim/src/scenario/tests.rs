@@ -1,4 +1,5 @@
 use super::*;
+use crate::plan::Act;
 
 const GOOD: &str = r#"
 name = "good"
@@ -64,6 +65,7 @@ fn mistakes_are_refused_with_their_place_and_what_would_be_right() {
     }
 }
 
+/// T51.
 #[test]
 fn the_template_is_right_and_bears_its_name() {
     let scenario = Scenario::parse("t.toml", &template("my-own")).unwrap();
@@ -105,6 +107,55 @@ fn every_kind_of_fault_can_be_written() {
 fn swarm() -> Scenario {
     let text = GOOD.split("[[fault]]").next().unwrap().to_owned();
     Scenario::parse("w.toml", &format!("{text}\n[swarm]\nknobs = true\nnodes = [3, 7]\n")).unwrap()
+}
+
+/// T14: what a swarm chooses moves no answer of the run: as far as two runs of a seed ask the same
+/// questions, they get the same answers, whatever was drawn for each.
+#[test]
+fn what_a_swarm_draws_moves_no_answer_of_the_run() {
+    use crate::lab::{Keep, Lab};
+    use crate::ring::{Ring, RingKind};
+
+    let kind = RingKind { period: 50_000_000, ..RingKind::default() };
+    let lab = Lab::<Ring> { known: Default::default(), kind, saboteurs: Vec::new() };
+    let head = GOOD.split("[[fault]]").next().unwrap().replace("5m", "20s").replace("2m", "5s");
+    let answers = |swarm: &str, seed| {
+        let scenario = Scenario::parse("w.toml", &format!("{head}\n{swarm}")).unwrap();
+        let keep = Keep { answers: true, ..Keep::default() };
+        let ran = lab.run(&scenario, seed, keep).unwrap();
+        let answers = ran.answers.into_iter();
+        let asked = answers.map(|one| ((one.site, one.who, one.nth), one.answer));
+        asked.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let mut shared = 0;
+    for seed in 0..10 {
+        let plain = answers("", seed);
+        for swarm in ["kinds = [\"loss\", \"kill\"]\n", "kinds = [\"cut\"]\nknobs = true\n"] {
+            for (question, answer) in answers(&format!("[swarm]\n{swarm}"), seed) {
+                let before = plain.get(&question);
+                assert!(before.is_none_or(|before| *before == answer), "{seed}: {question:?}");
+                shared += u32::from(before.is_some());
+            }
+        }
+    }
+    assert!(shared > 10_000, "{shared} questions were asked in both");
+}
+
+/// T23: what has no end of its own ends when the quiet period begins; the dead alone stay dead.
+#[test]
+fn every_fault_has_healed_when_the_quiet_period_begins() {
+    let endless = GOOD.replace("for = \"60s\"\n", "").replace("for = \"5s\"\n", "");
+    let endless = endless.replace("times = 2\nevery = \"20s\"\n", "");
+    let resolved = Scenario::parse("s.toml", &endless).unwrap().resolve(1).unwrap();
+    let until = |kill: bool| {
+        let is_kill = |act: &Act| matches!(act, Act::Kill { .. });
+        let entries = resolved.plan.iter().filter(move |planned| is_kill(&planned.act) == kill);
+        entries.map(|planned| planned.until).collect::<Vec<_>>()
+    };
+    assert_eq!(until(true), [None, None]);
+    let partition = until(false);
+    assert!(!partition.is_empty());
+    assert!(partition.iter().all(|until| *until == Some(180_000_000_000)), "{partition:?}");
 }
 
 #[test]
@@ -240,15 +291,19 @@ fn drawn_configurations_are_legal_and_rarely_the_default() {
     let text = format!("{text}\n[swarm]\nknobs = true\nnodes = [2, 7]\n");
     let swarm = Scenario::parse("w.toml", &text).unwrap();
     let default = ClusterConfig::of(Profile::Lan, "simulated");
-    let mut changed = 0;
+    let (mut changed, mut full) = (0, 0);
     let mut least = std::collections::BTreeSet::new();
     for seed in 0..200 {
         let resolved = swarm.resolve(seed).map_err(|(_, why)| why).unwrap();
         assert_eq!(resolved.config.check(), Ok(()));
         assert!(resolved.config.swim.members_max >= resolved.nodes);
+        let spare = (resolved.config.links.links_max + 1).checked_sub(resolved.nodes);
+        assert!(spare.is_some(), "every node has room for a link with each other");
+        full += u32::from(spare == Some(0));
         changed += u32::from(*resolved.config != default);
         least.insert(resolved.config.links.half_open_max);
     }
+    assert!(full > 10, "{full} of 200 have no link to spare");
     assert!(changed > 190, "{changed} of 200 drew something");
     assert!(least.contains(&1) && least.len() > 20, "{least:?}");
 }

@@ -1,7 +1,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
+
+use machines::choices::Overrides;
+use machines::cluster::counters::Counter;
 
 use super::lab;
 use crate::budget::Budget;
@@ -9,6 +13,7 @@ use crate::lab::Case;
 use crate::run::{Options, campaign};
 use crate::saboteur::hunt;
 use crate::scenario::Scenario;
+use crate::world::World;
 
 /// T32: a checker that nobody was seen to break is no checker.
 #[test]
@@ -59,6 +64,50 @@ fn every_saboteur_is_caught() {
     });
 }
 
+/// T32: what C150 looks at has more rows than one; each of these is seen to be looked at.
+#[test]
+fn each_table_without_end_is_caught_by_its_own_row() {
+    let (lab, scenarios) = (lab(), scenarios());
+    let rows = [
+        ("unbounded-asks", "asks, at most"),
+        ("unbounded-unconfirmed", "unconfirmed frames to one peer, at most"),
+        ("unbounded-endpoints", "endpoints, at most"),
+        ("unbounded-queue", "bytes that wait for one link, at most"),
+    ];
+    for (name, row) in rows {
+        let hunt = hunt(&lab, name, &scenarios, Budget::ENDLESS).unwrap().unwrap();
+        assert!(hunt.seeds.is_some() && hunt.evidence.contains(row), "{hunt:?}");
+    }
+}
+
+/// C149: exempt are the clusters whose nodes tell that they have outgrown their ttl, and no others.
+#[test]
+fn names_are_exempt_exactly_where_the_nodes_say_that_they_come_late() {
+    let lab = lab();
+    let cases = [
+        (4, "1ms", false),
+        (5, "1ms", true),
+        (5, "30s", true),
+        (5, "180s", false),
+        (5, "1h", false),
+    ];
+    for (nodes, hint_keep, late) in cases {
+        let text = format!(
+            "name = \"late\"\nabout = \"x\"\nnodes = {nodes}\nduration = \"20s\"\n\
+             cipher = \"null\"\n[workload]\nregister = 1.0\n[config]\nhint_keep = \"{hint_keep}\"\n"
+        );
+        let scenario = Scenario::parse("late.toml", &text).unwrap();
+        let setup = scenario.resolve(1).unwrap().setup(Overrides::default(), lab.kind.clone());
+        assert_eq!(lab.known.needs("C149", &setup).is_none(), late, "{nodes} {hint_keep}");
+        let mut world = World::new(Arc::new(setup), Vec::new());
+        world.run();
+        for node in 0..nodes {
+            let counters = world.guest(node).unwrap().counters();
+            assert_eq!(counters.get(Counter::NamesLate) > 0, late, "{nodes} {hint_keep}");
+        }
+    }
+}
+
 /// T31: no scenario asks for a property and then ends before it could be looked at.
 #[test]
 fn every_scenario_gives_its_properties_the_time_they_need() {
@@ -76,6 +125,7 @@ fn small(more: &str) -> Scenario {
     Scenario::parse("small.toml", &format!("{head}{more}")).unwrap()
 }
 
+/// T23, T31.
 #[test]
 fn a_quiet_period_that_is_too_short_is_refused_with_the_length_needed() {
     let lab = lab();
@@ -85,6 +135,7 @@ fn a_quiet_period_that_is_too_short_is_refused_with_the_length_needed() {
     assert_eq!(lab.check_quiet(&left_out), Ok(()));
 }
 
+/// T30, T31.
 #[test]
 fn a_checker_that_has_seen_nothing_is_not_armed() {
     let lab = lab();

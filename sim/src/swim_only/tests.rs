@@ -9,7 +9,7 @@ use machines::cluster::swim::io::{Input, Lane, MemberEventKind};
 use machines::cluster::wire::{Body, Entry, Fact, Message, State};
 use machines::time::nanos;
 
-use super::measure::{accuracy, rates, without_lifeguard};
+use super::measure::{accuracy, first_suspicion, heal_time, rates, spread, without_lifeguard};
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -242,6 +242,48 @@ fn a_quiet_cluster_sends_two_datagrams_and_eighty_bytes_a_period() {
         let bound = 80 * u64::from(members) + 12;
         assert!(quiet.sync_bytes <= bound, "C163: {quiet:?}");
     }
+}
+
+/// C160, for T of the profile: members that probe half as often miss it.
+#[test]
+fn a_crash_is_suspected_within_one_period_and_six_tenths_on_average() {
+    let crash = |config: SwimConfig| {
+        let setup = Setup { config, loss_permille: 100, ..Setup::new(1, 16) };
+        first_suspicion(&setup, 100).mean()
+    };
+    let config = SwimConfig::of(Profile::Lan);
+    let bar = nanos(config.period) * 16 / 10;
+    let slow = SwimConfig { period: config.period * 2, ..config.clone() };
+    assert!(crash(config) <= bar, "C160");
+    assert!(crash(slow) > bar, "a round every 2 T must miss the bar");
+}
+
+/// C161, and that it is F and λ which hold it.
+#[test]
+fn a_fact_reaches_all_in_the_time_of_dissemination() {
+    let reached = |config: SwimConfig| {
+        let setup = Setup { config, loss_permille: 100, ..Setup::new(1, 32) };
+        let bound = Bounds::of(&setup.config, setup.members).dissemination;
+        spread(&setup, 100).share_within(bound)
+    };
+    let config = SwimConfig::of(Profile::Lan);
+    let narrow = SwimConfig { gossip_fanout: 1, retransmit: 1, ..config.clone() };
+    assert!(reached(config) >= 990, "C161");
+    assert!(reached(narrow) < 990, "one at a time, once: must miss the bar");
+}
+
+/// C166, and that it is the re-probes which hold it.
+#[test]
+fn a_half_half_split_heals_within_a_re_probe_and_a_second() {
+    let healed = |sabotage| {
+        let setup = setup(1, 10, sabotage);
+        let bounds = Bounds::of(&setup.config, setup.members);
+        let bar = setup.config.reprobe + Duration::from_secs(1) + bounds.gossip_all;
+        heal_time(&setup, 20).share_within(bar)
+    };
+    assert!(healed(Sabotage::None) >= 990, "C166");
+    // Some heal without them, by gossip that goes to those who died a short while ago (C52).
+    assert!(healed(Sabotage::NoReprobe) < 990, "without them the bar must be missed");
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn a_calm_ring_loses_nothing() {
     }
 }
 
+/// T2, T4, T10: nothing but the seed decides.
 #[test]
 fn the_same_seed_gives_the_same_hash_and_another_seed_another() {
     let hash = |seed| ran(setup(seed, vec![])).outcome().hash;
@@ -76,6 +77,7 @@ fn an_extra_unused_question_per_step_leaves_the_hash() {
     assert_eq!(plain.outcome(), asked.outcome());
 }
 
+/// T1, T6: a world is a value.
 #[test]
 fn a_copied_world_goes_on_like_the_original() {
     let mut world =
@@ -183,6 +185,46 @@ fn a_clock_that_jumps_back_stands_still() {
     assert!((1_690..1_710).contains(&received), "{received}");
 }
 
+/// T3: nothing happens between two events, so a thousand hours in which a ring rarely speaks cost
+/// as many events as it has things to say.
+#[test]
+fn time_jumps_to_the_next_event_however_far() {
+    let hour = 3_600 * SECOND;
+    let seldom = RingKind { period: hour, ..RingKind::default() };
+    let long = Setup { duration: 1_000 * hour, quiet_at: 999 * hour, ..setup(1, vec![]) };
+    let mut world = World::new(Arc::new(Setup { kind: seldom, ..long }), Vec::new());
+    let mut longest = 0;
+    loop {
+        let before = world.now();
+        if !world.step() {
+            break;
+        }
+        longest = longest.max(world.now() - before);
+    }
+    assert_eq!(world.outcome().ended, Ended::Passed);
+    assert!(world.guest(0).unwrap().received >= 998);
+    assert!(longest > hour - SECOND, "the longest step took {longest} ns of virtual time");
+    assert!(world.events() < 10_000, "{} events", world.events());
+}
+
+/// T5, T30: a violation says which property, with what evidence and when, and the run ends there.
+#[test]
+fn a_violation_names_its_property_its_evidence_and_its_time_and_ends_the_run() {
+    let (lab, case) = (crate::planted::lab(), crate::planted::planted());
+    let keep = crate::lab::Keep { trace: true, ..Default::default() };
+    let ran = lab.run_case(&case, keep).unwrap();
+    let Ended::Violated(violation) = &ran.outcome.ended else {
+        panic!("the planted failure shows: {:?}", ran.outcome.ended);
+    };
+    assert_eq!(violation.property, "ONCE");
+    assert!(violation.evidence.contains("came twice to node 1"), "{violation}");
+    let copied = 4 * SECOND..13 * SECOND;
+    assert!(copied.contains(&violation.at), "datagrams are copied from 4 s on: {violation}");
+    assert_eq!(violation.at, ran.outcome.at);
+    assert_eq!(ran.trace.last().map(|line| line.at), Some(violation.at));
+}
+
+/// T5.
 #[test]
 fn a_run_over_its_step_bound_is_unfinished() {
     let mut world = World::new(Arc::new(Setup { steps_max: 100, ..setup(1, vec![]) }), Vec::new());

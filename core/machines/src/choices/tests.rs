@@ -13,6 +13,7 @@ fn an_extra_question_moves_no_other_answer() {
     }
 }
 
+/// T10.
 #[test]
 fn answers_spread_evenly_over_the_bound() {
     let mut choices = Choices::new(1);
@@ -23,6 +24,7 @@ fn answers_spread_evenly_over_the_bound() {
     assert!(hits.iter().all(|&n| (850..1_150).contains(&n)), "{hits:?}");
 }
 
+/// T10: an answer is of a seed; another seed or scope gives another.
 #[test]
 fn scopes_and_seeds_are_independent() {
     let draw = |mut c: Choices| (0..8).map(|_| c.choose("t", [1, 2], 1 << 60)).collect::<Vec<_>>();
@@ -31,6 +33,7 @@ fn scopes_and_seeds_are_independent() {
     assert_eq!(draw(Choices::new(1).scoped(3)), draw(Choices::new(1).scoped(3)));
 }
 
+/// T10: the answer below the bound, or its override.
 #[test]
 fn the_most_particular_override_wins() {
     let entry = |who, nth, answer| Override { site: "t".into(), who, nth, answer };

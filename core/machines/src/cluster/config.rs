@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::swim::{Bounds, log2_ceil};
 use super::wire::MemberRow;
 
 /// A named set of the values of C62.
@@ -145,7 +146,7 @@ pub struct RegistryConfig {
     pub names_max: u32,
     /// How long a look-up may take.
     pub lookup_timeout: Duration,
-    /// The ttl of a registration that names none.
+    /// The ttl of a registration that names none: at least [`ClusterConfig::ttl_least`].
     pub default_ttl: Duration,
     /// How long hints are kept (C75).
     pub hint_keep: Duration,
@@ -168,6 +169,8 @@ pub struct RouterConfig {
     pub unconfirmed_max: u32,
     /// The most asks in flight.
     pub asks_max: u32,
+    /// The most open endpoints of this node.
+    pub endpoints_max: u32,
 }
 
 /// Parameters of all machines of the cluster.
@@ -204,6 +207,8 @@ impl std::error::Error for ConfigInvalid {}
 
 /// The longest span that a value may have: no sum or multiple of a few of them overflows (C108).
 const SPAN_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// The fewest members that a configuration must serve: of fewer, each syncs with its only peer.
+const MEMBERS_LEAST: u32 = 3;
 /// The shortest `max_message`: all that links say among themselves, and a record, fit into it.
 const MESSAGE_MIN: u32 = 64 << 10;
 
@@ -431,16 +436,18 @@ impl RouterConfig {
             message_bytes_max: 16 << 20,
             unconfirmed_max: 65_536,
             asks_max: 65_536,
+            endpoints_max: 1 << 20,
         }
     }
 
-    /// Checks the ranges of C84.
+    /// Checks the ranges of C84, and that there can be an endpoint.
     ///
     /// # Errors
     ///
     /// [`ConfigInvalid`] names the first key that is wrong.
     pub fn check(&self) -> Result<(), ConfigInvalid> {
-        spans(&[(self.confirm_after, "confirm_after")])
+        spans(&[(self.confirm_after, "confirm_after")])?;
+        check(self.endpoints_max >= 1, "endpoints_max", "must be at least 1")
     }
 }
 
@@ -468,12 +475,40 @@ impl ClusterConfig {
         self.links.check()?;
         self.registry.check()?;
         self.router.check()?;
+        let ttl = self.ttl_least(MEMBERS_LEAST);
+        check(
+            self.registry.default_ttl >= ttl,
+            "default_ttl",
+            &format!("must be >= 2 sync, or names are missed: {ttl:?}, or a shorter sync"),
+        )?;
         let sync = self.sync_bytes_max();
         check(
             sync <= u64::from(self.links.message_bytes_max),
             "max_message",
             &format!("must hold a sync of members_max rows and names_max names: {sync} bytes"),
         )
+    }
+
+    /// Returns the least ttl of a name with which `members` members agree who holds it, and all
+    /// find it, within the bounds of C149.
+    ///
+    /// Copies of a name are vouched for by syncs alone, each X(N) and with one member (C54, C76).
+    /// Two owners of one name settle it where the entry of one is live when it reaches the other
+    /// (C74): so a ttl lasts two syncs. A member that holds neither a copy nor a hint asks three
+    /// others (C77): of four members one of those is the owner; of more all three may have
+    /// forgotten, so there a copy and the hint that it leaves last twice as long as what is new
+    /// takes to reach all by syncs, X(N)·⌈log₂N⌉.
+    ///
+    /// Up to 32 members X(N) is the same; [`ClusterConfig::check`] refuses what is too short for
+    /// any cluster, and a node that sees its cluster outgrow its ttl tells it.
+    #[must_use]
+    pub fn ttl_least(&self, members: u32) -> Duration {
+        let sync = Bounds::of(&self.swim, members).sync;
+        let reached = match members {
+            0..=4 => Duration::ZERO,
+            _ => sync * 2 * log2_ceil(members),
+        };
+        reached.saturating_sub(self.registry.hint_keep).max(sync * 2)
     }
 
     /// Returns how long the longest Sync2 is: every row and digest of `members_max` nodes, and

@@ -100,6 +100,8 @@ counters! {
     GossipBytes = "gossip_bytes",
     /// Two owners held one name.
     NameConflicts = "name_conflicts",
+    /// The cluster outgrew `default_ttl`: names may be missed (C149).
+    NamesLate = "names_late",
     /// Gaps reported.
     Gaps = "gaps",
     /// Datagrams sent.

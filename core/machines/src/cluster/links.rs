@@ -406,11 +406,11 @@ impl Links {
         self.peers.values().map(|peer| of(peer) as u64).sum()
     }
 
-    /// Lists the tables and queues, how large each is, and how large it may be (C150). Of queues
-    /// that each peer has, the longest.
+    /// Lists the tables and queues, how large each is, and how large it may be by `limits`, which
+    /// are those of the node (C150). Of queues that each peer has, the longest.
     #[must_use]
-    pub fn within(&self) -> [(&'static str, usize, usize); 9] {
-        let (sizes, limits) = (self.sizes(), &self.config);
+    pub fn within(&self, limits: &LinksConfig) -> [(&'static str, usize, usize); 9] {
+        let sizes = self.sizes();
         let message = limits.message_bytes_max as usize;
         // What waited for a dial waits for the link next, and the other way round.
         let queued = limits.link_queue_bytes_max.max(limits.dial_queue_bytes_max) as usize;

@@ -26,6 +26,11 @@
 //!
 //! A delta that brings more than [`SYNC_GOSSIP_MAX`] changes is not gossiped on beyond that, except
 //! for conflicts: the rest travels by syncs.
+//!
+//! With a ttl shorter than [`ttl_least`](super::config::ClusterConfig::ttl_least) C149 has no
+//! bound: two owners of a name may stay, and a look-up may miss it. A `default_ttl` that no cluster
+//! could do with is refused at start; a node whose cluster outgrows it says so. A registration that
+//! names such a ttl itself is taken, as C72 has it.
 
 pub mod io;
 mod lookups;

@@ -76,6 +76,7 @@ struct Limits {
     dial_queue_items: usize,
     unconfirmed: usize,
     asks: usize,
+    endpoints: usize,
 }
 
 /// What membership says of a peer.
@@ -190,6 +191,7 @@ impl Router {
             dial_queue_items: items(links.dial_queue_items_max),
             unconfirmed: items(config.unconfirmed_max),
             asks: items(config.asks_max),
+            endpoints: items(config.endpoints_max),
             router: config,
         };
         Self {
@@ -289,6 +291,18 @@ impl Router {
     #[must_use]
     pub fn has_actor(&self, actor: ActorId) -> bool {
         self.actors.contains(&actor)
+    }
+
+    /// Says whether one more actor may be open here: whoever opens one asks first.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.actors.len() < self.limits.endpoints
+    }
+
+    /// Returns how many actors are open here (C150).
+    #[must_use]
+    pub fn endpoints(&self) -> usize {
+        self.actors.len()
     }
 
     /// Returns how many requests are in flight.

@@ -90,7 +90,8 @@ pub enum Input {
 /// What a user of a node can ask for (C105).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// Open an endpoint; the reply is [`Reply::Opened`]. Its messages come as `Deliver`.
+    /// Open an endpoint, if there is room for one; the reply is [`Reply::Opened`]. Its messages
+    /// come as `Deliver`.
     Open,
     /// Close an endpoint of this node: its names go.
     Close(ActorId),
@@ -235,8 +236,8 @@ pub enum Output {
 /// The answer to a [`Call`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
-    /// To Open: the endpoint, as a reference.
-    Opened(Ref),
+    /// To Open: the endpoint, as a reference, or why it was refused.
+    Opened(Result<Ref, OpenError>),
     /// To Close, Cancel, Answer and NotTaken.
     Done,
     /// To Register, Renew and Unregister.
@@ -251,6 +252,14 @@ pub enum Reply {
     Asked(Result<Answer, AskError>),
     /// To Leave: the node has left and its links are closed.
     Left,
+}
+
+/// Why an endpoint was not opened. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OpenError {
+    /// This node has as many open endpoints as it may: `endpoints_max`. Once one of them is closed
+    /// there is room again.
+    Full,
 }
 
 /// What a node tells whoever watches it.
@@ -289,6 +298,14 @@ pub enum Event {
     },
     /// The node goes on in a new session (C27).
     SessionRenewed(Session),
+    /// There are more members now than `default_ttl` is long enough for: two owners of a name may
+    /// stay, and a look-up may miss one (C74, C77, C149). Told once for each ttl that is asked for.
+    NamesLate {
+        /// Members, this node included.
+        members: u32,
+        /// The least ttl that would do; or a shorter time between syncs.
+        ttl_least: Duration,
+    },
 }
 
 /// Why a node cannot go on.

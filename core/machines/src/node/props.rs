@@ -57,7 +57,7 @@ proptest! {
             while let Some(output) = node.poll() {
                 if let Output::Reply { reply, .. } = output {
                     match (reply, asked) {
-                        (Reply::Opened(at), _) => open.push(at.actor),
+                        (Reply::Opened(Ok(at)), _) => open.push(at.actor),
                         (Reply::Registered(result), Some(actor)) => prop_assert_eq!(
                             result == Err(RegisterError::NoActor),
                             !open.contains(&actor)

@@ -23,6 +23,8 @@ struct Net {
     replies: Vec<(usize, CallId, Reply)>,
     delivered: Vec<(usize, Vec<u8>)>,
     stored: Vec<(usize, Session)>,
+    /// What was told of names that come late.
+    late: Vec<(u32, Duration)>,
     calls: u64,
 }
 
@@ -65,6 +67,7 @@ impl Net {
             replies: Vec::new(),
             delivered: Vec::new(),
             stored: Vec::new(),
+            late: Vec::new(),
             calls: 0,
         };
         for node in 0..nodes {
@@ -155,6 +158,9 @@ impl Net {
             }
             Output::Reply { call, reply } => self.replies.push((node, call, reply)),
             Output::Deliver { payload, .. } => self.delivered.push((node, payload)),
+            Output::Event(Event::NamesLate { members, ttl_least }) => {
+                self.late.push((members, ttl_least));
+            }
             Output::Event(_) => {}
             Output::Stop(reason) => panic!("node {node} stopped: {reason:?}"),
         }
@@ -183,7 +189,7 @@ fn a_name_registered_on_one_node_is_found_on_another_and_a_message_gets_there() 
     let mut net = Net::new(3);
     net.run(Duration::from_secs(5));
     let opened = net.call(0, Call::Open);
-    let [Reply::Opened(clock)] = opened[..] else { panic!("{opened:?}") };
+    let [Reply::Opened(Ok(clock))] = opened[..] else { panic!("{opened:?}") };
     let name = Name::new("clock").unwrap();
     let register =
         Call::Register { name: name.clone(), actor: clock.actor, ttl: None, manual: false };
@@ -254,7 +260,7 @@ fn an_actor_that_ended_never_lends_its_number_to_another() {
         while node.poll().is_some() {}
         node.handle(Instant::START, Input::Call { call: CallId(1), request: Call::Open });
         while let Some(output) = node.poll() {
-            if let Output::Reply { reply: Reply::Opened(at), .. } = output {
+            if let Output::Reply { reply: Reply::Opened(Ok(at)), .. } = output {
                 opened.push(at.actor);
                 assert!(node.router().has_actor(at.actor));
             }
@@ -263,6 +269,63 @@ fn an_actor_that_ended_never_lends_its_number_to_another() {
         node.handle(Instant::START, Input::Call { call: CallId(2), request });
     }
     assert_eq!(opened, [ActorId(1), ActorId(2), ActorId(3)]);
+}
+
+/// C150: what a caller opens is bounded like what a peer sends; what it closes makes room.
+#[test]
+fn an_endpoint_over_the_cap_is_refused_until_one_is_closed() {
+    let mut params = params(0, 1, 1);
+    params.config.router.endpoints_max = 2;
+    let mut node = Node::new(Instant::START, params);
+    while node.poll().is_some() {}
+    let mut call = |request| {
+        node.handle(Instant::START, Input::Call { call: CallId(1), request });
+        let mut replies = Vec::new();
+        while let Some(output) = node.poll() {
+            if let Output::Reply { reply, .. } = output {
+                replies.push(reply);
+            }
+        }
+        for (what, size, most) in node.sizes() {
+            assert!(size <= most, "{size} {what}, of {most}");
+        }
+        replies
+    };
+    let opened = |replies: Vec<Reply>| match replies[..] {
+        [Reply::Opened(Ok(at))] => Ok(at.actor),
+        [Reply::Opened(Err(why))] => Err(why),
+        _ => panic!("{replies:?}"),
+    };
+    assert_eq!(opened(call(Call::Open)), Ok(ActorId(1)));
+    assert_eq!(opened(call(Call::Open)), Ok(ActorId(2)));
+    for _ in 0..3 {
+        assert_eq!(opened(call(Call::Open)), Err(io::OpenError::Full));
+    }
+    assert_eq!(call(Call::Close(ActorId(1))), [Reply::Done]);
+    assert_eq!(opened(call(Call::Open)), Ok(ActorId(3)), "no number is lost with a refusal");
+    assert_eq!(opened(call(Call::Open)), Err(io::OpenError::Full));
+}
+
+/// C149: five members need what four do not, when hints are not kept; each is told once.
+#[test]
+fn a_cluster_that_outgrows_its_ttl_is_told_so_once() {
+    let late = |nodes: usize| {
+        let mut net = Net::new(nodes);
+        for node in 0..nodes {
+            let mut params = params(node, nodes, 1);
+            params.config.registry.hint_keep = Duration::ZERO;
+            net.nodes[node] = Node::new(Instant::START, params);
+            net.drain(node);
+        }
+        net.run(Duration::from_secs(20));
+        let counts = net.nodes.iter().map(|node| node.counters().get(Counter::NamesLate));
+        (counts.collect::<Vec<_>>(), net.late)
+    };
+    assert_eq!(late(4), (vec![0; 4], Vec::new()));
+    let (counts, told) = late(5);
+    assert_eq!(counts, [1; 5]);
+    assert_eq!(told.len(), 5);
+    assert!(told.iter().all(|told| *told == (5, Duration::from_secs(180))), "{told:?}");
 }
 
 /// C150: a name that ended is remembered beside those that are held, within the cap of both.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::io::{Call, Event, Input, Output, Reply};
+use super::io::{Call, Event, Input, OpenError, Output, Reply};
 use super::{Node, Phase, REJECTS_MAX, RejectStatus};
 use crate::cluster::ids::{ActorId, Addr, CallId, Life, NodeId, Session};
 use crate::cluster::registry::io::RegisterError;
@@ -105,11 +105,15 @@ impl Node {
     }
 
     fn open(&mut self, call: CallId) {
-        self.last_actor += 1;
-        let actor = ActorId(self.last_actor);
-        self.tasks.push_back(Task::Router(router::io::Input::Open(actor)));
-        let reply = Reply::Opened(self.local_ref(actor));
-        self.outputs.push_back(Output::Reply { call, reply });
+        let opened = if self.router.has_room() {
+            self.last_actor += 1;
+            let actor = ActorId(self.last_actor);
+            self.tasks.push_back(Task::Router(router::io::Input::Open(actor)));
+            Ok(self.local_ref(actor))
+        } else {
+            Err(OpenError::Full)
+        };
+        self.outputs.push_back(Output::Reply { call, reply: Reply::Opened(opened) });
     }
 
     fn done(&mut self, call: CallId, task: Task) {
@@ -151,7 +155,13 @@ impl Node {
             Task::Swim(input) => self.swim.handle(now, input),
             Task::Registry(input) => self.registry.handle(now, input),
             Task::Router(input) => self.router.handle(now, input),
-            Task::Tell(event) => self.event(event),
+            Task::Tell(event) => {
+                let members = matches!(event, Event::Member(_));
+                self.event(event);
+                if members {
+                    self.judge_ttl();
+                }
+            }
         }
         self.take_outputs(now);
     }

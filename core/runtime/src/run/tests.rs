@@ -16,7 +16,7 @@ use machines::cluster::ids::{ActorId, CallId, Conn, NodeId, Ref, Session};
 use machines::cluster::router::io::{Delivery, Outcome, SendError};
 use machines::cluster::swim::Snapshot;
 use machines::cluster::wire::BounceCode;
-use machines::node::io::{Call, Event, Input, Output, Reply, StopReason};
+use machines::node::io::{Call, Event, Input, OpenError, Output, Reply, StopReason};
 
 use super::*;
 use crate::handle::{Gone, Handle, handle};
@@ -233,15 +233,33 @@ fn an_ask_that_is_dropped_is_cancelled() {
 }
 
 #[test]
+fn an_endpoint_that_is_refused_is_told_and_gets_no_letters() {
+    let mut stage = Stage::new();
+    stage.machine.answers = vec![Reply::Opened(Err(OpenError::Full))];
+    stage.machine.after_answers = vec![letter(4, 1)];
+    let node = stage.handle.clone();
+    let refused = stage.play_with(async move {
+        let refused = node.open(1).await?.err();
+        Ok::<_, Gone>(refused)
+    });
+    assert_eq!(refused, Some(Ok(Some(OpenError::Full))));
+    let bounced = stage.notes.try_iter().any(|(_, input)| {
+        let no_actor = |code| code == BounceCode::NoActor;
+        matches!(input, Input::Call { request: Call::NotTaken { code, .. }, .. } if no_actor(code))
+    });
+    assert!(bounced);
+}
+
+#[test]
 fn a_letter_to_a_full_mailbox_is_bounced_and_the_first_one_is_read() {
     let mut stage = Stage::new();
     let here = Ref { actor: ActorId(4), ..somewhere() };
-    stage.machine.answers = vec![Reply::Opened(here)];
+    stage.machine.answers = vec![Reply::Opened(Ok(here))];
     stage.machine.after_answers = vec![letter(4, 1), letter(4, 2), letter(5, 3)];
     let node = stage.handle.clone();
 
     let read = stage.play_with(async move {
-        let mut endpoint = node.open(1).await?;
+        let mut endpoint = node.open(1).await?.expect("the stage opens");
         Ok::<_, Gone>(endpoint.receive().await.map(|letter| letter.tag))
     });
 

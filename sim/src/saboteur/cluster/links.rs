@@ -338,7 +338,7 @@ impl Saboteur<Node> for OtherLinks {
 }
 
 /// Makes the links of a node with other limits than it was configured.
-fn made(birth: &Birth, links: LinksConfig) -> Links {
+pub(super) fn made(birth: &Birth, links: LinksConfig) -> Links {
     let config = &birth.config;
     Links::new(LinksParams {
         cluster: config.cluster.clone(),

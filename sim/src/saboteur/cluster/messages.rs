@@ -1,11 +1,10 @@
-//! What routing promises, broken: C145, C146, C147, C150.
+//! What routing promises, broken: C145, C146, C147.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use machines::Instant;
 use machines::cluster::ids::{CallId, NodeId, Ref, Session};
-use machines::cluster::router::Router;
 use machines::cluster::router::io::{Answer, AskError};
 use machines::node::Node;
 use machines::node::io::{Call, Event, Input, Output, Reply};
@@ -153,27 +152,5 @@ impl Saboteur<Node> for LateAnswer {
             }
             waits
         });
-    }
-}
-
-/// C150: the table of open asks has no end.
-pub(super) fn unbounded_asks(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
-    Box::new(UnboundedAsks { begun: false })
-}
-
-#[derive(Clone)]
-struct UnboundedAsks {
-    begun: bool,
-}
-
-impl Saboteur<Node> for UnboundedAsks {
-    fn before(&mut self, node: &mut Node, _: Instant, input: Input) -> Vec<Input> {
-        if !std::mem::replace(&mut self.begun, true) {
-            let mut config = node.config().router.clone();
-            config.asks_max = 65_536;
-            let router = Router::new(node.id(), node.session(), config, &node.config().links);
-            *node.parts_mut().router = router;
-        }
-        vec![input]
     }
 }

@@ -44,6 +44,8 @@ fn values_out_of_range_are_refused_with_their_key() {
     assert_eq!(refused(|c| c.links.reject_after = ms(139_999)), Some("reject_after"));
     assert_eq!(refused(|c| c.links.message_bytes_max = (64 << 20) + 1), Some("max_message"));
     assert_eq!(refused(|c| c.registry.names_max = 4_095), Some("names_max"));
+    assert_eq!(refused(|c| c.router.endpoints_max = 1), None);
+    assert_eq!(refused(|c| c.router.endpoints_max = 0), Some("endpoints_max"));
     assert_eq!(refused(|c| c.registry.default_ttl = ms(999)), Some("default_ttl"));
 }
 
@@ -61,6 +63,32 @@ fn spans_over_a_year_are_refused_and_never_overflow() {
         let both = |c: &mut ClusterConfig| (c.links.keepalive, c.links.link_idle) = (long, long);
         assert_eq!(refused(both), Some("keepalive"));
     }
+}
+
+/// C74, C77, C149: what no cluster could settle names with is refused, with what would be right.
+#[test]
+fn a_ttl_shorter_than_two_syncs_is_refused() {
+    assert_eq!(refused(|c| c.registry.default_ttl = ms(60_000)), None);
+    assert_eq!(refused(|c| c.registry.default_ttl = ms(59_999)), Some("default_ttl"));
+    assert_eq!(refused(|c| c.swim.sync = ms(30_001)), Some("default_ttl"));
+    let local = |c: &mut ClusterConfig| c.swim = SwimConfig::of(Profile::Local);
+    assert_eq!(refused(|c| (local(c), c.registry.default_ttl = ms(30_000)).1), None);
+    assert_eq!(refused(|c| (local(c), c.registry.default_ttl = ms(29_999)).1), Some("default_ttl"));
+    let mut config = ClusterConfig::of(Profile::Lan, "demo");
+    config.registry.default_ttl = ms(10_000);
+    let why = config.check().unwrap_err().to_string();
+    assert!(why.contains("must be >= 2 sync") && why.contains("60s"), "{why}");
+}
+
+/// C54: X(N) doubles at 33 members. C77: above four members hints count too.
+#[test]
+fn the_least_ttl_grows_with_the_cluster_and_with_hints_that_go_early() {
+    let mut config = ClusterConfig::of(Profile::Lan, "demo");
+    let seconds = |config: &ClusterConfig, members| config.ttl_least(members).as_secs();
+    let least = [1, 3, 32, 33, 64, 100, 1_000, 10_000].map(|members| seconds(&config, members));
+    assert_eq!(least, [60, 60, 60, 120, 120, 180, 360, 4_800]);
+    config.registry.hint_keep = Duration::ZERO;
+    assert_eq!([4, 5, 8, 9].map(|members| seconds(&config, members)), [60, 180, 180, 240]);
 }
 
 /// C54, C108: a table that no message can carry would never be synced.

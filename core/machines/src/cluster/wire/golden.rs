@@ -155,7 +155,8 @@ fn the_examples_before_keys_are_encoded_as_specified() {
     assert_eq!(ClearReject::from_bytes(reader.rest()), Ok(reject));
 }
 
-/// C11, C14–C17, section 2.5: records, messages, entries, and a Ref of 28 bytes.
+/// C11: a Ref is NodeId 16 · Session 4 · ActorId 8. C14–C17, section 2.5: records, messages and
+/// entries.
 #[test]
 fn the_examples_under_keys_are_encoded_as_specified() {
     let mut golden = Golden::of(EXAMPLES);
