@@ -612,6 +612,28 @@ fn confirmations_shorten_a_suspicion() {
     assert!(near(death_after(10, 9), 4 * 1204), "more do not matter");
 }
 
+/// C48, C53: who confirms so late that the shorter wait is over ends the suspicion, and nobody
+/// slept.
+#[test]
+fn a_confirmation_after_its_own_deadline_is_no_stall() {
+    let mut lone = Lone::among(6);
+    lone.hear(3, suspect(1, life(1, 0), 3));
+    lone.hear(4, suspect(2, life(1, 0), 4));
+    lone.pass_answered(6_000 * MS, &[]);
+    lone.hear(3, suspect(1, life(1, 0), 4));
+    lone.hear(3, suspect(1, life(1, 0), 5));
+    assert_eq!(lone.row(1), Some((life(1, 0), State::Suspect)), "8.2 s are not over");
+    lone.hear(3, suspect(1, life(1, 0), 6));
+    assert!(lone.swim.deadline() <= lone.now, "4 s were over before");
+    lone.handle(Input::Tick);
+    assert_eq!(lone.events(), [Kind::Dead(DeadCause::Timeout)]);
+    assert_eq!((lone.swim.health(), lone.count(Counter::Stalls)), (0, 0));
+    lone.pass_answered(17_900 * MS, &[]);
+    assert_eq!(lone.row(2), Some((life(1, 0), State::Suspect)));
+    lone.pass_answered(200 * MS, &[]);
+    assert_eq!(lone.row(2), Some((life(1, 0), State::Dead)), "its 24 s were not moved");
+}
+
 /// C48: accusers are counted once each.
 #[test]
 fn a_repeated_accuser_confirms_nothing() {
@@ -642,7 +664,7 @@ fn a_node_that_slept_accuses_nobody() {
     lone.now = lone.now.plus_nanos(120_000 * MS);
     lone.handle(Input::Tick);
     assert_eq!(lone.events(), []);
-    assert_eq!(lone.swim.health(), 1, "C53");
+    assert_eq!((lone.swim.health(), lone.count(Counter::Stalls)), (1, 1), "C53");
     assert_eq!(lone.count(Counter::ProbeFailed), 0);
     assert_eq!(lone.row(1), Some((life(1, 0), State::Suspect)));
 }
