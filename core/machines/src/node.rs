@@ -39,7 +39,7 @@ use crate::cluster::ids::{
 };
 use crate::cluster::links::{Links, LinksParams};
 use crate::cluster::registry::Registry;
-use crate::cluster::router::Router;
+use crate::cluster::router::{PEERS_MAX, Router};
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::Seed;
 use crate::cluster::swim::{Swim, SwimParams};
@@ -347,6 +347,13 @@ impl Node {
             ("refused handshakes kept", self.rejects.len(), REJECTS_MAX),
             ("tasks between inputs", self.tasks.len(), 0),
             ("unconfirmed frames to one peer", unconfirmed, unconfirmed_max),
+            ("peers of the router", self.router.peers(), PEERS_MAX),
+            // Members, and those with whom a link is up or under way: all others make room.
+            (
+                "peers that the router keeps",
+                self.router.peers_kept(),
+                self.swim.member_count() as usize + self.links.peers_held(),
+            ),
         ];
         sizes.extend(self.links.within());
         sizes

@@ -358,6 +358,12 @@ impl Links {
         self.up
     }
 
+    /// Returns with how many peers a link is up, comes up, or is wanted.
+    #[must_use]
+    pub fn peers_held(&self) -> usize {
+        self.peers.values().filter(|peer| !peer.is_idle()).count()
+    }
+
     /// Returns the sizes of all tables (C150).
     #[must_use]
     pub fn sizes(&self) -> Sizes {

@@ -59,7 +59,7 @@ use lane::{Item, Lane, What};
 /// The most bounces that are repeated after a reconnect.
 pub const BOUNCES_MAX: usize = 1_024;
 /// The most peers remembered; those that are gone and owe nothing make room.
-const PEERS_MAX: usize = 65_536;
+pub const PEERS_MAX: usize = 65_536;
 /// The most local deliveries whose gate may still say no.
 const LOCAL_MAX: usize = 1_024;
 /// Body bytes of a Send, an Ask and a Reply without payload (section 2.2).
@@ -128,8 +128,13 @@ impl Peer {
         self.link.as_ref().map(|hello| hello.life.session)
     }
 
+    /// Says whether membership holds it Alive or Suspect, and will tell of its end.
+    fn is_up(&self) -> bool {
+        self.member.is_some_and(|member| member.up)
+    }
+
     fn owes_nothing(&self) -> bool {
-        let gone = self.link.is_none() && self.member.is_none_or(|m| !m.up);
+        let gone = self.link.is_none() && !self.is_up();
         gone && self.lane.len() == 0 && self.ahead.is_none()
     }
 }
@@ -319,6 +324,13 @@ impl Router {
     #[must_use]
     pub fn peers(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Returns how many of them cannot make room for others. Each is a member, or has a link, or
+    /// waits for one (C150).
+    #[must_use]
+    pub fn peers_kept(&self) -> usize {
+        self.peers.values().filter(|peer| !peer.owes_nothing()).count()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -960,6 +972,7 @@ impl Router {
             return;
         };
         let closed = peer.link_session();
+        let up = peer.is_up();
         peer.link = None;
         self.confirms.remove(&(peer.confirm_at, node));
         peer.confirm_at = Instant::FAR;
@@ -970,6 +983,10 @@ impl Router {
             CloseReason::Shutdown => {
                 let items = peer.lane.take_unwritten();
                 self.resolve_all(node, &items, Outcome::NotSent, false);
+                if !up {
+                    // No member event will tell of its end.
+                    self.node_down(node, true);
+                }
             }
             CloseReason::Revoked => self.node_down(node, false),
             CloseReason::PeerRestarted | CloseReason::MemberDead | CloseReason::MemberLeft => {
@@ -1018,13 +1035,14 @@ impl Router {
         if peer.link.is_some() {
             return;
         }
-        if peer.member.is_some_and(|member| !member.up) {
-            // The link was with a process that membership had not met yet. It died before it was
-            // met, so nobody will tell of its death, and no link what became of the written.
-            return self.node_down(node, true);
+        if peer.is_up() {
+            let items = peer.lane.take_unwritten();
+            self.resolve_all(node, &items, Outcome::NotSent, false);
+        } else {
+            // The link was with a process that membership has not met, or never will. Nobody will
+            // tell of its death, and no link what became of the written.
+            self.node_down(node, true);
         }
-        let items = peer.lane.take_unwritten();
-        self.resolve_all(node, &items, Outcome::NotSent, false);
         self.drop_ahead(node);
     }
 

@@ -755,6 +755,31 @@ fn an_answer_goes_to_the_asker_and_not_to_its_next_session() {
     assert_eq!(bench.input(answer(4)), []);
 }
 
+/// C84, C146, C150: of a peer that is no member, nobody tells that it died.
+#[test]
+fn what_was_written_to_a_peer_that_is_no_member_ends_with_its_link() {
+    for reason in [CloseReason::Reset, CloseReason::Shutdown] {
+        let mut bench = Bench::new();
+        bench.input(Input::Open(MINE));
+        bench.up(4, 1, 0, 1);
+        let answer = Input::Answer {
+            request: Request { node: PEER, session: Session(4), request: 77 },
+            status: 1,
+            tag: 2,
+            payload: vec![],
+        };
+        assert_eq!(frames(&bench.input(answer)).len(), 1);
+        bench.written(1);
+        assert_eq!(sent(&bench.input(send_to(1, to(4)))), Ok(2));
+        bench.written(2);
+        let mut outputs = bench.down(reason);
+        assert_eq!(dials(&outputs), usize::from(reason == CloseReason::Reset));
+        outputs.extend(bench.input(Input::Unreachable { peer: PEER }));
+        assert_eq!(outcomes(&outputs), [(1, Outcome::Unknown)], "{reason:?}");
+        assert_eq!((bench.router.peers(), bench.router.peers_kept()), (1, 0), "{reason:?}");
+    }
+}
+
 // Local messages (C89).
 
 #[test]
