@@ -198,6 +198,8 @@ impl Node {
             outputs: VecDeque::new(),
             started: now,
         };
+        let allowed = Arc::clone(&this.allowed);
+        this.tell_allowed(&allowed);
         this.take_outputs(now);
         this.settle(now);
         this

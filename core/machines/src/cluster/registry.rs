@@ -37,10 +37,12 @@ mod table;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::RegistryConfig;
 use super::counters::{Counter, Counters, Labelled};
+use super::identity::Allowed;
 use super::ids::{ActorId, CallId, NodeId, Ref, Session};
 use super::swim::io::{MemberEvent, MemberEventKind};
 use super::wire::{Name, NameEntry};
@@ -69,7 +71,7 @@ enum Applied {
     New,
     /// It says nothing new.
     Known,
-    /// There was no room, or it is too old to keep.
+    /// There was no room, or it is too old to keep, or its owner is not allowed here.
     Refused,
 }
 
@@ -80,6 +82,8 @@ pub struct Registry {
     session: Session,
     config: RegistryConfig,
     choices: Choices,
+    /// Whose names are taken and passed on (C24).
+    allowed: Arc<Allowed>,
     leaving: bool,
     /// Counts the own changes of this session (C71).
     serial: u32,
@@ -98,7 +102,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Makes the registry of node `me` in `session`, with nothing in it.
+    /// Makes the registry of node `me` in `session`, with nothing in it. Everyone is allowed until
+    /// [`Input::Allowed`] says who is.
     ///
     /// # Panics
     ///
@@ -112,6 +117,7 @@ impl Registry {
             table: Table::new(me, session, &config),
             config,
             choices,
+            allowed: Arc::new(Allowed::Any),
             leaving: false,
             serial: 0,
             held: BTreeSet::new(),
@@ -157,6 +163,7 @@ impl Registry {
             Input::QueryReply { from, query, entry } => self.replied(now, from, query, entry),
             Input::Member(event) => self.member(now, &event),
             Input::Renewed(session) => self.renewed(now, session),
+            Input::Allowed(allowed) => self.allow(now, allowed),
             Input::Leave => self.leave(now),
         }
     }
@@ -425,6 +432,10 @@ impl Registry {
             self.about_me(now, entry);
             return Applied::Known;
         }
+        if !self.allowed.has(entry.owner) {
+            self.counters.count(Counter::FactNotAllowed);
+            return Applied::Refused;
+        }
         let current = self.members.get(&entry.owner).map(|m| m.session);
         if current.is_some_and(|session| session > entry.session) {
             return Applied::Known;
@@ -539,6 +550,18 @@ impl Registry {
         }
         for pending in self.lookups.forget_node(node) {
             self.answer(&pending.waiters, None);
+        }
+    }
+
+    /// Takes up a changed allowlist (C24). Members that are off it are Dead next; what was heard
+    /// of owners that are none goes here.
+    fn allow(&mut self, now: Instant, allowed: Arc<Allowed>) {
+        self.allowed = allowed;
+        for owner in self.table.owners() {
+            let known = owner == self.me || self.members.contains_key(&owner);
+            if !known && !self.allowed.has(owner) {
+                self.member_down(now, owner);
+            }
         }
     }
 

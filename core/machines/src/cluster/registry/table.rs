@@ -215,6 +215,11 @@ impl Table {
         self.owners.get(&node)
     }
 
+    /// Lists the owners of which something is known.
+    pub(super) fn owners(&self) -> Vec<NodeId> {
+        self.owners.keys().copied().collect()
+    }
+
     pub(super) fn owner_mut(&mut self, node: NodeId) -> Option<&mut Owner> {
         self.owners.get_mut(&node)
     }

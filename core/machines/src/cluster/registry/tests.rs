@@ -558,6 +558,25 @@ fn a_name_gone_that_nobody_keeps_is_not_gossiped_on() {
     assert_eq!(gossip(&outputs), []);
 }
 
+/// C24: what is heard of an owner that is not allowed here goes no further.
+#[test]
+fn names_of_owners_that_are_not_allowed_are_neither_applied_nor_passed_on() {
+    let key = [7; 32];
+    let friend = NodeId::of_key(&key);
+    let stranger = NodeId::from_bytes([9; 16]);
+    let mut bench = Bench::new();
+    let of = |owner, text, serial| NameEntry { owner, ..entry(text, B, 1, serial) };
+    assert_eq!(gossip(&bench.entry(of(stranger, "s", 1))).len(), 1, "everyone is allowed");
+    bench.input(Input::Allowed(Arc::new(Allowed::only([key]))));
+    assert_eq!(bench.registry.sizes().0, 0, "what was heard of it went");
+    assert_eq!(bench.entry(of(stranger, "s", 2)), []);
+    assert_eq!(bench.sync(vec![digest(stranger, 3, 0)], vec![of(stranger, "t", 3)]), []);
+    assert_eq!(bench.registry.sizes().0, 0);
+    assert_eq!(bench.registry.counters().get(Counter::FactNotAllowed), 2);
+    assert_eq!(gossip(&bench.entry(of(friend, "f", 1))).len(), 1);
+    assert_eq!(bench.registry.sizes().0, 1);
+}
+
 #[test]
 fn a_delta_has_all_above_the_digest_and_nothing_for_equals() {
     let mut bench = Bench::new();
