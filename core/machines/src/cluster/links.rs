@@ -477,8 +477,8 @@ impl Links {
             Input::SelfChanged { life, addr } => {
                 self.life = life;
                 self.addr = addr;
-                self.own.clear();
             }
+            Input::Reconfigured => self.own.clear(),
             Input::Renewed(life) => self.renewed(now, life),
             Input::Allowed(allowed) => self.allowed_changed(now, allowed),
             Input::Drain => self.drain(now),

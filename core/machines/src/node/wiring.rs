@@ -50,9 +50,13 @@ impl Node {
                 self.tell_allowed(&allowed);
                 Task::Swim(swim::io::Input::Allowed(allowed))
             }
-            Input::Seeds(seeds) => Task::Swim(swim::io::Input::Seeds(seeds)),
+            Input::Seeds(seeds) => {
+                self.tasks.push_back(Task::Links(Link::Reconfigured));
+                Task::Swim(swim::io::Input::Seeds(seeds))
+            }
             Input::Moved(addr) => {
                 self.addr = addr;
+                self.tasks.push_back(Task::Links(Link::Reconfigured));
                 Task::Swim(swim::io::Input::Moved(addr))
             }
             Input::Meta(meta) => Task::Swim(swim::io::Input::Meta(meta)),
