@@ -44,10 +44,12 @@ mod props;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{LinksConfig, RouterConfig};
 use super::counters::{Counter, Counters, Labelled};
+use super::identity::Allowed;
 use super::ids::{ActorId, Addr, CallId, Instance, NodeId, Ref, Session};
 use super::swim::io::{DeadCause, MemberEvent, MemberEventKind};
 use super::wire::{BounceCode, CloseReason, Hello, UserFrame};
@@ -170,6 +172,8 @@ pub struct Router {
     me: NodeId,
     session: Session,
     limits: Limits,
+    /// To whom references lead (C80).
+    allowed: Arc<Allowed>,
     leaving: bool,
     actors: BTreeSet<ActorId>,
     peers: BTreeMap<NodeId, Peer>,
@@ -186,6 +190,7 @@ pub struct Router {
 
 impl Router {
     /// Makes the router of node `me` in `session`. Of `links` it mirrors the caps of the queues.
+    /// Everyone is allowed until [`Input::Allowed`] says who is.
     #[must_use]
     pub fn new(me: NodeId, session: Session, config: RouterConfig, links: &LinksConfig) -> Self {
         let items = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
@@ -201,6 +206,7 @@ impl Router {
             me,
             session,
             limits,
+            allowed: Arc::new(Allowed::Any),
             leaving: false,
             actors: BTreeSet::new(),
             peers: BTreeMap::new(),
@@ -268,6 +274,7 @@ impl Router {
             Input::Member(event) => self.member(&event),
             Input::Known { peer, session } => self.known(peer, session),
             Input::Renewed(session) => self.renewed(session),
+            Input::Allowed(allowed) => self.allowed = allowed,
             Input::Leave => self.leaving = true,
         }
     }
@@ -358,6 +365,9 @@ impl Router {
                 true => Ok(Way::Local),
                 false => Err(SendError::StaleRef),
             };
+        }
+        if !self.allowed.has(to.node) {
+            return Err(SendError::NoRoute);
         }
         let peer = self.peers.get(&to.node).ok_or(SendError::NoRoute)?;
         match peer.member {

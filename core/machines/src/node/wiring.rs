@@ -74,6 +74,8 @@ impl Node {
     pub(super) fn tell_allowed(&mut self, allowed: &Arc<Allowed>) {
         let names = registry::io::Input::Allowed(Arc::clone(allowed));
         self.tasks.push_back(Task::Registry(names));
+        let routes = router::io::Input::Allowed(Arc::clone(allowed));
+        self.tasks.push_back(Task::Router(routes));
     }
 
     fn call(&mut self, call: CallId, request: Call) {

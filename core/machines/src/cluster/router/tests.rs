@@ -216,6 +216,19 @@ fn step_2_a_node_whose_key_was_revoked_has_no_route() {
     assert_eq!(bench.sent(to(4)), Err(SendError::NoRoute));
 }
 
+/// Step 2 comes before steps 3 and 4, and no event tells of a key that is revoked after its death.
+#[test]
+fn step_2_a_node_that_died_before_its_key_was_revoked_has_no_route() {
+    let mut bench = Bench::linked();
+    bench.input(event(PEER, 4, MemberEventKind::Dead(DeadCause::Timeout)));
+    assert_eq!(bench.sent(to(4)), Err(SendError::NodeDown));
+    bench.input(Input::Allowed(Arc::new(Allowed::only([[7; 32]]))));
+    assert_eq!(bench.sent(to(4)), Err(SendError::NoRoute));
+    assert_eq!(bench.sent(to(3)), Err(SendError::NoRoute), "not stale");
+    bench.input(Input::Allowed(Arc::new(Allowed::Any)));
+    assert_eq!(bench.sent(to(4)), Err(SendError::NodeDown));
+}
+
 #[test]
 fn step_3_a_reference_below_the_members_session_is_stale() {
     let mut bench = Bench::linked();
