@@ -555,6 +555,36 @@ fn a_helper_pings_forwards_and_says_nack_in_time() {
     assert_eq!(lone.count(Counter::AckUnexpected), 1);
 }
 
+/// C47: the longest wait is that of the configuration, which may be minutes (C62).
+#[test]
+fn a_helper_waits_as_long_as_a_slow_asker_and_no_longer_than_any_may() {
+    let minute = Duration::from_secs(60);
+    let slow = SwimConfig {
+        period: 10 * minute,
+        probe_timeout: 2 * minute,
+        indirect_timeout: 3 * minute,
+        ..SwimConfig::of(Profile::Lan)
+    };
+    assert_eq!(slow.check(), Ok(()));
+    let most = 2 * 180_000 * (1 + slow.health_max);
+    for (wait_ms, waits) in [(180_000, 180_000), (u32::MAX, most)] {
+        let mut lone = Lone::with(SwimParams { config: slow.clone(), ..params(0, &[]) });
+        lone.hear(1, alive(1, 0));
+        let (target, session) = (id(2), Session(1));
+        let ask = Body::PingReq { seq: 42, wait_ms, target, session, addr: addr(2) };
+        lone.receive(1, Lane::Datagram, ask);
+        let nacks = |lone: &Lone| {
+            let nack = |(_, _, m): &&(NodeId, Lane, Message)| m.body == Body::Nack { seq: 42 };
+            lone.sends().iter().filter(nack).count()
+        };
+        let waits = u64::from(waits) * MS;
+        lone.pass(waits / 10 * 8 - MS);
+        assert_eq!(nacks(&lone), 0, "{wait_ms}");
+        lone.pass(2 * MS);
+        assert_eq!(nacks(&lone), 1, "{wait_ms}");
+    }
+}
+
 /// C47, C114: `relay_refused`.
 #[test]
 fn a_helper_refuses_strangers_and_more_than_its_cap() {
