@@ -357,6 +357,7 @@ impl Node {
                 self.swim.member_count() as usize + self.links.peers_held(),
             ),
         ];
+        sizes.extend(self.registry.within());
         sizes.extend(self.links.within());
         sizes
     }

@@ -415,7 +415,7 @@ impl Links {
     /// Lists the tables and queues, how large each is, and how large it may be (C150). Of queues
     /// that each peer has, the longest.
     #[must_use]
-    pub fn within(&self) -> [(&'static str, usize, usize); 9] {
+    pub fn within(&self) -> [(&'static str, usize, usize); 10] {
         let (sizes, limits) = (self.sizes(), &self.config);
         let message = limits.message_bytes_max as usize;
         // What waited for a dial waits for the link next, and the other way round.
@@ -438,6 +438,7 @@ impl Links {
         }
         [
             ("peers", sizes.peers, PEERS_MAX),
+            ("sessions of forgotten peers", sizes.forgotten, FORGOTTEN_MAX),
             ("connections", sizes.conns, conns),
             ("link indexes", sizes.indexes, 4 * sizes.conns),
             ("timers of links", sizes.timers, sizes.conns + sizes.peers),

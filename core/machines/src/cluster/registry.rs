@@ -233,6 +233,17 @@ impl Registry {
         (self.table.len(), self.lookups.len())
     }
 
+    /// Lists the tables beside the names, how large each is, and how large it may be (C150).
+    #[must_use]
+    pub fn within(&self) -> [(&'static str, usize, usize); 2] {
+        // Each owner is this node, or a member, or has a copy.
+        let owners = 1 + self.members.len() + self.table.len() as usize;
+        [
+            ("owners of names", self.table.owner_count(), owners),
+            ("peers that were told digests", self.told.len(), sync::TOLD_MAX),
+        ]
+    }
+
     /// Counts the copies in each state (C120).
     #[must_use]
     pub fn states(&self) -> [(&'static str, u64); 3] {

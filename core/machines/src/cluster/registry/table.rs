@@ -215,6 +215,10 @@ impl Table {
         self.owners.get(&node)
     }
 
+    pub(super) fn owner_count(&self) -> usize {
+        self.owners.len()
+    }
+
     /// Lists the owners of which something is known.
     pub(super) fn owners(&self) -> Vec<NodeId> {
         self.owners.keys().copied().collect()
