@@ -40,7 +40,7 @@ use crate::cluster::ids::{
 };
 use crate::cluster::links::{Links, LinksParams};
 use crate::cluster::registry::Registry;
-use crate::cluster::router::Router;
+use crate::cluster::router::{PEERS_MAX, Router};
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::Seed;
 use crate::cluster::swim::{Swim, SwimParams};
@@ -210,6 +210,8 @@ impl Node {
             ttl_asked: Duration::ZERO,
             counters: Counters::new(),
         };
+        let allowed = Arc::clone(&this.allowed);
+        this.tell_allowed(&allowed);
         this.take_outputs(now);
         this.settle(now);
         this
@@ -361,7 +363,15 @@ impl Node {
             ("tasks between inputs", self.tasks.len(), 0),
             ("unconfirmed frames to one peer", unconfirmed, unconfirmed_max),
             ("endpoints", self.router.endpoints(), limits.router.endpoints_max as usize),
+            ("peers of the router", self.router.peers(), PEERS_MAX),
+            // Members, and those with whom a link is up or under way: all others make room.
+            (
+                "peers that the router keeps",
+                self.router.peers_kept(),
+                self.swim.member_count() as usize + self.links.peers_held(),
+            ),
         ];
+        sizes.extend(self.registry.within());
         sizes.extend(self.links.within(&limits.links));
         sizes
     }

@@ -120,6 +120,8 @@ pub(super) struct HoldUps {
     spans: Vec<(u32, u64, u64)>,
     /// (from, until, by): a message under way then may be held back so long.
     network: Vec<(u64, u64, u64)>,
+    /// (node, when): its clock was set forwards, over timers that were to come.
+    leaps: Vec<(u32, u64)>,
 }
 
 /// Hops that a name's entry travels in which each message may be held back.
@@ -130,7 +132,7 @@ const AFTER: u64 = 1_000_000_000;
 impl HoldUps {
     pub(super) fn new<G: HasNode>(setup: &crate::world::Setup<G>) -> Self {
         let silent = 3 * nanos(setup.config.links.keepalive);
-        let (mut spans, mut network) = (Vec::new(), Vec::new());
+        let (mut spans, mut network, mut leaps) = (Vec::new(), Vec::new(), Vec::new());
         for planned in setup.plan.iter() {
             let until = planned.until.unwrap_or(setup.duration);
             let mut holds = |by: u64| network.push((planned.at, until + by, by));
@@ -153,10 +155,11 @@ impl HoldUps {
                     let span = by.unsigned_abs() + by.unsigned_abs() / 50;
                     spans.push((node, planned.at, planned.at + span));
                 }
+                Act::Jump(node, _) => leaps.push((node, planned.at)),
                 _ => {}
             }
         }
-        Self { spans, network }
+        Self { spans, network, leaps }
     }
 
     /// Says whether `node` was held up at any time in `from..=until`.
@@ -164,6 +167,12 @@ impl HoldUps {
         let overlaps =
             |(held, start, end): &(u32, u64, u64)| *held == node && *start <= until && *end >= from;
         self.spans.iter().any(overlaps)
+    }
+
+    /// Says whether a timer of `node` that runs at `at` may be late by its clock (C53).
+    pub(super) fn may_be_late(&self, node: u32, at: u64) -> bool {
+        let leapt = |(of, when): &(u32, u64)| *of == node && (*when..=*when + AFTER).contains(&at);
+        self.any(node, at, at) || self.leaps.iter().any(leapt)
     }
 
     /// Returns since when `node` goes as it should without a break, up to `now`.
@@ -214,5 +223,7 @@ mod tests {
         assert_eq!(held.free_since(1, 101 * second), 101 * second);
         assert_eq!(held.free_since(1, 200 * second), 105_100_000_000);
         assert!(!held.anything(200 * second, 300 * second));
+        assert!(held.may_be_late(0, 10 * second) && !held.may_be_late(1, 10 * second));
+        assert!(!held.may_be_late(0, 20 * second), "a leap is soon over");
     }
 }

@@ -90,6 +90,8 @@ counters! {
     NumberRepeat = "number_repeat",
     /// A user frame number that jumped ahead.
     GapReceived = "gap_received",
+    /// Timers that came so late that this node must have slept (C53).
+    Stalls = "stalls",
     /// Probe rounds that failed.
     ProbeFailed = "probe_failed",
     /// Refutations of accusations against this node.

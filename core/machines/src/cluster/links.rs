@@ -358,6 +358,12 @@ impl Links {
         self.up
     }
 
+    /// Returns with how many peers a link is up, comes up, or is wanted.
+    #[must_use]
+    pub fn peers_held(&self) -> usize {
+        self.peers.values().filter(|peer| !peer.is_idle()).count()
+    }
+
     /// Returns the sizes of all tables (C150).
     #[must_use]
     pub fn sizes(&self) -> Sizes {
@@ -409,7 +415,7 @@ impl Links {
     /// Lists the tables and queues, how large each is, and how large it may be by `limits`, which
     /// are those of the node (C150). Of queues that each peer has, the longest.
     #[must_use]
-    pub fn within(&self, limits: &LinksConfig) -> [(&'static str, usize, usize); 9] {
+    pub fn within(&self, limits: &LinksConfig) -> [(&'static str, usize, usize); 10] {
         let sizes = self.sizes();
         let message = limits.message_bytes_max as usize;
         // What waited for a dial waits for the link next, and the other way round.
@@ -432,6 +438,7 @@ impl Links {
         }
         [
             ("peers", sizes.peers, PEERS_MAX),
+            ("sessions of forgotten peers", sizes.forgotten, FORGOTTEN_MAX),
             ("connections", sizes.conns, conns),
             ("link indexes", sizes.indexes, 4 * sizes.conns),
             ("timers of links", sizes.timers, sizes.conns + sizes.peers),
@@ -471,8 +478,8 @@ impl Links {
             Input::SelfChanged { life, addr } => {
                 self.life = life;
                 self.addr = addr;
-                self.own.clear();
             }
+            Input::Reconfigured => self.own.clear(),
             Input::Renewed(life) => self.renewed(now, life),
             Input::Allowed(allowed) => self.allowed_changed(now, allowed),
             Input::Drain => self.drain(now),

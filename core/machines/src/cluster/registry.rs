@@ -42,10 +42,12 @@ mod table;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::RegistryConfig;
 use super::counters::{Counter, Counters, Labelled};
+use super::identity::Allowed;
 use super::ids::{ActorId, CallId, NodeId, Ref, Session};
 use super::swim::io::{MemberEvent, MemberEventKind};
 use super::wire::{Name, NameEntry};
@@ -74,7 +76,7 @@ enum Applied {
     New,
     /// It says nothing new.
     Known,
-    /// There was no room, or it is too old to keep.
+    /// There was no room, or it is too old to keep, or its owner is not allowed here.
     Refused,
 }
 
@@ -85,6 +87,8 @@ pub struct Registry {
     session: Session,
     config: RegistryConfig,
     choices: Choices,
+    /// Whose names are taken and passed on (C24).
+    allowed: Arc<Allowed>,
     leaving: bool,
     /// Counts the own changes of this session (C71).
     serial: u32,
@@ -103,7 +107,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Makes the registry of node `me` in `session`, with nothing in it.
+    /// Makes the registry of node `me` in `session`, with nothing in it. Everyone is allowed until
+    /// [`Input::Allowed`] says who is.
     ///
     /// # Panics
     ///
@@ -117,6 +122,7 @@ impl Registry {
             table: Table::new(me, session, &config),
             config,
             choices,
+            allowed: Arc::new(Allowed::Any),
             leaving: false,
             serial: 0,
             held: BTreeSet::new(),
@@ -162,6 +168,7 @@ impl Registry {
             Input::QueryReply { from, query, entry } => self.replied(now, from, query, entry),
             Input::Member(event) => self.member(now, &event),
             Input::Renewed(session) => self.renewed(now, session),
+            Input::Allowed(allowed) => self.allow(now, allowed),
             Input::Leave => self.leave(now),
         }
     }
@@ -229,6 +236,17 @@ impl Registry {
     #[must_use]
     pub fn sizes(&self) -> (u32, u32) {
         (self.table.len(), self.lookups.len())
+    }
+
+    /// Lists the tables beside the names, how large each is, and how large it may be (C150).
+    #[must_use]
+    pub fn within(&self) -> [(&'static str, usize, usize); 2] {
+        // Each owner is this node, or a member, or has a copy.
+        let owners = 1 + self.members.len() + self.table.len() as usize;
+        [
+            ("owners of names", self.table.owner_count(), owners),
+            ("peers that were told digests", self.told.len(), sync::TOLD_MAX),
+        ]
     }
 
     /// Counts the copies in each state (C120).
@@ -430,6 +448,10 @@ impl Registry {
             self.about_me(now, entry);
             return Applied::Known;
         }
+        if !self.allowed.has(entry.owner) {
+            self.counters.count(Counter::FactNotAllowed);
+            return Applied::Refused;
+        }
         let current = self.members.get(&entry.owner).map(|m| m.session);
         if current.is_some_and(|session| session > entry.session) {
             return Applied::Known;
@@ -544,6 +566,18 @@ impl Registry {
         }
         for pending in self.lookups.forget_node(node) {
             self.answer(&pending.waiters, None);
+        }
+    }
+
+    /// Takes up a changed allowlist (C24). Members that are off it are Dead next; what was heard
+    /// of owners that are none goes here.
+    fn allow(&mut self, now: Instant, allowed: Arc<Allowed>) {
+        self.allowed = allowed;
+        for owner in self.table.owners() {
+            let known = owner == self.me || self.members.contains_key(&owner);
+            if !known && !self.allowed.has(owner) {
+                self.member_down(now, owner);
+            }
         }
     }
 

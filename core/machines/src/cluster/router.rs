@@ -44,10 +44,12 @@ mod props;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{LinksConfig, RouterConfig};
 use super::counters::{Counter, Counters, Labelled};
+use super::identity::Allowed;
 use super::ids::{ActorId, Addr, CallId, Instance, NodeId, Ref, Session};
 use super::swim::io::{DeadCause, MemberEvent, MemberEventKind};
 use super::wire::{BounceCode, CloseReason, Hello, UserFrame};
@@ -59,7 +61,7 @@ use lane::{Item, Lane, What};
 /// The most bounces that are repeated after a reconnect.
 pub const BOUNCES_MAX: usize = 1_024;
 /// The most peers remembered; those that are gone and owe nothing make room.
-const PEERS_MAX: usize = 65_536;
+pub const PEERS_MAX: usize = 65_536;
 /// The most local deliveries whose gate may still say no.
 const LOCAL_MAX: usize = 1_024;
 /// Body bytes of a Send, an Ask and a Reply without payload (section 2.2).
@@ -129,8 +131,13 @@ impl Peer {
         self.link.as_ref().map(|hello| hello.life.session)
     }
 
+    /// Says whether membership holds it Alive or Suspect, and will tell of its end.
+    fn is_up(&self) -> bool {
+        self.member.is_some_and(|member| member.up)
+    }
+
     fn owes_nothing(&self) -> bool {
-        let gone = self.link.is_none() && self.member.is_none_or(|m| !m.up);
+        let gone = self.link.is_none() && !self.is_up();
         gone && self.lane.len() == 0 && self.ahead.is_none()
     }
 }
@@ -166,6 +173,8 @@ pub struct Router {
     me: NodeId,
     session: Session,
     limits: Limits,
+    /// To whom references lead (C80).
+    allowed: Arc<Allowed>,
     leaving: bool,
     actors: BTreeSet<ActorId>,
     peers: BTreeMap<NodeId, Peer>,
@@ -182,6 +191,7 @@ pub struct Router {
 
 impl Router {
     /// Makes the router of node `me` in `session`. Of `links` it mirrors the caps of the queues.
+    /// Everyone is allowed until [`Input::Allowed`] says who is.
     #[must_use]
     pub fn new(me: NodeId, session: Session, config: RouterConfig, links: &LinksConfig) -> Self {
         let items = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
@@ -198,6 +208,7 @@ impl Router {
             me,
             session,
             limits,
+            allowed: Arc::new(Allowed::Any),
             leaving: false,
             actors: BTreeSet::new(),
             peers: BTreeMap::new(),
@@ -265,6 +276,7 @@ impl Router {
             Input::Member(event) => self.member(&event),
             Input::Known { peer, session } => self.known(peer, session),
             Input::Renewed(session) => self.renewed(session),
+            Input::Allowed(allowed) => self.allowed = allowed,
             Input::Leave => self.leaving = true,
         }
     }
@@ -335,6 +347,13 @@ impl Router {
         self.peers.len()
     }
 
+    /// Returns how many of them cannot make room for others. Each is a member, or has a link, or
+    /// waits for one (C150).
+    #[must_use]
+    pub fn peers_kept(&self) -> usize {
+        self.peers.values().filter(|peer| !peer.owes_nothing()).count()
+    }
+
     fn expire(&mut self, now: Instant) {
         if self.handed_until <= now {
             self.handed_until = Instant::FAR;
@@ -360,6 +379,9 @@ impl Router {
                 true => Ok(Way::Local),
                 false => Err(SendError::StaleRef),
             };
+        }
+        if !self.allowed.has(to.node) {
+            return Err(SendError::NoRoute);
         }
         let peer = self.peers.get(&to.node).ok_or(SendError::NoRoute)?;
         match peer.member {
@@ -974,6 +996,7 @@ impl Router {
             return;
         };
         let closed = peer.link_session();
+        let up = peer.is_up();
         peer.link = None;
         self.confirms.remove(&(peer.confirm_at, node));
         peer.confirm_at = Instant::FAR;
@@ -984,6 +1007,10 @@ impl Router {
             CloseReason::Shutdown => {
                 let items = peer.lane.take_unwritten();
                 self.resolve_all(node, &items, Outcome::NotSent, false);
+                if !up {
+                    // No member event will tell of its end.
+                    self.node_down(node, true);
+                }
             }
             CloseReason::Revoked => self.node_down(node, false),
             CloseReason::PeerRestarted | CloseReason::MemberDead | CloseReason::MemberLeft => {
@@ -1032,13 +1059,14 @@ impl Router {
         if peer.link.is_some() {
             return;
         }
-        if peer.member.is_some_and(|member| !member.up) {
-            // The link was with a process that membership had not met yet. It died before it was
-            // met, so nobody will tell of its death, and no link what became of the written.
-            return self.node_down(node, true);
+        if peer.is_up() {
+            let items = peer.lane.take_unwritten();
+            self.resolve_all(node, &items, Outcome::NotSent, false);
+        } else {
+            // The link was with a process that membership has not met, or never will. Nobody will
+            // tell of its death, and no link what became of the written.
+            self.node_down(node, true);
         }
-        let items = peer.lane.take_unwritten();
-        self.resolve_all(node, &items, Outcome::NotSent, false);
         self.drop_ahead(node);
     }
 

@@ -327,6 +327,7 @@ impl Swim {
     /// A timer came more than T/2 late: this node slept, and accuses nobody for it (C53).
     fn stall(&mut self, now: Instant, late: u64) {
         crate::sometimes!("swim.stalled");
+        self.counters.count(Counter::Stalls);
         self.void_round(now);
         for at in 0..self.suspects.len() {
             if let Some(suspicion) = &mut self.table.row_mut(self.suspects[at]).suspicion {

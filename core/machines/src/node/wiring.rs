@@ -1,9 +1,11 @@
 //! Which part's output is which part's input: a table, and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::io::{Call, Event, Input, OpenError, Output, Reply};
 use super::{Node, Phase, REJECTS_MAX, RejectStatus};
+use crate::cluster::identity::Allowed;
 use crate::cluster::ids::{ActorId, Addr, CallId, Life, NodeId, Session};
 use crate::cluster::registry::io::RegisterError;
 use crate::cluster::swim::io::{DeadCause, MemberEvent, MemberEventKind, SyncStep};
@@ -43,13 +45,18 @@ impl Node {
             Input::Drawn { conn, entropy } => Task::Links(Link::Drawn { conn, entropy }),
             Input::SessionStored(session) => return self.session_stored(session),
             Input::Allowed(allowed) => {
-                self.allowed = std::sync::Arc::clone(&allowed);
-                self.tasks.push_back(Task::Links(Link::Allowed(std::sync::Arc::clone(&allowed))));
+                self.allowed = Arc::clone(&allowed);
+                self.tasks.push_back(Task::Links(Link::Allowed(Arc::clone(&allowed))));
+                self.tell_allowed(&allowed);
                 Task::Swim(swim::io::Input::Allowed(allowed))
             }
-            Input::Seeds(seeds) => Task::Swim(swim::io::Input::Seeds(seeds)),
+            Input::Seeds(seeds) => {
+                self.tasks.push_back(Task::Links(Link::Reconfigured));
+                Task::Swim(swim::io::Input::Seeds(seeds))
+            }
             Input::Moved(addr) => {
                 self.addr = addr;
+                self.tasks.push_back(Task::Links(Link::Reconfigured));
                 Task::Swim(swim::io::Input::Moved(addr))
             }
             Input::Meta(meta) => Task::Swim(swim::io::Input::Meta(meta)),
@@ -61,6 +68,14 @@ impl Node {
             }
         };
         self.tasks.push_back(task);
+    }
+
+    /// Tells whom this node trusts to the parts that are not made with it.
+    pub(super) fn tell_allowed(&mut self, allowed: &Arc<Allowed>) {
+        let names = registry::io::Input::Allowed(Arc::clone(allowed));
+        self.tasks.push_back(Task::Registry(names));
+        let routes = router::io::Input::Allowed(Arc::clone(allowed));
+        self.tasks.push_back(Task::Router(routes));
     }
 
     fn call(&mut self, call: CallId, request: Call) {

@@ -88,7 +88,7 @@ impl Links {
         let Some(half) = self.take_half(conn) else {
             return;
         };
-        self.unpark(&half);
+        self.unpark(conn, &half);
         if let Stage::AwaitPreface(source, ..)
         | Stage::AwaitHello(source, ..)
         | Stage::Parked(source, ..) = &half.stage
@@ -188,7 +188,7 @@ impl Links {
         if half.inbox.is_empty() {
             return Step::Wait;
         }
-        self.unpark(half);
+        self.unpark(conn, half);
         let failed = Failed { peer: Some(peer), ..Failed::silent(Code::Malformed) };
         self.refuse(conn, source, failed, 0);
         Step::Gone
@@ -358,7 +358,8 @@ impl Links {
             }
             Verdict::Park => {
                 crate::sometimes!("link.parked");
-                if let Some(older) = self.peer(now, node).parked.replace(conn) {
+                let older = self.peer(now, node).parked.replace(conn);
+                if let Some(older) = older {
                     self.drop_half(older, Farewell::Silent);
                 }
                 half.step = now;
@@ -474,7 +475,7 @@ impl Links {
         let Some(half) = self.take_half(conn) else {
             return;
         };
-        self.unpark(&half);
+        self.unpark(conn, &half);
         self.gate.leave(conn);
         if let Stage::AwaitWelcome(_, _, index) = &half.stage {
             self.indexes.remove(index);
@@ -506,7 +507,7 @@ impl Links {
         let Some(half) = self.take_half(conn) else {
             return;
         };
-        self.unpark(&half);
+        self.unpark(conn, &half);
         self.gate.leave(conn);
         if let Stage::AwaitWelcome(_, _, index) = &half.stage {
             self.indexes.remove(index);
@@ -516,9 +517,11 @@ impl Links {
         }
     }
 
-    fn unpark(&mut self, half: &Half) {
+    /// A parked dial gives up its place, unless a newer one has it (C25).
+    fn unpark(&mut self, conn: Conn, half: &Half) {
         if let Stage::Parked(_, greeted, _) = &half.stage
             && let Some(peer) = self.peers.get_mut(&greeted.agreed.peer)
+            && peer.parked == Some(conn)
         {
             peer.parked = None;
         }
@@ -585,7 +588,7 @@ impl Links {
                     self.refuse(conn, *source, failed, 0);
                 }
                 Stage::AwaitHello(source, ..) | Stage::Parked(source, ..) => {
-                    self.unpark(&half);
+                    self.unpark(conn, &half);
                     self.refuse(conn, *source, Failed::silent(Code::Draining), 0);
                 }
                 Stage::Connecting(_)

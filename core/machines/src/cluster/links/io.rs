@@ -126,6 +126,8 @@ pub enum Input {
         /// Where this node listens.
         addr: Addr,
     },
+    /// The configuration changed: an address that was our own may be another's now (C23).
+    Reconfigured,
     /// A burnt session is durable: links were closed, go on in it (C27).
     Renewed(Life),
     /// The allowlist changed: links of revoked keys close at once (C24).

@@ -172,9 +172,10 @@ impl Links {
     ) -> Result<(), Fault> {
         let rekey = std::mem::replace(&mut link.rekey, Rekey::None);
         let Rekey::First { since, mut noise, index } = rekey else {
+            link.rekey = rekey; // What it holds goes with the link.
             return Err(unexpected());
         };
-        let remote = self.rekey_read(link, &mut noise, message)?;
+        let remote = self.rekey_read(link, &mut noise, index, message)?;
         let body = write(&mut noise, &index.to_le_bytes());
         let Keys { to_responder, to_initiator, hash } = noise.keys();
         self.next_epoch(now, link, to_responder, to_initiator, hash, index, remote);
@@ -192,9 +193,10 @@ impl Links {
     ) -> Result<(), Fault> {
         let rekey = std::mem::replace(&mut link.rekey, Rekey::None);
         let Rekey::Second { since, mut noise, index } = rekey else {
+            link.rekey = rekey; // What it holds goes with the link.
             return Err(unexpected());
         };
-        let remote = self.rekey_read(link, &mut noise, message)?;
+        let remote = self.rekey_read(link, &mut noise, index, message)?;
         let Keys { to_responder, to_initiator, hash } = noise.keys();
         self.next_epoch(now, link, to_initiator, to_responder, hash, index, remote);
         link.epochs.rx_next = true;
@@ -225,8 +227,23 @@ impl Links {
         Ok(())
     }
 
-    /// Reads a Noise message whose payload is a link index, from the same key as ever.
-    fn rekey_read(&self, link: &Link, noise: &mut Noise, message: &[u8]) -> Result<u32, Fault> {
+    /// Reads a Noise message whose payload is a link index, from the same key as ever. If it is
+    /// not, the index `drawn` for the epoch that will not be is free again (C150).
+    fn rekey_read(
+        &mut self,
+        link: &Link,
+        noise: &mut Noise,
+        drawn: u32,
+        message: &[u8],
+    ) -> Result<u32, Fault> {
+        let read = self.rekey_index(link, noise, message);
+        if read.is_err() {
+            self.indexes.remove(&drawn);
+        }
+        read
+    }
+
+    fn rekey_index(&self, link: &Link, noise: &mut Noise, message: &[u8]) -> Result<u32, Fault> {
         let mut payload = [0; 4];
         let opened = noise.read(message, &mut payload);
         opened.map_err(|BadTag| failed())?;

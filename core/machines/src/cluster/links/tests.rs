@@ -236,6 +236,32 @@ fn a_parked_dial_comes_up_when_the_own_dial_fails() {
     }
 }
 
+/// C25: a newer Hello takes the place of a parked one, and keeps it.
+#[test]
+fn the_newer_of_two_parked_dials_comes_up_when_the_own_dial_fails() {
+    let mut net = Net::new(2, Suite::Null);
+    let (a, b) = if net.id(0) > net.id(1) { (0, 1) } else { (1, 0) };
+    net.hung.insert((a, b));
+    net.dial(a, b);
+    let own = net.nodes[a].peers[&net.id(b)].dial.unwrap();
+    net.dial(b, a);
+    net.run_ms(20);
+    assert!(net.nodes[a].peers[&net.id(b)].is_parked());
+    // Its machine fails, no end of stream comes, and it dials again.
+    net.pipes.clear();
+    let mut anew = params(b, Suite::Null);
+    (anew.life, anew.instance.0) = (life(2), 999);
+    net.nodes[b] = super::Links::new(anew);
+    net.dial(b, a);
+    net.run_ms(20);
+    assert!(net.nodes[a].peers[&net.id(b)].is_parked());
+    assert_eq!(net.nodes[a].sizes().half_open, 1, "the older one is gone");
+    net.input(a, Input::DialFailed { conn: own });
+    net.run_ms(20);
+    assert!(net.linked(a, b));
+    assert_eq!((ups(&net.take(a)), ups(&net.take(b))), (1, 1));
+}
+
 #[test]
 fn a_stream_that_breaks_is_redialled_and_what_was_queued_goes_on_the_new_one() {
     let mut net = Net::new(2, Suite::Noise);

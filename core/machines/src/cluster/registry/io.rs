@@ -1,7 +1,9 @@
 //! What the registry takes and gives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::identity::Allowed;
 use crate::cluster::ids::{ActorId, CallId, NodeId, Ref, Session};
 use crate::cluster::swim::io::{MemberEvent, SyncStep};
 use crate::cluster::wire::{Name, NameDigest, NameEntry};
@@ -88,6 +90,8 @@ pub enum Input {
     Member(MemberEvent),
     /// The own session changed: register everything anew (C27).
     Renewed(Session),
+    /// The allowlist changed: names of others are neither applied nor passed on (C24).
+    Allowed(Arc<Allowed>),
     /// The node leaves: withdraw everything, register nothing (C56).
     Leave,
 }

@@ -17,7 +17,7 @@ use super::io::Output;
 /// The most changes of one sync message that are gossiped on, conflicts apart.
 pub const SYNC_GOSSIP_MAX: u32 = 64;
 /// The most peers that were told digests and have not answered.
-const TOLD_MAX: usize = 65_536;
+pub(super) const TOLD_MAX: usize = 65_536;
 
 /// Up to where a delta of one owner reaches.
 #[derive(Clone, Copy, Debug)]

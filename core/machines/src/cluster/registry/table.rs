@@ -22,9 +22,18 @@ pub(super) fn ttl_ms(ttl: Duration) -> Option<u32> {
     TTL_MS.contains(&ms).then_some(ms)
 }
 
-/// Whether an entry that is new here is new to others: a hint is not.
+/// Whether an entry that is new here is new to others: a hint is not, and neither is a NameGone
+/// that nobody keeps any more.
 pub(super) const fn worth_telling(entry: &NameEntry) -> bool {
-    entry.actor.is_none() || entry.age_ms < entry.ttl_ms
+    match entry.actor {
+        Some(_) => entry.age_ms < entry.ttl_ms,
+        None => !is_forgotten(entry),
+    }
+}
+
+/// Whether a NameGone of this age is dropped (C78).
+const fn is_forgotten(gone: &NameEntry) -> bool {
+    gone.age_ms as u64 >= gone.ttl_ms as u64 + GONE_KEEP_MS
 }
 
 /// A moment that may lie before the node's start, since ages come from elsewhere.
@@ -204,6 +213,15 @@ impl Table {
 
     pub(super) fn owner(&self, node: NodeId) -> Option<&Owner> {
         self.owners.get(&node)
+    }
+
+    pub(super) fn owner_count(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// Lists the owners of which something is known.
+    pub(super) fn owners(&self) -> Vec<NodeId> {
+        self.owners.keys().copied().collect()
     }
 
     pub(super) fn owner_mut(&mut self, node: NodeId) -> Option<&mut Owner> {
@@ -522,7 +540,8 @@ impl Table {
             None if entry.serial <= owner.known => return Applied::Known,
             Some(_) | None => {}
         }
-        if self.store(entry, before.map(|(_, stage, _)| stage), now) == Applied::Refused {
+        let applied = self.store(entry, before.map(|(_, stage, _)| stage), now);
+        if applied == Applied::Refused {
             return Applied::Refused;
         }
         if let Some(owner) = self.owners.get_mut(&entry.owner)
@@ -531,7 +550,7 @@ impl Table {
         {
             owner.known = entry.serial;
         }
-        Applied::New
+        applied
     }
 
     /// Stores an entry in place of a copy in stage `before`, if it is young enough and has room.
@@ -542,9 +561,11 @@ impl Table {
             Some(_) if age < ttl => Stage::Live,
             Some(_) => Stage::Hint,
         };
-        if stage == Stage::Gone && age >= ttl + GONE_KEEP_MS {
-            self.remove(&entry.name, entry.owner);
-            return Applied::New;
+        if stage == Stage::Gone && is_forgotten(entry) {
+            return match self.remove(&entry.name, entry.owner) {
+                Some(_) => Applied::New,
+                None => Applied::Known,
+            };
         }
         let forgotten = stage == Stage::Hint && age >= ttl.saturating_add(self.hint_keep_ms);
         if forgotten || !self.room_for(entry.owner, stage, before) {

@@ -540,6 +540,43 @@ fn a_delta_revives_no_hint_whose_end_may_be_forgotten() {
     assert_eq!(bench.registry.sizes().0, 1, "what a full delta does not name has ended");
 }
 
+/// C78, C52: nobody keeps it, so that each who hears of it again would take it for news.
+#[test]
+fn a_name_gone_that_nobody_keeps_is_not_gossiped_on() {
+    let mut bench = Bench::new();
+    let aged = |text, serial, age_ms| NameEntry { age_ms, ..gone(text, B, 1, serial) };
+    assert_eq!(gossip(&bench.entry(aged("x", 1, TTL + 9_999))).len(), 1);
+    assert_eq!(gossip(&bench.entry(aged("y", 2, TTL + 10_000))), []);
+    assert_eq!(bench.registry.known_through(B), 2, "it is known all the same");
+    bench.entry(entry("z", B, 1, 3));
+    let outputs = bench.entry(aged("z", 4, TTL + 10_000));
+    assert_eq!(events(&outputs), [(NameEventKind::Withdrawn, node(B, 9))]);
+    assert_eq!(gossip(&outputs), []);
+    // Of an owner that is no member, nothing is known that could tell the second time.
+    let stranger = NodeId::from_bytes([9; 16]);
+    let outputs = bench.entry(NameEntry { owner: stranger, ..aged("s", 1, TTL + 10_000) });
+    assert_eq!(gossip(&outputs), []);
+}
+
+/// C24: what is heard of an owner that is not allowed here goes no further.
+#[test]
+fn names_of_owners_that_are_not_allowed_are_neither_applied_nor_passed_on() {
+    let key = [7; 32];
+    let friend = NodeId::of_key(&key);
+    let stranger = NodeId::from_bytes([9; 16]);
+    let mut bench = Bench::new();
+    let of = |owner, text, serial| NameEntry { owner, ..entry(text, B, 1, serial) };
+    assert_eq!(gossip(&bench.entry(of(stranger, "s", 1))).len(), 1, "everyone is allowed");
+    bench.input(Input::Allowed(Arc::new(Allowed::only([key]))));
+    assert_eq!(bench.registry.sizes().0, 0, "what was heard of it went");
+    assert_eq!(bench.entry(of(stranger, "s", 2)), []);
+    assert_eq!(bench.sync(vec![digest(stranger, 3, 0)], vec![of(stranger, "t", 3)]), []);
+    assert_eq!(bench.registry.sizes().0, 0);
+    assert_eq!(bench.registry.counters().get(Counter::FactNotAllowed), 2);
+    assert_eq!(gossip(&bench.entry(of(friend, "f", 1))).len(), 1);
+    assert_eq!(bench.registry.sizes().0, 1);
+}
+
 #[test]
 fn a_delta_has_all_above_the_digest_and_nothing_for_equals() {
     let mut bench = Bench::new();

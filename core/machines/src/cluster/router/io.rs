@@ -1,7 +1,9 @@
 //! What the router takes and gives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::identity::Allowed;
 use crate::cluster::ids::{ActorId, Addr, CallId, NodeId, Process, Ref, Session};
 use crate::cluster::swim::io::MemberEvent;
 use crate::cluster::wire::{BounceCode, CloseReason, Hello, UserFrame};
@@ -116,6 +118,8 @@ pub enum Input {
     },
     /// The own session changed: old local references are stale (C27).
     Renewed(Session),
+    /// The allowlist changed: to others there is no route (C80).
+    Allowed(Arc<Allowed>),
     /// The node leaves: new sends are refused Draining.
     Leave,
 }

@@ -216,6 +216,19 @@ fn step_2_a_node_whose_key_was_revoked_has_no_route() {
     assert_eq!(bench.sent(to(4)), Err(SendError::NoRoute));
 }
 
+/// Step 2 comes before steps 3 and 4, and no event tells of a key that is revoked after its death.
+#[test]
+fn step_2_a_node_that_died_before_its_key_was_revoked_has_no_route() {
+    let mut bench = Bench::linked();
+    bench.input(event(PEER, 4, MemberEventKind::Dead(DeadCause::Timeout)));
+    assert_eq!(bench.sent(to(4)), Err(SendError::NodeDown));
+    bench.input(Input::Allowed(Arc::new(Allowed::only([[7; 32]]))));
+    assert_eq!(bench.sent(to(4)), Err(SendError::NoRoute));
+    assert_eq!(bench.sent(to(3)), Err(SendError::NoRoute), "not stale");
+    bench.input(Input::Allowed(Arc::new(Allowed::Any)));
+    assert_eq!(bench.sent(to(4)), Err(SendError::NodeDown));
+}
+
 #[test]
 fn step_3_a_reference_below_the_members_session_is_stale() {
     let mut bench = Bench::linked();
@@ -753,6 +766,31 @@ fn an_answer_goes_to_the_asker_and_not_to_its_next_session() {
     bench.down(CloseReason::PeerRestarted);
     bench.up(5, 2, 0, 2);
     assert_eq!(bench.input(answer(4)), []);
+}
+
+/// C84, C146, C150: of a peer that is no member, nobody tells that it died.
+#[test]
+fn what_was_written_to_a_peer_that_is_no_member_ends_with_its_link() {
+    for reason in [CloseReason::Reset, CloseReason::Shutdown] {
+        let mut bench = Bench::new();
+        bench.input(Input::Open(MINE));
+        bench.up(4, 1, 0, 1);
+        let answer = Input::Answer {
+            request: Request { node: PEER, session: Session(4), request: 77 },
+            status: 1,
+            tag: 2,
+            payload: vec![],
+        };
+        assert_eq!(frames(&bench.input(answer)).len(), 1);
+        bench.written(1);
+        assert_eq!(sent(&bench.input(send_to(1, to(4)))), Ok(2));
+        bench.written(2);
+        let mut outputs = bench.down(reason);
+        assert_eq!(dials(&outputs), usize::from(reason == CloseReason::Reset));
+        outputs.extend(bench.input(Input::Unreachable { peer: PEER }));
+        assert_eq!(outcomes(&outputs), [(1, Outcome::Unknown)], "{reason:?}");
+        assert_eq!((bench.router.peers(), bench.router.peers_kept()), (1, 0), "{reason:?}");
+    }
 }
 
 // Local messages (C89).

@@ -273,7 +273,8 @@ impl Swim {
         let deadline = suspicion.deadline();
         row.accuser = claim.accuser;
         self.counters.count(Counter::SuspicionConfirmations);
-        self.timers.advance(Timer::Suspicion, deadline);
+        // The shorter wait may be over already: that is no timer that came late (C53).
+        self.timers.advance(Timer::Suspicion, deadline.max(now));
         self.enqueue(now, slot);
     }
 

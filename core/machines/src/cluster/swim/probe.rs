@@ -10,9 +10,6 @@ use super::table::Row;
 use super::timers::Timer;
 use super::{Swim, draw, index};
 
-/// The longest wait of an asker that a helper honours, in ms.
-const WAIT_MS_MAX: u32 = 60_000;
-
 /// Where the round is (see the header of the module).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Phase {
@@ -248,7 +245,10 @@ impl Swim {
         }
         self.seq = self.seq.wrapping_add(1);
         let seq = self.seq;
-        let wait = u64::from(wait_ms.min(WAIT_MS_MAX)) * 1_000_000;
+        // What a member with this configuration may ask for, and as much again.
+        let most = 1 + u64::from(self.config.health_max);
+        let most = self.spans.indirect_timeout.saturating_mul(2 * most);
+        let wait = (u64::from(wait_ms) * 1_000_000).min(most);
         self.relays.push(Relay {
             asker,
             lane,

@@ -555,6 +555,36 @@ fn a_helper_pings_forwards_and_says_nack_in_time() {
     assert_eq!(lone.count(Counter::AckUnexpected), 1);
 }
 
+/// C47: the longest wait is that of the configuration, which may be minutes (C62).
+#[test]
+fn a_helper_waits_as_long_as_a_slow_asker_and_no_longer_than_any_may() {
+    let minute = Duration::from_secs(60);
+    let slow = SwimConfig {
+        period: 10 * minute,
+        probe_timeout: 2 * minute,
+        indirect_timeout: 3 * minute,
+        ..SwimConfig::of(Profile::Lan)
+    };
+    assert_eq!(slow.check(), Ok(()));
+    let most = 2 * 180_000 * (1 + slow.health_max);
+    for (wait_ms, waits) in [(180_000, 180_000), (u32::MAX, most)] {
+        let mut lone = Lone::with(SwimParams { config: slow.clone(), ..params(0, &[]) });
+        lone.hear(1, alive(1, 0));
+        let (target, session) = (id(2), Session(1));
+        let ask = Body::PingReq { seq: 42, wait_ms, target, session, addr: addr(2) };
+        lone.receive(1, Lane::Datagram, ask);
+        let nacks = |lone: &Lone| {
+            let nack = |(_, _, m): &&(NodeId, Lane, Message)| m.body == Body::Nack { seq: 42 };
+            lone.sends().iter().filter(nack).count()
+        };
+        let waits = u64::from(waits) * MS;
+        lone.pass(waits / 10 * 8 - MS);
+        assert_eq!(nacks(&lone), 0, "{wait_ms}");
+        lone.pass(2 * MS);
+        assert_eq!(nacks(&lone), 1, "{wait_ms}");
+    }
+}
+
 /// C47, C114: `relay_refused`.
 #[test]
 fn a_helper_refuses_strangers_and_more_than_its_cap() {
@@ -612,6 +642,28 @@ fn confirmations_shorten_a_suspicion() {
     assert!(near(death_after(10, 9), 4 * 1204), "more do not matter");
 }
 
+/// C48, C53: who confirms so late that the shorter wait is over ends the suspicion, and nobody
+/// slept.
+#[test]
+fn a_confirmation_after_its_own_deadline_is_no_stall() {
+    let mut lone = Lone::among(6);
+    lone.hear(3, suspect(1, life(1, 0), 3));
+    lone.hear(4, suspect(2, life(1, 0), 4));
+    lone.pass_answered(6_000 * MS, &[]);
+    lone.hear(3, suspect(1, life(1, 0), 4));
+    lone.hear(3, suspect(1, life(1, 0), 5));
+    assert_eq!(lone.row(1), Some((life(1, 0), State::Suspect)), "8.2 s are not over");
+    lone.hear(3, suspect(1, life(1, 0), 6));
+    assert!(lone.swim.deadline() <= lone.now, "4 s were over before");
+    lone.handle(Input::Tick);
+    assert_eq!(lone.events(), [Kind::Dead(DeadCause::Timeout)]);
+    assert_eq!((lone.swim.health(), lone.count(Counter::Stalls)), (0, 0));
+    lone.pass_answered(17_900 * MS, &[]);
+    assert_eq!(lone.row(2), Some((life(1, 0), State::Suspect)));
+    lone.pass_answered(200 * MS, &[]);
+    assert_eq!(lone.row(2), Some((life(1, 0), State::Dead)), "its 24 s were not moved");
+}
+
 /// C48: accusers are counted once each.
 #[test]
 fn a_repeated_accuser_confirms_nothing() {
@@ -642,7 +694,7 @@ fn a_node_that_slept_accuses_nobody() {
     lone.now = lone.now.plus_nanos(120_000 * MS);
     lone.handle(Input::Tick);
     assert_eq!(lone.events(), []);
-    assert_eq!(lone.swim.health(), 1, "C53");
+    assert_eq!((lone.swim.health(), lone.count(Counter::Stalls)), (1, 1), "C53");
     assert_eq!(lone.count(Counter::ProbeFailed), 0);
     assert_eq!(lone.row(1), Some((life(1, 0), State::Suspect)));
 }

@@ -281,6 +281,32 @@ fn a_rekey_with_another_key_fails() {
     net.run_ms(50);
     assert_eq!(downs(&net.take(0)), [CloseReason::RekeyFailed]);
     assert_eq!(net.nodes[0].counters().get(Counter::FrameUnexpected), 1);
+    assert_eq!(net.nodes[0].sizes().indexes, 0, "C150");
+    assert_eq!(net.nodes[1].sizes().indexes, 0, "C150");
+}
+
+/// C35, C150: a rekey that fails, or goes on out of turn, keeps no link index.
+#[test]
+fn a_rekey_that_does_not_open_or_is_out_of_turn_leaves_no_index() {
+    for third in [true, false] {
+        let mut net = Net::new(2, Suite::Noise);
+        net.dial(0, 1);
+        net.run_ms(50);
+        net.take(1);
+        let (now, peer, conn) = (net.now, net.id(0), net.conn(1, 0).unwrap());
+        net.nodes[1].with_link(now, peer, |links, link| links.rekey1(now, link, [9; 32]));
+        assert_eq!(net.nodes[1].poll(), Some(Output::Draw { conn }));
+        let entropy = net.entropy();
+        net.input(1, Input::Drawn { conn, entropy });
+        assert_eq!(net.nodes[1].sizes().indexes, 2, "Rekey2 was answered");
+        net.nodes[1].with_link(now, peer, |links, link| match third {
+            true => links.rekey3(now, link, &[0; 68]),
+            false => links.rekey2(now, link, &[0; 100]),
+        });
+        while net.nodes[1].poll().is_some() {}
+        assert!(net.nodes[1].link(peer).is_none());
+        assert_eq!(net.nodes[1].sizes().indexes, 0);
+    }
 }
 
 /// A state of two nodes and what is under way between them, for trying every order.

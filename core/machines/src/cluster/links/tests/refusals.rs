@@ -187,6 +187,15 @@ fn a_node_that_dials_itself_drops_that_address() {
         code: Some(Code::SelfConnect)
     }));
     assert_eq!(net.nodes[0].sizes().conns, 0);
+    // A refutation is no change of the configuration (C23); a reload is one.
+    net.input(0, Input::SelfChanged { life: super::life(1), addr: addr(0) });
+    net.input(0, Input::DialSeed { seed: target });
+    net.run_ms(50);
+    assert_eq!(net.written.len(), dials);
+    net.input(0, Input::Reconfigured);
+    net.input(0, Input::DialSeed { seed: target });
+    net.run_ms(50);
+    assert!(net.written.len() > dials, "it may be another's now");
 }
 
 /// C5, C110: nobody passes as another node.
