@@ -20,7 +20,7 @@ use runtime::{
 };
 use sync::{Channel, MailboxOptions, Snapshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::config::{Allow, Config, ConfigError};
@@ -35,7 +35,8 @@ pub use crate::watcher::Reloaded;
 use crate::watcher::{self, AllowError, Following, Reload};
 use crate::world::{Counts, SessionFile, Sockets, System, SystemClock, SystemEntropy};
 
-/// How long a start waits for name servers; what is not resolved by then is tried again later.
+/// How long a start waits for the name servers of each seed; what is not resolved by then is tried
+/// again later.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
 
 /// A running node. Dropping it ends the run loop without leaving the cluster, like a crash;
@@ -113,10 +114,9 @@ impl Node {
             .map_err(|error| not_bound(config.bind, error))?;
         let addr = advertised(&config, &sockets)?;
         let control = control::listen(&folder)?;
-        let seeds = match timeout(RESOLVE_MAX, seeds::resolve(&config.seeds, addr)).await {
-            Ok(resolved) => resolved.seeds,
-            Err(_) => Vec::new(),
-        };
+        let found = seeds::resolve(&config.seeds, addr, RESOLVE_MAX).await;
+        // A name that stands for nothing just now is not the same as no seed (C55).
+        let awaited = found.seeds.is_empty() && !found.unresolved.is_empty();
 
         let mut entropy = SystemEntropy;
         let instance = Instance(draw(&mut entropy));
@@ -143,11 +143,12 @@ impl Node {
                 addr,
                 meta: Meta::new(config.meta.as_bytes()).expect("the length was checked"),
                 allowed: Arc::clone(&allowed),
-                seeds: seeds.clone(),
+                seeds: found.seeds.clone(),
                 choices,
                 suite: Suite::Noise,
             },
         );
+        let kernel = if awaited { kernel.awaiting_seeds() } else { kernel };
         let (handle, commands) = handle(key.node());
         let mut listener = Listener::default();
         let world = World::<System> { clock, network: sockets, disk, entropy };
@@ -168,7 +169,8 @@ impl Node {
             tokio::spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
         }
         let node = view.handle.clone();
-        let following = Following { running: config, own: addr, used: seeds, node };
+        let used = (!awaited).then_some(found.seeds);
+        let following = Following { running: config, own: addr, used, node };
         tokio::spawn(following.follow(reload_inbox));
         tokio::spawn(control::serve(control, view.clone()));
         Ok(Self { view, running })
