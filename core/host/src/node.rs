@@ -19,7 +19,7 @@ use runtime::{
     Clock, Ended, Entropy, Gone, Handle, NoSession, Won, World, burn_session, handle, race, run,
 };
 use sync::{Channel, MailboxOptions, Snapshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -153,26 +153,28 @@ impl Node {
         let mut listener = Listener::default();
         let world = World::<System> { clock, network: sockets, disk, entropy };
         info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
-        let running = tokio::spawn(async move {
-            let hear = move |now, event: &_| listener.hear(now, event);
-            let ended = run(world, kernel, commands, watch_buffer, hear).await;
-            // The folder is free only when nothing writes to it any more.
-            drop(folder);
-            Ok(ended?)
-        });
-
         let (allow_writer, allow_error) = sync::snapshot(None);
         let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
         let view = View { handle, facts, allow_error, reloads };
+        let mut tasks = JoinSet::new();
         if let Allow::File(_) = config.allow {
             let tell = view.handle.clone();
-            tokio::spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
+            tasks.spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
         }
         let node = view.handle.clone();
         let used = (!awaited).then_some(found.seeds);
         let following = Following { running: config, own: addr, used, node };
-        tokio::spawn(following.follow(reload_inbox));
-        tokio::spawn(control::serve(control, view.clone()));
+        tasks.spawn(following.follow(reload_inbox));
+        tasks.spawn(control::serve(control, view.clone()));
+        let running = tokio::spawn(async move {
+            let hear = move |now, event: &_| listener.hear(now, event);
+            let ended = run(world, kernel, commands, watch_buffer, hear).await;
+            // They hold handles of their own, and would go on.
+            tasks.shutdown().await;
+            // The folder is free only when nothing writes to it any more.
+            drop(folder);
+            Ok(ended?)
+        });
         Ok(Self { view, running })
     }
 

@@ -112,7 +112,7 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// Goes on until the node has stopped.
+    /// Goes on until it is dropped, with the node.
     pub(crate) async fn follow(mut self, mut reloads: Inbox<Reload>) {
         let mut known = Known::default();
         loop {
