@@ -124,7 +124,8 @@ impl<M: 'static> Handle<M> {
         self.wait(Command::WatchMembers).await
     }
 
-    /// Watches the names that begin with `prefix`: a snapshot, then every event (C79).
+    /// Watches the names that begin with `prefix`: a snapshot, then every event (C79). The index
+    /// counts what this watcher is to see, from 0 and without gaps.
     ///
     /// # Errors
     ///

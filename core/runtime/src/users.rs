@@ -121,7 +121,7 @@ impl Users {
                 let _ = reply.send(self.members.add((), machine.members()));
             }
             Command::WatchNames(prefix, reply) => {
-                let snapshot = machine.names(&prefix);
+                let snapshot = Names { next: 0, ..machine.names(&prefix) };
                 let _ = reply.send(self.names.add(prefix, snapshot));
             }
             Command::WatchEvents(reply) => {
@@ -183,10 +183,12 @@ impl Users {
     /// Tells an event to all who watch it.
     pub(crate) fn tell(&mut self, event: &Event) {
         match event {
-            Event::Member(member) => self.members.tell(member, |()| true),
-            Event::Name(name) => {
-                self.names.tell(name, |prefix| name.name.as_str().starts_with(prefix.as_str()))
-            }
+            Event::Member(member) => self.members.tell(|(), _| Some(member.clone())),
+            // Each watcher counts what it is to see: a prefix leaves no gaps (C79).
+            Event::Name(name) => self.names.tell(|prefix, index| {
+                let wanted = name.name.as_str().starts_with(prefix.as_str());
+                wanted.then(|| NameEvent { index, ..name.clone() })
+            }),
             Event::Joined => {
                 self.joined = true;
                 for waiting in self.joining.drain(..) {
@@ -199,19 +201,19 @@ impl Users {
             | Event::Refused { .. }
             | Event::SessionRenewed(_) => {}
         }
-        self.events.tell(event, |()| true);
+        self.events.tell(|(), _| Some(event.clone()));
     }
 
     /// Gives watchers that fell behind a new snapshot; the machine is drained (C45).
     pub(crate) fn resync<M: Machine>(&mut self, machine: &M) {
         if self.members.are_behind() {
-            self.members.resync(|()| machine.members());
+            self.members.resync(|(), _| machine.members());
         }
         if self.names.are_behind() {
-            self.names.resync(|prefix| machine.names(prefix));
+            self.names.resync(|prefix, next| Names { next, ..machine.names(prefix) });
         }
         if self.events.are_behind() {
-            self.events.resync(|()| ());
+            self.events.resync(|(), _| ());
         }
     }
 
