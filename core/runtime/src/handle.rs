@@ -158,9 +158,14 @@ impl<M: 'static> Handle<M> {
         let options = MailboxOptions::bounded(letters_max, Policy::Fail)
             .expect("an endpoint's mailbox holds 1 to 2^20 letters");
         let (sender, letters) = channel(options);
-        let call = self.next_call();
-        let reference = self.wait(|reply| Command::Open(call, sender, reply)).await?;
-        Ok(Endpoint { reference, letters, handle: self.clone() })
+        let (reply, answer) = sync::reply();
+        let handle = self.clone();
+        let opened = move |reference| {
+            // Late, or never read: whoever asked has gone, and an endpoint that is dropped closes.
+            drop(reply.send(Endpoint { reference, letters, handle }));
+        };
+        self.command(Command::Open(self.next_call(), sender, Box::new(opened)))?;
+        answer.await.map_err(|_| Gone)
     }
 
     /// Registers an endpoint of this node under a name (C72). `ttl` is 1 s to 1 h, `None` the

@@ -31,6 +31,9 @@ pub struct Letter {
 /// A look at a node between two inputs.
 pub(crate) type Look<M> = dyn FnOnce(Instant, &M) + Send;
 
+/// Gives whoever opens an endpoint its reference.
+pub(crate) type Opened = dyn FnOnce(Ref) + Send;
+
 /// What a user's handle sends to the loop.
 pub(crate) enum Command<M> {
     /// Something happens to the node.
@@ -42,7 +45,7 @@ pub(crate) enum Command<M> {
     /// A call whose reply nobody waits for.
     Forget(CallId, Call),
     /// Open an endpoint whose messages go here.
-    Open(CallId, Channel<Letter>, sync::Reply<Ref>),
+    Open(CallId, Channel<Letter>, Box<Opened>),
     /// Look at the node between two inputs.
     Look(Box<Look<M>>),
     /// Watch the members (C45).
@@ -73,7 +76,7 @@ enum Waiting {
     One(sync::Reply<Reply>),
     Tracked(sync::Reply<Reply>, sync::Reply<Outcome>),
     Outcome(sync::Reply<Outcome>),
-    Open(Channel<Letter>, sync::Reply<Ref>),
+    Open(Channel<Letter>, Box<Opened>),
 }
 
 impl Users {
@@ -111,8 +114,8 @@ impl Users {
                 }
                 return Obeyed::Hand(Input::Call { call, request });
             }
-            Command::Open(call, letters, reply) => {
-                return self.call(call, Call::Open, Waiting::Open(letters, reply));
+            Command::Open(call, letters, opened) => {
+                return self.call(call, Call::Open, Waiting::Open(letters, opened));
             }
             Command::Stop => return Obeyed::Stop,
             Command::Look(look) => look(now, machine),
@@ -138,10 +141,9 @@ impl Users {
     /// Gives a reply to whoever waits for it.
     pub(crate) fn reply(&mut self, call: CallId, reply: Reply) {
         match (self.calls.remove(&call), reply) {
-            (Some(Waiting::Open(letters, waiting)), Reply::Opened(endpoint)) => {
+            (Some(Waiting::Open(letters, opened)), Reply::Opened(endpoint)) => {
                 self.endpoints.insert(endpoint.actor, letters);
-                // Late: the endpoint's mailbox is closed, and its first letter finds that out.
-                let _ = waiting.send(endpoint);
+                opened(endpoint);
             }
             (Some(Waiting::Tracked(sent, outcome)), reply) => {
                 if let Reply::Sent(Ok(_)) = &reply {

@@ -233,6 +233,31 @@ fn an_ask_that_is_dropped_is_cancelled() {
     assert_eq!(calls[1].1, Call::Cancel(CallId(1)));
 }
 
+/// C10: an actor that nobody waits for any more is closed, or its address would be taken for ever.
+#[test]
+fn an_endpoint_whose_opening_was_given_up_is_closed() {
+    let opened = somewhere();
+    // Given up before the loop saw the wish, and while the answer lay there unread.
+    for polls in [0, 1] {
+        let mut stage = Stage::new();
+        stage.machine.answers = vec![Reply::Opened(opened)];
+        let node = stage.handle.clone();
+        let mut run = Box::pin(stage.start());
+        let mut open = Box::pin(node.open(4));
+        assert!(turn(&mut open).is_none(), "the loop has not seen it");
+        for _ in 0..polls {
+            assert!(turn(&mut run).is_none(), "nobody stopped the node");
+        }
+        drop(open);
+        assert!(turn(&mut run).is_none(), "nobody stopped the node");
+        let calls: Vec<Input> = stage.notes.try_iter().map(|(_, input)| input).collect();
+        let close = Call::Close(opened.actor);
+        let closed =
+            |input: &&Input| matches!(input, Input::Call { request, .. } if *request == close);
+        assert_eq!(calls.iter().filter(closed).count(), 1, "{polls}: {calls:?}");
+    }
+}
+
 /// C79: a watcher's index has no gaps, whatever its prefix leaves out.
 #[test]
 fn the_index_of_a_watcher_of_names_has_no_gaps() {
