@@ -61,8 +61,8 @@ impl<K, S: Send, E: Send> Watchers<K, S, E> {
     /// Adds a watcher, which sees `snapshot` first.
     pub(crate) fn add(&mut self, key: K, snapshot: S) -> Watch<S, E> {
         self.all.retain(Watcher::is_alive);
-        let options = MailboxOptions::bounded(self.buffer.clamp(1, 1 << 20), Policy::Fail)
-            .expect("1 to 2^20 is a capacity");
+        let options = MailboxOptions::bounded(self.buffer, Policy::Fail)
+            .expect("1 to 2^20 is a capacity: the configuration was checked");
         let (items, inbox) = channel(options);
         let first = items.send(Watched::Snapshot(snapshot));
         assert!(first.is_ok(), "a new mailbox has room for one item");

@@ -44,6 +44,10 @@ fn values_out_of_range_are_refused_with_their_key() {
     assert_eq!(refused(|c| c.links.reject_after = ms(139_999)), Some("reject_after"));
     assert_eq!(refused(|c| c.links.message_bytes_max = (64 << 20) + 1), Some("max_message"));
     assert_eq!(refused(|c| c.registry.names_max = 4_095), Some("names_max"));
+    assert_eq!(refused(|c| c.swim.watch_buffer = 1 << 20), None);
+    for buffer in [0, (1 << 20) + 1] {
+        assert_eq!(refused(|c| c.swim.watch_buffer = buffer), Some("watch_buffer"), "{buffer}");
+    }
     assert_eq!(refused(|c| c.registry.default_ttl = ms(999)), Some("default_ttl"));
 }
 
