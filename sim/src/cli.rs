@@ -72,8 +72,8 @@ struct RunArgs {
     #[arg(long)]
     seeds: Option<String>,
     /// Threads; as many as there are processors unless told otherwise.
-    #[arg(long)]
-    jobs: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    jobs: Option<u16>,
     /// The most time, such as `5m`.
     #[arg(long, value_parser = parse_time)]
     time: Option<Duration>,
@@ -135,10 +135,10 @@ struct BenchArgs {
     #[arg(long)]
     quick: bool,
     /// How long each measurement that can be cut short takes.
-    #[arg(long, value_parser = parse_time, default_value = "2s")]
+    #[arg(long, value_parser = parse_measured, default_value = "2s")]
     time: Duration,
     /// Virtual time that whole nodes gossip.
-    #[arg(long, value_parser = parse_time, default_value = "1h")]
+    #[arg(long, value_parser = parse_measured, default_value = "1h")]
     gossip: Duration,
     /// Where `peer-madsim` and `peer-turmoil` are; `cargo peers` builds them.
     #[arg(long, value_name = "FOLDER")]
@@ -162,6 +162,14 @@ enum What {
 
 fn parse_time(text: &str) -> Result<Duration, String> {
     span::span(text).map(Duration::from_nanos)
+}
+
+/// Reads how long something is measured: nothing ends that before.
+fn parse_measured(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_secs(24 * 3_600);
+    let time = parse_time(text)?;
+    let right = !time.is_zero() && time <= MOST;
+    if right { Ok(time) } else { Err(format!("{text:?} must be above 0 and at most \"24h\"")) }
 }
 
 /// What a command says that failed: an exit code and a text.
@@ -307,7 +315,7 @@ where
     until_stopped()?;
     let options = Options {
         seeds,
-        jobs: args.jobs.unwrap_or_else(processors),
+        jobs: args.jobs.map_or_else(processors, usize::from),
         time: args.time,
         shrink: if args.no_shrink { Duration::ZERO } else { Duration::from_secs(30) },
         reports: folders.reports.clone(),
@@ -333,6 +341,11 @@ fn gather(folders: &Folders) -> Result<u8, Failed> {
     Ok(0)
 }
 
+/// The most seeds of a campaign: more than any machine runs in a year.
+const SEEDS_MAX: u64 = 1_000_000_000;
+/// Where seeds end: a failure file must be able to hold one.
+const SEED_END: u64 = i64::MAX as u64;
+
 /// Reads `N`, `A..B` or `random`.
 fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
     let wrong = || format!("--seeds {text}: write a number, A..B, or random");
@@ -347,7 +360,16 @@ fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
         None => 0..text.parse().map_err(|_| wrong())?,
         Some((from, to)) => from.parse().map_err(|_| wrong())?..to.parse().map_err(|_| wrong())?,
     };
-    if range.is_empty() { Err(wrong()) } else { Ok(range) }
+    if range.is_empty() {
+        return Err(wrong());
+    }
+    if range.end - range.start > SEEDS_MAX {
+        return Err(format!("--seeds {text}: must be {SEEDS_MAX} seeds at the most"));
+    }
+    if range.end > SEED_END {
+        return Err(format!("--seeds {text}: must end at {SEED_END}: files hold no greater seed"));
+    }
+    Ok(range)
 }
 
 /// Returns where a failure file is: as named, or as named from the root, as reports name it.
@@ -613,4 +635,35 @@ struct Compared {
     rule: &'static str,
     peer: &'static str,
     bar: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T50, on the command line: what no campaign could do is refused, and what would be right.
+    #[test]
+    fn counts_and_times_beyond_all_measure_are_refused() {
+        assert_eq!(parse_seeds("7"), Ok(0..7));
+        assert_eq!(parse_seeds("5..9"), Ok(5..9));
+        assert_eq!(parse_seeds("1000000000").map(|seeds| seeds.end), Ok(SEEDS_MAX));
+        for (text, what) in [
+            ("0", "write a number"),
+            ("9..5", "write a number"),
+            ("10000000000", "1000000000 seeds at the most"),
+            ("9223372036854775800..9223372036854775809", "must end at 9223372036854775807"),
+        ] {
+            let wrong = parse_seeds(text).expect_err(text);
+            assert!(wrong.contains(what), "{wrong}");
+        }
+        for line in [
+            ["run", "--jobs", "0"],
+            ["run", "--jobs", "1000000"],
+            ["bench", "--gossip", "300000h"],
+            ["bench", "--time", "0s"],
+        ] {
+            let line = std::iter::once("cargo sim").chain(line);
+            assert!(Cli::try_parse_from(line.clone()).is_err(), "{:?}", line.collect::<Vec<_>>());
+        }
+    }
 }

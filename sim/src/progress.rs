@@ -20,8 +20,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Begins to count `jobs` runs.
-    pub(crate) fn new(jobs: usize, shown: bool) -> Self {
-        let bar = if shown { ProgressBar::new(jobs as u64) } else { ProgressBar::hidden() };
+    pub(crate) fn new(jobs: u64, shown: bool) -> Self {
+        let bar = if shown { ProgressBar::new(jobs) } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds  {msg}");
         if let Ok(style) = style {
             bar.set_style(style);

@@ -1,9 +1,10 @@
 //! A campaign: seeds × scenarios on several threads, with what came of them (T4, T5).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
@@ -26,7 +27,7 @@ const EXAMPLES_MAX: u64 = 5;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The seeds, or what each scenario asks for.
-    pub seeds: Option<std::ops::Range<u64>>,
+    pub seeds: Option<Range<u64>>,
     /// Threads.
     pub jobs: usize,
     /// How long it may take.
@@ -186,19 +187,20 @@ where
     Lab<G>: Sync,
 {
     let began = Instant::now();
-    let jobs = jobs(scenarios, options);
+    let jobs = Jobs::new(scenarios, options);
+    let total = jobs.total();
     let budget = Budget::until_stopped(stop).within(options.time);
     let mut tally = Tally::new(scenarios, options);
-    let progress = Progress::new(jobs.len(), options.bar);
-    let next = AtomicUsize::new(0);
+    let progress = Progress::new(total, options.bar);
+    let jobs = Mutex::new(jobs);
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..options.jobs.max(1) {
-            let (sender, jobs, next) = (sender.clone(), &jobs, &next);
+            let (sender, jobs) = (sender.clone(), &jobs);
             scope.spawn(move || {
-                // Relaxed: the counter hands out numbers, and nothing else.
-                while let Some(job) = jobs.get(next.fetch_add(1, Relaxed)) {
-                    let Some(done) = work(lab, &scenarios[job.scenario], *job, budget) else {
+                let next = || jobs.lock().ok().and_then(|mut jobs| jobs.next());
+                while let Some(job) = next() {
+                    let Some(done) = work(lab, &scenarios[job.scenario], job, budget) else {
                         return;
                     };
                     if sender.send(done).is_err() {
@@ -214,22 +216,55 @@ where
         }
     });
     progress.finish();
-    let complete = tally.runs == jobs.len() as u64;
+    let complete = tally.runs == total;
     let scenarios = tally.finish(lab, scenarios, options, budget);
     Campaign { scenarios, seconds: began.elapsed().as_secs_f64(), complete }
 }
 
-/// Lays out the work: seed by seed across scenarios, so that a budget reaches all of them.
-fn jobs(scenarios: &[Scenario], options: &Options) -> Vec<Job> {
-    let mut jobs = Vec::new();
-    for (scenario, told) in scenarios.iter().enumerate() {
-        let seeds = options.seeds.clone().unwrap_or(0..told.seeds);
-        for (place, seed) in (0..).zip(seeds) {
-            jobs.push((place, Job { scenario, seed, twice: place % TWICE == 0 }));
-        }
+/// The work: seed by seed across scenarios, so that a budget reaches all of them. It is made as it
+/// is taken, so that a campaign can be as long as it likes.
+struct Jobs {
+    /// Of each scenario.
+    seeds: Vec<Range<u64>>,
+    /// The place among a scenario's seeds, and the scenario that comes next there.
+    next: (u64, usize),
+}
+
+impl Jobs {
+    fn new(scenarios: &[Scenario], options: &Options) -> Self {
+        let seeds = |told: &Scenario| options.seeds.clone().unwrap_or(0..told.seeds);
+        Self { seeds: scenarios.iter().map(seeds).collect(), next: (0, 0) }
     }
-    jobs.sort_by_key(|(place, _): &(u64, Job)| *place);
-    jobs.into_iter().map(|(_, job)| job).collect()
+
+    /// How many there are in all.
+    fn total(&self) -> u64 {
+        self.seeds.iter().map(length).fold(0, u64::saturating_add)
+    }
+}
+
+fn length(seeds: &Range<u64>) -> u64 {
+    seeds.end.saturating_sub(seeds.start)
+}
+
+impl Iterator for Jobs {
+    type Item = Job;
+
+    fn next(&mut self) -> Option<Job> {
+        let longest = self.seeds.iter().map(length).max()?;
+        while self.next.0 < longest {
+            let (place, scenario) = self.next;
+            self.next = match scenario + 1 == self.seeds.len() {
+                true => (place + 1, 0),
+                false => (place, scenario + 1),
+            };
+            let seeds = &self.seeds[scenario];
+            if place < length(seeds) {
+                let twice = place.is_multiple_of(TWICE);
+                return Some(Job { scenario, seed: seeds.start + place, twice });
+            }
+        }
+        None
+    }
 }
 
 /// Does one job; `None` once the budget is spent, in the middle of a run as well.

@@ -100,6 +100,12 @@ pub const STEPS: u64 = 50_000_000;
 pub const PAYLOAD_MAX: u32 = (16 << 20) - 64;
 /// The most nodes of a scenario.
 pub const NODES_MAX: u32 = 10_000;
+/// The most seeds that a scenario can name: each is looked at before the first run.
+pub const SEEDS_MAX: u64 = 100_000;
+/// The most names of a workload: each is listed.
+pub const NAMES_MAX: u32 = 100_000;
+/// The longest queue of a link, in bytes: what it takes to send it is told in nanoseconds.
+pub const QUEUE_MAX: u64 = 1 << 30;
 
 impl Scenario {
     /// Reads a scenario file.
@@ -235,10 +241,12 @@ impl Scenario {
             }
         }
         if let Some(seeds) = &self.file.seeds
-            && *seeds.get_ref() == 0
+            && !(1..=SEEDS_MAX).contains(seeds.get_ref())
         {
-            return Err((seeds.span(), "must be at least 1".into()));
+            let what = format!("must be 1 to {SEEDS_MAX} seeds; --seeds can ask for more");
+            return Err((seeds.span(), what));
         }
+        above_zero(self.file.steps.as_ref(), "event")?;
         Ok(())
     }
 
@@ -362,7 +370,7 @@ fn plain(file: &File) -> Result<Conditions, At> {
         reorder_span: 100_000_000,
         corrupt: shared(&network.corrupt)?,
         rate: above_zero(network.rate.as_ref(), "byte a second")?,
-        queue: network.queue.as_ref().map_or(65_536, |queue| *queue.get_ref()),
+        queue: queue(network.queue.as_ref())?,
         mtu: above_zero(network.mtu.as_ref(), "byte")?,
         ..Conditions::default()
     })
@@ -382,6 +390,15 @@ fn above_zero<T: Copy + Default + PartialEq>(
     }
 }
 
+/// Reads how many bytes may wait for a link.
+fn queue(value: Option<&Spanned<u64>>) -> Result<u64, At> {
+    match value {
+        None => Ok(65_536),
+        Some(queue) if *queue.get_ref() <= QUEUE_MAX => Ok(*queue.get_ref()),
+        Some(queue) => Err((queue.span(), format!("must be {QUEUE_MAX} bytes at the most"))),
+    }
+}
+
 fn work(file: &File) -> Result<Work, At> {
     let Some(work) = &file.workload else {
         return Ok(Work::default());
@@ -390,6 +407,10 @@ fn work(file: &File) -> Result<Work, At> {
     if let Some(place) = work.payload.as_ref().filter(|_| payload > PAYLOAD_MAX) {
         return Err((place.span(), format!("must be {PAYLOAD_MAX} bytes at the most (C107)")));
     }
+    let names = work.names.as_ref().map_or(16, |names| *names.get_ref());
+    if let Some(place) = work.names.as_ref().filter(|_| !(1..=NAMES_MAX).contains(&names)) {
+        return Err((place.span(), format!("must be 1 to {NAMES_MAX} names")));
+    }
     Ok(Work {
         register: rate(&work.register)?,
         unregister: rate(&work.unregister)?,
@@ -397,7 +418,7 @@ fn work(file: &File) -> Result<Work, At> {
         send: rate(&work.send)?,
         ask: rate(&work.ask)?,
         reopen: rate(&work.reopen)?,
-        names: work.names.as_ref().map_or(16, |names| *names.get_ref()),
+        names,
         payload,
         wait: Duration::from_nanos(work.wait.as_ref().map_or(Ok(2_000_000_000), timed)?),
         answer_span: work.answer.as_ref().map_or(Ok(0), timed)?,

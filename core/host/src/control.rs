@@ -65,7 +65,7 @@ pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, Failure> {
     UnixListener::bind(&path).map_err(failed)
 }
 
-/// Answers until the node has stopped.
+/// Answers until it is dropped, with the node.
 pub(crate) async fn serve(listener: UnixListener, view: View) {
     loop {
         match listener.accept().await {

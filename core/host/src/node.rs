@@ -12,7 +12,6 @@ use machines::Choices;
 use machines::cluster::identity::{SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
 use machines::cluster::sealer::Suite;
-use machines::cluster::swim::io::Seed;
 use machines::cluster::wire::{Meta, schema};
 use machines::node::NodeParams;
 use machines::node::io::StopReason;
@@ -20,8 +19,8 @@ use runtime::{
     Clock, Ended, Entropy, Gone, Handle, NoSession, Won, World, burn_session, handle, race, run,
 };
 use sync::{Channel, MailboxOptions, Snapshot};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::config::{Allow, Config, ConfigError};
@@ -36,7 +35,8 @@ pub use crate::watcher::Reloaded;
 use crate::watcher::{self, AllowError, Following, Reload};
 use crate::world::{Counts, SessionFile, Sockets, System, SystemClock, SystemEntropy};
 
-/// How long a start waits for name servers; what is not resolved by then is tried again later.
+/// How long a start waits for the name servers of each seed; what is not resolved by then is tried
+/// again later.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
 
 /// A running node. Dropping it ends the run loop without leaving the cluster, like a crash;
@@ -114,7 +114,9 @@ impl Node {
             .map_err(|error| not_bound(config.bind, error))?;
         let addr = advertised(&config, &sockets)?;
         let control = control::listen(&folder)?;
-        let seeds = resolved(&config, addr).await;
+        let found = seeds::resolve(&config.seeds, addr, RESOLVE_MAX).await;
+        // A name that stands for nothing just now is not the same as no seed (C55).
+        let awaited = found.seeds.is_empty() && !found.unresolved.is_empty();
 
         let mut entropy = SystemEntropy;
         let instance = Instance(draw(&mut entropy));
@@ -139,34 +141,38 @@ impl Node {
                 addr,
                 meta: Meta::new(config.meta.as_bytes()).expect("the length was checked"),
                 allowed: Arc::clone(&allowed),
-                seeds: seeds.clone(),
+                seeds: found.seeds.clone(),
                 choices,
                 suite: Suite::Noise,
             },
         );
+        let kernel = if awaited { kernel.awaiting_seeds() } else { kernel };
         let (handle, commands) = handle(key.node());
         let mut listener = Listener::default();
         let world = World::<System> { clock, network: sockets, disk, entropy };
         info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
+        let (allow_writer, allow_error) = sync::snapshot(None);
+        let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
+        let view = View { handle, facts, allow_error, reloads };
+        let mut tasks = JoinSet::new();
+        if let Allow::File(_) = config.allow {
+            let tell = view.handle.clone();
+            tasks.spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
+        }
+        let node = view.handle.clone();
+        let used = (!awaited).then_some(found.seeds);
+        let following = Following { running: config, own: addr, used, node };
+        tasks.spawn(following.follow(reload_inbox));
+        tasks.spawn(control::serve(control, view.clone()));
         let running = tokio::spawn(async move {
             let hear = move |now, event: &_| listener.hear(now, event);
             let ended = run(world, kernel, commands, watch_buffer, hear).await;
+            // They hold handles of their own, and would go on.
+            tasks.shutdown().await;
             // The folder is free only when nothing writes to it any more.
             drop(folder);
             Ok(ended?)
         });
-
-        let (allow_writer, allow_error) = sync::snapshot(None);
-        let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
-        let view = View { handle, facts, allow_error, reloads };
-        if let Allow::File(_) = config.allow {
-            let tell = view.handle.clone();
-            tokio::spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
-        }
-        let node = view.handle.clone();
-        let following = Following { running: config, own: addr, used: seeds, node };
-        tokio::spawn(following.follow(reload_inbox));
-        tokio::spawn(control::serve(control, view.clone()));
         Ok(Self { view, running })
     }
 
@@ -314,12 +320,6 @@ fn allow_mode(config: &Config) -> String {
         Allow::Any => "OPEN".to_owned(),
         Allow::File(_) => format!("file:{}", allow_path(config).display()),
     }
-}
-
-/// Returns the addresses of the seeds, or none if names are slow.
-async fn resolved(config: &Config, own: Addr) -> Vec<Seed> {
-    let resolved = timeout(RESOLVE_MAX, seeds::resolve(&config.seeds, own)).await;
-    resolved.map_or_else(|_| Vec::new(), |resolved| resolved.seeds)
 }
 
 async fn take_session(

@@ -1,13 +1,18 @@
 //! Seeds: as they are written, and the addresses that they stand for (C55, C107).
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use machines::cluster::identity::Allowed;
 use machines::cluster::ids::{Addr, NodeId};
 use machines::cluster::swim::io::Seed;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::config::ConfigError;
@@ -100,15 +105,28 @@ pub fn check(seeds: &[SeedSpec], allowed: &Allowed) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Resolves the names, in order; a name with several addresses counts as several seeds.
+/// Resolves the names, all at once; a name with several addresses counts as several seeds, and one
+/// that takes longer than `patience` as unresolved. The order is that of `specs`.
 /// `own` is left out: a node does not join through itself.
-pub async fn resolve(specs: &[SeedSpec], own: Addr) -> Resolved {
+pub async fn resolve(specs: &[SeedSpec], own: Addr, patience: Duration) -> Resolved {
+    let ask = |target: String| async move { lookup_host(target).await.map(Vec::from_iter) };
+    resolve_by(specs, own, patience, ask).await
+}
+
+/// [`resolve`], by whoever can be asked.
+async fn resolve_by<F: Future<Output = io::Result<Vec<SocketAddr>>>>(
+    specs: &[SeedSpec],
+    own: Addr,
+    patience: Duration,
+    ask: impl Fn(String) -> F,
+) -> Resolved {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    let asked = specs.iter().map(|spec| timeout(patience, ask(spec.target.clone())));
     let mut seeds: Vec<Seed> = Vec::new();
     let mut unresolved = Vec::new();
-    for spec in specs {
-        match tokio::net::lookup_host(spec.target.as_str()).await {
-            Ok(found) => {
-                let mut found: Vec<SocketAddr> = found.collect();
+    for (spec, answer) in specs.iter().zip(join_all(asked).await) {
+        match answer.unwrap_or_else(|_| Err(late())) {
+            Ok(mut found) => {
                 // The order of a name server is not ours to depend on.
                 found.sort_unstable();
                 for addr in found {
@@ -138,6 +156,7 @@ mod tests {
     use super::*;
 
     const ID: &str = "521f8f5d132ea5fb81be5786a868d693";
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
     fn seeds_print_as_they_are_written() {
@@ -166,11 +185,11 @@ mod tests {
 
     #[test]
     fn a_node_is_not_its_own_seed_and_repeats_count_once() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let addr = |port: u16| Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), port, port).unwrap();
         let specs: Vec<SeedSpec> =
             ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2"].map(|text| text.parse().unwrap()).into();
-        let resolved = runtime.block_on(resolve(&specs, addr(1)));
+        let resolved = runtime.block_on(resolve(&specs, addr(1), PATIENCE));
         assert!(resolved.unresolved.is_empty());
         let expected = Seed { addr: addr(2), node: None };
         assert_eq!(resolved.seeds, vec![expected]);
@@ -179,11 +198,32 @@ mod tests {
 
     #[test]
     fn addresses_beyond_the_most_are_counted_and_not_lost_in_silence() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let own = Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), 1, 1).unwrap();
         let specs: Vec<SeedSpec> =
             (2..=71).map(|port| format!("127.0.0.1:{port}").parse().unwrap()).collect();
-        let resolved = runtime.block_on(resolve(&specs, own));
+        let resolved = runtime.block_on(resolve(&specs, own, PATIENCE));
         assert_eq!((resolved.seeds.len(), resolved.left_out), (ADDRS_MAX, 6));
+    }
+
+    /// C55: each seed has its own time; one that nobody answers for holds up no other.
+    #[test]
+    fn a_name_that_is_not_answered_for_leaves_the_other_seeds_alone() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let own = Addr::new(std::net::Ipv4Addr::LOCALHOST.into(), 1, 1).unwrap();
+        let specs: Vec<SeedSpec> =
+            ["slow:2", "127.0.0.1:3", "slow:4", "127.0.0.1:5"].map(|s| s.parse().unwrap()).into();
+        let ask = |target: String| async move {
+            match target.parse() {
+                Ok(addr) => Ok(vec![addr]),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let resolved = runtime.block_on(resolve_by(&specs, own, Duration::from_millis(50), ask));
+        let ports: Vec<u16> = resolved.seeds.iter().map(|seed| seed.addr.tcp().port()).collect();
+        assert_eq!(ports, [3, 5]);
+        let unresolved: Vec<&SeedSpec> =
+            resolved.unresolved.iter().map(|gone| &gone.seed).collect();
+        assert_eq!(unresolved, [&specs[0], &specs[2]]);
     }
 }

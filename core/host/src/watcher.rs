@@ -28,6 +28,8 @@ const ALLOWLIST_EVERY: Duration = Duration::from_millis(250);
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// The same, while some name could not be resolved.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How long name servers have for each of them.
+const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
 /// Why the list in use is older than the file (C24).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,13 +106,13 @@ pub(crate) struct Following {
     /// What holds: the configuration of the start, and what was taken up since.
     pub(crate) running: Config,
     pub(crate) own: Addr,
-    /// The seeds that the node was told last.
-    pub(crate) used: Vec<Seed>,
+    /// The seeds that the node was told last; `None` while it awaits the first of them (C55).
+    pub(crate) used: Option<Vec<Seed>>,
     pub(crate) node: Handle<Kernel>,
 }
 
 impl Following {
-    /// Goes on until the node has stopped.
+    /// Goes on until it is dropped, with the node.
     pub(crate) async fn follow(mut self, mut reloads: Inbox<Reload>) {
         let mut known = Known::default();
         loop {
@@ -153,24 +155,36 @@ impl Following {
     /// Resolves the seeds' names again and again, and tells the node when that gives others.
     async fn follow_names(&mut self, known: &mut Known) -> Gone {
         loop {
-            let found = seeds::resolve(&self.running.seeds, self.own).await;
+            let found = seeds::resolve(&self.running.seeds, self.own, RESOLVE_MAX).await;
             known.warn(&found);
             let every = match found.unresolved.is_empty() {
                 true => RESOLVE_EVERY,
                 false => RETRY_EVERY,
             };
-            // Old addresses of a name that cannot be resolved just now are better than none.
-            let whole = found.unresolved.is_empty() || known.is_new;
-            let news = found.seeds != self.used;
-            if news && whole || found.seeds.len() > self.used.len() {
-                self.used.clone_from(&found.seeds);
+            let is_news = self.is_news(&found, known.is_new);
+            known.is_new &= found.seeds.is_empty();
+            if is_news {
+                self.used = Some(found.seeds.clone());
                 if let Err(gone) = self.node.tell(Input::Seeds(found.seeds)) {
                     return gone;
                 }
             }
-            known.is_new = false;
             sleep(every).await;
         }
+    }
+
+    /// Says whether the node is to be told what was found.
+    fn is_news(&self, found: &Resolved, is_new: bool) -> bool {
+        let whole = found.unresolved.is_empty();
+        if found.seeds.is_empty() && !whole {
+            return false; // Names that stand for nothing just now are not the same as no seeds.
+        }
+        let Some(used) = &self.used else {
+            return true;
+        };
+        // Old addresses of a name that cannot be resolved just now are better than none.
+        let news = found.seeds != *used && (whole || is_new);
+        news || found.seeds.len() > used.len()
     }
 }
 

@@ -217,6 +217,13 @@ impl Node {
         this
     }
 
+    /// Says, before the first input, that seeds are configured though none of them has an address
+    /// yet: the node is Joining until it is told their addresses, or that there are none (C55).
+    #[must_use]
+    pub fn awaiting_seeds(self) -> Self {
+        Self { swim: self.swim.awaiting_seeds(), ..self }
+    }
+
     /// Applies `input`, and lets every passed deadline act.
     ///
     /// A driver hands in all that is readable before [`Input::Tick`] (C53): inputs that were

@@ -124,7 +124,8 @@ impl<M: 'static> Handle<M> {
         self.wait(Command::WatchMembers).await
     }
 
-    /// Watches the names that begin with `prefix`: a snapshot, then every event (C79).
+    /// Watches the names that begin with `prefix`: a snapshot, then every event (C79). The index
+    /// counts what this watcher is to see, from 0 and without gaps.
     ///
     /// # Errors
     ///
@@ -157,9 +158,15 @@ impl<M: 'static> Handle<M> {
         let options = MailboxOptions::bounded(letters_max, Policy::Fail)
             .expect("an endpoint's mailbox holds 1 to 2^20 letters");
         let (sender, letters) = channel(options);
-        let call = self.next_call();
-        let opened = self.wait(|reply| Command::Open(call, sender, reply)).await?;
-        Ok(opened.map(|reference| Endpoint { reference, letters, handle: self.clone() }))
+        let (reply, answer) = sync::reply();
+        let handle = self.clone();
+        let opened = move |opened: Result<Ref, OpenError>| {
+            let opened = opened.map(|reference| Endpoint { reference, letters, handle });
+            // Late, or never read: whoever asked has gone, and an endpoint that is dropped closes.
+            drop(reply.send(opened));
+        };
+        self.command(Command::Open(self.next_call(), sender, Box::new(opened)))?;
+        answer.await.map_err(|_| Gone)
     }
 
     /// Registers an endpoint of this node under a name (C72). `ttl` is 1 s to 1 h, `None` the

@@ -31,6 +31,9 @@ pub struct Letter {
 /// A look at a node between two inputs.
 pub(crate) type Look<M> = dyn FnOnce(Instant, &M) + Send;
 
+/// Gives whoever opens an endpoint its reference.
+pub(crate) type Opened = dyn FnOnce(Result<Ref, OpenError>) + Send;
+
 /// What a user's handle sends to the loop.
 pub(crate) enum Command<M> {
     /// Something happens to the node.
@@ -42,7 +45,7 @@ pub(crate) enum Command<M> {
     /// A call whose reply nobody waits for.
     Forget(CallId, Call),
     /// Open an endpoint whose messages go here.
-    Open(CallId, Channel<Letter>, sync::Reply<Result<Ref, OpenError>>),
+    Open(CallId, Channel<Letter>, Box<Opened>),
     /// Look at the node between two inputs.
     Look(Box<Look<M>>),
     /// Watch the members (C45).
@@ -73,7 +76,7 @@ enum Waiting {
     One(sync::Reply<Reply>),
     Tracked(sync::Reply<Reply>, sync::Reply<Outcome>),
     Outcome(sync::Reply<Outcome>),
-    Open(Channel<Letter>, sync::Reply<Result<Ref, OpenError>>),
+    Open(Channel<Letter>, Box<Opened>),
 }
 
 impl Users {
@@ -111,8 +114,8 @@ impl Users {
                 }
                 return Obeyed::Hand(Input::Call { call, request });
             }
-            Command::Open(call, letters, reply) => {
-                return self.call(call, Call::Open, Waiting::Open(letters, reply));
+            Command::Open(call, letters, opened) => {
+                return self.call(call, Call::Open, Waiting::Open(letters, opened));
             }
             Command::Stop => return Obeyed::Stop,
             Command::Look(look) => look(now, machine),
@@ -121,7 +124,7 @@ impl Users {
                 let _ = reply.send(self.members.add((), machine.members()));
             }
             Command::WatchNames(prefix, reply) => {
-                let snapshot = machine.names(&prefix);
+                let snapshot = Names { next: 0, ..machine.names(&prefix) };
                 let _ = reply.send(self.names.add(prefix, snapshot));
             }
             Command::WatchEvents(reply) => {
@@ -138,12 +141,11 @@ impl Users {
     /// Gives a reply to whoever waits for it.
     pub(crate) fn reply(&mut self, call: CallId, reply: Reply) {
         match (self.calls.remove(&call), reply) {
-            (Some(Waiting::Open(letters, waiting)), Reply::Opened(opened)) => {
+            (Some(Waiting::Open(letters, told)), Reply::Opened(opened)) => {
                 if let Ok(endpoint) = &opened {
                     self.endpoints.insert(endpoint.actor, letters);
                 }
-                // Late: the endpoint's mailbox is closed, and its first letter finds that out.
-                let _ = waiting.send(opened);
+                told(opened);
             }
             (Some(Waiting::Tracked(sent, outcome)), reply) => {
                 if let Reply::Sent(Ok(_)) = &reply {
@@ -185,10 +187,12 @@ impl Users {
     /// Tells an event to all who watch it.
     pub(crate) fn tell(&mut self, event: &Event) {
         match event {
-            Event::Member(member) => self.members.tell(member, |()| true),
-            Event::Name(name) => {
-                self.names.tell(name, |prefix| name.name.as_str().starts_with(prefix.as_str()))
-            }
+            Event::Member(member) => self.members.tell(|(), _| Some(member.clone())),
+            // Each watcher counts what it is to see: a prefix leaves no gaps (C79).
+            Event::Name(name) => self.names.tell(|prefix, index| {
+                let wanted = name.name.as_str().starts_with(prefix.as_str());
+                wanted.then(|| NameEvent { index, ..name.clone() })
+            }),
             Event::Joined => {
                 self.joined = true;
                 for waiting in self.joining.drain(..) {
@@ -202,19 +206,19 @@ impl Users {
             | Event::SessionRenewed(_)
             | Event::NamesLate { .. } => {}
         }
-        self.events.tell(event, |()| true);
+        self.events.tell(|(), _| Some(event.clone()));
     }
 
     /// Gives watchers that fell behind a new snapshot; the machine is drained (C45).
     pub(crate) fn resync<M: Machine>(&mut self, machine: &M) {
         if self.members.are_behind() {
-            self.members.resync(|()| machine.members());
+            self.members.resync(|(), _| machine.members());
         }
         if self.names.are_behind() {
-            self.names.resync(|prefix| machine.names(prefix));
+            self.names.resync(|prefix, next| Names { next, ..machine.names(prefix) });
         }
         if self.events.are_behind() {
-            self.events.resync(|()| ());
+            self.events.resync(|(), _| ());
         }
     }
 

@@ -46,11 +46,13 @@ struct Watcher<K, S, E> {
     key: K,
     items: Channel<Watched<S, E>>,
     alive: Weak<()>,
+    /// Events that it was to see, those left out included: the index of the next one.
+    next: u64,
     /// Events left out since the mailbox was full; while it is not 0, no event goes in.
     missed: u64,
 }
 
-impl<K, S: Send, E: Send + Clone> Watchers<K, S, E> {
+impl<K, S: Send, E: Send> Watchers<K, S, E> {
     /// No watchers yet; each may fall `buffer` events behind.
     pub(crate) const fn new(buffer: u32) -> Self {
         Self { buffer, all: Vec::new() }
@@ -59,20 +61,23 @@ impl<K, S: Send, E: Send + Clone> Watchers<K, S, E> {
     /// Adds a watcher, which sees `snapshot` first.
     pub(crate) fn add(&mut self, key: K, snapshot: S) -> Watch<S, E> {
         self.all.retain(Watcher::is_alive);
-        let options = MailboxOptions::bounded(self.buffer.clamp(1, 1 << 20), Policy::Fail)
-            .expect("1 to 2^20 is a capacity");
+        let options = MailboxOptions::bounded(self.buffer, Policy::Fail)
+            .expect("1 to 2^20 is a capacity: the configuration was checked");
         let (items, inbox) = channel(options);
         let first = items.send(Watched::Snapshot(snapshot));
         assert!(first.is_ok(), "a new mailbox has room for one item");
         let alive = Arc::new(());
-        self.all.push(Watcher { key, items, alive: Arc::downgrade(&alive), missed: 0 });
+        self.all.push(Watcher { key, items, alive: Arc::downgrade(&alive), next: 0, missed: 0 });
         Watch { items: inbox, _alive: alive }
     }
 
-    /// Tells `event` to all watchers whose key wants it; those that are gone are forgotten.
-    pub(crate) fn tell(&mut self, event: &E, wants: impl Fn(&K) -> bool) {
-        for watcher in self.all.iter_mut().filter(|watcher| wants(&watcher.key)) {
-            watcher.tell(event);
+    /// Tells an event to all watchers, as each sees it: by its key, and by how many it was to see
+    /// before. Those that are gone are forgotten.
+    pub(crate) fn tell(&mut self, seen: impl Fn(&K, u64) -> Option<E>) {
+        for watcher in &mut self.all {
+            if let Some(event) = seen(&watcher.key, watcher.next) {
+                watcher.tell(event);
+            }
         }
         self.all.retain(Watcher::is_alive);
     }
@@ -80,12 +85,12 @@ impl<K, S: Send, E: Send + Clone> Watchers<K, S, E> {
     /// Gives a new snapshot to those that missed events and have room again.
     ///
     /// Called when the machine is drained: then a snapshot holds exactly the events told so far.
-    pub(crate) fn resync(&mut self, snapshot: impl Fn(&K) -> S) {
+    pub(crate) fn resync(&mut self, snapshot: impl Fn(&K, u64) -> S) {
         for watcher in &mut self.all {
             let room = watcher.items.len() < Some(u64::from(self.buffer));
             if watcher.missed > 0 && room {
-                let lagged =
-                    Watched::Lagged { missed: watcher.missed, snapshot: snapshot(&watcher.key) };
+                let snapshot = snapshot(&watcher.key, watcher.next);
+                let lagged = Watched::Lagged { missed: watcher.missed, snapshot };
                 if watcher.items.send(lagged).is_ok() {
                     watcher.missed = 0;
                 }
@@ -99,17 +104,18 @@ impl<K, S: Send, E: Send + Clone> Watchers<K, S, E> {
     }
 }
 
-impl<K, S: Send, E: Send + Clone> Watcher<K, S, E> {
+impl<K, S: Send, E: Send> Watcher<K, S, E> {
     fn is_alive(&self) -> bool {
         self.alive.strong_count() > 0
     }
 
-    fn tell(&mut self, event: &E) {
+    fn tell(&mut self, event: E) {
+        self.next += 1;
         if self.missed > 0 {
             self.missed += 1;
             return;
         }
-        match self.items.send(Watched::Event(event.clone())) {
+        match self.items.send(Watched::Event(event)) {
             // Closed: nobody sees it, and `is_alive` will say so.
             Ok(_) | Err(SendError::Closed(_)) => {}
             Err(SendError::Full(_) | SendError::Timeout(_)) => self.missed = 1,
@@ -139,16 +145,16 @@ mod tests {
         let mut watchers = Watchers::new(3);
         let mut watch = watchers.add((), 0);
         for event in 1..=5 {
-            watchers.tell(&event, |()| true);
+            watchers.tell(|(), _| Some(event));
         }
         assert!(watchers.are_behind());
 
-        watchers.resync(|()| panic!("there is no room for a snapshot yet"));
+        watchers.resync(|(), _| panic!("there is no room for a snapshot yet"));
         assert_eq!(next(&mut watch), Some(Watched::Snapshot(0)));
         assert_eq!(next(&mut watch), Some(Watched::Event(1)));
-        watchers.tell(&6, |()| true);
-        watchers.resync(|()| 6);
-        watchers.tell(&7, |()| true);
+        watchers.tell(|(), _| Some(6));
+        watchers.resync(|(), _| 6);
+        watchers.tell(|(), _| Some(7));
 
         assert_eq!(next(&mut watch), Some(Watched::Event(2)));
         let lagged = Watched::Lagged { missed: 4, snapshot: 6 };
@@ -166,7 +172,7 @@ mod tests {
 
         drop(odd);
         for event in 1..=4 {
-            watchers.tell(&event, |rest| event % 2 == *rest);
+            watchers.tell(|rest, _| (event % 2 == *rest).then_some(event));
         }
         assert_eq!(watchers.all.len(), 1);
         assert_eq!(next(&mut even), Some(Watched::Event(2)));

@@ -40,6 +40,25 @@ fn a_campaign_gives_the_same_hash_on_one_thread_and_on_two() {
     assert_eq!(two.exit_code(), 0);
 }
 
+/// T50: seeds without number begin at once, and end when they are told to.
+#[test]
+fn a_campaign_of_more_seeds_than_a_list_can_hold_ends_with_its_time() {
+    let stop = AtomicBool::new(false);
+    let options =
+        Options { seeds: Some(0..u64::MAX), time: Some(Duration::from_millis(50)), ..options() };
+    let ended = campaign(&lab(), &[scenario("")], &options, &stop);
+    assert!(ended.scenarios[0].passed > 0 && !ended.complete);
+}
+
+#[test]
+fn work_goes_seed_by_seed_across_scenarios_until_each_has_had_its_own() {
+    let scenarios = [scenario("seeds = 1\n"), scenario("seeds = 3\n"), scenario("seeds = 2\n")];
+    let jobs = Jobs::new(&scenarios, &Options { seeds: None, ..options() });
+    assert_eq!(jobs.total(), 6);
+    let places: Vec<_> = jobs.map(|job| (job.scenario, job.seed)).collect();
+    assert_eq!(places, [(0, 0), (1, 0), (2, 0), (1, 1), (2, 1), (1, 2)]);
+}
+
 /// T5: it is reported as unfinished.
 #[test]
 fn a_run_over_its_step_bound_is_not_passed() {

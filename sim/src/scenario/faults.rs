@@ -293,7 +293,7 @@ impl Compiler<'_> {
             }
             "bandwidth" => {
                 let rate = fault.rate.as_ref().ok_or_else(|| self.needs("rate"))?;
-                let queue = fault.queue.as_ref().map_or(65_536, |queue| *queue.get_ref());
+                let queue = super::queue(fault.queue.as_ref())?;
                 if *rate.get_ref() == 0 {
                     return Err((rate.span(), "must be at least 1 byte a second".into()));
                 }

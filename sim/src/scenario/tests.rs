@@ -207,6 +207,28 @@ fn counts_and_spans_beyond_all_measure_are_refused() {
 
 /// T50: what was accepted once, and did something else than it says.
 #[test]
+fn counts_that_no_run_could_hold_are_refused_with_their_place() {
+    let network = |line: &str| format!("[network]\n{line}");
+    let cases = [
+        ("nodes = 5", "seeds = 1000000000000\nnodes = 5".to_owned(), "4:9", "1 to 100000 seeds"),
+        ("nodes = 5", "steps = 0\nnodes = 5".to_owned(), "4:9", "at least 1 event"),
+        ("[network]", network("queue = 4000000000"), "9:9", "1073741824 bytes at the most"),
+        (
+            "[network]",
+            "[workload]\nnames = 4000000000\n[network]".to_owned(),
+            "9:9",
+            "1 to 100000 names",
+        ),
+        ("[network]", "[workload]\nnames = 0\n[network]".to_owned(), "9:9", "1 to 100000 names"),
+    ];
+    for (from, to, place, what) in cases {
+        let wrong = refused(from, &to).to_string();
+        assert!(wrong.starts_with(&format!("s.toml:{place}: ")), "{wrong} should be at {place}");
+        assert!(wrong.contains(what), "{wrong} should say {what}");
+    }
+}
+
+#[test]
 fn faults_that_say_two_things_or_nothing_are_refused_with_their_place() {
     let partition = "kind = \"partition\"";
     let groups = "groups = [[0, 1], [2, 3, 4]]";

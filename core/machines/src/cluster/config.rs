@@ -19,6 +19,8 @@ pub enum Profile {
 const PERIOD_MAX: Duration = Duration::from_secs(3_600);
 /// The greatest multiple that a parameter may ask for.
 const FACTOR_MAX: u32 = 100;
+/// The most events that a watcher may fall behind: what a mailbox can hold.
+const WATCH_BUFFER_MAX: u32 = 1 << 20;
 
 /// Parameters of membership (C62).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -292,7 +294,8 @@ impl SwimConfig {
         check(self.helpers <= FACTOR_MAX, "helpers", "must be at most 100")?;
         check(self.members_max >= 1, "members_max", "must be at least 1")?;
         check(self.relays_max >= 1, "relays_max", "must be at least 1")?;
-        check(self.watch_buffer >= 1, "watch_buffer", "must be at least 1")
+        let buffer = (1..=WATCH_BUFFER_MAX).contains(&self.watch_buffer);
+        check(buffer, "watch_buffer", "must be 1 to 1048576")
     }
 }
 

@@ -157,6 +157,8 @@ pub struct Swim {
     /// Peers that are dialled for a sync, oldest first.
     wanted: VecDeque<NodeId>,
     seeds: Vec<SeedState>,
+    /// Some are configured, and none of them has an address yet.
+    seeds_awaited: bool,
     /// Dead notices sent since the start of the current gossip tick's span (C54).
     notices: (Instant, u32),
     /// The lives of rows that were forgotten, so that their past cannot come back (C60).
@@ -220,6 +222,7 @@ impl Swim {
             syncs: BTreeMap::new(),
             wanted: VecDeque::new(),
             seeds: sync::seed_states(&params.seeds),
+            seeds_awaited: false,
             notices: (now, 0),
             remembered: Remembered::default(),
             behind: None,
@@ -230,6 +233,14 @@ impl Swim {
         };
         swim.start(now);
         swim
+    }
+
+    /// Says, before the first input, that seeds are configured though none of them has an address
+    /// yet: the node is Joining until it is told their addresses, or that there are none (C55).
+    #[must_use]
+    pub const fn awaiting_seeds(mut self) -> Self {
+        self.seeds_awaited = true;
+        self
     }
 
     /// Takes the answers recorded so far, if its choices record them (T12).

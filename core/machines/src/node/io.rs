@@ -70,7 +70,7 @@ pub enum Input {
     SessionStored(Session),
     /// The allowlist file changed and is valid.
     Allowed(Arc<Allowed>),
-    /// The configured seeds changed.
+    /// What the configured seeds stand for changed; none: a cluster of one (C55).
     Seeds(Vec<Seed>),
     /// This node listens elsewhere now (C58).
     Moved(Addr),

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use machines::Instant;
 use machines::cluster::ids::{ActorId, CallId, Conn, NodeId, Ref, Session};
+use machines::cluster::registry::io::{NameEvent, NameEventKind};
 use machines::cluster::router::io::{Delivery, Outcome, SendError};
 use machines::cluster::swim::Snapshot;
 use machines::cluster::wire::BounceCode;
@@ -230,6 +231,73 @@ fn an_ask_that_is_dropped_is_cancelled() {
         .collect();
     assert!(matches!(calls[0], (CallId(1), Call::Ask { .. })));
     assert_eq!(calls[1].1, Call::Cancel(CallId(1)));
+}
+
+/// C10: an actor that nobody waits for any more is closed, or its address would be taken for ever.
+#[test]
+fn an_endpoint_whose_opening_was_given_up_is_closed() {
+    let opened = somewhere();
+    // Given up before the loop saw the wish, and while the answer lay there unread.
+    for polls in [0, 1] {
+        let mut stage = Stage::new();
+        stage.machine.answers = vec![Reply::Opened(Ok(opened))];
+        let node = stage.handle.clone();
+        let mut run = Box::pin(stage.start());
+        let mut open = Box::pin(node.open(4));
+        assert!(turn(&mut open).is_none(), "the loop has not seen it");
+        for _ in 0..polls {
+            assert!(turn(&mut run).is_none(), "nobody stopped the node");
+        }
+        drop(open);
+        assert!(turn(&mut run).is_none(), "nobody stopped the node");
+        let calls: Vec<Input> = stage.notes.try_iter().map(|(_, input)| input).collect();
+        let close = Call::Close(opened.actor);
+        let closed =
+            |input: &&Input| matches!(input, Input::Call { request, .. } if *request == close);
+        assert_eq!(calls.iter().filter(closed).count(), 1, "{polls}: {calls:?}");
+    }
+}
+
+/// C79: a watcher's index has no gaps, whatever its prefix leaves out.
+#[test]
+fn the_index_of_a_watcher_of_names_has_no_gaps() {
+    let mut stage = Stage::new();
+    let node = stage.handle.clone();
+    let name = |text: &str| machines::cluster::wire::Name::new(text).unwrap();
+    let event = |index, text| {
+        let kind = NameEventKind::Registered;
+        Output::Event(Event::Name(NameEvent { index, name: name(text), holder: somewhere(), kind }))
+    };
+    stage.machine.answers = vec![Reply::Found(None)];
+    let told = ["b/1", "a/1", "b/2", "a/2", "a/3", "a/4", "a/5", "a/6", "a/7", "a/8", "a/9"];
+    stage.machine.after_answers =
+        (40..).zip(told).map(|(index, text)| event(index, text)).collect();
+
+    let seen = stage.play_with(async move {
+        let mut watch = node.watch_names("a/").await?;
+        node.lookup(name("clock")).await?;
+        let mut seen = Vec::new();
+        for turn in 0..9 {
+            if turn == 8 {
+                node.tell(Input::Seeds(Vec::new()))?; // Whatever happens next.
+            }
+            seen.push(match watch.next().await {
+                Some(Watched::Snapshot(names)) => ("snapshot", names.next),
+                Some(Watched::Event(event)) => ("event", event.index),
+                Some(Watched::Lagged { missed, snapshot }) => {
+                    assert_eq!(missed, 2, "a buffer of eight holds the snapshot and seven events");
+                    ("lagged", snapshot.next)
+                }
+                None => ("end", 0),
+            });
+        }
+        Ok::<_, Gone>(seen)
+    });
+
+    let events = (0..7).map(|index| ("event", index));
+    let expected: Vec<_> =
+        [("snapshot", 0)].into_iter().chain(events).chain([("lagged", 9)]).collect();
+    assert_eq!(seen, Some(Ok(expected)));
 }
 
 #[test]

@@ -46,6 +46,10 @@ fn values_out_of_range_are_refused_with_their_key() {
     assert_eq!(refused(|c| c.registry.names_max = 4_095), Some("names_max"));
     assert_eq!(refused(|c| c.router.endpoints_max = 1), None);
     assert_eq!(refused(|c| c.router.endpoints_max = 0), Some("endpoints_max"));
+    assert_eq!(refused(|c| c.swim.watch_buffer = 1 << 20), None);
+    for buffer in [0, (1 << 20) + 1] {
+        assert_eq!(refused(|c| c.swim.watch_buffer = buffer), Some("watch_buffer"), "{buffer}");
+    }
     assert_eq!(refused(|c| c.registry.default_ttl = ms(999)), Some("default_ttl"));
 }
 

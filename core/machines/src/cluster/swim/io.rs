@@ -79,7 +79,7 @@ pub enum Input {
     },
     /// The allowlist changed.
     Allowed(Arc<Allowed>),
-    /// The configured seeds changed: their count. The driver keeps the addresses.
+    /// What the configured seeds stand for changed; none: a cluster of one (C55).
     Seeds(Vec<Seed>),
     /// This node listens elsewhere now (C58).
     Moved(Addr),

@@ -308,7 +308,10 @@ impl Swim {
     pub(super) fn join_timer(&mut self, now: Instant) {
         if self.seeds.is_empty() {
             self.timers.clear(Timer::Join);
-            return self.join();
+            if !self.seeds_awaited {
+                self.join();
+            }
+            return;
         }
         self.timers.set(Timer::Join, now.plus_nanos(self.spans.reprobe));
         let alone = self.alive <= 1;
@@ -338,6 +341,7 @@ impl Swim {
     }
 
     pub(super) fn reseed(&mut self, now: Instant, seeds: &[Seed]) {
+        self.seeds_awaited = false;
         let old = std::mem::replace(&mut self.seeds, seed_states(seeds));
         for state in &mut self.seeds {
             if let Some(known) = old.iter().find(|other| other.seed == state.seed) {

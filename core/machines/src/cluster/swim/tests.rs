@@ -1047,6 +1047,29 @@ fn no_seeds_make_a_cluster_of_one() {
     assert_eq!(lone.swim.alive_count(), 1);
 }
 
+/// C55: a name server that does not answer makes no cluster of one.
+#[test]
+fn seeds_without_an_address_yet_are_not_no_seeds() {
+    let lone = || Lone {
+        swim: Swim::new(Instant::START, params(0, &[])).awaiting_seeds(),
+        now: Instant::START,
+        out: Vec::new(),
+    };
+    let mut found = lone();
+    found.pass(60_000 * MS);
+    assert!(!found.swim.is_joined());
+    found.handle(Input::Seeds(vec![seed(1)]));
+    found.pass(MS);
+    assert!(found.out.contains(&Output::DialSeed { seed: seed(1) }));
+    assert!(!found.swim.is_joined(), "nobody has answered");
+
+    let mut given_up = lone();
+    given_up.pass(MS);
+    given_up.handle(Input::Seeds(Vec::new()));
+    given_up.pass(MS);
+    assert!(given_up.out.contains(&Output::Joined), "there are none now");
+}
+
 #[test]
 fn a_node_alone_leaves_at_once() {
     let mut lone = Lone::new();

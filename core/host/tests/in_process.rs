@@ -1,0 +1,73 @@
+//! Goal: a node that a program starts in itself begins and ends as C55 and C105 say.
+//! Method: nodes on the loopback, in one runtime on one thread.
+
+use std::future::Future;
+use std::time::Duration;
+
+use host::config::ProfileName;
+use host::{Config, Node, files};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Handle};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+/// Long enough for what must happen, on a machine that does many other things.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// C55: a seed that stands for nothing just now is not the same as no seed.
+#[test]
+fn a_node_whose_seeds_do_not_resolve_has_not_joined() {
+    run(async {
+        let (_folder, mut config) = prepare();
+        config.seeds.push("nowhere.invalid:7400".parse().unwrap());
+        let node = Node::start(config.clone()).await.unwrap();
+        let joined = timeout(Duration::from_secs(1), node.joined()).await;
+        assert!(joined.is_err(), "it calls itself a cluster of one, beside the one that it is of");
+        assert!(!node.status().await.unwrap().joined);
+
+        config.seeds.clear();
+        node.reload(config).await.unwrap();
+        timeout(PATIENCE, node.joined()).await.expect("no seeds: a cluster of one").unwrap();
+        node.shutdown().await.unwrap();
+    });
+}
+
+/// C105: nothing of a node goes on once it has stopped.
+#[test]
+fn a_node_that_was_shut_down_leaves_no_task() {
+    run(async {
+        let before = tasks();
+        for _ in 0..3 {
+            let (_folder, config) = prepare();
+            let node = Node::start(config).await.unwrap();
+            timeout(PATIENCE, node.joined()).await.expect("it has no seeds").unwrap();
+            node.shutdown().await.unwrap();
+        }
+        // What was told to end does so when it is polled next.
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!(tasks(), before, "tasks of nodes that have stopped");
+    });
+}
+
+fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+fn run(story: impl Future<Output = ()>) {
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(story);
+}
+
+/// Makes a folder with a key and a list of it; returns the configuration of its node.
+fn prepare() -> (TempDir, Config) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = files::make_key(&folder.path().join("node.key")).unwrap();
+    let digits: String = key.public().iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(folder.path().join("allowlist"), digits).unwrap();
+    let mut config = Config::new("in-process");
+    config.data = folder.path().to_owned();
+    config.bind = "127.0.0.1:0".parse().unwrap();
+    config.profile = ProfileName::Local;
+    (folder, config)
+}
