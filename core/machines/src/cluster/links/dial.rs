@@ -12,7 +12,9 @@ use crate::cluster::counters::{Labelled, Timing};
 use crate::cluster::handshake::{Answer, AwaitOffer, AwaitWelcome, Failed, part_entropy};
 use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Process, Session};
 use crate::cluster::swim::io::Seed;
-use crate::cluster::wire::{AnyFrame, ClearReject, CloseReason, Code, Frame, Hello, Message};
+use crate::cluster::wire::{
+    AnyFrame, ClearReject, CloseReason, Code, Control, Frame, Hello, Message, Reject,
+};
 use crate::codec::Wire;
 use crate::time::{Instant, nanos};
 
@@ -341,7 +343,15 @@ impl Links {
             }
             Err(code) => return Err(Over::new(target, code, told)),
         };
-        if self.stale(node, &hello).is_some() || self.is_overtaken(node, &hello) {
+        if let Some(highest) = self.stale(node, &hello) {
+            // It took itself to be Up, and may never reach anyone who would tell it (C27).
+            let reject = Control::Reject(Reject { code: Code::StaleSession, detail: highest.0 });
+            let mut bytes = Vec::new();
+            state.sealer.seal_control(&reject, &mut bytes);
+            self.outputs.push_back(Output::Write { conn, bytes });
+            return Err(Over::new(target, Code::StaleSession, told));
+        }
+        if self.is_overtaken(node, &hello) {
             return Err(Over::new(target, Code::StaleSession, told));
         }
         self.counters.count_labelled(Labelled::Dials, 0);
