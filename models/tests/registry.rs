@@ -109,7 +109,8 @@ impl Cluster {
                 Output::Query { .. }
                 | Output::QueryReply { .. }
                 | Output::Found { .. }
-                | Output::Event(_) => {}
+                | Output::Event(_)
+                | Output::SessionBehind { .. } => {}
             }
         }
         for entry in said {

@@ -12,7 +12,9 @@ use crate::cluster::counters::{Labelled, Timing};
 use crate::cluster::handshake::{Answer, AwaitOffer, AwaitWelcome, Failed, part_entropy};
 use crate::cluster::ids::{Addr, Conn, Entropy, NodeId, Process, Session};
 use crate::cluster::swim::io::Seed;
-use crate::cluster::wire::{AnyFrame, ClearReject, CloseReason, Code, Frame, Hello, Message};
+use crate::cluster::wire::{
+    AnyFrame, ClearReject, CloseReason, Code, Control, Frame, Hello, Message, Reject,
+};
 use crate::codec::Wire;
 use crate::time::{Instant, nanos};
 
@@ -331,9 +333,19 @@ impl Links {
         rest: Vec<u8>,
     ) -> Result<(), Box<Over>> {
         let node = state.agreed.peer;
-        let hello = self
-            .welcomed(node, state.answer(record))
-            .map_err(|(code, told)| Over::new(target, code, Told { peer: Some(node), ..told }))?;
+        let over = |code, told| Over::new(target, code, Told { peer: Some(node), ..told });
+        let hello = welcomed(state.answer(record)).map_err(|(code, told)| over(code, told))?;
+        if let Some(highest) = self.stale(node, &hello) {
+            // It took itself to be Up, and may never reach anyone who would tell it (C27).
+            let reject = Control::Reject(Reject { code: Code::StaleSession, detail: highest.0 });
+            let mut bytes = Vec::new();
+            state.sealer.seal_control(&reject, &mut bytes);
+            self.outputs.push_back(Output::Write { conn, bytes });
+            return Err(over(Code::StaleSession, Told::default()));
+        }
+        if self.is_overtaken(node, &hello) {
+            return Err(over(Code::StaleSession, Told::default()));
+        }
         self.counters.count_labelled(Labelled::Dials, 0);
         self.counters.time(Timing::Handshake, now.nanos_since(half.since));
         let parked = match self.peers.get_mut(&node) {
@@ -362,23 +374,6 @@ impl Links {
             self.judge_parked(now, parked);
         }
         Ok(())
-    }
-
-    /// Returns the Hello that `node` answered with, or why no link comes of its answer.
-    fn welcomed(&self, node: NodeId, answer: Result<Answer, Code>) -> Result<Hello, (Code, Told)> {
-        match answer {
-            Ok(Answer::Welcome(hello)) => {
-                match self.stale(node, &hello).is_some() || self.is_overtaken(node, &hello) {
-                    true => Err((Code::StaleSession, Told::default())),
-                    false => Ok(hello),
-                }
-            }
-            Ok(Answer::Reject(reject)) => {
-                let above = (reject.code == Code::StaleSession).then_some(Session(reject.detail));
-                Err((reject.code, Told { sealed: true, above, ..Told::default() }))
-            }
-            Err(code) => Err((code, Told::default())),
-        }
     }
 
     /// Says whether a dial of a later session of `node` is parked. A link with the earlier one
@@ -612,5 +607,17 @@ impl Links {
 impl Told {
     fn by(failed: &Failed) -> Self {
         Self { peer: failed.peer, ..Self::default() }
+    }
+}
+
+/// Returns the Hello of a peer's answer, or why no link comes of it.
+fn welcomed(answer: Result<Answer, Code>) -> Result<Hello, (Code, Told)> {
+    match answer {
+        Ok(Answer::Welcome(hello)) => Ok(hello),
+        Ok(Answer::Reject(reject)) => {
+            let above = (reject.code == Code::StaleSession).then_some(Session(reject.detail));
+            Err((reject.code, Told { sealed: true, above, ..Told::default() }))
+        }
+        Err(code) => Err((code, Told::default())),
     }
 }

@@ -18,7 +18,8 @@ use crate::cluster::ids::{Addr, Conn, Entropy, Life, NodeId, Process, Session};
 use crate::cluster::sealer::{NotOpened, Sealer};
 use crate::cluster::swim::io::Lane;
 use crate::cluster::wire::{
-    AnyFrame, Class, CloseReason, Code, Control, DatagramHeader, Frame, Hello, Message, UserFrame,
+    AnyFrame, Class, CloseReason, Code, Control, DatagramHeader, Frame, Hello, Message, Reject,
+    UserFrame,
 };
 use crate::codec::Wire;
 use crate::time::Instant;
@@ -421,6 +422,11 @@ impl Links {
             Control::Rekey3(message) => self.rekey3(now, link, message),
             Control::Rekey4 => self.rekey4(now, link),
             Control::RekeyWanted => self.rekey_wanted(now, link),
+            // The dialler knows of a higher session than the one that Welcome told (C27).
+            Control::Reject(Reject { code: Code::StaleSession, detail }) if !link.dialled => {
+                self.outputs.push_back(Output::SessionBehind { above: Session(*detail) });
+                Err(Fault::untold(CloseReason::Reset))
+            }
             Control::Welcome(_) | Control::Reject(_) | Control::Close(_) => {
                 Err(Fault::protocol(Counter::FrameUnexpected))
             }

@@ -362,6 +362,20 @@ fn a_peer_that_lost_its_link_replaces_it() {
     assert_eq!(frames(&told).len(), 1);
 }
 
+/// C27: who is dialled is told as well. It may not know where the one listens who knows.
+#[test]
+fn a_stale_session_that_is_dialled_is_told_which_one_is_known() {
+    let mut net = Net::new(2, Suite::Noise);
+    let peer = net.id(1);
+    net.input(0, Input::SessionKnown { peer, session: Session(5) });
+    net.dial(0, 1);
+    net.run_ms(50);
+    assert_eq!(codes(&net.take(0)), [(Code::StaleSession, false)]);
+    let told = net.take(1);
+    assert!(told.contains(&Output::SessionBehind { above: Session(5) }), "{told:?}");
+    assert_eq!(downs(&told), [CloseReason::Reset]);
+}
+
 /// C27: an older session, or the same session of another process, is told what is known.
 #[test]
 fn a_stale_session_is_told_which_one_is_known() {
