@@ -146,7 +146,7 @@ impl Node {
                 suite: Suite::Noise,
             },
         );
-        let kernel = if awaited { kernel.awaiting_seeds() } else { kernel };
+        let kernel = if awaited { kernel.expecting_seeds() } else { kernel };
         let (handle, commands) = handle(key.node());
         let mut listener = Listener::default();
         let world = World::<System> { clock, network: sockets, disk, entropy };

@@ -1,5 +1,6 @@
 //! Goal: a node that a program starts in itself begins and ends as C55 and C105 say.
 //! Method: nodes on the loopback, in one runtime on one thread.
+#![allow(clippy::unwrap_used)] // Clippy does not know these helpers as tests.
 
 use std::future::Future;
 use std::time::Duration;

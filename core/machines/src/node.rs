@@ -220,8 +220,8 @@ impl Node {
     /// Says, before the first input, that seeds are configured though none of them has an address
     /// yet: the node is Joining until it is told their addresses, or that there are none (C55).
     #[must_use]
-    pub fn awaiting_seeds(self) -> Self {
-        Self { swim: self.swim.awaiting_seeds(), ..self }
+    pub fn expecting_seeds(self) -> Self {
+        Self { swim: self.swim.expecting_seeds(), ..self }
     }
 
     /// Applies `input`, and lets every passed deadline act.

@@ -187,7 +187,7 @@ impl Users {
     /// Tells an event to all who watch it.
     pub(crate) fn tell(&mut self, event: &Event) {
         match event {
-            Event::Member(member) => self.members.tell(|(), _| Some(member.clone())),
+            Event::Member(member) => self.members.tell(|(), _| Some(*member)),
             // Each watcher counts what it is to see: a prefix leaves no gaps (C79).
             Event::Name(name) => self.names.tell(|prefix, index| {
                 let wanted = name.name.as_str().starts_with(prefix.as_str());

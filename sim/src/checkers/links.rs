@@ -9,7 +9,7 @@ use machines::node::Node;
 use machines::node::io::{Event, Output};
 use machines::time::nanos;
 
-use super::truth::{Glances, can_talk, running, seconds, trust};
+use super::truth::{Glances, HoldUps, can_talk, running, seconds, trust};
 use super::{Bounds, HasNode};
 use crate::checker::{Checker, Notice, Step};
 use crate::host::address;
@@ -23,6 +23,8 @@ pub(super) struct Identity {
     grace: u64,
     /// Who was taken off the allowlists, and when.
     revoked: BTreeMap<NodeId, u64>,
+    /// Whoever is held up hears of it later.
+    held_up: HoldUps,
     glances: Glances,
     looked: u64,
 }
@@ -30,7 +32,8 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let grace = 1_000_000_000 + nanos(setup.config.links.step_timeout);
-        Self { grace, revoked: BTreeMap::new(), glances: Glances::default(), looked: 0 }
+        let held_up = HoldUps::new(setup);
+        Self { grace, revoked: BTreeMap::new(), held_up, glances: Glances::default(), looked: 0 }
     }
 }
 
@@ -66,7 +69,8 @@ impl<G: HasNode> Checker<G> for Identity {
                     link.peer()
                 ));
             }
-            let overdue = self.revoked.get(&link.peer()).map(|at| at + self.grace);
+            let free = self.held_up.free_since(step.node, world.now());
+            let overdue = self.revoked.get(&link.peer()).map(|at| free.max(*at) + self.grace);
             let put_back = world.allowed().has(link.peer());
             if overdue.is_some_and(|due| world.now() > due) && !put_back {
                 return Err(format!("node {} links with revoked {:?}", step.node, link.peer()));

@@ -8,6 +8,7 @@ use std::hash::Hasher;
 
 use machines::Choices;
 use machines::digest::Digest;
+use machines::time::nanos;
 use toml::Spanned;
 
 use super::faults::KINDS;
@@ -16,7 +17,7 @@ use super::{At, NODES_MAX, config, span, timed};
 use crate::checkers::Bounds;
 
 /// What is drawn from if a swarm names no kinds: what survivors bear (T22).
-const BORNE: [&str; 24] = [
+const BORNE: [&str; 27] = [
     "partition",
     "cut",
     "loss",
@@ -26,13 +27,16 @@ const BORNE: [&str; 24] = [
     "tamper",
     "delay",
     "bandwidth",
+    "mtu",
     "fragment",
     "reset",
     "kill",
     "wipe",
     "pause",
     "slow",
+    "leave",
     "move",
+    "revoke",
     "jump",
     "offset",
     "drift",
@@ -59,9 +63,6 @@ pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Res
         let more = u32::try_from(more).expect("within the range");
         file.nodes = Spanned::new(file.nodes.span(), least + more);
     }
-    if swarm.knobs {
-        draw_knobs(file, choices)?;
-    }
     let kinds = match &swarm.kinds {
         None => BORNE.iter().map(|kind| (*kind).to_owned()).collect(),
         Some(kinds) => checked_kinds(kinds)?,
@@ -83,6 +84,9 @@ pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Res
             let who = [who, turn];
             file.fault.extend(Drawer { nodes, quiet_at, choices, who }.faults(kind));
         }
+    }
+    if swarm.knobs {
+        draw_knobs(file, choices)?;
     }
     Ok(())
 }
@@ -125,7 +129,10 @@ fn is_borne(file: &File, crowd: u32) -> Result<bool, At> {
     let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;
     let bounds = Bounds::new(&config, crowd);
     let settled = bounds.heal() + bounds.same_lives();
-    let longest = settled.max(bounds.detection(1)).max(bounds.redial());
+    // Who was refused waits so long before it asks again (C23).
+    let revokes = file.fault.iter().any(|fault| fault.kind.text() == "revoke");
+    let refused = if revokes { nanos(config.links.backoff_long) } else { 0 };
+    let longest = settled.max(bounds.detection(1)).max(bounds.redial() + refused);
     Ok(quiet == 0 || longest + 10_000 * MS <= quiet)
 }
 
@@ -220,7 +227,11 @@ impl Drawer<'_> {
                     Some(Word::new(&format!("{}..{}", span::write(MS), span::write(most))));
             }
             "bandwidth" => fault.rate = Some(unplaced(20_000 + self.number(1_000_000))),
-            "mtu" => fault.bytes = Some(unplaced(1_200)),
+            // Below the longest datagram, which is of 1,200 bytes, and above a probe without news.
+            "mtu" => {
+                let bytes = u32::try_from(200 + self.number(900)).expect("a datagram is short");
+                fault.bytes = Some(unplaced(bytes));
+            }
             "forge" => fault.gap = Some(Word::new(&span::write(MS + self.number(200 * MS)))),
             _ => self.node_strength(kind, fault),
         }

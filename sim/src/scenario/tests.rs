@@ -286,6 +286,30 @@ fn a_property_without_a_checker_is_told_with_the_place_in_its_own_file() {
     assert!(wrong.to_string().starts_with("/tmp/x.toml:28:15: no checker"), "{wrong}");
 }
 
+/// T21: what the cluster promises to bear is mixed with other faults, and strong enough to strike.
+#[test]
+fn a_swarm_draws_all_that_a_cluster_bears_and_strengths_that_strike() {
+    let text = GOOD.split("[[fault]]").next().unwrap().to_owned() + "[swarm]\n";
+    let scenario = Scenario::parse("w.toml", &text).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..60 {
+        for fault in scenario.resolve(seed).unwrap().file.fault {
+            seen.insert(fault.kind.text().to_owned());
+            match fault.kind.text() {
+                "mtu" => {
+                    let bytes = *fault.bytes.unwrap().get_ref();
+                    assert!((200..1_200).contains(&bytes), "no datagram is longer than {bytes}");
+                }
+                "leave" | "revoke" => assert!(fault.lasts.is_some(), "it comes back"),
+                _ => {}
+            }
+        }
+    }
+    for kind in ["leave", "revoke", "mtu", "kill", "partition"] {
+        assert!(seen.contains(kind), "{kind} is not among {seen:?}");
+    }
+}
+
 /// T13: what a swarm draws for a kind does not depend on which other kinds there are.
 #[test]
 fn a_kind_more_does_not_move_what_other_kinds_draw() {

@@ -18,7 +18,7 @@ use crate::host::{Host, State, address};
 
 /// Writing and syncing a session takes so long.
 const STORE: u64 = 1_000_000;
-/// A start or a store that the disk refused is tried again after this.
+/// A process that the disk kept from starting, or from going on, is started again after this.
 const AGAIN: u64 = 1_000_000_000;
 /// Keys are taken from a pool of so many, from a place that the seed decides: so the order of the
 /// ids differs between seeds, and their public halves are computed only once.
@@ -173,8 +173,8 @@ impl<G: Guest> World<G> {
         }
     }
 
-    /// Begins the write of the oldest session that is not durable, or tries it again.
-    pub(super) fn write_session(&mut self, node: u32, epoch: u32) {
+    /// Begins the write of the oldest session that is not durable.
+    fn write_session(&mut self, node: u32, epoch: u32) {
         let host = &mut self.hosts[node as usize];
         if host.epoch != epoch {
             return;
@@ -188,8 +188,13 @@ impl<G: Guest> World<G> {
                 let at = host.disk.done_at(self.now, STORE);
                 self.agenda.push(at, Due::Stored { node, epoch });
             }
+            // Production ends its process, and whoever runs it starts it again.
             Err(DiskError::Full | DiskError::Read) => {
-                self.agenda.push(self.now + AGAIN, Due::Store { node, epoch });
+                self.stop(node, State::Down, false);
+                let epoch = self.hosts[node as usize].epoch;
+                self.agenda.push(self.now + AGAIN, Due::Start { node, epoch });
+                self.note("stopped", node);
+                self.notify(Notice::Stopped(node));
             }
         }
     }

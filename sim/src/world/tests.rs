@@ -1,8 +1,11 @@
 use std::time::Duration;
 
 use machines::cluster::config::Profile;
+use machines::cluster::identity;
+use machines::cluster::ids::Session;
 
 use super::*;
+use crate::host::State;
 use crate::plan::{Act, Change, DiskFault, Links};
 use crate::ring::{Ring, RingKind};
 
@@ -257,6 +260,23 @@ fn at_time(plan: Vec<Planned>, millis: u64) -> World<Ring> {
         world.step();
     }
     world
+}
+
+/// C7, C27: as in production, a process whose session cannot be stored ends.
+#[test]
+fn a_burnt_session_that_a_full_disk_refuses_ends_the_process() {
+    let full = fault(3, 8, Act::Disk(1, DiskFault::Full));
+    let mut world = World::new(Arc::new(setup(1, full)), Vec::new());
+    while world.now() < 4 * SECOND {
+        assert!(world.step());
+    }
+    let burnt = Session(world.host(1).session().0 + 1);
+    let (offset, bytes) = identity::session_slot(burnt, world.host(1).id());
+    world.store(1, (burnt, offset, bytes));
+    assert_eq!(world.host(1).state(), State::Down);
+    assert_eq!(world.run().ended, Ended::Passed);
+    assert!(world.host(1).is_up() && world.host(1).started_at() >= 8 * SECOND);
+    assert_eq!(world.host(1).session(), burnt, "nobody used it");
 }
 
 #[test]

@@ -238,7 +238,7 @@ impl Swim {
     /// Says, before the first input, that seeds are configured though none of them has an address
     /// yet: the node is Joining until it is told their addresses, or that there are none (C55).
     #[must_use]
-    pub const fn awaiting_seeds(mut self) -> Self {
+    pub const fn expecting_seeds(mut self) -> Self {
         self.seeds_awaited = true;
         self
     }

@@ -1051,7 +1051,7 @@ fn no_seeds_make_a_cluster_of_one() {
 #[test]
 fn seeds_without_an_address_yet_are_not_no_seeds() {
     let lone = || Lone {
-        swim: Swim::new(Instant::START, params(0, &[])).awaiting_seeds(),
+        swim: Swim::new(Instant::START, params(0, &[])).expecting_seeds(),
         now: Instant::START,
         out: Vec::new(),
     };
