@@ -119,10 +119,7 @@ impl Watch {
             Output::Registered { call, .. } => assert!(self.calls.remove(call), "a second answer"),
             Output::Found { call, .. } => assert!(self.lookups.remove(call), "found twice"),
             Output::Event(event) => self.event(event, me),
-            Output::Gossip(_)
-            | Output::Query { .. }
-            | Output::QueryReply { .. }
-            | Output::SessionBehind { .. } => {}
+            Output::Gossip(_) | Output::Query { .. } | Output::QueryReply { .. } => {}
         }
     }
 
@@ -175,7 +172,6 @@ fn told(output: &Output) -> &'static str {
             NameEventKind::Withdrawn => "event withdrawn",
             NameEventKind::Lost => "event lost",
         },
-        Output::SessionBehind { .. } => "session behind",
     }
 }
 

@@ -109,8 +109,7 @@ impl Cluster {
                 Output::Query { .. }
                 | Output::QueryReply { .. }
                 | Output::Found { .. }
-                | Output::Event(_)
-                | Output::SessionBehind { .. } => {}
+                | Output::Event(_) => {}
             }
         }
         for entry in said {

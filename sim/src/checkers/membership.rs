@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use machines::Instant;
 use machines::cluster::ids::{Life, NodeId, Session};
 use machines::cluster::swim::io::{DeadCause, MemberEventKind};
-use machines::cluster::wire::State;
+use machines::cluster::wire::{CloseReason, State};
 use machines::node::Node;
 use machines::node::io::{Call, Event, Input, Output};
 
@@ -184,6 +184,15 @@ pub(super) struct LeftIsFinal {
     looked: u64,
 }
 
+/// Says whether both ends have a link with each other.
+fn has_link<G: HasNode>(world: &World<G>, a: u32, b: u32) -> bool {
+    let holds = |node: u32, peer: u32| {
+        let guest = world.guest(node);
+        guest.is_some_and(|guest| guest.node().links().link(world.host(peer).id()).is_some())
+    };
+    holds(a, b) && holds(b, a)
+}
+
 impl LeftIsFinal {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
@@ -195,10 +204,29 @@ impl LeftIsFinal {
         let host = world.host(leaver);
         let able = running(world).map(|(other, _)| other);
         let able = able.filter(|other| *other != leaver && can_talk(world, *other, leaver));
-        let able = able.filter(|other| trust(world, *other, leaver)).collect();
+        let able = able.filter(|other| trust(world, *other, leaver));
+        let able = able.filter(|other| has_link(world, *other, leaver)).collect();
         let (id, session) = (host.id(), host.session());
         let departure = Departure { id, session, done: None, able };
         self.departures.entry((leaver, session)).or_insert(departure);
+    }
+
+    /// Leaves out whom a lost link kept from hearing the leaver: Left is said once (C56), and who
+    /// closes the link because it leaves has said so before.
+    fn follow_links<G: HasNode>(&mut self, world: &World<G>, step: &Step<'_>) {
+        let lost = |output: &Output| match output {
+            Output::Event(Event::LinkDown { peer, reason }) if *reason != CloseReason::Shutdown => {
+                world.node_of(*peer)
+            }
+            _ => None,
+        };
+        for peer in step.outputs.iter().filter_map(lost) {
+            for ((leaver, _), departure) in &mut self.departures {
+                let gone =
+                    |able: u32| [(step.node, peer), (peer, step.node)].contains(&(able, *leaver));
+                departure.able.retain(|able| !gone(*able));
+            }
+        }
     }
 
     /// Leaves out who is cut off or held up now, from the leaver or from one another.
@@ -227,6 +255,7 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
         if self.departures.is_empty() {
             return Ok(());
         }
+        self.follow_links(world, step);
         for output in step.outputs {
             let Output::Event(Event::Member(event)) = output else {
                 continue;

@@ -190,7 +190,7 @@ impl Node {
             self.after_swim(now, output);
         }
         while let Some(output) = self.registry.poll() {
-            self.after_registry(now, output);
+            self.after_registry(output);
         }
         while let Some(output) = self.router.poll() {
             self.after_router(output);
@@ -395,7 +395,7 @@ impl Node {
         self.swim.member(node).and_then(|member| member.addr)
     }
 
-    fn after_registry(&mut self, now: Instant, output: registry::io::Output) {
+    fn after_registry(&mut self, output: registry::io::Output) {
         use registry::io::Output as Names;
         let frame = |to, addr, frame| {
             Task::Links(links::io::Input::Frame { to, addr, process: None, frame })
@@ -419,7 +419,6 @@ impl Node {
                 self.outputs.push_back(Output::Reply { call, reply: Reply::Found(found) });
             }
             Names::Event(event) => self.event(Event::Name(event)),
-            Names::SessionBehind { above } => self.session_behind(now, above),
         }
     }
 

@@ -135,12 +135,6 @@ pub enum Output {
     },
     /// A name event (C79).
     Event(NameEvent),
-    /// Someone knows more changes of the own names in this session than there were: a process
-    /// that lost its disk had the session before. Burn one above it (C27).
-    SessionBehind {
-        /// The own session.
-        above: Session,
-    },
 }
 
 /// Why a registration was refused (C72). Nothing was changed.

@@ -95,7 +95,6 @@ impl Registry {
         digests: &[NameDigest],
         entries: &[NameEntry],
     ) {
-        self.judge_session(digests);
         let told = match step {
             SyncStep::First => None,
             SyncStep::Second | SyncStep::Third => self.told.remove(&from),
@@ -119,18 +118,6 @@ impl Registry {
             let told = told.filter(|_| !refused.contains(&reach.owner));
             let full = empty.contains(&reach.owner);
             self.reached(now, reach, told, full, &present);
-        }
-    }
-
-    /// Looks at what others know of the own names. More than there is can only be of a process
-    /// before this one, in the same session: its session file is lost, and whoever met it too.
-    fn judge_session(&mut self, digests: &[NameDigest]) {
-        let beyond = |digest: &NameDigest| {
-            (digest.owner, digest.session) == (self.me, self.session) && digest.serial > self.serial
-        };
-        if digests.iter().any(beyond) {
-            crate::sometimes!("names.session_behind");
-            self.outputs.push_back(Output::SessionBehind { above: self.session });
         }
     }
 

@@ -486,27 +486,6 @@ fn a_complete_delta_raises_what_is_known_and_an_equal_digest_vouches_for_all() {
     assert_eq!(bench.holder("x"), None, "a ttl after it was vouched for");
 }
 
-/// C27: of the own names nobody can know more than there is, unless the session was lost.
-#[test]
-fn a_digest_of_own_names_beyond_their_serial_tells_of_a_lost_session() {
-    let mut bench = Bench::new();
-    let behind = |outputs: &[Output]| {
-        outputs.iter().filter(|o| matches!(o, Output::SessionBehind { .. })).count()
-    };
-    bench.input(Input::Register {
-        call: CallId(1),
-        name: name("a"),
-        actor: ActorId(1),
-        ttl: None,
-        manual: false,
-    });
-    assert_eq!(behind(&bench.sync(vec![digest(A, 1, 0)], vec![])), 0);
-    let earlier = NameDigest { session: Session(0), ..digest(A, 9, 0) };
-    assert_eq!(behind(&bench.sync(vec![earlier, digest(B, 9, 0)], vec![])), 0);
-    let told = bench.sync(vec![digest(A, 2, 0)], vec![]);
-    assert!(told.contains(&Output::SessionBehind { above: Session(1) }), "{told:?}");
-}
-
 #[test]
 fn an_equal_digest_makes_hints_live_again() {
     let mut bench = Bench::new();

@@ -5,11 +5,11 @@ use crate::cluster::ids::{Addr, Incarnation, Life, NodeId, Session};
 use crate::cluster::wire::{Fact, MemberRow, Meta, State};
 use crate::time::Instant;
 
-use super::Swim;
 use super::io::{DeadCause, MemberEventKind, Output};
 use super::suspicion::Suspicion;
 use super::table::{ME, Row, Verdict, decide};
 use super::timers::Timer;
+use super::{Stage, Swim};
 
 /// Says whether a node that was forgotten in `kept` may be held in `life` (C60).
 fn may_return(kept: Life, life: Life) -> bool {
@@ -387,6 +387,10 @@ impl Swim {
             self.counters.count(Counter::FactStale);
             return self.owe(from);
         }
+        if self.is_newborn() && (claim.state == State::Dead || heard > mine.incarnation) {
+            crate::sometimes!("swim.lived_before");
+            return self.fall_behind(mine.session);
+        }
         match claim.state {
             State::Left => self.fall_behind(mine.session),
             State::Suspect | State::Dead => self.refute(now, from, heard),
@@ -397,6 +401,15 @@ impl Swim {
             State::Alive if same => self.counters.count(Counter::FactStale),
             State::Alive => self.refute(now, from, heard),
         }
+    }
+
+    /// Says whether this process has not joined yet, in the session that it started with. If others
+    /// know more of such a session than this process has said, or that it is over, a process before
+    /// this one had it: the session file is lost, and nobody is left who met that process and could
+    /// tell the two apart by their instances (C27). To refute would pass this one off as that one,
+    /// with its references and names.
+    fn is_newborn(&self) -> bool {
+        self.stage == Stage::Joining && !self.renewed
     }
 
     /// Says that this node is alive, above what was heard of it.
@@ -459,6 +472,7 @@ impl Swim {
             return;
         }
         me.life = Life { session, incarnation: Incarnation(0) };
+        self.renewed = true;
         self.behind = self.behind.filter(|above| *above >= session);
         self.enqueue(now, ME);
         self.tell_change();

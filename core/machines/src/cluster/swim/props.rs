@@ -286,6 +286,8 @@ proptest! {
             ..params(0, &[])
         });
         let now = Instant::from_millis(1);
+        swim.handle(now, Input::Tick);
+        prop_assert!(swim.is_joined(), "a newborn does not refute, but goes (C27)");
         let mut applied: BTreeMap<NodeId, Life> = BTreeMap::new();
         let mut accused = BTreeSet::new();
         for fact in facts {

@@ -349,6 +349,27 @@ fn an_alive_of_mine_that_i_did_not_say_is_outdone() {
     assert_eq!(lone.swim.life(), life(1, 6), "my own words come back");
 }
 
+/// C27: to be dead before one has joined, or older than one is, is to have lived before.
+#[test]
+fn a_newborn_of_whom_others_know_more_asks_for_a_new_session() {
+    let asked = |lone: &Lone| {
+        lone.out.iter().any(|output| matches!(output, Output::SessionBehind { above: Session(1) }))
+    };
+    let mut born = Lone::with(params(0, &[1]));
+    assert!(!born.swim.is_joined());
+    born.hear(1, suspect(0, life(1, 0), 1));
+    assert!(!asked(&born), "whoever is slow to join may be suspected");
+    assert_eq!(born.swim.life(), life(1, 1));
+    let mut other = Lone::with(params(0, &[1]));
+    born.hear(1, dead(0, life(1, 1), 1));
+    other.hear(1, says_alive(0, life(1, 1)));
+    assert!(asked(&born) && asked(&other), "{:?} {:?}", born.out, other.out);
+    // One that has joined was alive a moment ago: that is an accusation, and false (C43).
+    let mut joined = Lone::among(1);
+    joined.hear(1, dead(0, life(1, 0), 1));
+    assert!(!asked(&joined) && joined.swim.life() == life(1, 1));
+}
+
 #[test]
 fn a_higher_session_of_mine_and_my_left_ask_for_a_new_session_once() {
     let behind = |lone: &Lone| -> Vec<Session> {
