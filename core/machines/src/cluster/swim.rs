@@ -165,8 +165,6 @@ pub struct Swim {
     remembered: Remembered<Life>,
     /// The highest own session heard of and reported (C27).
     behind: Option<Session>,
-    /// Whether the session is another than at the start.
-    renewed: bool,
     events: u64,
     outputs: VecDeque<Output>,
     counters: Counters,
@@ -228,7 +226,6 @@ impl Swim {
             notices: (now, 0),
             remembered: Remembered::default(),
             behind: None,
-            renewed: false,
             events: 0,
             outputs: VecDeque::new(),
             counters: Counters::new(),

@@ -387,29 +387,28 @@ impl Swim {
             self.counters.count(Counter::FactStale);
             return self.owe(from);
         }
-        if self.is_newborn() && (claim.state == State::Dead || heard > mine.incarnation) {
-            crate::sometimes!("swim.lived_before");
-            return self.fall_behind(mine.session);
+        if heard > mine.incarnation && claim.state != State::Left {
+            self.counters.count(Counter::SelfAhead);
+            return self.lived_before();
         }
         match claim.state {
             State::Left => self.fall_behind(mine.session),
+            State::Dead if self.stage == Stage::Joining => self.lived_before(),
             State::Suspect | State::Dead => self.refute(now, from, heard),
-            State::Alive if heard > mine.incarnation => {
-                self.counters.count(Counter::SelfAhead);
-                self.refute(now, from, heard);
-            }
             State::Alive if same => self.counters.count(Counter::FactStale),
             State::Alive => self.refute(now, from, heard),
         }
     }
 
-    /// Says whether this process has not joined yet, in the session that it started with. If others
-    /// know more of such a session than this process has said, or that it is over, a process before
-    /// this one had it: the session file is lost, and nobody is left who met that process and could
-    /// tell the two apart by their instances (C27). To refute would pass this one off as that one,
-    /// with its references and names.
-    fn is_newborn(&self) -> bool {
-        self.stage == Stage::Joining && !self.renewed
+    /// A process before this one had the session: others know of an incarnation that this one was
+    /// never in, or that it is dead before it has joined. Its session file is lost, and nobody is
+    /// left who met that process and could tell the two apart by their instances (C27).
+    ///
+    /// C43 would have it refuted. But that passes this process off as that one: with references
+    /// made to its actors, and with its names, whose serials stand above this one's (C76).
+    fn lived_before(&mut self) {
+        crate::sometimes!("swim.lived_before");
+        self.use_up();
     }
 
     /// Says that this node is alive, above what was heard of it.
@@ -456,7 +455,7 @@ impl Swim {
         }
     }
 
-    /// The incarnations of this session are used up (C8): reported once.
+    /// The incarnations of this session are used up (C8), or are another's: reported once.
     fn use_up(&mut self) {
         let session = self.table.row(ME).life.session;
         if self.behind.is_none_or(|known| session > known) {
@@ -472,7 +471,6 @@ impl Swim {
             return;
         }
         me.life = Life { session, incarnation: Incarnation(0) };
-        self.renewed = true;
         self.behind = self.behind.filter(|above| *above >= session);
         self.enqueue(now, ME);
         self.tell_change();

@@ -166,7 +166,8 @@ pub enum Output {
         /// The highest session known of this node.
         above: Session,
     },
-    /// The incarnations of this session are used up: burn the next one. That is no jump (C8).
+    /// The incarnations of this session are used up, or a process before this one had it: burn the
+    /// next one. That is no jump (C8).
     UsedUp,
     /// The own incarnation, address or metadata changed: Hellos must say so.
     SelfChanged {
