@@ -161,7 +161,8 @@ impl Links {
         self.want(now, node);
     }
 
-    /// A user frame without a link waits; a frame of another kind is dropped.
+    /// A user frame without a link waits, and so does a look-up of a name (C31, C77); a frame of
+    /// another kind is dropped.
     pub(super) fn keep_frame(
         &mut self,
         now: Instant,
@@ -169,20 +170,20 @@ impl Links {
         frame: Frame,
     ) {
         let config = self.config.clone();
-        let known = self.peers.get(&node).map_or(Session(0), Peer::session);
+        let asks = matches!(frame, Frame::NameQuery { .. });
+        let known = self.peers.get(&node).filter(|_| !asks).map_or(Session(0), Peer::session);
         let session = process.map_or(known, |process| process.session);
         let queued = Queued::new(&AnyFrame::Frame(frame), session);
-        let Some(number) = queued.number else {
-            return;
-        };
-        if self.refuse_locally(node) {
+        let number = queued.number;
+        if (queued.number.is_none() && !asks) || self.refuse_locally(node) {
             return;
         }
         let peer = self.peer(now, node);
         peer.addr = addr.or(peer.addr);
-        match peer.enqueue(queued, &config) {
-            true => self.want(now, node),
-            false => self.outputs.push_back(Output::NotTaken { to: node, number }),
+        match (peer.enqueue(queued, &config), number) {
+            (true, _) => self.want(now, node),
+            (false, Some(number)) => self.outputs.push_back(Output::NotTaken { to: node, number }),
+            (false, None) => {} // The look-up has its own time (C77).
         }
     }
 

@@ -157,7 +157,7 @@ impl Peer {
         self.wanted || self.waiting.is_some() || !self.queue.is_empty() || !self.seeds.is_empty()
     }
 
-    /// Queues a user frame without a link, if there is room.
+    /// Queues a frame without a link, if there is room.
     pub(super) fn enqueue(&mut self, queued: Queued, config: &LinksConfig) -> bool {
         let bytes = self.queue_bytes + queued.body.len();
         let room = bytes <= config.dial_queue_bytes_max as usize

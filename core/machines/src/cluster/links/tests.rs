@@ -15,7 +15,7 @@ use super::io::{Input, Output};
 use crate::cluster::ids::{Addr, Session};
 use crate::cluster::sealer::Suite;
 use crate::cluster::swim::io::{Lane, Seed};
-use crate::cluster::wire::{CloseReason, Code, Frame, UserFrame};
+use crate::cluster::wire::{CloseReason, Code, Frame, Name, UserFrame};
 use net::{Net, addr, life, params, ping, send};
 
 fn ups(told: &[Output]) -> usize {
@@ -88,6 +88,17 @@ fn a_want_brings_a_link_up_that_carries_both_lanes_both_ways() {
         assert_eq!(frames(&told), [send(1, b"back".to_vec())]);
         assert!(told.contains(&Output::Written { to: net.id(1), number: 1 }));
     }
+}
+
+/// C30, C77: who asks for a name needs a link as much as who sends.
+#[test]
+fn a_look_up_dials_and_goes_on_the_new_link() {
+    let mut net = Net::new(2, Suite::Null);
+    let query = Frame::NameQuery { query: 7, name: Name::new("a").unwrap() };
+    net.frame(0, 1, query.clone());
+    net.run_ms(50);
+    assert!(net.linked(0, 1));
+    assert_eq!(frames(&net.take(1)), [query]);
 }
 
 #[test]
