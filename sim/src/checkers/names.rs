@@ -204,6 +204,8 @@ pub(super) struct Agreement {
     meets: bool,
     /// Whether the configuration lets everyone find what is held.
     finds: bool,
+    /// Whether the configuration lets nodes refuse the dials of a few others (C110).
+    refuses: bool,
     /// How long after a disturbance one owner may be left.
     one_owner: u64,
     /// How long after a disturbance everyone must find what is held.
@@ -241,9 +243,13 @@ impl Agreement {
         let all_find = bounds.heal() + bounds.same_lives() + late;
         let lossless = setup.plain.loss == 0;
         let one_owner = if lossless { bounds.heal() + late } else { all_find };
+        let (limits, nodes) = (&setup.config.links, setup.nodes);
+        let least = limits.half_open_max.min(limits.accept_rate_source);
+        let least = least.min(limits.accept_burst_source).min(limits.accept_rate_total);
         let settle = if lossless { late } else { bounds.same_lives() + late };
         Self {
             meets: ttl >= 2 * bounds.sync_every(),
+            refuses: least < nodes || limits.half_open_source_max < 2,
             finds: setup.config.registry.default_ttl >= setup.config.ttl_least(setup.nodes),
             one_owner,
             all_find,
@@ -306,6 +312,12 @@ impl Agreement {
         let owners = Self::owners(world).unwrap_or_default();
         let held = owners.get(&asked.name) == Some(&(owner, holder));
         if !same || !held || world.now() < self.last_change + EVERY {
+            return Ok(());
+        }
+        // Whoever has no link, and was refused one, cannot ask the owner in time.
+        let id = world.host(owner).id();
+        let linked = world.guest(asked.node).is_some_and(|g| g.node().links().link(id).is_some());
+        if self.refuses && !linked && found.is_none() && asked.node != owner {
             return Ok(());
         }
         self.judged += u64::from(asked.node != owner);
