@@ -74,6 +74,7 @@ pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Res
     let quiet = file.quiet.as_ref().map_or(Ok(0), timed)?;
     let quiet_at = timed(&file.duration)?.saturating_sub(quiet);
     let nodes = *file.nodes.get_ref();
+    let mut drawn = Vec::new();
     for kind in &kinds {
         let who = named(kind);
         // One node alone has no link.
@@ -82,13 +83,30 @@ pub(super) fn draw(file: &mut File, swarm: &Swarm, choices: &mut Choices) -> Res
         let count = choices.choose("swarm.count", [who, 0], most.max(1)) + 1;
         for turn in 0..if on { count } else { 0 } {
             let who = [who, turn];
-            file.fault.extend(Drawer { nodes, quiet_at, choices, who }.faults(kind));
+            drawn.extend(Drawer { nodes, quiet_at, choices, who }.faults(kind));
         }
     }
+    keep_witness(&mut drawn, nodes);
+    file.fault.extend(drawn);
     if swarm.knobs {
         draw_knobs(file, choices)?;
     }
     Ok(())
+}
+
+/// Keeps one node alive throughout where others may lose their sessions: a process that takes a
+/// session again is told apart from the one before it by whoever met that one (C27). Where nobody
+/// is left who did, nobody can (T22).
+fn keep_witness(drawn: &mut Vec<Fault>, nodes: u32) {
+    let witness = toml::Value::Integer(i64::from(nodes) - 1);
+    let names_it = |fault: &Fault| {
+        let named = fault.nodes.as_ref().and_then(|nodes| nodes.get_ref().as_array());
+        named.is_some_and(|nodes| nodes.contains(&witness))
+    };
+    if drawn.iter().any(|fault| ["wipe", "lost-sync"].contains(&fault.kind.text())) {
+        let ends = ["kill", "wipe", "lost-sync", "leave"];
+        drawn.retain(|fault| !(ends.contains(&fault.kind.text()) && names_it(fault)));
+    }
 }
 
 /// Says whom a question about a kind or a knob concerns: by its name, so that a new one moves the

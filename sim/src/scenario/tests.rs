@@ -310,6 +310,31 @@ fn a_swarm_draws_all_that_a_cluster_bears_and_strengths_that_strike() {
     }
 }
 
+/// T22: where sessions can be lost, somebody is left who met the processes that had them (C27).
+#[test]
+fn a_swarm_that_loses_sessions_keeps_a_witness() {
+    let text = GOOD.split("[[fault]]").next().unwrap().to_owned() + "[swarm]\n";
+    let scenario = Scenario::parse("w.toml", &text).unwrap();
+    let mut losing = 0;
+    for seed in 0..100 {
+        let file = scenario.resolve(seed).unwrap().file;
+        let ended = |kinds: &[&str], node: i64| {
+            let named = |fault: &&super::file::Fault| {
+                let nodes = fault.nodes.as_ref().and_then(|nodes| nodes.get_ref().as_array());
+                kinds.contains(&fault.kind.text())
+                    && nodes.is_some_and(|nodes| nodes.contains(&toml::Value::Integer(node)))
+            };
+            file.fault.iter().any(|fault| named(&fault))
+        };
+        let witness = i64::from(*file.nodes.get_ref()) - 1;
+        if (0..=witness).any(|node| ended(&["wipe", "lost-sync"], node)) {
+            losing += 1;
+            assert!(!ended(&["kill", "wipe", "lost-sync", "leave"], witness), "seed {seed}");
+        }
+    }
+    assert!(losing > 20, "{losing} of 100 lose a session");
+}
+
 /// T13: what a swarm draws for a kind does not depend on which other kinds there are.
 #[test]
 fn a_kind_more_does_not_move_what_other_kinds_draw() {
