@@ -610,10 +610,14 @@ impl SwimOnly {
                 self.nodes[n as usize].departed = true;
                 self.nodes[n as usize].up = false;
             }
+            Output::UsedUp => {
+                let session = self.nodes[n as usize].swim.life().session;
+                let next = session.next().expect("a run has few sessions");
+                self.post(self.now.as_nanos(), n, Input::Renewed(next));
+            }
             Output::Known { .. }
             | Output::Name { .. }
             | Output::SessionBehind { .. }
-            | Output::UsedUp
             | Output::SelfChanged { .. }
             | Output::Joined => {}
         }

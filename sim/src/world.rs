@@ -518,6 +518,10 @@ impl<G: Guest> World<G> {
         self.checkers = checkers;
         for output in outputs.drain(..) {
             self.perform(node, output);
+            // What a process that ended still had to say, nobody hears.
+            if self.hosts[node as usize].guest.is_none() {
+                break;
+            }
         }
         self.scratch = outputs;
     }

@@ -211,11 +211,14 @@ impl LeftIsFinal {
         self.departures.entry((leaver, session)).or_insert(departure);
     }
 
-    /// Leaves out whom a lost link kept from hearing the leaver: Left is said once (C56), and who
-    /// closes the link because it leaves has said so before.
+    /// Leaves out whom a lost link kept from hearing the leaver: Left is said once (C56). A link
+    /// that closes since its peer leaves, or is held dead, is no such loss; nor is one that closes
+    /// after the leaver has left, which is when it must have said so.
     fn follow_links<G: HasNode>(&mut self, world: &World<G>, step: &Step<'_>) {
+        use CloseReason::{MemberDead, MemberLeft, PeerRestarted, Shutdown};
+        let orderly = [MemberDead, MemberLeft, PeerRestarted, Shutdown];
         let lost = |output: &Output| match output {
-            Output::Event(Event::LinkDown { peer, reason }) if *reason != CloseReason::Shutdown => {
+            Output::Event(Event::LinkDown { peer, reason }) if !orderly.contains(reason) => {
                 world.node_of(*peer)
             }
             _ => None,
@@ -224,7 +227,7 @@ impl LeftIsFinal {
             for ((leaver, _), departure) in &mut self.departures {
                 let gone =
                     |able: u32| [(step.node, peer), (peer, step.node)].contains(&(able, *leaver));
-                departure.able.retain(|able| !gone(*able));
+                departure.able.retain(|able| departure.done.is_some() || !gone(*able));
             }
         }
     }
@@ -255,7 +258,6 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
         if self.departures.is_empty() {
             return Ok(());
         }
-        self.follow_links(world, step);
         for output in step.outputs {
             let Output::Event(Event::Member(event)) = output else {
                 continue;
@@ -274,6 +276,7 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
                 ));
             }
         }
+        self.follow_links(world, step);
         Ok(())
     }
 

@@ -170,7 +170,8 @@ impl Links {
         frame: Frame,
     ) {
         let config = self.config.clone();
-        let asks = matches!(frame, Frame::NameQuery { .. });
+        // Whoever leaves begins no link (C56).
+        let asks = matches!(frame, Frame::NameQuery { .. }) && !self.draining;
         let known = self.peers.get(&node).filter(|_| !asks).map_or(Session(0), Peer::session);
         let session = process.map_or(known, |process| process.session);
         let queued = Queued::new(&AnyFrame::Frame(frame), session);

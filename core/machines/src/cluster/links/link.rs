@@ -391,6 +391,12 @@ impl Link {
         }
     }
 
+    /// Says whether the record just opened is the first that the dialler sent on its new link.
+    pub(crate) const fn is_fresh(&self) -> bool {
+        let epoch = &self.epochs.current.sealer;
+        !self.dialled && epoch.epoch == 0 && epoch.stream_rx == 1
+    }
+
     /// Says whether one of the own counters asks for a rekey (C35).
     pub(crate) fn is_worn(&self) -> bool {
         self.epochs.current.sealer.used() > WORN

@@ -423,7 +423,7 @@ impl Links {
             Control::Rekey4 => self.rekey4(now, link),
             Control::RekeyWanted => self.rekey_wanted(now, link),
             // The dialler knows of a higher session than the one that Welcome told (C27).
-            Control::Reject(Reject { code: Code::StaleSession, detail }) if !link.dialled => {
+            Control::Reject(Reject { code: Code::StaleSession, detail }) if link.is_fresh() => {
                 self.outputs.push_back(Output::SessionBehind { above: Session(*detail) });
                 Err(Fault::untold(CloseReason::Reset))
             }

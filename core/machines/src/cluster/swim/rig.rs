@@ -322,7 +322,12 @@ impl Rig {
                 self.nodes[n as usize].departed = true;
                 self.nodes[n as usize].up = false;
             }
-            Output::SessionBehind { .. } | Output::UsedUp => {}
+            Output::UsedUp => {
+                let session = self.nodes[n as usize].swim.life().session;
+                let next = session.next().expect("a run has few sessions");
+                self.push(self.now, n, Some(Input::Renewed(next)));
+            }
+            Output::SessionBehind { .. } => {}
             Output::Known { .. }
             | Output::Name { .. }
             | Output::SelfChanged { .. }

@@ -346,7 +346,7 @@ fn an_alive_of_mine_that_i_did_not_say_is_outdone() {
     assert_eq!(lone.count(Counter::SelfAhead), 0);
 }
 
-/// C27: to be dead before one has joined, or to be further than one ever was, is to have lived before.
+/// C27: to be dead before one has joined, or further than one ever was, is to have lived before.
 #[test]
 fn a_newborn_of_whom_others_know_more_asks_for_a_new_session() {
     let asked = |lone: &Lone| lone.out.iter().any(|output| matches!(output, Output::UsedUp));
