@@ -213,7 +213,8 @@ impl LeftIsFinal {
 
     /// Leaves out whom a lost link kept from hearing the leaver: Left is said once (C56). A link
     /// that closes since its peer leaves, or is held dead, is no such loss; nor is one that closes
-    /// after the leaver has left, which is when it must have said so.
+    /// after the leaver has left, which is when it must have said so. What the leaver tells of its
+    /// links says nothing: whoever has heard closes them.
     fn follow_links<G: HasNode>(&mut self, world: &World<G>, step: &Step<'_>) {
         use CloseReason::{MemberDead, MemberLeft, PeerRestarted, Shutdown};
         let orderly = [MemberDead, MemberLeft, PeerRestarted, Shutdown];
@@ -225,9 +226,9 @@ impl LeftIsFinal {
         };
         for peer in step.outputs.iter().filter_map(lost) {
             for ((leaver, _), departure) in &mut self.departures {
-                let gone =
-                    |able: u32| [(step.node, peer), (peer, step.node)].contains(&(able, *leaver));
-                departure.able.retain(|able| departure.done.is_some() || !gone(*able));
+                if peer == *leaver && departure.done.is_none() {
+                    departure.able.retain(|able| *able != step.node);
+                }
             }
         }
     }
