@@ -76,7 +76,7 @@ counters! {
     FactStale = "fact_stale",
     /// A fact of the same life with another address or metadata.
     FactConflict = "fact_conflict",
-    /// An Alive above my life in my session.
+    /// A fact of an incarnation of my session that I was never in: another process had it (C27).
     SelfAhead = "self_ahead",
     /// A row over `members_max`.
     MembersFull = "members_full",
