@@ -511,8 +511,7 @@ impl ClusterConfig {
             0..=4 => Duration::ZERO,
             _ => sync * 2 * log2_ceil(members),
         };
-        // No registration lives longer (C72).
-        reached.saturating_sub(self.registry.hint_keep).max(sync * 2).min(Duration::from_hours(1))
+        reached.saturating_sub(self.registry.hint_keep).max(sync * 2)
     }
 
     /// Returns how long the longest Sync2 is: every row and digest of `members_max` nodes, and
