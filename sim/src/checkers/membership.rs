@@ -8,6 +8,7 @@ use machines::cluster::swim::io::{DeadCause, MemberEventKind};
 use machines::cluster::wire::{CloseReason, State};
 use machines::node::Node;
 use machines::node::io::{Call, Event, Input, Output};
+use machines::time::nanos;
 
 use super::truth::{Rows, Standing, can_talk, running, trust};
 use super::{Bounds, HasNode};
@@ -180,6 +181,8 @@ struct Departure {
 #[derive(Clone, Debug)]
 pub(super) struct LeftIsFinal {
     bounds: Bounds,
+    /// Whether who leaves stays until a fact can have reached all (C56).
+    stays: bool,
     departures: BTreeMap<(u32, Session), Departure>,
     looked: u64,
 }
@@ -196,7 +199,8 @@ fn has_link<G: HasNode>(world: &World<G>, a: u32, b: u32) -> bool {
 impl LeftIsFinal {
     pub(super) fn new<G: HasNode>(setup: &Setup<G>) -> Self {
         let bounds = Bounds::new(&setup.config, setup.nodes);
-        Self { bounds, departures: BTreeMap::new(), looked: 0 }
+        let stays = nanos(setup.config.swim.leave_timeout) >= bounds.dissemination();
+        Self { bounds, stays, departures: BTreeMap::new(), looked: 0 }
     }
 
     /// Takes note that `leaver` begins to leave.
@@ -253,7 +257,7 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
     }
 
     fn after_step(&mut self, world: &World<G>, step: &Step<'_>) -> Result<(), String> {
-        if let Input::Call { request: Call::Leave, .. } = step.input {
+        if let (true, Input::Call { request: Call::Leave, .. }) = (self.stays, step.input) {
             self.begin(world, step.node);
         }
         if self.departures.is_empty() {
@@ -287,6 +291,9 @@ impl<G: HasNode> Checker<G> for LeftIsFinal {
                 let session = world.host(node).session();
                 if let Some(departure) = self.departures.get_mut(&(node, session)) {
                     departure.done = Some(world.now());
+                }
+                for departure in self.departures.values_mut() {
+                    departure.able.retain(|other| *other != node);
                 }
             }
             Notice::Died(node) | Notice::Refused(node, _) | Notice::Stopped(node) => {

@@ -204,11 +204,9 @@ pub(super) struct Agreement {
     meets: bool,
     /// Whether the configuration lets everyone find what is held.
     finds: bool,
-    /// How long after a dial that failed a node may be without a link: with limits so low that
-    /// nodes refuse the dials of a few others (C110). 0 with others.
-    refused_for: u64,
-    /// Node → when a dial of its own failed last.
-    refused: BTreeMap<u32, u64>,
+    /// Whether limits are so low that nodes refuse the dials of a few others, or the second dial
+    /// of one within a second (C110): who has no link may get none in time then.
+    refuses: bool,
     /// How long after a disturbance one owner may be left.
     one_owner: u64,
     /// How long after a disturbance everyone must find what is held.
@@ -250,13 +248,10 @@ impl Agreement {
         let of_all = limits.half_open_max.min(limits.accept_rate_total);
         let of_one = limits.accept_rate_source.min(limits.accept_burst_source);
         let of_one = of_one.min(limits.half_open_source_max);
-        let refuses = of_all < setup.nodes || of_one < 2;
-        let lasts = nanos(limits.backoff_cap) + nanos(setup.config.registry.lookup_timeout);
         let settle = if lossless { late } else { bounds.same_lives() + late };
         Self {
             meets: ttl >= 2 * bounds.sync_every(),
-            refused_for: if refuses { lasts } else { 0 },
-            refused: BTreeMap::new(),
+            refuses: of_all < setup.nodes || of_one < 2,
             finds: setup.config.registry.default_ttl >= setup.config.ttl_least(setup.nodes),
             one_owner,
             all_find,
@@ -321,12 +316,10 @@ impl Agreement {
         if !same || !held || world.now() < self.last_change + EVERY {
             return Ok(());
         }
-        // Whoever has no link, and was refused one, cannot ask the owner in time.
+        // Whoever has no link, and may be refused one, cannot ask the owner in time.
         let id = world.host(owner).id();
         let linked = world.guest(asked.node).is_some_and(|g| g.node().links().link(id).is_some());
-        let failed = self.refused.get(&asked.node);
-        let refused = failed.is_some_and(|at| world.now() < at + self.refused_for);
-        if refused && !linked && found.is_none() && asked.node != owner {
+        if self.refuses && !linked && found.is_none() && asked.node != owner {
             return Ok(());
         }
         self.judged += u64::from(asked.node != owner);
@@ -365,12 +358,6 @@ impl<G: HasNode> Checker<G> for Agreement {
                 }
                 _ => {}
             }
-        }
-        // Own dials have even names.
-        if let Input::Closed { conn } | Input::DialFailed { conn } = step.input
-            && conn.0.is_multiple_of(2)
-        {
-            self.refused.insert(step.node, world.now());
         }
         if let Input::Call { call, request: Call::Lookup(name) } = step.input {
             self.ask(world, step, *call, name);
