@@ -487,9 +487,10 @@ impl<G: Guest> World<G> {
         } else {
             guest.handle(local, input());
             while let Some(output) = self.poll(node) {
-                match output {
-                    Output::Datagram { to, bytes } => self.send(node, to, bytes),
-                    output => self.perform(node, output),
+                if let Output::Datagram { to, bytes } = output {
+                    self.send(node, to, bytes);
+                } else {
+                    self.perform(node, output);
                 }
             }
         }
