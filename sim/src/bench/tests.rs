@@ -1,6 +1,7 @@
 use super::*;
 use machines::node::Node;
 
+/// T81: which side of a bar is the right one depends on what is measured.
 #[test]
 fn a_rate_must_reach_its_bar_and_a_time_must_not_pass_it() {
     let rate = Measured::rate("r".into(), "r".into(), &mut [30.0, 10.0, 20.0]);

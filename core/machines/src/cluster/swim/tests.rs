@@ -301,6 +301,8 @@ fn an_applied_fact_is_gossiped_and_another_is_not() {
     assert_eq!(lone.count(Counter::FactUnknown), 1);
 }
 
+/// C58: in a newer life the address is taken, and told as Changed.
+///
 /// C42, C114: `fact_conflict`.
 #[test]
 fn a_changed_address_is_an_event_in_a_newer_life_and_a_conflict_in_the_same() {

@@ -113,6 +113,8 @@ fn bare(body: Body) -> Message {
     Message { body, entries: Vec::new() }
 }
 
+/// T52: the bytes are those of `scenarios/golden/`.
+///
 /// C6, C13, section 2.5: what is sent before there are keys.
 #[test]
 fn the_examples_before_keys_are_encoded_as_specified() {
