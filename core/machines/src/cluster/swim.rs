@@ -601,7 +601,7 @@ impl Swim {
     /// nanoseconds (C121).
     #[must_use]
     pub fn round_trip(&self, node: NodeId) -> Option<u64> {
-        self.trips.of(node)
+        self.trips.of(self.table.find(node)?)
     }
 
     /// Counts the facts and names that wait for gossip.

@@ -66,7 +66,7 @@ impl Swim {
         self.seq = self.seq.wrapping_add(1);
         let row = self.table.row(slot);
         let target = (row.node, addr_of(row), Some(slot));
-        self.trips.begin(row.node, now);
+        self.trips.begin(row.node, slot, now);
         let (round, seq) = (&mut self.round, self.seq);
         round.phase = Phase::Direct;
         round.target = row.node;

@@ -426,7 +426,7 @@ impl Swim {
         let (node, life) = (row.node, row.life);
         self.remembered.keep(node, life, self.config.sessions_max as usize);
         self.table.remove(slot);
-        self.trips.forget(node);
+        self.trips.forget(slot);
     }
 
     /// Takes up a changed allowlist: who is off it is Dead here at once, and not told on (C24).
