@@ -3,6 +3,8 @@
 //! Decoders are total and strict (C19): what does not decode exactly is [`Malformed`] as a whole,
 //! and a count is checked against the bytes that remain before anything is allocated.
 
+mod standard;
+
 use std::fmt;
 
 /// Why bytes are not a value: where, and what would have been right.
@@ -171,6 +173,16 @@ impl<'a> Reader<'a> {
         self.take(usize::from(len))
     }
 
+    /// Takes a `str16`: a `u16` length and that many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if fewer bytes are left than it says.
+    pub fn str16(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = self.u16()?;
+        self.take(usize::from(len))
+    }
+
     /// Takes a `u32` count of things that need at least `each_min` bytes each.
     ///
     /// # Errors
@@ -209,6 +221,17 @@ impl<'a> Reader<'a> {
 /// If `text` is longer than 255 bytes: the callers' types allow less.
 pub fn put_str8(out: &mut Vec<u8>, text: &[u8]) {
     out.push(u8::try_from(text.len()).expect("a str8 has at most 255 bytes"));
+    out.extend_from_slice(text);
+}
+
+/// Appends a `str16`.
+///
+/// # Panics
+///
+/// If `text` is longer than 65,535 bytes: the callers' types allow less.
+pub fn put_str16(out: &mut Vec<u8>, text: &[u8]) {
+    let length = u16::try_from(text.len()).expect("a str16 has at most 65,535 bytes");
+    out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text);
 }
 

@@ -1,0 +1,99 @@
+//! Who asks (K26, K27).
+
+use crate::codec::{Malformed, Reader, Wire};
+use crate::wire_struct;
+
+use super::ids::{UserId, WorkerId};
+
+/// What a principal may be, besides a user (K26).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Owns what it makes.
+    User = 1,
+    /// Does the work of others.
+    Worker = 2,
+    /// May do whatever an owner may.
+    Operator = 4,
+    /// The driver of this node itself.
+    Node = 8,
+}
+
+/// A set of roles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Makes a set.
+    #[must_use]
+    pub fn of(roles: &[Role]) -> Self {
+        Self(roles.iter().fold(0, |bits, role| bits | *role as u8))
+    }
+
+    /// Says whether a role is among them.
+    #[must_use]
+    pub const fn has(self, role: Role) -> bool {
+        self.0 & role as u8 != 0
+    }
+}
+
+impl Wire for Roles {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.0);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let here = reader.clone();
+        match reader.u8()? {
+            bits @ 0..16 => Ok(Self(bits)),
+            _ => Err(here.malformed("roles")),
+        }
+    }
+}
+
+/// Who asks, from the credentials of the transport, never from a request (K26).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Principal {
+    /// The user.
+    pub user: UserId,
+    /// What else it is.
+    pub roles: Roles,
+}
+
+wire_struct!(Principal { user, roles });
+
+impl Principal {
+    /// Makes a principal.
+    #[must_use]
+    pub fn new(user: UserId, roles: &[Role]) -> Self {
+        Self { user, roles: Roles::of(roles) }
+    }
+
+    /// Says whether it may do whatever an owner may (K27).
+    #[must_use]
+    pub const fn is_operator(&self) -> bool {
+        self.roles.has(Role::Operator)
+    }
+
+    /// Says whether it is the driver of this node (K27).
+    #[must_use]
+    pub const fn is_node(&self) -> bool {
+        self.roles.has(Role::Node)
+    }
+
+    /// Says whether it takes work of others: worker, operator or node (K74).
+    #[must_use]
+    pub const fn takes_any_work(&self) -> bool {
+        self.roles.has(Role::Worker) || self.is_operator() || self.is_node()
+    }
+}
+
+/// Who holds a lease: a user's worker (K27).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Holder {
+    /// The user.
+    pub user: UserId,
+    /// The worker; the user's own name if it gave none.
+    pub worker: WorkerId,
+}
+
+wire_struct!(Holder { user, worker });
