@@ -1,0 +1,362 @@
+//! Budgets: reserve, settle, release, record, adjust (section 4).
+
+use std::sync::Arc;
+
+use crate::codec::Wire;
+
+use super::decision::Decision;
+use super::event::QuotaEvent;
+use super::ids::{AttemptId, ProcessId, RecordId, ReservationId};
+use super::process::{Closed, ContentHash, Process, record_key};
+use super::quota::{Amounts, Limit, Quota, QuotaPatch, Resource, SUM_MAX, Usage};
+use super::refusal::{Code, Refusal};
+use super::time::Millis;
+
+/// A part of the budget to be kept for calls to come (K102).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reserve {
+    /// Whose budget.
+    pub pid: ProcessId,
+    /// Its id, if the caller chooses it.
+    pub reservation: Option<ReservationId>,
+    /// For which attempt.
+    pub attempt: Option<AttemptId>,
+    /// How much.
+    pub amounts: Amounts,
+    /// For how long.
+    pub lease_ms: Option<Millis>,
+}
+
+/// Use that is told after the fact (K109).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    /// Whose.
+    pub pid: ProcessId,
+    /// How much.
+    pub amounts: Amounts,
+    /// Hops.
+    pub agent_hops: u64,
+    /// Of which attempt.
+    pub attempt: Option<AttemptId>,
+    /// What it is known by, so that it is taken once.
+    pub record: Option<RecordId>,
+}
+
+/// Lists the resources of which more is used than allowed, as texts (K115).
+#[must_use]
+pub fn exceeded(quota: &Quota, usage: &Usage) -> Vec<String> {
+    let text = |resource: Resource| {
+        let (limit, used) = (quota.limit(resource), usage.of(resource));
+        match (limit.allows(used), resource) {
+            (true, _) => None,
+            (false, Resource::ElapsedMs) => Some(format!("timeout_exceeded: {used} of {limit}")),
+            (false, _) => Some(format!("max_{}_exceeded: {used} of {limit}", resource.name())),
+        }
+    };
+    Resource::ALL.into_iter().filter_map(text).collect()
+}
+
+fn content(parts: &[&dyn Fn(&mut Vec<u8>)]) -> ContentHash {
+    let mut bytes = Vec::new();
+    for part in parts {
+        part(&mut bytes);
+    }
+    *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
+impl Decision<'_> {
+    /// Keeps a part of the budget, at every level (K102, K103, K108).
+    pub(super) fn reserve(&mut self, reserve: &Reserve) -> Result<ReservationId, Refusal> {
+        let pid = &reserve.pid;
+        let process = self.held(pid)?;
+        self.check_amounts(&reserve.amounts)?;
+        let lease = self.lease_of(reserve.lease_ms)?;
+        let content = content(&[
+            &|out| reserve.attempt.encode(out),
+            &|out| reserve.amounts.encode(out),
+        ]);
+        if let Some(id) = &reserve.reservation {
+            self.check_id("reservation_id", id.as_str())?;
+            let process = self.held(pid)?;
+            let open = process.reservations.get(id).map(|open| open.content);
+            let known = open.or_else(|| process.closed_as(id.as_str()).map(|one| one.content));
+            match known {
+                Some(known) if known == content => return Ok(id.clone()),
+                Some(_) => {
+                    let told = format!("reservation {id} exists with different content");
+                    return Err(Refusal::new(Code::ReservationConflict, told));
+                }
+                None => {}
+            }
+        }
+        refuse_terminal(pid, process)?;
+        let most = self.state.config.limits.reservations;
+        if process.reservations.len() as u64 >= most {
+            let told = format!("open reservations of {pid}: at most {most}");
+            return Err(Refusal::new(Code::TooMany, told));
+        }
+        self.check_fits(pid, &reserve.amounts)?;
+        let taken = |state: &super::state::State, id: &ReservationId| {
+            state.process(pid).is_some_and(|process| process.reservations.contains_key(id))
+        };
+        let reservation = match &reserve.reservation {
+            Some(id) => id.clone(),
+            None => self.mint(taken),
+        };
+        let (attempt, amounts) = (reserve.attempt.clone(), reserve.amounts);
+        let until = self.now.plus(lease);
+        let event = QuotaEvent::Reserved {
+            reservation: reservation.clone(),
+            attempt,
+            amounts,
+            until,
+            content,
+        };
+        self.emit_quota(pid, event);
+        self.watch(pid);
+        Ok(reservation)
+    }
+
+    fn lease_of(&self, asked: Option<Millis>) -> Result<Millis, Refusal> {
+        let (least, most) = (super::config::LEASE_MS_MIN, self.state.config.limits.lease_ms);
+        match asked {
+            None => Ok(self.state.config.reservation_lease_ms),
+            Some(lease) if (least..=most).contains(&lease) => Ok(lease),
+            Some(lease) => {
+                let told = format!("lease_ms: {lease} is not in {least}..={most}");
+                Err(Refusal::new(Code::BadValue, told))
+            }
+        }
+    }
+
+    fn check_amounts(&self, amounts: &Amounts) -> Result<(), Refusal> {
+        let most = self.state.config.limits.amount;
+        let too_large = Resource::RESERVABLE.into_iter().find(|of| amounts.of(*of) > most);
+        match too_large {
+            Some(resource) => {
+                let amount = amounts.of(resource);
+                let told = format!("{}: {amount}, at most {most}", resource.name());
+                Err(Refusal::new(Code::AmountTooLarge, told))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what does not fit the process or an ancestor (K102), or one call's context (K103).
+    pub(super) fn check_fits(&self, pid: &ProcessId, amounts: &Amounts) -> Result<(), Refusal> {
+        for level in self.state.lineage(pid) {
+            let Some(process) = self.state.process(&level) else {
+                continue;
+            };
+            if let Some(resource) = process.account.first_too_much(&process.quota, amounts) {
+                let told = refused(&level, pid, process, resource);
+                return Err(Refusal::new(Code::QuotaExceeded, told));
+            }
+            let sum = Resource::RESERVABLE.into_iter();
+            let over = sum.into_iter().find(|resource| {
+                process.account.taken(*resource).saturating_add(amounts.of(*resource)) > SUM_MAX
+            });
+            if let Some(resource) = over {
+                let told = format!("{}: the sum would pass 2^63 - 1", resource.name());
+                return Err(Refusal::new(Code::AmountTooLarge, told));
+            }
+        }
+        let context = amounts.tokens_in.saturating_add(amounts.tokens_out);
+        let most = self.known(pid)?.quota.max_context_tokens;
+        match most.allows(context) {
+            true => Ok(()),
+            false => {
+                let told = format!("context_tokens: {context}, limit {most}");
+                Err(Refusal::new(Code::QuotaExceeded, told))
+            }
+        }
+    }
+
+    /// Charges what was really used (K105).
+    pub(super) fn settle(
+        &mut self,
+        pid: &ProcessId,
+        id: &ReservationId,
+        actual: &Amounts,
+    ) -> Result<(), Refusal> {
+        let process = self.held(pid)?;
+        self.check_amounts(actual)?;
+        let Some(open) = process.reservations.get(id) else {
+            return closed(process, id, Closed::Settled { actual: *actual });
+        };
+        let excess = actual.minus(&open.amounts);
+        let event = QuotaEvent::Settled { reservation: id.clone(), actual: *actual, excess };
+        self.emit_quota(pid, event);
+        self.watch(pid);
+        Ok(())
+    }
+
+    /// Gives back what was not used (K106).
+    pub(super) fn release(&mut self, pid: &ProcessId, id: &ReservationId) -> Result<(), Refusal> {
+        let process = self.held(pid)?;
+        if !process.reservations.contains_key(id) {
+            return closed(process, id, Closed::Released);
+        }
+        self.emit_quota(pid, QuotaEvent::Released { reservation: id.clone() });
+        Ok(())
+    }
+
+    /// A reservation's lease ended: the call may have been made (K107).
+    pub(super) fn charge_in_full(&mut self, pid: &ProcessId, id: &ReservationId) {
+        let open = self.state.process(pid).and_then(|process| process.reservations.get(id));
+        if let Some(charged) = open.map(|open| open.amounts) {
+            crate::sometimes!("kernel.reservation_charged");
+            self.emit_quota(pid, QuotaEvent::Expired { reservation: id.clone(), charged });
+            self.watch(pid);
+        }
+    }
+
+    /// Charges everything that is still reserved (K122).
+    pub(super) fn charge_all(&mut self, pid: &ProcessId) {
+        let open = self.state.process(pid).map(|process| &process.reservations);
+        let open: Vec<ReservationId> = open.into_iter().flat_map(|open| open.keys().cloned()).collect();
+        for id in open {
+            self.charge_in_full(pid, &id);
+        }
+    }
+
+    /// Takes down use that happened, whatever the limits (K109).
+    pub(super) fn record(&mut self, record: &Record) -> Result<(), Refusal> {
+        let pid = &record.pid;
+        let process = self.held(pid)?;
+        self.check_amounts(&record.amounts)?;
+        let most = self.state.config.limits.amount;
+        if record.agent_hops > most {
+            let told = format!("agent_hops: {}, at most {most}", record.agent_hops);
+            return Err(Refusal::new(Code::AmountTooLarge, told));
+        }
+        let content = content(&[
+            &|out| record.attempt.encode(out),
+            &|out| record.amounts.encode(out),
+            &|out| record.agent_hops.encode(out),
+        ]);
+        if let Some(id) = &record.record {
+            self.check_id("record_id", id.as_str())?;
+            match process.closed_as(&record_key(id)).map(|known| known.content == content) {
+                Some(true) => return Ok(()),
+                Some(false) => {
+                    let told = format!("record {id} exists with different content");
+                    return Err(Refusal::new(Code::ReservationConflict, told));
+                }
+                None => {}
+            }
+        }
+        refuse_terminal(pid, process)?;
+        let event = QuotaEvent::Recorded {
+            amounts: record.amounts,
+            agent_hops: record.agent_hops,
+            attempt: record.attempt.clone(),
+            record: record.record.clone(),
+            content,
+        };
+        self.emit_quota(pid, event);
+        self.watch(pid);
+        Ok(())
+    }
+
+    /// Sets limits of one process (K117).
+    pub(super) fn adjust_quota(&mut self, pid: &ProcessId, patch: &QuotaPatch) -> Result<(), Refusal> {
+        let process = self.owned(pid)?;
+        let mut after = process.quota;
+        for (field, limit) in patch {
+            let before = process.quota.field(*field);
+            if *limit > before && !self.by.is_operator() {
+                let told = format!("{}: only an operator raises it above {before}", field.name());
+                return Err(Refusal::new(Code::PermissionDenied, told));
+            }
+            *after.field_mut(*field) = *limit;
+        }
+        super::config::check_quota("quota", &after)?;
+        for (field, new) in patch {
+            let old = self.known(pid)?.quota.field(*field);
+            if old != *new {
+                let (field, new) = (*field, *new);
+                self.emit_quota(pid, QuotaEvent::Adjusted { field, old, new });
+            }
+        }
+        self.watch(pid);
+        Ok(())
+    }
+
+    /// Records, once, that much or more than all of a resource is taken, at every level (K113,
+    /// K114).
+    pub(super) fn watch(&mut self, pid: &ProcessId) {
+        let percent = self.state.config.soft_percent;
+        for level in self.state.lineage(pid) {
+            for resource in Resource::RESERVABLE.into_iter().chain([Resource::AgentHops]) {
+                let Some(process) = self.state.process(&level) else {
+                    continue;
+                };
+                let account = &process.account;
+                let (used, held) = (account.used.of(resource), account.held.of(resource));
+                let limit = process.quota.limit(resource);
+                let bit = resource.bit();
+                let (warned, told) = (account.warned & bit != 0, account.exceeded & bit != 0);
+                if !warned && is_near(limit, used.saturating_add(held), percent) {
+                    self.emit_quota(&level, QuotaEvent::Warning { resource, used, held, limit });
+                }
+                if !told && !limit.allows(used) {
+                    self.emit_quota(&level, QuotaEvent::Exceeded { resource, used, held, limit });
+                }
+            }
+        }
+    }
+
+    /// Warns that the time of a process is nearly used up (K113).
+    pub(super) fn warn_of_time(&mut self, pid: &ProcessId) {
+        if let Some(process) = self.state.process(pid) {
+            let (used, held) = (process.elapsed(self.now), 0);
+            let (resource, limit) = (Resource::ElapsedMs, process.quota.timeout_ms);
+            self.emit_quota(pid, QuotaEvent::Warning { resource, used, held, limit });
+        }
+    }
+}
+
+/// Says whether so much of a limit is taken that a warning is due (K113).
+fn is_near(limit: Limit, taken: u64, percent: u64) -> bool {
+    let near = |most: u64| {
+        let (taken, most) = (u128::from(taken), u128::from(most));
+        taken > 0 && taken * 100 >= most * u128::from(percent)
+    };
+    limit.most().is_some_and(near)
+}
+
+fn refused(level: &ProcessId, pid: &ProcessId, process: &Process, resource: Resource) -> String {
+    let account = &process.account;
+    let (used, held) = (account.used.of(resource), account.held.of(resource));
+    let limit = process.quota.limit(resource);
+    let told = format!("{}: {used} used, {held} held, limit {limit}", resource.name());
+    match level == pid {
+        true => told,
+        false => format!("{told}, of ancestor {level}"),
+    }
+}
+
+fn refuse_terminal(pid: &ProcessId, process: &Process) -> Result<(), Refusal> {
+    match process.is_live() {
+        true => Ok(()),
+        false => Err(Refusal::new(Code::ProcessTerminal, format!("process {pid} has ended"))),
+    }
+}
+
+/// Answers for a reservation that is not open: the same end again is a repeat (K108).
+fn closed(process: &Process, id: &ReservationId, asked: Closed) -> Result<(), Refusal> {
+    let Some(known) = process.closed_as(id.as_str()) else {
+        let told = format!("reservation not found: {id}");
+        return Err(Refusal::new(Code::ReservationNotFound, told));
+    };
+    let how = match known.closed {
+        same if same == asked => return Ok(()),
+        Closed::Settled { .. } => "was settled",
+        Closed::Released => "was released",
+        Closed::Charged => "was charged at the end of its lease",
+        Closed::Recorded { .. } => "is a record of use",
+    };
+    let told: Arc<str> = Arc::from(format!("reservation {id} {how}"));
+    Err(Refusal::new(Code::ReservationClosed, told))
+}

@@ -1,0 +1,74 @@
+//! What is due when: an index of the deadlines in the state, derived from it (K10, K12).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ids::{ProcessId, ReservationId};
+use super::process::Process;
+use super::time::Time;
+
+/// What a deadline is of. Kinds that fall due together act in this order (K10).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Due {
+    /// The time of a process is used up (K112).
+    Timeout(ProcessId),
+    /// Who runs a process was not heard of (K79).
+    RunLease(ProcessId),
+    /// A reservation is charged in full (K107).
+    Reservation(ProcessId, ReservationId),
+    /// The time of a process is nearly used up (K113).
+    SoftTimeout(ProcessId),
+    /// A block ends (K269 and section 3).
+    Unblock(ProcessId),
+    /// A process that is over is kept no longer (K360, K361).
+    Cleanup(ProcessId),
+}
+
+/// Deadlines by time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Deadlines {
+    by_time: BTreeSet<(Time, Due)>,
+    times: BTreeMap<Due, Time>,
+}
+
+impl Deadlines {
+    /// Sets when something is due, or that it never is.
+    pub fn set(&mut self, due: Due, at: Option<Time>) {
+        let before = match at {
+            Some(at) => self.times.insert(due.clone(), at),
+            None => self.times.remove(&due),
+        };
+        if before == at {
+            return;
+        }
+        if let Some(before) = before {
+            self.by_time.remove(&(before, due.clone()));
+        }
+        if let Some(at) = at {
+            self.by_time.insert((at, due));
+        }
+    }
+
+    /// Returns when the first is due.
+    #[must_use]
+    pub fn first(&self) -> Option<Time> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Returns the first that is due at `now`.
+    #[must_use]
+    pub fn due(&self, now: Time) -> Option<&Due> {
+        self.by_time.first().filter(|(at, _)| *at <= now).map(|(_, due)| due)
+    }
+
+    /// Sets all that a process's row says; `None` is a process that is gone.
+    pub(super) fn follow(&mut self, pid: &ProcessId, process: Option<&Process>, kept: Option<Time>) {
+        let live = process.filter(|process| process.is_live());
+        let lease = live.and_then(|process| process.run_lease.as_ref()).map(|lease| lease.until);
+        let block = live.and_then(|process| process.block.as_ref()).and_then(|block| block.until);
+        self.set(Due::Timeout(pid.clone()), live.and_then(Process::times_out_at));
+        self.set(Due::RunLease(pid.clone()), lease);
+        self.set(Due::SoftTimeout(pid.clone()), live.and_then(Process::warns_at));
+        self.set(Due::Unblock(pid.clone()), block);
+        self.set(Due::Cleanup(pid.clone()), kept);
+    }
+}

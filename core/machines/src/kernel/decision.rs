@@ -1,0 +1,205 @@
+//! One decision: events that are applied as they are made, so that each sees what came before (K2,
+//! K4, K8).
+//!
+//! Whatever can be refused is refused before the first event: a refusal changes nothing.
+
+use std::sync::Arc;
+
+use super::event::{Body, Event, ProcessEvent, QuotaEvent, Subject};
+use super::ids::{Minted, ProcessId, WorkerId};
+use super::principal::{Holder, Principal};
+use super::process::Process;
+use super::refusal::{Code, Refusal};
+use super::state::State;
+use super::time::Time;
+
+/// The alphabet of ULIDs: Crockford's base 32.
+const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// What a decision takes from outside: clock and entropy (K7, K8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct At {
+    /// What the clock says.
+    pub now: Time,
+    /// New for each decision.
+    pub nonce: [u8; 16],
+}
+
+/// Writes the ULID of a moment and 80 random bits.
+#[must_use]
+pub fn ulid(now: Time, random: [u8; 10]) -> String {
+    let mut bits = u128::from(now.as_millis() & 0xffff_ffff_ffff);
+    for byte in random {
+        bits = bits << 8 | u128::from(byte);
+    }
+    let digit = |place: u32| {
+        let low = (bits >> (5 * place)) & 31;
+        char::from(BASE32[usize::try_from(low).expect("five bits index 32 digits")])
+    };
+    (0..26).rev().map(digit).collect()
+}
+
+/// A decision under way.
+#[derive(Debug)]
+pub(super) struct Decision<'a> {
+    pub(super) state: &'a mut State,
+    /// Kernel time (K7).
+    pub(super) now: Time,
+    pub(super) by: Principal,
+    pub(super) worker: Option<WorkerId>,
+    nonce: [u8; 16],
+    minted: u32,
+    events: Vec<Event>,
+}
+
+impl<'a> Decision<'a> {
+    pub(super) fn new(
+        state: &'a mut State,
+        at: At,
+        by: Principal,
+        worker: Option<WorkerId>,
+    ) -> Self {
+        let now = at.now.max(state.counters.last);
+        Self { state, now, by, worker, nonce: at.nonce, minted: 0, events: Vec::new() }
+    }
+
+    /// Ends the decision.
+    pub(super) fn into_events(self) -> Vec<Event> {
+        self.events
+    }
+
+    /// Says whether nothing was decided yet.
+    pub(super) const fn is_untouched(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Makes an event, which takes effect at once.
+    pub(super) fn emit(&mut self, subject: Subject, body: Body) {
+        let event = Event { time: self.now, subject, body };
+        self.state.apply(&event);
+        self.events.push(event);
+    }
+
+    /// Makes an event of a process.
+    pub(super) fn emit_process(&mut self, pid: &ProcessId, event: ProcessEvent) {
+        let subject = self.subject(pid);
+        self.emit(subject, Body::Process { event });
+    }
+
+    /// Makes an event of a process's budget.
+    pub(super) fn emit_quota(&mut self, pid: &ProcessId, event: QuotaEvent) {
+        let subject = self.subject(pid);
+        self.emit(subject, Body::Quota { event });
+    }
+
+    fn subject(&self, pid: &ProcessId) -> Subject {
+        let process = self.state.process(pid);
+        Subject {
+            pid: Some(pid.clone()),
+            user: process.map(|process| process.user.clone()),
+            session: process.map(|process| process.session.clone()),
+            request: process.map(|process| process.request.clone()),
+        }
+    }
+
+    /// Makes an id that `taken` does not know (K8).
+    pub(super) fn mint<T: Minted>(&mut self, taken: impl Fn(&State, &T) -> bool) -> T {
+        loop {
+            let mut input = self.nonce.to_vec();
+            input.extend_from_slice(&self.minted.to_be_bytes());
+            self.minted += 1;
+            let hash = blake3::hash(&input);
+            let random = *hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
+            let id = T::of(Arc::from(format!("{}{}", T::PREFIX, ulid(self.now, random))));
+            if !taken(self.state, &id) {
+                return id;
+            }
+        }
+    }
+
+    /// Returns who would hold what is claimed now (K27).
+    pub(super) fn holder(&self) -> Holder {
+        let user = self.by.user.clone();
+        let own = || WorkerId::parse("worker_id", user.as_str());
+        let worker = self.worker.clone().or_else(|| own().ok());
+        Holder { worker: worker.expect("an id of a user is an id of a worker"), user }
+    }
+
+    /// Finds a process that the principal may act on as its owner (K27).
+    pub(super) fn owned(&self, pid: &ProcessId) -> Result<&Process, Refusal> {
+        let process = self.known(pid)?;
+        match self.is_owner(process) || self.by.is_node() {
+            true => Ok(process),
+            false => Err(foreign(pid)),
+        }
+    }
+
+    /// Finds a process that the principal may act on as its owner or holder (K370: O H P).
+    pub(super) fn held(&self, pid: &ProcessId) -> Result<&Process, Refusal> {
+        let process = self.known(pid)?;
+        let holds = |process: &Process| {
+            process.run_lease.as_ref().is_some_and(|run| run.holder == self.holder())
+        };
+        match self.is_owner(process) || self.by.is_node() || holds(process) {
+            true => Ok(process),
+            false => Err(foreign(pid)),
+        }
+    }
+
+    fn is_owner(&self, process: &Process) -> bool {
+        process.user == self.by.user || self.by.is_operator()
+    }
+
+    pub(super) fn known(&self, pid: &ProcessId) -> Result<&Process, Refusal> {
+        let missing = || Refusal::new(Code::ProcessNotFound, format!("process not found: {pid}"));
+        self.state.process(pid).ok_or_else(missing)
+    }
+
+    /// Refuses text that is too long (K25).
+    pub(super) fn check_text(&self, field: &str, text: &str) -> Result<(), Refusal> {
+        let most = self.state.config.limits.text_bytes;
+        if text.len() as u64 > most {
+            let told = format!("{field}: {} bytes, at most {most}", text.len());
+            return Err(Refusal::new(Code::TooLong, told));
+        }
+        match text.bytes().position(|byte| byte == 0) {
+            Some(at) => Err(Refusal::new(Code::BadValue, format!("{field}: NUL at byte {at}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses an id of a caller that is too long (K25).
+    pub(super) fn check_id(&self, field: &str, id: &str) -> Result<(), Refusal> {
+        let most = self.state.config.limits.id_bytes;
+        match id.len() as u64 > most {
+            true => {
+                let told = format!("{field}: {} bytes, at most {most}", id.len());
+                Err(Refusal::new(Code::BadId, told))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+fn foreign(pid: &ProcessId) -> Refusal {
+    Refusal::new(Code::PermissionDenied, format!("process {pid} belongs to another user"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ulid_is_26_digits_of_time_and_chance() {
+        assert_eq!(ulid(Time::ZERO, [0; 10]), "0".repeat(26));
+        // The example of the ULID specification: the time part of 1469918176385 is 01ARYZ6S41.
+        let id = ulid(Time::from_millis(1_469_918_176_385), [0xff; 10]);
+        assert_eq!(id, "01ARYZ6S41ZZZZZZZZZZZZZZZZ");
+    }
+
+    #[test]
+    fn later_ids_sort_later() {
+        let early = ulid(Time::from_millis(5), [0xff; 10]);
+        assert!(early < ulid(Time::from_millis(6), [0; 10]));
+    }
+}

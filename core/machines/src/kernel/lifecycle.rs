@@ -1,0 +1,419 @@
+//! The life of a process: submit, schedule, claim, change, end (section 3).
+
+use std::sync::Arc;
+
+use crate::codec::Wire;
+
+use super::config::check_quota;
+use super::decision::Decision;
+use super::event::{Body, Cause, ProcessEvent, Subject};
+use super::ids::{LeaseId, ProcessId, RequestId, SessionId, UserId};
+use super::names::{BlockReason, OnExhausted, Priority, ProcessState, TerminalReason};
+use super::process::{Block, ContentHash, Metadata, Process, RunLease};
+use super::quota::{Quota, QuotaField, QuotaPatch};
+use super::refusal::{Code, Refusal};
+use super::time::Time;
+
+/// What a process is to be (K63, K64, K84).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Submit {
+    /// Its id, if the caller chooses it.
+    pub pid: Option<ProcessId>,
+    /// The caller's request.
+    pub request: Option<RequestId>,
+    /// For whom, if not for the caller.
+    pub user: Option<UserId>,
+    /// The caller's conversation.
+    pub session: Option<SessionId>,
+    /// How urgent.
+    pub priority: Priority,
+    /// What of the quota is not as by default.
+    pub quota: QuotaPatch,
+    /// Whose child.
+    pub parent: Option<ProcessId>,
+    /// What happens when a budget runs out.
+    pub on_exhausted: OnExhausted,
+    /// Whether the executor drives it (K290).
+    pub driven: bool,
+    /// What the caller keeps with it.
+    pub metadata: Metadata,
+}
+
+impl Submit {
+    /// Returns what a repeat is known by: all fields but the pid (2.3).
+    fn digest(&self, user: &UserId) -> ContentHash {
+        let mut bytes = Vec::new();
+        self.request.encode(&mut bytes);
+        user.encode(&mut bytes);
+        self.session.encode(&mut bytes);
+        self.priority.encode(&mut bytes);
+        let mut quota = self.quota.clone();
+        quota.sort_unstable();
+        quota.encode(&mut bytes);
+        self.parent.encode(&mut bytes);
+        self.on_exhausted.encode(&mut bytes);
+        self.driven.encode(&mut bytes);
+        self.metadata.encode(&mut bytes);
+        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+    }
+}
+
+impl Decision<'_> {
+    /// Makes a process, or finds that it was made before (K63).
+    pub(super) fn submit(&mut self, submit: &Submit) -> Result<ProcessId, Refusal> {
+        let user = self.for_whom(submit.user.as_ref())?;
+        let ids = [
+            ("pid", submit.pid.as_ref().map(ProcessId::as_str)),
+            ("request_id", submit.request.as_ref().map(RequestId::as_str)),
+            ("session_id", submit.session.as_ref().map(SessionId::as_str)),
+        ];
+        for (field, id) in ids {
+            self.check_id(field, id.unwrap_or_default())?;
+        }
+        let digest = submit.digest(&user);
+        if let Some(pid) = &submit.pid
+            && let Some(known) = self.state.process(pid)
+        {
+            return match known.user == user && known.digest == digest {
+                true => Ok(pid.clone()),
+                false if known.user == self.by.user || self.by.is_operator() => {
+                    let told = format!("process {pid} exists with different content");
+                    Err(Refusal::new(Code::SubmitConflict, told))
+                }
+                false => Err(self.owned(pid).err().unwrap_or_else(|| unowned(pid))),
+            };
+        }
+        self.refuse_draining()?;
+        let quota = self.granted(&submit.quota)?;
+        if let Some(parent) = &submit.parent {
+            self.check_parent(parent, &user)?;
+        }
+        self.check_room(&user)?;
+        let entries = self.state.config.limits.entries;
+        if submit.metadata.len() as u64 > entries {
+            let told = format!("metadata: {} entries, at most {entries}", submit.metadata.len());
+            return Err(Refusal::new(Code::TooMany, told));
+        }
+
+        let pid = match &submit.pid {
+            Some(pid) => pid.clone(),
+            None => self.mint(|state, pid| state.process(pid).is_some()),
+        };
+        let request = submit.request.clone().unwrap_or_else(|| self.mint(|_, _| false));
+        let session = submit.session.clone().unwrap_or_else(|| self.mint(|_, _| false));
+        let subject = Subject {
+            pid: Some(pid.clone()),
+            user: Some(user),
+            session: Some(session),
+            request: Some(request),
+        };
+        let event = ProcessEvent::Created {
+            priority: submit.priority,
+            quota: Box::new(quota),
+            parent: submit.parent.clone(),
+            driven: submit.driven,
+            on_exhausted: submit.on_exhausted,
+            digest,
+            metadata: submit.metadata.clone(),
+        };
+        self.emit(subject, Body::Process { event });
+        Ok(pid)
+    }
+
+    fn for_whom(&self, user: Option<&UserId>) -> Result<UserId, Refusal> {
+        match user {
+            Some(user) if *user != self.by.user && !self.by.is_operator() => {
+                let told = format!("only operators submit for others, such as {user}");
+                Err(Refusal::new(Code::PermissionDenied, told))
+            }
+            Some(user) => Ok(user.clone()),
+            None => Ok(self.by.user.clone()),
+        }
+    }
+
+    pub(super) fn refuse_draining(&self) -> Result<(), Refusal> {
+        match self.state.counters.draining {
+            Some(_) => Err(Refusal::new(Code::Draining, "node is draining")),
+            None => Ok(()),
+        }
+    }
+
+    /// The quota of a new process: the default, changed as asked, below the ceiling (K64).
+    fn granted(&self, patch: &QuotaPatch) -> Result<Quota, Refusal> {
+        let mut quota = self.state.config.default_quota;
+        let told = |field: QuotaField| patch.iter().any(|(given, _)| *given == field);
+        for (field, limit) in patch {
+            let ceiling = self.state.config.quota_ceiling.field(*field);
+            if *limit > ceiling && !self.by.is_operator() {
+                let told = format!("{}: {limit}, at most {ceiling}", field.name());
+                return Err(Refusal::new(Code::QuotaAboveCeiling, told));
+            }
+            *quota.field_mut(*field) = *limit;
+        }
+        if !told(QuotaField::SoftTimeoutMs) {
+            // Nobody asked for a warning after the end.
+            quota.soft_timeout_ms = quota.soft_timeout_ms.min(quota.timeout_ms);
+        }
+        check_quota("quota", &quota)?;
+        Ok(quota)
+    }
+
+    /// K84: a parent is there, live, of the same owner, and not too deep or too fertile.
+    fn check_parent(&self, parent: &ProcessId, user: &UserId) -> Result<(), Refusal> {
+        let above = self.owned(parent)?;
+        let limits = &self.state.config.limits;
+        if above.user != *user {
+            return Err(unowned(parent));
+        }
+        if !above.is_live() {
+            let told = format!("parent {parent} has ended");
+            return Err(Refusal::new(Code::ParentTerminal, told));
+        }
+        if u64::from(above.depth) + 2 > limits.tree_depth {
+            let told = format!("tree depth {}, at most {}", above.depth + 2, limits.tree_depth);
+            return Err(Refusal::new(Code::TooDeep, told));
+        }
+        if above.children.len() as u64 >= limits.children {
+            let told = format!("children of {parent}: at most {}", limits.children);
+            return Err(Refusal::new(Code::TooMany, told));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, user: &UserId) -> Result<(), Refusal> {
+        let limits = &self.state.config.limits;
+        let live = self.state.live_of.get(user).copied().unwrap_or(0);
+        if u64::from(self.state.processes.len()) >= limits.processes {
+            let told = format!("{} processes, at most {0}", limits.processes);
+            return Err(Refusal::new(Code::ProcessLimit, told));
+        }
+        if live >= limits.processes_of_user {
+            let told = format!("{live} live processes of {user}, at most {live}");
+            return Err(Refusal::new(Code::ProcessLimit, told));
+        }
+        Ok(())
+    }
+
+    /// Lets a new process wait for its turn (K65).
+    pub(super) fn schedule(&mut self, pid: &ProcessId) -> Result<(), Refusal> {
+        let process = self.owned(pid)?;
+        match process.state {
+            ProcessState::Ready => return Ok(()),
+            ProcessState::New => {}
+            from @ (ProcessState::Running
+            | ProcessState::Waiting
+            | ProcessState::Blocked
+            | ProcessState::Terminated
+            | ProcessState::Zombie) => return Err(illegal(from, ProcessState::Ready)),
+        }
+        if let Some(text) = process.exceeded(self.now).first() {
+            return Err(Refusal::new(Code::QuotaExceeded, text.clone()));
+        }
+        self.change(pid, ProcessState::Ready, Cause::Scheduled);
+        Ok(())
+    }
+
+    /// Claims the process whose turn it is (K70–K74).
+    pub(super) fn next_runnable(&mut self) -> Result<ProcessId, Refusal> {
+        let ageing = self.state.config.ageing_ms;
+        let ready = &self.state.ready[usize::from(self.by.is_node())];
+        let (next, cause) = match self.by.takes_any_work() {
+            true => (ready.next(ageing), Cause::Served),
+            false => (ready.next_of(&self.by.user, ageing), Cause::Claimed),
+        };
+        let Some(pid) = next.cloned() else {
+            return Err(Refusal::new(Code::NoRunnable, "no process waits to be run"));
+        };
+        self.claim(&pid, cause);
+        Ok(pid)
+    }
+
+    /// Ready → Running under a run lease (K78).
+    pub(super) fn claim(&mut self, pid: &ProcessId, cause: Cause) {
+        let lease: LeaseId = self.mint(|_, _| false);
+        let until = self.now.plus(self.state.config.run_lease_ms);
+        let lease = RunLease { lease, holder: self.holder(), until };
+        let from = self.state_of(pid);
+        let to = ProcessState::Running;
+        let (block, wait) = (None, None);
+        let lease = Some(lease);
+        self.emit_process(pid, ProcessEvent::StateChanged { from, to, cause, lease, block, wait });
+    }
+
+    /// Extends the run lease of its holder, recorded when less than half of it is left (K78).
+    pub(super) fn touch_lease(&mut self, pid: &ProcessId) {
+        let length = self.state.config.run_lease_ms;
+        let Some(run) = self.state.process(pid).and_then(|process| process.run_lease.clone())
+        else {
+            return;
+        };
+        if run.holder == self.holder() && run.until.since(self.now) < length / 2 {
+            let until = self.now.plus(length);
+            self.emit_process(pid, ProcessEvent::LeaseRenewed { lease: run.lease, until });
+        }
+    }
+
+    fn state_of(&self, pid: &ProcessId) -> ProcessState {
+        self.state.process(pid).map_or(ProcessState::Zombie, |process| process.state)
+    }
+
+    pub(super) fn change(&mut self, pid: &ProcessId, to: ProcessState, cause: Cause) {
+        let from = self.state_of(pid);
+        let (lease, block, wait) = (None, None, None);
+        self.emit_process(pid, ProcessEvent::StateChanged { from, to, cause, lease, block, wait });
+    }
+
+    /// `TransitionState` (K60, K61).
+    pub(super) fn transition(
+        &mut self,
+        pid: &ProcessId,
+        to: ProcessState,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        self.check_text("reason", reason)?;
+        let process = self.held(pid)?;
+        let from = process.state;
+        if from == to {
+            return Ok(());
+        }
+        if !from.next().contains(&to) {
+            return Err(illegal(from, to));
+        }
+        if from == ProcessState::Waiting && process.is_held() && !to.is_terminal() {
+            let first = process.interrupts.first();
+            let id = first.map_or_else(String::new, ToString::to_string);
+            let told = format!("interrupt {id} is pending");
+            return Err(Refusal::new(Code::InterruptPending, told));
+        }
+        match to {
+            ProcessState::Running => self.claim(pid, Cause::Claimed),
+            ProcessState::Terminated => self.end(pid, TerminalReason::UserCancelled, reason),
+            ProcessState::Ready if from == ProcessState::New => self.schedule(pid)?,
+            ProcessState::New | ProcessState::Ready | ProcessState::Zombie => {
+                self.change(pid, to, Cause::Asked);
+            }
+            ProcessState::Waiting => self.pause(pid, to, (None, Some(Arc::from(reason)))),
+            ProcessState::Blocked => {
+                let text = Arc::from(reason);
+                let block = Block { reason: BlockReason::Manual, text, until: None };
+                self.pause(pid, to, (Some(block), None));
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(
+        &mut self,
+        pid: &ProcessId,
+        to: ProcessState,
+        (block, wait): (Option<Block>, Option<Arc<str>>),
+    ) {
+        let (from, cause, lease) = (self.state_of(pid), Cause::Asked, None);
+        self.emit_process(pid, ProcessEvent::StateChanged { from, to, cause, lease, block, wait });
+    }
+
+    /// `Terminate` (K82).
+    pub(super) fn terminate(
+        &mut self,
+        pid: &ProcessId,
+        message: &str,
+        force: bool,
+    ) -> Result<(), Refusal> {
+        self.check_text("message", message)?;
+        let process = self.owned(pid)?;
+        match process.state {
+            ProcessState::Terminated | ProcessState::Zombie => Ok(()),
+            ProcessState::Running if !force => {
+                let told = format!("process {pid} is running: use force");
+                Err(Refusal::new(Code::ForceRequired, told))
+            }
+            ProcessState::New
+            | ProcessState::Ready
+            | ProcessState::Running
+            | ProcessState::Waiting
+            | ProcessState::Blocked => {
+                self.end(pid, TerminalReason::UserCancelled, message);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a live process and, depth first in order of pid, all that descend from it (K84).
+    pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: &str) {
+        let mut rest = vec![(pid.clone(), reason, Arc::from(message))];
+        while let Some((pid, reason, message)) = rest.pop() {
+            let Some(process) = self.state.process(&pid).filter(|process| process.is_live()) else {
+                continue;
+            };
+            let (usage, children) = (process.usage(self.now), process.children.clone());
+            let outcome = reason.outcome();
+            self.emit_process(&pid, ProcessEvent::Terminated { reason, outcome, message, usage });
+            let message: Arc<str> = Arc::from(format!("parent {pid} has ended"));
+            let below = children.into_iter().rev();
+            rest.extend(
+                below.map(|child| (child, TerminalReason::ParentTerminated, Arc::clone(&message))),
+            );
+        }
+    }
+
+    /// `CleanupProcess`: through Zombie to nothing (K85).
+    pub(super) fn clean_up(&mut self, pid: &ProcessId) -> Result<(), Refusal> {
+        let process = self.owned(pid)?;
+        let state = process.state;
+        if process.is_live() {
+            let told = format!("process {pid} is {}", state.name());
+            return Err(Refusal::new(Code::ProcessNotTerminal, told));
+        }
+        if state == ProcessState::Terminated {
+            self.bury(pid, Cause::Asked);
+        }
+        self.emit_process(pid, ProcessEvent::Removed);
+        Ok(())
+    }
+
+    /// Terminated → Zombie: what is still reserved is charged (K122).
+    pub(super) fn bury(&mut self, pid: &ProcessId, cause: Cause) {
+        self.charge_all(pid);
+        self.change(pid, ProcessState::Zombie, cause);
+    }
+
+    /// The run lease ended: Running → Ready (K79).
+    pub(super) fn lose_lease(&mut self, pid: &ProcessId) {
+        crate::sometimes!("kernel.lease_expired");
+        self.change(pid, ProcessState::Ready, Cause::LeaseExpired);
+    }
+
+    /// The next step of a process that is over, by retention (K360).
+    pub(super) fn retire(&mut self, pid: &ProcessId) {
+        match self.state_of(pid) {
+            ProcessState::Terminated => self.bury(pid, Cause::Retention),
+            ProcessState::Zombie => self.emit_process(pid, ProcessEvent::Removed),
+            ProcessState::New
+            | ProcessState::Ready
+            | ProcessState::Running
+            | ProcessState::Waiting
+            | ProcessState::Blocked => {}
+        }
+    }
+}
+
+fn unowned(pid: &ProcessId) -> Refusal {
+    Refusal::new(Code::PermissionDenied, format!("process {pid} belongs to another user"))
+}
+
+fn illegal(from: ProcessState, to: ProcessState) -> Refusal {
+    let legal: Vec<&str> = from.next().iter().map(|state| state.name()).collect();
+    let legal = match legal.is_empty() {
+        true => "none is legal".to_owned(),
+        false => format!("legal are {}", legal.join(", ")),
+    };
+    Refusal::new(Code::IllegalTransition, format!("{} -> {}: {legal}", from.name(), to.name()))
+}
+
+impl Process {
+    /// Says which budgets are used up beyond their limits (K115).
+    #[must_use]
+    pub fn exceeded(&self, now: Time) -> Vec<String> {
+        super::budget::exceeded(&self.quota, &self.usage(now))
+    }
+}

@@ -1,0 +1,492 @@
+//! The state of the kernel, and the one way in which it changes: events (K3).
+//!
+//! What is in tables is covered by the root; what is not is found again from them (K12).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::ledger::table::Table;
+use crate::wire_struct;
+
+use super::config::KernelConfig;
+use super::deadlines::{Deadlines, Due};
+use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
+use super::ids::{ProcessId, ReservationId, UserId};
+use super::names::ProcessState;
+use super::process::{Closed, Process, Remembered, Reservation, record_key};
+use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
+use super::ready::{Entry, ReadySet};
+use super::time::Time;
+
+/// What is counted for ever (K100, K350).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counters {
+    /// Events applied; the number of the last one (K22).
+    pub events: u64,
+    /// The time of the last one (K7).
+    pub last: Time,
+    /// Starts (K11).
+    pub epoch: u64,
+    /// When the node was started last.
+    pub started_at: Time,
+    /// Processes ever made.
+    pub processes: u64,
+    /// What they used in all.
+    pub used: Amounts,
+    /// Until when the node drains, while it does (K362).
+    pub draining: Option<Time>,
+}
+
+wire_struct!(Counters { events, last, epoch, started_at, processes, used, draining });
+
+/// How many processes are in a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tally([u64; 7]);
+
+impl Tally {
+    /// Returns how many there are in a state.
+    #[must_use]
+    pub const fn of(&self, state: ProcessState) -> u64 {
+        self.0[state.number() as usize - 1]
+    }
+
+    fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
+        let place = |state: ProcessState| usize::from(state.number() - 1);
+        if let Some(from) = from {
+            self.0[place(from)] -= 1;
+        }
+        if let Some(to) = to {
+            self.0[place(to)] += 1;
+        }
+    }
+}
+
+/// Everything that the kernel knows.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(super) config: KernelConfig,
+    pub(super) counters: Counters,
+    pub(super) processes: Table<ProcessId, Process>,
+    /// Who waits to be run: by workers, and by the executor (K74, K290).
+    pub(super) ready: [ReadySet; 2],
+    // Derived.
+    pub(super) deadlines: Deadlines,
+    pub(super) tally: Tally,
+    pub(super) live_of: BTreeMap<UserId, u64>,
+}
+
+impl State {
+    /// The state before any event.
+    #[must_use]
+    pub fn new(config: KernelConfig) -> Self {
+        Self {
+            config,
+            counters: Counters::default(),
+            processes: Table::new(),
+            ready: [ReadySet::new(), ReadySet::new()],
+            deadlines: Deadlines::default(),
+            tally: Tally::default(),
+            live_of: BTreeMap::new(),
+        }
+    }
+
+    /// Returns a process.
+    #[must_use]
+    pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
+        self.processes.get(pid)
+    }
+
+    /// Lists a process and its ancestors that are still known, nearest first (K102).
+    pub(super) fn lineage(&self, pid: &ProcessId) -> Vec<ProcessId> {
+        let parent = |pid: &ProcessId| self.process(pid)?.parent.clone();
+        let known = |pid: &ProcessId| self.processes.contains(pid);
+        std::iter::successors(Some(pid.clone()), parent).take_while(known).collect()
+    }
+
+    /// Changes the state as `event` says; nothing else does (K3).
+    pub fn apply(&mut self, event: &Event) {
+        self.counters.events += 1;
+        self.counters.last = self.counters.last.max(event.time);
+        match &event.body {
+            Body::Kernel { event: body } => self.apply_kernel(event.time, body),
+            Body::Process { event: body } => {
+                if let Some(pid) = &event.subject.pid {
+                    self.apply_process(event.time, pid, &event.subject, body);
+                    self.follow(pid);
+                }
+            }
+            Body::Quota { event: body } => {
+                if let Some(pid) = &event.subject.pid {
+                    self.apply_quota(pid, body);
+                    self.follow(pid);
+                }
+            }
+        }
+    }
+
+    fn apply_kernel(&mut self, now: Time, event: &KernelEvent) {
+        match event {
+            KernelEvent::Started { epoch, config } => {
+                let away = now.since(self.counters.last);
+                self.counters.epoch = *epoch;
+                self.counters.started_at = now;
+                self.counters.draining = None;
+                self.config = config.as_ref().clone();
+                self.restart(now, away);
+            }
+            KernelEvent::Draining { deadline } => self.counters.draining = Some(*deadline),
+            KernelEvent::Stopped { .. } => {}
+        }
+    }
+
+    /// Gives leases that would end sooner their full length again, and lets the time since the last
+    /// event be nobody's active time (K11).
+    fn restart(&mut self, now: Time, away: u64) {
+        let lease = now.plus(self.config.run_lease_ms);
+        let reserved = now.plus(self.config.reservation_lease_ms);
+        let concerned = |process: &Process| {
+            process.run_lease.is_some()
+                || process.running_since.is_some()
+                || !process.reservations.is_empty()
+        };
+        let pids = self.processes.iter().filter(|(_, process)| concerned(process));
+        let pids: Vec<ProcessId> = pids.map(|(pid, _)| pid.clone()).collect();
+        for pid in pids {
+            self.processes.update(&pid, |process| {
+                if let Some(run) = &mut process.run_lease {
+                    run.until = run.until.max(lease);
+                }
+                if let Some(since) = &mut process.running_since {
+                    *since = since.plus(away);
+                }
+                for reservation in process.reservations.values_mut() {
+                    reservation.until = reservation.until.max(reserved);
+                }
+            });
+            self.follow(&pid);
+            self.follow_reservations(&pid);
+        }
+    }
+
+    /// Brings the derived deadlines of a process up to its row.
+    fn follow(&mut self, pid: &ProcessId) {
+        let process = self.processes.get(pid);
+        let retention = self.config.retention;
+        let kept = process.and_then(|process| match (process.state, process.completed_at) {
+            (ProcessState::Terminated, Some(at)) => Some(at.plus(retention.terminated_ms)),
+            (ProcessState::Zombie, Some(at)) => {
+                Some(at.plus(retention.terminated_ms).plus(retention.zombie_ms))
+            }
+            (_, _) => None,
+        });
+        self.deadlines.follow(pid, process, kept);
+    }
+
+    fn follow_reservations(&mut self, pid: &ProcessId) {
+        let Some(process) = self.processes.get(pid) else {
+            return;
+        };
+        for (id, reservation) in &process.reservations {
+            let due = Due::Reservation(pid.clone(), id.clone());
+            self.deadlines.set(due, Some(reservation.until));
+        }
+    }
+
+    fn apply_process(
+        &mut self,
+        now: Time,
+        pid: &ProcessId,
+        subject: &Subject,
+        event: &ProcessEvent,
+    ) {
+        match event {
+            ProcessEvent::Created { .. } => self.create(now, pid, subject, event),
+            ProcessEvent::StateChanged { from: _, to, cause, lease, block, wait } => {
+                self.enter(now, pid, (*to, *cause), |process| {
+                    process.run_lease = lease.clone().map(Box::new);
+                    process.block.clone_from(block);
+                    process.wait.clone_from(wait);
+                });
+            }
+            ProcessEvent::LeaseRenewed { lease, until } => {
+                self.processes.update(pid, |process| {
+                    if let Some(run) = process.run_lease.as_mut().filter(|run| run.lease == *lease) {
+                        run.until = *until;
+                    }
+                });
+            }
+            ProcessEvent::Terminated { reason, outcome: _, message, usage: _ } => {
+                self.enter(now, pid, (ProcessState::Terminated, Cause::Asked), |process| {
+                    process.run_lease = None;
+                    process.block = None;
+                    process.wait = None;
+                    process.completed_at = Some(now);
+                    process.terminal_reason = Some(*reason);
+                    process.termination_message = Some(Arc::clone(message));
+                });
+            }
+            ProcessEvent::Removed => self.remove(pid),
+        }
+    }
+
+    fn create(&mut self, now: Time, pid: &ProcessId, subject: &Subject, event: &ProcessEvent) {
+        let ProcessEvent::Created {
+            priority,
+            quota,
+            parent,
+            driven,
+            on_exhausted,
+            digest,
+            metadata,
+        } = event
+        else {
+            return;
+        };
+        let (Some(user), Some(session), Some(request)) =
+            (&subject.user, &subject.session, &subject.request)
+        else {
+            return;
+        };
+        let above = parent.as_ref().and_then(|parent| self.processes.get(parent));
+        let depth = above.map_or(0, |above| above.depth + 1);
+        let process = Process {
+            request: request.clone(),
+            user: user.clone(),
+            session: session.clone(),
+            state: ProcessState::New,
+            priority: *priority,
+            driven: *driven,
+            on_exhausted: *on_exhausted,
+            quota: **quota,
+            account: Account::default(),
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            last_scheduled_at: None,
+            ready_at: None,
+            running_since: None,
+            current_stage: None,
+            current_service: None,
+            interrupts: Vec::new(),
+            blocking: 0,
+            interrupts_ever: 0,
+            block: None,
+            wait: None,
+            run_lease: None,
+            parent: parent.clone(),
+            depth,
+            children: BTreeSet::new(),
+            terminal_reason: None,
+            termination_message: None,
+            digest: *digest,
+            metadata: metadata.clone(),
+            reservations: BTreeMap::new(),
+            closed: VecDeque::new(),
+        };
+        self.processes.insert(pid.clone(), process);
+        if let Some(parent) = parent {
+            self.processes.update(parent, |above| {
+                above.children.insert(pid.clone());
+            });
+        }
+        self.counters.processes += 1;
+        self.tally.shift(None, Some(ProcessState::New));
+        *self.live_of.entry(user.clone()).or_default() += 1;
+    }
+
+    /// Puts a process into a state, with all that follows from it.
+    fn enter(
+        &mut self,
+        now: Time,
+        pid: &ProcessId,
+        (to, cause): (ProcessState, Cause),
+        change: impl FnOnce(&mut Process),
+    ) {
+        let Some(process) = self.processes.get(pid) else {
+            return;
+        };
+        let (from, user, driven) = (process.state, process.user.clone(), process.driven);
+        self.processes.update(pid, |process| {
+            change(process);
+            process.state = to;
+            if let Some(since) = process.running_since.take() {
+                process.account.used.elapsed_ms += now.since(since);
+            }
+            match to {
+                ProcessState::Running => {
+                    process.running_since = Some(now);
+                    process.last_scheduled_at = Some(now);
+                    process.started_at = process.started_at.or(Some(now));
+                }
+                ProcessState::Ready => process.ready_at = Some(now),
+                ProcessState::Zombie => process.bury(),
+                ProcessState::New
+                | ProcessState::Waiting
+                | ProcessState::Blocked
+                | ProcessState::Terminated => {}
+            }
+        });
+        self.tally.shift(Some(from), Some(to));
+        if to.is_terminal() && !from.is_terminal() {
+            self.forget_live(&user);
+        }
+        let ready = &mut self.ready[usize::from(driven)];
+        match cause {
+            Cause::Served => ready.serve(pid),
+            Cause::Scheduled
+            | Cause::Claimed
+            | Cause::Released
+            | Cause::Asked
+            | Cause::LeaseExpired
+            | Cause::Interrupted
+            | Cause::Answered
+            | Cause::Due
+            | Cause::Backoff
+            | Cause::Rate
+            | Cause::Retention => ready.remove(pid),
+        }
+        self.join_ready(pid);
+    }
+
+    /// Lets a Ready process that is not held wait for its turn (K62, K70).
+    fn join_ready(&mut self, pid: &ProcessId) {
+        let Some(process) = self.processes.get(pid) else {
+            return;
+        };
+        if let (ProcessState::Ready, false, Some(ready_at)) =
+            (process.state, process.is_held(), process.ready_at)
+        {
+            let (user, priority) = (process.user.clone(), process.priority);
+            let entry = Entry { user, priority, ready_at, number: self.counters.events };
+            self.ready[usize::from(process.driven)].push(pid.clone(), entry);
+        }
+    }
+
+    fn forget_live(&mut self, user: &UserId) {
+        if let Some(live) = self.live_of.get_mut(user) {
+            *live -= 1;
+            if *live == 0 {
+                self.live_of.remove(user);
+            }
+        }
+    }
+
+    fn remove(&mut self, pid: &ProcessId) {
+        let Some(process) = self.processes.remove(pid) else {
+            return;
+        };
+        self.tally.shift(Some(process.state), None);
+        for id in process.reservations.keys() {
+            self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
+        }
+        if let Some(parent) = &process.parent {
+            self.processes.update(parent, |above| {
+                above.children.remove(pid);
+            });
+        }
+    }
+
+    fn apply_quota(&mut self, pid: &ProcessId, event: &QuotaEvent) {
+        match event {
+            QuotaEvent::Reserved { reservation, attempt, amounts, until, content } => {
+                let (attempt, amounts) = (attempt.clone(), *amounts);
+                let held = Reservation { attempt, amounts, until: *until, content: *content };
+                self.processes.update(pid, |process| {
+                    process.reservations.insert(reservation.clone(), held);
+                });
+                let due = Due::Reservation(pid.clone(), reservation.clone());
+                self.deadlines.set(due, Some(*until));
+                self.book(pid, |account| account.held = account.held.plus(&amounts));
+            }
+            QuotaEvent::Settled { reservation, actual, excess } => {
+                let closed = Closed::Settled { actual: *actual };
+                self.close(pid, reservation, closed, (*actual, *excess));
+            }
+            QuotaEvent::Released { reservation } => {
+                self.close(pid, reservation, Closed::Released, (Amounts::ZERO, Amounts::ZERO));
+            }
+            QuotaEvent::Expired { reservation, charged } => {
+                self.close(pid, reservation, Closed::Charged, (*charged, Amounts::ZERO));
+            }
+            QuotaEvent::Recorded { amounts, agent_hops, attempt: _, record, content } => {
+                self.charge(pid, *amounts, *amounts);
+                self.processes.update(pid, |process| {
+                    process.account.used.agent_hops += agent_hops;
+                    if let Some(record) = record {
+                        let closed = Closed::Recorded { content: *content };
+                        let id = record_key(record);
+                        process.remember(Remembered { id, closed, content: *content });
+                    }
+                });
+            }
+            QuotaEvent::Adjusted { field, old, new } => self.adjust(pid, *field, *old, *new),
+            QuotaEvent::Warning { resource, .. } => {
+                self.processes.update(pid, |process| process.account.warned |= resource.bit());
+            }
+            QuotaEvent::Exceeded { resource, .. } => {
+                self.processes.update(pid, |process| process.account.exceeded |= resource.bit());
+            }
+        }
+    }
+
+    /// Closes a reservation: what was held is free, what was used is charged (K105–K107).
+    fn close(
+        &mut self,
+        pid: &ProcessId,
+        id: &ReservationId,
+        closed: Closed,
+        (actual, excess): (Amounts, Amounts),
+    ) {
+        let mut held = None;
+        self.processes.update(pid, |process| {
+            held = process.reservations.remove(id);
+            if let Some(reservation) = &held {
+                let (id, content) = (Arc::from(id.as_str()), reservation.content);
+                process.remember(Remembered { id, closed, content });
+            }
+        });
+        let Some(reservation) = held else {
+            return;
+        };
+        self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
+        self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
+        self.charge(pid, actual, excess);
+    }
+
+    /// Charges what was used to a process and its ancestors (K102).
+    fn charge(&mut self, pid: &ProcessId, actual: Amounts, unreserved: Amounts) {
+        self.counters.used = self.counters.used.plus(&actual);
+        self.book(pid, |account| {
+            account.used.amounts = account.used.amounts.plus(&actual);
+            account.unreserved = account.unreserved.plus(&unreserved);
+        });
+    }
+
+    /// Changes the accounts of a process and its ancestors.
+    fn book(&mut self, pid: &ProcessId, change: impl Fn(&mut Account)) {
+        for level in self.lineage(pid) {
+            self.processes.update(&level, |process| change(&mut process.account));
+        }
+    }
+
+    fn adjust(&mut self, pid: &ProcessId, field: QuotaField, old: Limit, new: Limit) {
+        self.processes.update(pid, |process| {
+            *process.quota.field_mut(field) = new;
+            let soft = (field == QuotaField::SoftTimeoutMs).then_some(Resource::ElapsedMs);
+            if let Some(resource) = field.resource().or(soft).filter(|_| new > old) {
+                process.account.warned &= !resource.bit();
+                process.account.exceeded &= !resource.bit();
+            }
+        });
+    }
+}
+
+impl Process {
+    /// Keeps only the tombstone (K85).
+    fn bury(&mut self) {
+        self.metadata.clear();
+        self.interrupts.clear();
+        self.children.clear();
+        self.closed.clear();
+    }
+}
