@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod codec;
 pub mod digest;
 pub mod kernel;
+pub mod ledger;
 pub mod marks;
 pub mod node;
 pub mod time;

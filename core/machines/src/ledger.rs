@@ -1,0 +1,5 @@
+//! The ledger: what happened, kept so that a crash takes nothing back that anyone has seen.
+
+pub mod fold;
+pub mod root;
+pub mod table;
