@@ -27,6 +27,9 @@ const WORLD: &[&str] = &[
     "f64",
 ];
 
+/// The numbers of JSON payloads, which the kernel compares and spells but never computes with (K9).
+const PAYLOAD_NUMBERS: &str = "core/machines/src/kernel/json/number";
+
 struct File {
     path: String,
     text: String,
@@ -164,7 +167,12 @@ fn machines_and_memory_hold_no_lock_and_no_world() {
     let crates = ["core/sync/src", "core/machines/src", "core/runtime/src"];
     let locks = |file: &File| forbidden(file, &crates, LOCKS).collect();
     assert_eq!(complaints(locks), Vec::<String>::new(), "G1");
-    let world = |file: &File| forbidden(file, &["core/machines/src"], WORLD).collect();
+    let world = |file: &File| {
+        let allowed: &[&str] = if file.path.starts_with(PAYLOAD_NUMBERS) { &["f64"] } else { &[] };
+        let words: Vec<&str> =
+            WORLD.iter().copied().filter(|word| !allowed.contains(word)).collect();
+        forbidden(file, &["core/machines/src"], &words).collect()
+    };
     assert_eq!(complaints(world), Vec::<String>::new(), "DESIGN 1");
 }
 

@@ -1,15 +1,237 @@
-//! The kernel: processes with budgets, questions to people, pipelines, services (K1).
+//! The kernel: processes, budgets, interrupts, pipelines and services of agents, as decisions (K1).
+//!
+//! ```text
+//!                     refusal: nothing has changed (K2)
+//!                        ▲
+//!   (at, command) ─► decide ─► events ─► journal ─► durable ─► replies, instructions, frames (K5)
+//!                        │        │
+//!                 reads the state └─► apply: the only change (K3)
+//! ```
+//!
+//! [`Kernel::execute`] decides and applies at once, as a driver does; [`Kernel::decide`] does the
+//! same to a copy and so changes nothing. Copies share what they have in common.
+
+#[macro_use]
+pub mod json;
 
 mod numbered;
 
+pub mod budget;
 pub mod config;
+pub mod deadlines;
+pub mod decision;
+pub mod event;
+pub mod expression;
 pub mod ids;
+pub mod lifecycle;
+pub mod merge;
 pub mod names;
+pub mod pipeline;
 pub mod principal;
+pub mod process;
 pub mod quota;
 pub mod ready;
 pub mod refusal;
+pub mod schema;
+pub mod state;
 pub mod time;
 
+pub use decision::At;
 pub use refusal::{Code, Refusal};
 pub use time::{Millis, Time};
+
+use budget::{Record, Reserve};
+use config::KernelConfig;
+use deadlines::Due;
+use decision::Decision;
+use event::{Body, Event, KernelEvent, Subject};
+use ids::{ProcessId, ReservationId, WorkerId};
+use lifecycle::Submit;
+use names::{ProcessState, TerminalReason};
+use principal::Principal;
+use process::Process;
+use quota::{Amounts, QuotaPatch};
+use state::State;
+
+/// What is asked for, and by whom (K1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Command {
+    /// Who asks.
+    pub by: Principal,
+    /// Which of its workers.
+    pub worker: Option<WorkerId>,
+    /// What.
+    pub body: CommandBody,
+}
+
+/// What is asked for (K370).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "named as the methods of section 12")]
+pub enum CommandBody {
+    /// The first command after a start, by the driver (K11).
+    Start { config: Box<KernelConfig> },
+    /// Deadlines that are due, by the driver (K10).
+    Tick,
+    Submit(Box<Submit>),
+    Schedule { pid: ProcessId },
+    NextRunnable,
+    TransitionState { pid: ProcessId, to: ProcessState, reason: String },
+    Terminate { pid: ProcessId, message: String, force: bool },
+    CleanupProcess { pid: ProcessId },
+    Reserve(Box<Reserve>),
+    Settle { pid: ProcessId, reservation: ReservationId, actual: Amounts },
+    Release { pid: ProcessId, reservation: ReservationId },
+    RecordUsage(Box<Record>),
+    AdjustQuota { pid: ProcessId, quota: QuotaPatch },
+}
+
+/// The kernel of one node.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    state: State,
+}
+
+impl Kernel {
+    /// Makes a kernel before its first event.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the configuration ([`KernelConfig::check`]).
+    pub fn new(config: KernelConfig) -> Result<Self, Refusal> {
+        config.check()?;
+        Ok(Self { state: State::new(config) })
+    }
+
+    /// Returns the state.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Decides `command`, and changes nothing (K2).
+    ///
+    /// # Errors
+    ///
+    /// The refusal.
+    pub fn decide(&self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
+        self.clone().execute(at, command)
+    }
+
+    /// Decides `command` and applies its events, which are those of [`Kernel::decide`].
+    ///
+    /// # Errors
+    ///
+    /// The refusal; nothing has changed then.
+    pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
+        let (by, worker) = (command.by.clone(), command.worker.clone());
+        let mut decision = Decision::new(&mut self.state, at, by, worker);
+        match decision.run(&command.body) {
+            Ok(()) => Ok(decision.into_events()),
+            Err(refusal) => {
+                assert!(decision.is_untouched(), "refused after an event: {refusal}");
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Changes the state as `event` says (K3).
+    pub fn apply(&mut self, event: &Event) {
+        self.state.apply(event);
+    }
+
+    /// Returns when [`CommandBody::Tick`] is due at the latest (K10).
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.state.deadlines.first()
+    }
+
+    /// Returns a process.
+    #[must_use]
+    pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
+        self.state.process(pid)
+    }
+}
+
+impl Decision<'_> {
+    fn run(&mut self, body: &CommandBody) -> Result<(), Refusal> {
+        match body {
+            CommandBody::Start { config } => self.start(config),
+            CommandBody::Tick => {
+                self.only_node()?;
+                self.tick();
+                Ok(())
+            }
+            CommandBody::Submit(submit) => self.submit(submit).map(|_| ()),
+            CommandBody::Schedule { pid } => self.schedule(pid),
+            CommandBody::NextRunnable => self.next_runnable().map(|_| ()),
+            CommandBody::TransitionState { pid, to, reason } => {
+                self.transition(pid, *to, reason)?;
+                self.touch_lease(pid);
+                Ok(())
+            }
+            CommandBody::Terminate { pid, message, force } => self.terminate(pid, message, *force),
+            CommandBody::CleanupProcess { pid } => self.clean_up(pid),
+            CommandBody::Reserve(reserve) => {
+                self.reserve(reserve)?;
+                self.touch_lease(&reserve.pid);
+                Ok(())
+            }
+            CommandBody::Settle { pid, reservation, actual } => {
+                self.settle(pid, reservation, actual)?;
+                self.touch_lease(pid);
+                Ok(())
+            }
+            CommandBody::Release { pid, reservation } => {
+                self.release(pid, reservation)?;
+                self.touch_lease(pid);
+                Ok(())
+            }
+            CommandBody::RecordUsage(record) => {
+                self.record(record)?;
+                self.touch_lease(&record.pid);
+                Ok(())
+            }
+            CommandBody::AdjustQuota { pid, quota } => self.adjust_quota(pid, quota),
+        }
+    }
+
+    fn only_node(&self) -> Result<(), Refusal> {
+        match self.by.is_node() {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::PermissionDenied, "only the node itself does this")),
+        }
+    }
+
+    /// A start: configuration and a new epoch (K11).
+    fn start(&mut self, config: &KernelConfig) -> Result<(), Refusal> {
+        self.only_node()?;
+        config.check()?;
+        let epoch = self.state.counters.epoch + 1;
+        let config = Box::new(config.clone());
+        let event = KernelEvent::Started { epoch, config };
+        self.emit(Subject::default(), Body::Kernel { event });
+        Ok(())
+    }
+
+    /// Handles what is due, at most a batch (K10).
+    fn tick(&mut self) {
+        for _ in 0..self.state.config.tick_batch {
+            let Some(due) = self.state.deadlines.due(self.now).cloned() else {
+                return;
+            };
+            match due {
+                Due::Timeout(pid) => {
+                    let message = "the time of the process is used up";
+                    self.end(&pid, TerminalReason::TimeoutExceeded, message);
+                }
+                Due::RunLease(pid) => self.lose_lease(&pid),
+                Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),
+                Due::SoftTimeout(pid) => self.warn_of_time(&pid),
+                Due::Unblock(pid) => {
+                    self.change(&pid, ProcessState::Ready, event::Cause::Due);
+                }
+                Due::Cleanup(pid) => self.retire(&pid),
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The binary standard form of plain types, and of structs and enums field by field.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Malformed, Reader, Wire, put_count};
@@ -134,6 +134,19 @@ impl<T: Wire> Wire for Vec<T> {
             items.push(T::decode(reader)?);
         }
         Ok(items)
+    }
+}
+
+impl<T: Wire> Wire for VecDeque<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_count(out, self.len());
+        for item in self {
+            item.encode(out);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Vec::decode(reader).map(Self::from)
     }
 }
 

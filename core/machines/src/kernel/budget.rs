@@ -152,8 +152,7 @@ impl Decision<'_> {
                 let told = refused(&level, pid, process, resource);
                 return Err(Refusal::new(Code::QuotaExceeded, told));
             }
-            let sum = Resource::RESERVABLE.into_iter();
-            let over = sum.into_iter().find(|resource| {
+            let over = Resource::RESERVABLE.into_iter().find(|resource| {
                 process.account.taken(*resource).saturating_add(amounts.of(*resource)) > SUM_MAX
             });
             if let Some(resource) = over {

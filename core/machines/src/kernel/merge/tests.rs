@@ -1,0 +1,108 @@
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::kernel::json::strategies::{json, ours, value};
+
+fn merged(rule: MergeRule, there: &str, value: &str) -> Result<String, String> {
+    let there = if there.is_empty() { None } else { Some(json(there)) };
+    merge(rule, there.as_ref(), &json(value)).map(|merged| merged.to_string())
+}
+
+/// K281, row by row.
+#[test]
+fn each_rule_merges_as_k281_says() {
+    let ok = |text: &str| Ok(text.to_owned());
+    let wrong = |text: &str| Err(text.to_owned());
+    let rows = [
+        (MergeRule::Replace, "", "1", ok("1")),
+        (MergeRule::Replace, "[1]", "null", ok("null")),
+        (MergeRule::Append, "", "1", ok("[1]")),
+        (MergeRule::Append, "null", "[1,[2]]", ok("[1,[2]]")),
+        (MergeRule::Append, "[1]", "[2,3]", ok("[1,2,3]")),
+        (MergeRule::Append, "[1]", "{\"a\":[2]}", ok("[1,{\"a\":[2]}]")),
+        (MergeRule::Append, "[1]", "[]", ok("[1]")),
+        (MergeRule::Append, "{}", "1", wrong("expected an array in the state, got object")),
+        (MergeRule::MergeDict, "", "{\"a\":1}", ok("{\"a\":1}")),
+        (
+            MergeRule::MergeDict,
+            "{\"a\":{\"x\":1},\"b\":2}",
+            "{\"a\":{\"y\":2},\"c\":null}",
+            ok("{\"a\":{\"y\":2},\"b\":2,\"c\":null}"),
+        ),
+        (MergeRule::MergeDict, "{}", "[1]", wrong("expected an object, got array")),
+        (MergeRule::MergeDict, "[1]", "{}", wrong("expected an object in the state, got array")),
+    ];
+    for (rule, there, value, expected) in rows {
+        assert_eq!(merged(rule, there, value), expected, "{rule} {there} {value}");
+    }
+}
+
+#[test]
+fn only_keys_of_the_schema_are_merged_in_its_order_and_all_or_none() {
+    let field = |key: &str, merge| StateField { key: key.into(), merge };
+    let schema = [field("z", MergeRule::Append), field("a", MergeRule::MergeDict)];
+    let state = json(r#"{"z":[1],"b":7}"#);
+    let changes = |output: &str| state_changes(&schema, &json(output), |key| state.get(key));
+    let told = changes(r#"{"a":{"k":1},"b":8,"z":2}"#).unwrap();
+    let told: Vec<String> = told.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(told, ["z=[1,2]", "a={\"k\":1}"]);
+    assert_eq!(changes(r#"{"b":8}"#), Ok(Vec::new()));
+    let wrong = "state a: expected an object, got number".to_owned();
+    assert_eq!(changes(r#"{"a":1,"z":2}"#), Err(wrong));
+}
+
+/// Merges with another library, as K281 words it.
+fn naive(rule: MergeRule, there: &Value, value: &Value) -> Option<Value> {
+    match rule {
+        MergeRule::Replace => Some(value.clone()),
+        MergeRule::Append => {
+            let mut items = match there {
+                Value::Null => Vec::new(),
+                Value::Array(items) => items.clone(),
+                _ => return None,
+            };
+            match value {
+                Value::Array(more) => items.extend(more.iter().cloned()),
+                one => items.push(one.clone()),
+            }
+            Some(Value::Array(items))
+        }
+        MergeRule::MergeDict => {
+            let mut entries = match there {
+                Value::Null => serde_json::Map::new(),
+                Value::Object(entries) => entries.clone(),
+                _ => return None,
+            };
+            for (key, value) in value.as_object()? {
+                entries.insert(key.clone(), value.clone());
+            }
+            Some(Value::Object(entries))
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn merges_agree_with_naive_ones(there in value(), value in value()) {
+        for rule in MergeRule::ALL {
+            let merged = merge(*rule, Some(&ours(&there)), &ours(&value));
+            let expected = naive(*rule, &there, &value).map(|value| ours(&value));
+            prop_assert_eq!(merged.ok(), expected);
+        }
+    }
+
+    /// Branches are merged in branch order: one after the other is as their lists together (K277).
+    #[test]
+    fn appending_twice_is_appending_both(first in value(), second in value()) {
+        let append = |there: &Json, value: &Value| {
+            merge(MergeRule::Append, Some(there), &ours(value)).unwrap()
+        };
+        let one_by_one = append(&append(&Json::NULL, &first), &second);
+        let both = append(&append(&Json::NULL, &first), &Value::Array(match &second {
+            Value::Array(items) => items.clone(),
+            one => vec![one.clone()],
+        }));
+        prop_assert_eq!(one_by_one, both);
+    }
+}
