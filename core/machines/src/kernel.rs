@@ -36,6 +36,11 @@ pub mod schema;
 pub mod state;
 pub mod time;
 
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
+
 pub use decision::At;
 pub use refusal::{Code, Refusal};
 pub use time::{Millis, Time};
@@ -69,20 +74,44 @@ pub struct Command {
 #[expect(missing_docs, reason = "named as the methods of section 12")]
 pub enum CommandBody {
     /// The first command after a start, by the driver (K11).
-    Start { config: Box<KernelConfig> },
+    Start {
+        config: Box<KernelConfig>,
+    },
     /// Deadlines that are due, by the driver (K10).
     Tick,
     Submit(Box<Submit>),
-    Schedule { pid: ProcessId },
+    Schedule {
+        pid: ProcessId,
+    },
     NextRunnable,
-    TransitionState { pid: ProcessId, to: ProcessState, reason: String },
-    Terminate { pid: ProcessId, message: String, force: bool },
-    CleanupProcess { pid: ProcessId },
+    TransitionState {
+        pid: ProcessId,
+        to: ProcessState,
+        reason: String,
+    },
+    Terminate {
+        pid: ProcessId,
+        message: String,
+        force: bool,
+    },
+    CleanupProcess {
+        pid: ProcessId,
+    },
     Reserve(Box<Reserve>),
-    Settle { pid: ProcessId, reservation: ReservationId, actual: Amounts },
-    Release { pid: ProcessId, reservation: ReservationId },
+    Settle {
+        pid: ProcessId,
+        reservation: ReservationId,
+        actual: Amounts,
+    },
+    Release {
+        pid: ProcessId,
+        reservation: ReservationId,
+    },
     RecordUsage(Box<Record>),
-    AdjustQuota { pid: ProcessId, quota: QuotaPatch },
+    AdjustQuota {
+        pid: ProcessId,
+        quota: QuotaPatch,
+    },
 }
 
 /// The kernel of one node.

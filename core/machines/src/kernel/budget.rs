@@ -1,7 +1,5 @@
 //! Budgets: reserve, settle, release, record, adjust (section 4).
 
-use std::sync::Arc;
-
 use crate::codec::Wire;
 
 use super::decision::Decision;
@@ -71,10 +69,8 @@ impl Decision<'_> {
         let process = self.held(pid)?;
         self.check_amounts(&reserve.amounts)?;
         let lease = self.lease_of(reserve.lease_ms)?;
-        let content = content(&[
-            &|out| reserve.attempt.encode(out),
-            &|out| reserve.amounts.encode(out),
-        ]);
+        let content =
+            content(&[&|out| reserve.attempt.encode(out), &|out| reserve.amounts.encode(out)]);
         if let Some(id) = &reserve.reservation {
             self.check_id("reservation_id", id.as_str())?;
             let process = self.held(pid)?;
@@ -213,7 +209,8 @@ impl Decision<'_> {
     /// Charges everything that is still reserved (K122).
     pub(super) fn charge_all(&mut self, pid: &ProcessId) {
         let open = self.state.process(pid).map(|process| &process.reservations);
-        let open: Vec<ReservationId> = open.into_iter().flat_map(|open| open.keys().cloned()).collect();
+        let open: Vec<ReservationId> =
+            open.into_iter().flat_map(|open| open.keys().cloned()).collect();
         for id in open {
             self.charge_in_full(pid, &id);
         }
@@ -259,7 +256,11 @@ impl Decision<'_> {
     }
 
     /// Sets limits of one process (K117).
-    pub(super) fn adjust_quota(&mut self, pid: &ProcessId, patch: &QuotaPatch) -> Result<(), Refusal> {
+    pub(super) fn adjust_quota(
+        &mut self,
+        pid: &ProcessId,
+        patch: &QuotaPatch,
+    ) -> Result<(), Refusal> {
         let process = self.owned(pid)?;
         let mut after = process.quota;
         for (field, limit) in patch {
@@ -356,6 +357,5 @@ fn closed(process: &Process, id: &ReservationId, asked: Closed) -> Result<(), Re
         Closed::Charged => "was charged at the end of its lease",
         Closed::Recorded { .. } => "is a record of use",
     };
-    let told: Arc<str> = Arc::from(format!("reservation {id} {how}"));
-    Err(Refusal::new(Code::ReservationClosed, told))
+    Err(Refusal::new(Code::ReservationClosed, format!("reservation {id} {how}")))
 }

@@ -61,7 +61,12 @@ impl Deadlines {
     }
 
     /// Sets all that a process's row says; `None` is a process that is gone.
-    pub(super) fn follow(&mut self, pid: &ProcessId, process: Option<&Process>, kept: Option<Time>) {
+    pub(super) fn follow(
+        &mut self,
+        pid: &ProcessId,
+        process: Option<&Process>,
+        kept: Option<Time>,
+    ) {
         let live = process.filter(|process| process.is_live());
         let lease = live.and_then(|process| process.run_lease.as_ref()).map(|lease| lease.until);
         let block = live.and_then(|process| process.block.as_ref()).and_then(|block| block.until);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::config::KernelConfig;
-use super::ids::{AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId};
+use super::ids::{
+    AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
+};
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};

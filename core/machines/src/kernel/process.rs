@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::ids::{
-    AttemptId, InterruptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId,
-    ServiceName, StageName, UserId,
+    AttemptId, InterruptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, ServiceName,
+    SessionId, StageName, UserId,
 };
 use super::json::Json;
 use super::names::{BlockReason, OnExhausted, Priority, ProcessState, TerminalReason};

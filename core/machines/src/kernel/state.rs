@@ -16,7 +16,7 @@ use super::names::ProcessState;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::ready::{Entry, ReadySet};
-use super::time::Time;
+use super::time::{Millis, Time};
 
 /// What is counted for ever (K100, K350).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -106,9 +106,10 @@ impl State {
     /// Changes the state as `event` says; nothing else does (K3).
     pub fn apply(&mut self, event: &Event) {
         self.counters.events += 1;
+        let away = event.time.since(self.counters.last);
         self.counters.last = self.counters.last.max(event.time);
         match &event.body {
-            Body::Kernel { event: body } => self.apply_kernel(event.time, body),
+            Body::Kernel { event: body } => self.apply_kernel((event.time, away), body),
             Body::Process { event: body } => {
                 if let Some(pid) = &event.subject.pid {
                     self.apply_process(event.time, pid, &event.subject, body);
@@ -124,10 +125,10 @@ impl State {
         }
     }
 
-    fn apply_kernel(&mut self, now: Time, event: &KernelEvent) {
+    /// `away` is how long before `now` the last event was.
+    fn apply_kernel(&mut self, (now, away): (Time, Millis), event: &KernelEvent) {
         match event {
             KernelEvent::Started { epoch, config } => {
-                let away = now.since(self.counters.last);
                 self.counters.epoch = *epoch;
                 self.counters.started_at = now;
                 self.counters.draining = None;
@@ -141,7 +142,7 @@ impl State {
 
     /// Gives leases that would end sooner their full length again, and lets the time since the last
     /// event be nobody's active time (K11).
-    fn restart(&mut self, now: Time, away: u64) {
+    fn restart(&mut self, now: Time, away: Millis) {
         let lease = now.plus(self.config.run_lease_ms);
         let reserved = now.plus(self.config.reservation_lease_ms);
         let concerned = |process: &Process| {
@@ -210,7 +211,8 @@ impl State {
             }
             ProcessEvent::LeaseRenewed { lease, until } => {
                 self.processes.update(pid, |process| {
-                    if let Some(run) = process.run_lease.as_mut().filter(|run| run.lease == *lease) {
+                    if let Some(run) = process.run_lease.as_mut().filter(|run| run.lease == *lease)
+                    {
                         run.until = *until;
                     }
                 });

@@ -300,13 +300,3 @@ fn k451_a_row_costs_at_most_144_bytes_beside_its_key_and_value() {
         }
     }
 }
-
-impl Wire for [u64; 4] {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok([reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?])
-    }
-}

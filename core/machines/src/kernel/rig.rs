@@ -1,0 +1,180 @@
+//! A kernel with a clock, for tests: commands go in as users, and deadlines come first (K10).
+
+use super::budget::{Record, Reserve};
+use super::config::KernelConfig;
+use super::event::Event;
+use super::ids::{ProcessId, ReservationId, UserId};
+use super::lifecycle::Submit;
+use super::names::{OnExhausted, Priority, ProcessState};
+use super::principal::{Principal, Role};
+use super::process::{Metadata, Process};
+use super::quota::{Amounts, Limit, QuotaField, QuotaPatch};
+use super::{At, Command, CommandBody, Kernel, Refusal, Time};
+
+pub(super) fn pid(name: &str) -> ProcessId {
+    ProcessId::parse("pid", name).unwrap()
+}
+
+pub(super) fn rsv(name: &str) -> ReservationId {
+    ReservationId::parse("reservation_id", name).unwrap()
+}
+
+/// A user without further roles.
+pub(super) fn user(name: &str) -> Principal {
+    Principal::new(UserId::parse("user", name).unwrap(), &[Role::User])
+}
+
+pub(super) fn operator() -> Principal {
+    Principal::new(UserId::parse("user", "op").unwrap(), &[Role::Operator])
+}
+
+pub(super) fn worker(name: &str) -> Principal {
+    Principal::new(UserId::parse("user", name).unwrap(), &[Role::Worker])
+}
+
+fn node() -> Principal {
+    Principal::new(UserId::parse("user", "node").unwrap(), &[Role::Node])
+}
+
+/// So many calls of models.
+pub(super) fn calls(llm_calls: u64) -> Amounts {
+    Amounts { llm_calls, ..Amounts::ZERO }
+}
+
+pub(super) fn limits(fields: &[(QuotaField, u64)]) -> QuotaPatch {
+    fields.iter().map(|(field, most)| (*field, Limit::at_most(*most))).collect()
+}
+
+pub(super) fn submit(name: &str) -> Submit {
+    Submit {
+        pid: Some(pid(name)),
+        request: None,
+        user: None,
+        session: None,
+        priority: Priority::Normal,
+        quota: QuotaPatch::new(),
+        parent: None,
+        on_exhausted: OnExhausted::Terminate,
+        driven: false,
+        metadata: Metadata::new(),
+    }
+}
+
+pub(super) fn reserve(name: &str, id: &str, amounts: Amounts) -> CommandBody {
+    CommandBody::Reserve(Box::new(Reserve {
+        pid: pid(name),
+        reservation: Some(rsv(id)),
+        attempt: None,
+        amounts,
+        lease_ms: None,
+    }))
+}
+
+pub(super) fn settle(name: &str, id: &str, actual: Amounts) -> CommandBody {
+    CommandBody::Settle { pid: pid(name), reservation: rsv(id), actual }
+}
+
+pub(super) fn record(name: &str, amounts: Amounts) -> CommandBody {
+    let pid = pid(name);
+    let record = Record { pid, amounts, agent_hops: 0, attempt: None, record: None };
+    CommandBody::RecordUsage(Box::new(record))
+}
+
+/// A kernel, its clock, and all that happened.
+#[derive(Clone, Debug)]
+pub(super) struct Rig {
+    pub(super) kernel: Kernel,
+    pub(super) now: Time,
+    pub(super) events: Vec<Event>,
+    nonce: u64,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self::with(KernelConfig::new())
+    }
+
+    pub(super) fn with(config: KernelConfig) -> Self {
+        let kernel = Kernel::new(config.clone()).unwrap();
+        let now = Time::from_millis(1_000_000);
+        let mut rig = Self { kernel, now, events: Vec::new(), nonce: 0 };
+        rig.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
+        rig
+    }
+
+    fn at(&mut self) -> At {
+        self.nonce += 1;
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&self.nonce.to_le_bytes());
+        At { now: self.now, nonce }
+    }
+
+    fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
+        let at = self.at();
+        let command = Command { by: by.clone(), worker: None, body };
+        let decided = self.kernel.decide(at, &command);
+        let before = self.kernel.clone();
+        let events = self.kernel.execute(at, &command);
+        assert_eq!(events, decided, "to decide is to execute on a copy (K2)");
+        if let Ok(events) = &events {
+            let mut follower = before;
+            events.iter().for_each(|event| follower.apply(event));
+            let (mut here, mut there) = (self.kernel.state.clone(), follower.state);
+            let roots = (here.processes.root(), there.processes.root());
+            assert_eq!(roots.0, roots.1, "events are all that changes the state (K3)");
+            assert_eq!(here.ready, there.ready);
+            assert_eq!(here.deadlines, there.deadlines);
+            self.events.extend(events.iter().cloned());
+        }
+        events
+    }
+
+    /// Runs what is due, then the command (K10).
+    pub(super) fn say(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
+        self.tick();
+        self.run(by, body)
+    }
+
+    fn tick(&mut self) {
+        while self.kernel.next_deadline().is_some_and(|due| due <= self.now) {
+            self.run(&node(), CommandBody::Tick).unwrap();
+        }
+    }
+
+    /// Lets time pass, deadline by deadline.
+    pub(super) fn pass(&mut self, millis: u64) {
+        let end = self.now.plus(millis);
+        while let Some(due) = self.kernel.next_deadline().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.tick();
+        }
+        self.now = end;
+    }
+
+    /// Submits, and schedules.
+    pub(super) fn ready(&mut self, by: &Principal, submit: Submit) {
+        let pid = submit.pid.clone().unwrap();
+        self.say(by, CommandBody::Submit(Box::new(submit))).unwrap();
+        self.say(by, CommandBody::Schedule { pid }).unwrap();
+    }
+
+    pub(super) fn process(&self, name: &str) -> &Process {
+        self.kernel.process(&pid(name)).unwrap()
+    }
+
+    pub(super) fn state(&self, name: &str) -> ProcessState {
+        self.process(name).state
+    }
+
+    pub(super) fn kinds(&self, from: usize) -> Vec<&'static str> {
+        self.events[from..].iter().map(|event| event.body.kind()).collect()
+    }
+}
+
+/// The refusal as one line.
+pub(super) fn told(result: Result<Vec<Event>, Refusal>) -> String {
+    match result {
+        Ok(events) => format!("{} events", events.len()),
+        Err(refusal) => refusal.to_string(),
+    }
+}

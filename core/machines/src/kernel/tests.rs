@@ -1,0 +1,320 @@
+//! Goal: the life and the budget of processes by examples (sections 3, 4 and 14).
+
+use super::CommandBody;
+use super::config::KernelConfig;
+use super::names::{ProcessState, TerminalReason};
+use super::quota::{Amounts, Limit, QuotaField};
+use super::rig::{
+    Rig, calls, limits, operator, pid, record, reserve, rsv, settle, submit, told, user, worker,
+};
+
+fn terminate(name: &str, force: bool) -> CommandBody {
+    CommandBody::Terminate { pid: pid(name), message: "enough".to_owned(), force }
+}
+
+fn to(name: &str, to: ProcessState) -> CommandBody {
+    CommandBody::TransitionState { pid: pid(name), to, reason: "because".to_owned() }
+}
+
+/// K63: a chosen pid makes a submit idempotent, and nobody else's.
+#[test]
+fn a_repeated_submit_is_known_and_a_different_one_is_refused() {
+    let mut rig = Rig::new();
+    let (alice, bob) = (user("alice"), user("bob"));
+    let body = |name| CommandBody::Submit(Box::new(submit(name)));
+    assert_eq!(told(rig.say(&alice, body("a"))), "1 events");
+    assert_eq!(told(rig.say(&alice, body("a"))), "0 events");
+    let other = super::lifecycle::Submit { driven: true, ..submit("a") };
+    let other = CommandBody::Submit(Box::new(other));
+    let refused = "submit_conflict: process a exists with different content";
+    assert_eq!(told(rig.say(&alice, other)), refused);
+    let refused = "permission_denied: process a belongs to another user";
+    assert_eq!(told(rig.say(&bob, body("a"))), refused);
+}
+
+/// K64: nobody but an operator gets more than the ceiling; what is not given is the default.
+#[test]
+fn a_quota_above_the_ceiling_is_refused() {
+    let mut config = KernelConfig::new();
+    config.quota_ceiling.max_llm_calls = Limit::at_most(1_000);
+    let mut rig = Rig::with(config);
+    let greedy = || {
+        let quota = limits(&[(QuotaField::MaxLlmCalls, 5_000)]);
+        let greedy = super::lifecycle::Submit { quota, ..submit("a") };
+        CommandBody::Submit(Box::new(greedy))
+    };
+    let refused = "quota_above_ceiling: max_llm_calls: 5000, at most 1000";
+    assert_eq!(told(rig.say(&user("alice"), greedy())), refused);
+    assert_eq!(told(rig.say(&operator(), greedy())), "1 events");
+    assert_eq!(rig.process("a").quota.max_tool_calls, Limit::at_most(50));
+}
+
+/// K65, K70, K78, K79: New, Ready, Running under a lease, and Ready again when it ends.
+#[test]
+fn a_claim_that_is_not_renewed_ends() {
+    let mut rig = Rig::new();
+    rig.ready(&user("alice"), submit("a"));
+    assert_eq!(rig.state("a"), ProcessState::Ready);
+    assert_eq!(told(rig.say(&worker("w"), CommandBody::NextRunnable)), "1 events");
+    assert_eq!(rig.state("a"), ProcessState::Running);
+    let refused = "no_runnable: no process waits to be run";
+    assert_eq!(told(rig.say(&worker("w"), CommandBody::NextRunnable)), refused);
+
+    // Half of the lease is over: what the holder does renews it.
+    rig.pass(31_000);
+    assert_eq!(told(rig.say(&worker("w"), record("a", calls(1)))), "2 events");
+    rig.pass(59_999);
+    assert_eq!(rig.state("a"), ProcessState::Running);
+    rig.pass(1);
+    assert_eq!(rig.state("a"), ProcessState::Ready);
+    assert_eq!(rig.process("a").account.used.elapsed_ms, 91_000, "K111: time in Running");
+}
+
+/// K74: who works for nobody else gets only its own.
+#[test]
+fn a_user_claims_only_its_own() {
+    let mut rig = Rig::new();
+    rig.ready(&user("alice"), submit("a"));
+    let refused = "no_runnable: no process waits to be run";
+    assert_eq!(told(rig.say(&user("bob"), CommandBody::NextRunnable)), refused);
+    assert_eq!(told(rig.say(&user("alice"), CommandBody::NextRunnable)), "1 events");
+}
+
+/// K60, K410: what the table does not list is refused, naming what is legal.
+#[test]
+fn a_transition_that_is_not_in_the_table_is_refused() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.say(&alice, CommandBody::Submit(Box::new(submit("a")))).unwrap();
+    let refused = "illegal_transition: new -> running: legal are ready, terminated";
+    assert_eq!(told(rig.say(&alice, to("a", ProcessState::Running))), refused);
+    assert_eq!(told(rig.say(&alice, to("a", ProcessState::New))), "0 events", "to where it is");
+    for next in [ProcessState::Ready, ProcessState::Running, ProcessState::Waiting] {
+        assert_eq!(told(rig.say(&alice, to("a", next))), "1 events");
+    }
+    assert_eq!(rig.process("a").wait.as_deref(), Some("because"));
+    for next in [ProcessState::Ready, ProcessState::Running, ProcessState::Blocked] {
+        assert_eq!(told(rig.say(&alice, to("a", next))), "1 events");
+    }
+    let gone = "process_not_found: process not found: x";
+    assert_eq!(told(rig.say(&alice, to("x", ProcessState::Ready))), gone);
+}
+
+/// K82, K84: a running process wants force, and takes its descendants along.
+#[test]
+fn what_ends_takes_its_children_along() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let child =
+        |name, parent: &str| super::lifecycle::Submit { parent: Some(pid(parent)), ..submit(name) };
+    rig.ready(&alice, child("b", "a"));
+    rig.ready(&alice, child("c", "b"));
+    rig.ready(&alice, child("d", "a"));
+    rig.say(&alice, to("a", ProcessState::Running)).unwrap();
+    let refused = "force_required: process a is running: use force";
+    assert_eq!(told(rig.say(&alice, terminate("a", false))), refused);
+    let before = rig.events.len();
+    assert_eq!(told(rig.say(&alice, terminate("a", true))), "4 events");
+    let ended = rig.events[before..].iter();
+    let ended: Vec<_> = ended.map(|event| event.subject.pid.clone().unwrap()).collect();
+    assert_eq!(ended, [pid("a"), pid("b"), pid("c"), pid("d")], "depth first, in order of pid");
+    assert_eq!(rig.process("c").terminal_reason, Some(TerminalReason::ParentTerminated));
+    assert_eq!(told(rig.say(&alice, terminate("a", true))), "0 events");
+    let late = CommandBody::Submit(Box::new(child("e", "a")));
+    assert_eq!(told(rig.say(&alice, late)), "parent_terminal: parent a has ended");
+}
+
+/// K84, K25: a tree is at most eight deep.
+#[test]
+fn a_tree_of_processes_is_not_too_deep() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("p1"));
+    for depth in 2..=8 {
+        let parent = Some(pid(&format!("p{}", depth - 1)));
+        rig.ready(&alice, super::lifecycle::Submit { parent, ..submit(&format!("p{depth}")) });
+    }
+    let deeper = super::lifecycle::Submit { parent: Some(pid("p8")), ..submit("p9") };
+    let refused = "too_deep: tree depth 9, at most 8";
+    assert_eq!(told(rig.say(&alice, CommandBody::Submit(Box::new(deeper)))), refused);
+}
+
+/// K101, K102, K410: a reservation fits at every level, or is refused where it does not.
+#[test]
+fn a_reservation_beyond_any_budget_above_is_refused() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::MaxLlmCalls, 10)]);
+    rig.ready(&alice, super::lifecycle::Submit { quota, ..submit("a") });
+    rig.ready(&alice, super::lifecycle::Submit { parent: Some(pid("a")), ..submit("b") });
+    assert_eq!(told(rig.say(&alice, record("a", calls(10)))), "2 events", "and a warning");
+    let refused = "quota_exceeded: llm_calls: 10 used, 0 held, limit 10";
+    assert_eq!(told(rig.say(&alice, reserve("a", "r", calls(1)))), refused);
+    assert_eq!(
+        told(rig.say(&alice, reserve("b", "r", calls(1)))),
+        format!("{refused}, of ancestor a")
+    );
+}
+
+/// K105: the ledger records what happened, even if it is more than was reserved.
+#[test]
+fn settling_charges_what_was_used_at_every_level() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.ready(&alice, super::lifecycle::Submit { parent: Some(pid("a")), ..submit("b") });
+    rig.say(&alice, reserve("b", "r", calls(2))).unwrap();
+    assert_eq!(rig.process("a").account.held, calls(2));
+    rig.say(&alice, settle("b", "r", calls(5))).unwrap();
+    for name in ["a", "b"] {
+        let account = rig.process(name).account;
+        assert_eq!((account.used.amounts, account.held), (calls(5), Amounts::ZERO));
+        assert_eq!(account.unreserved, calls(3));
+    }
+}
+
+/// K108: reserving, settling and releasing again answer as before; otherwise they are refused.
+#[test]
+fn a_closed_reservation_stays_as_it_was_closed() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let release = || CommandBody::Release { pid: pid("a"), reservation: rsv("r") };
+    assert_eq!(told(rig.say(&alice, reserve("a", "r", calls(2)))), "1 events");
+    assert_eq!(told(rig.say(&alice, reserve("a", "r", calls(2)))), "0 events");
+    let refused = "reservation_conflict: reservation r exists with different content";
+    assert_eq!(told(rig.say(&alice, reserve("a", "r", calls(3)))), refused);
+    assert_eq!(told(rig.say(&alice, settle("a", "r", calls(1)))), "1 events");
+    assert_eq!(told(rig.say(&alice, settle("a", "r", calls(1)))), "0 events");
+    assert_eq!(told(rig.say(&alice, reserve("a", "r", calls(2)))), "0 events", "long since done");
+    let refused = "reservation_closed: reservation r was settled";
+    assert_eq!(told(rig.say(&alice, settle("a", "r", calls(2)))), refused);
+    assert_eq!(told(rig.say(&alice, release())), refused);
+    let unknown = "reservation_not_found: reservation not found: q";
+    assert_eq!(told(rig.say(&alice, settle("a", "q", calls(2)))), unknown);
+}
+
+/// K107, K410: the call may have been made.
+#[test]
+fn a_reservation_that_is_never_settled_is_charged_in_full() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, reserve("a", "r", calls(2))).unwrap();
+    rig.pass(119_999);
+    assert_eq!(rig.process("a").account.held, calls(2));
+    rig.pass(1);
+    assert_eq!(rig.process("a").account.used.amounts, calls(2));
+    let refused = "reservation_closed: reservation r was charged at the end of its lease";
+    assert_eq!(told(rig.say(&alice, settle("a", "r", calls(2)))), refused);
+}
+
+/// K111, K112: time counts while it runs, and no other time.
+#[test]
+fn a_process_ends_when_its_running_time_is_used_up() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::TimeoutMs, 10_000)]);
+    rig.ready(&alice, super::lifecycle::Submit { quota, ..submit("a") });
+    rig.pass(1_000_000);
+    rig.say(&alice, to("a", ProcessState::Running)).unwrap();
+    rig.pass(6_000);
+    rig.say(&alice, to("a", ProcessState::Waiting)).unwrap();
+    rig.pass(1_000_000);
+    rig.say(&alice, to("a", ProcessState::Ready)).unwrap();
+    rig.say(&alice, to("a", ProcessState::Running)).unwrap();
+    rig.pass(3_999);
+    assert_eq!(rig.state("a"), ProcessState::Running);
+    let before = rig.events.len();
+    rig.pass(1);
+    assert_eq!(rig.process("a").terminal_reason, Some(TerminalReason::TimeoutExceeded));
+    assert_eq!(rig.kinds(before), ["process.terminated"], "a warning would come too late");
+}
+
+/// K113, K114, K117: one warning, one notice, and both again when the limit was raised.
+#[test]
+fn warnings_are_told_once_until_the_limit_is_raised() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::MaxLlmCalls, 10)]);
+    rig.ready(&alice, super::lifecycle::Submit { quota, ..submit("a") });
+    let mut tell = |by: &super::principal::Principal, body| {
+        let before = rig.events.len();
+        rig.say(by, body).unwrap();
+        rig.kinds(before)
+    };
+    assert_eq!(tell(&alice, record("a", calls(7))), ["quota.recorded"]);
+    assert_eq!(tell(&alice, record("a", calls(1))), ["quota.recorded", "quota.warning"]);
+    assert_eq!(tell(&alice, record("a", calls(1))), ["quota.recorded"]);
+    assert_eq!(tell(&alice, record("a", calls(2))), ["quota.recorded", "quota.exceeded"]);
+    let adjust = |most| CommandBody::AdjustQuota {
+        pid: pid("a"),
+        quota: limits(&[(QuotaField::MaxLlmCalls, most)]),
+    };
+    assert_eq!(tell(&operator(), adjust(20)), ["quota.adjusted"]);
+    assert_eq!(tell(&alice, record("a", calls(5))), ["quota.recorded", "quota.warning"]);
+    assert_eq!(tell(&alice, adjust(4)), ["quota.adjusted", "quota.exceeded"], "owners may lower");
+    let refused = "permission_denied: max_llm_calls: only an operator raises it above 4";
+    assert_eq!(told(rig.say(&alice, adjust(5))), refused);
+}
+
+/// K85, K122, K360: Terminated, then Zombie with what was reserved charged, then nothing.
+#[test]
+fn what_is_over_is_kept_for_a_while() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let reserved = super::budget::Reserve {
+        pid: pid("a"),
+        reservation: Some(rsv("r")),
+        attempt: None,
+        amounts: calls(3),
+        lease_ms: Some(3_600_000),
+    };
+    rig.say(&alice, CommandBody::Reserve(Box::new(reserved))).unwrap();
+    rig.say(&alice, terminate("a", false)).unwrap();
+    let live = "process_terminal: process a has ended";
+    assert_eq!(told(rig.say(&alice, record("a", calls(1)))), live);
+    rig.pass(3_600_000);
+    assert_eq!(rig.state("a"), ProcessState::Zombie);
+    assert_eq!(rig.process("a").account.used.amounts, calls(3));
+    rig.pass(24 * 3_600_000);
+    assert_eq!(rig.kernel.process(&pid("a")), None);
+    assert_eq!(rig.kernel.next_deadline(), None, "nothing is left to do");
+}
+
+/// K7, K449: time in events never decreases, whatever the clock does.
+#[test]
+fn a_clock_that_jumps_back_makes_time_stand_still() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let then = rig.now;
+    rig.now = super::Time::from_millis(5);
+    rig.say(&alice, record("a", calls(1))).unwrap();
+    assert_eq!(rig.events.last().unwrap().time, then);
+    assert!(rig.events.is_sorted_by_key(|event| event.time));
+}
+
+/// K11: the time while the node was down is nobody's, and leases have their full length again.
+#[test]
+fn a_restart_takes_no_time_from_anyone() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, to("a", ProcessState::Running)).unwrap();
+    rig.say(&alice, reserve("a", "r", calls(1))).unwrap();
+    rig.now = rig.now.plus(10_000_000);
+    let node = super::principal::Principal::new(
+        super::ids::UserId::parse("user", "node").unwrap(),
+        &[super::principal::Role::Node],
+    );
+    let config = Box::new(KernelConfig::new());
+    let start = super::Command { by: node, worker: None, body: CommandBody::Start { config } };
+    rig.kernel.execute(super::At { now: rig.now, nonce: [9; 16] }, &start).unwrap();
+    assert_eq!(rig.process("a").elapsed(rig.now), 0);
+    rig.pass(59_999);
+    assert_eq!(rig.state("a"), ProcessState::Running);
+    assert_eq!(rig.process("a").account.held, calls(1));
+}
