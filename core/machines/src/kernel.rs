@@ -37,6 +37,8 @@ pub mod state;
 pub mod time;
 
 #[cfg(test)]
+mod props;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod tests;
