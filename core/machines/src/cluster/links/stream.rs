@@ -73,9 +73,16 @@ impl Links {
     /// A handshake is complete: the link is Up (C20).
     pub(super) fn raise(&mut self, now: Instant, mut raised: Raised) {
         let node = raised.agreed.peer;
-        let (conn, hello) = (raised.conn, raised.hello);
+        let conn = raised.conn;
         let inbox = std::mem::take(&mut raised.inbox);
-        let Waited { seeds, message, frames } = self.peer(now, node).met(&hello);
+        let peer = self.peer(now, node);
+        if !raised.dialled && peer.counted != Some(raised.hello.instance) {
+            // A dialler says what it saw before it knows to which process (C83): not of this one,
+            // which never had a link with it.
+            raised.hello.seen = 0;
+        }
+        let hello = raised.hello;
+        let Waited { seeds, message, frames } = peer.met(&hello);
         self.set_redial(node, Instant::FAR);
         self.conns.insert(conn, Role::Up(node));
         self.up += 1;
