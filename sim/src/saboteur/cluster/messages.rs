@@ -134,9 +134,11 @@ struct InventsGaps;
 
 impl Saboteur<Node> for InventsGaps {
     fn after(&mut self, node: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
-        let up = |output: &Output| match output {
-            Output::Event(Event::LinkUp { peer }) => Some(*peer),
-            _ => None,
+        let up = |output: &Output| {
+            let Output::Event(Event::LinkUp { peer }) = output else {
+                return None;
+            };
+            Some(*peer)
         };
         if let Some(peer) = outputs.iter().find_map(up) {
             let session = node.swim().session_of(peer).unwrap_or(Session(1));
