@@ -95,9 +95,17 @@ pub(super) struct AtMostOnce {
     delivered: BTreeMap<u64, u32>,
     /// The last number of each lane, and the session it counted in.
     last: BTreeMap<Lane, (u64, u32)>,
-    /// What each session of a node was asked to send: nothing else uses numbers.
-    numbered: BTreeMap<(NodeId, Session), u64>,
+    /// What each process, by node and start, was asked to send: nothing else uses numbers.
+    numbered: BTreeMap<Process, u64>,
+    /// The processes that ran as a session of a node. One process can go through several (C27),
+    /// and where a disk was lost two processes can have one.
+    ran: BTreeMap<(NodeId, Session), Vec<Process>>,
+    /// The session of each node when last looked at.
+    sessions: BTreeMap<u32, (Process, Session)>,
 }
+
+/// A node and the number of its start.
+type Process = (u32, u32);
 
 /// Receiving node and its start, sending node, sending and receiving actor.
 type Lane = (u32, u32, NodeId, ActorId, ActorId);
@@ -114,22 +122,31 @@ impl AtMostOnce {
             delivered: BTreeMap::new(),
             last: BTreeMap::new(),
             numbered: BTreeMap::new(),
+            ran: BTreeMap::new(),
+            sessions: BTreeMap::new(),
         }
     }
 
     /// Counts what may use a number.
     fn count<G: HasNode>(&mut self, world: &World<G>, step: &Step<'_>) {
+        let Some(guest) = world.guest(step.node) else {
+            return;
+        };
+        let process = (step.node, world.host(step.node).epoch());
+        let now = (process, guest.node().session());
+        if self.sessions.insert(step.node, now) != Some(now) {
+            self.ran.entry((guest.node().id(), now.1)).or_default().push(process);
+        }
         if let Some((_, Call::Send { .. } | Call::Ask { .. } | Call::Answer { .. })) = request(step)
-            && let Some(guest) = world.guest(step.node)
         {
-            let sender = (guest.node().id(), guest.node().session());
-            *self.numbered.entry(sender).or_default() += 1;
+            *self.numbered.entry(process).or_default() += 1;
         }
     }
 
     fn gap(&self, node: u32, gap: &Gap) -> Result<(), String> {
         let wide = gap.last - gap.first + 1;
-        let sent = self.numbered.get(&(gap.peer, gap.session)).copied().unwrap_or(0);
+        let senders = self.ran.get(&(gap.peer, gap.session)).into_iter().flatten();
+        let sent: u64 = senders.filter_map(|process| self.numbered.get(process)).sum();
         match gap.outcome {
             None if wide > sent => Err(format!(
                 "node {node} misses {wide} messages of {:?}, which sent {sent}",

@@ -566,11 +566,29 @@ impl Links {
 
     /// The allowlist changed: keys that are gone are revoked at once (C24).
     pub(super) fn allowed_changed(&mut self, now: Instant, allowed: Arc<Allowed>) {
-        self.allowed = allowed;
+        let before = std::mem::replace(&mut self.allowed, allowed);
+        let back = |node: &&NodeId| !before.has(**node) && self.allowed.has(**node);
+        let back: Vec<NodeId> = self.peers.keys().filter(back).copied().collect();
+        for node in back {
+            self.forgive(now, node);
+        }
         let revoked = |node: &&NodeId| !self.allowed.has(**node);
         let nodes: Vec<NodeId> = self.peers.keys().filter(revoked).copied().collect();
         for node in nodes {
             self.revoke(now, node);
+        }
+    }
+
+    /// A key is on the list again: the delay that its absence caused is over (C23, C32). The peer
+    /// cannot know, so this end has to dial.
+    fn forgive(&mut self, now: Instant, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.failures = 0;
+        peer.not_before = now;
+        if peer.redial != Instant::FAR {
+            self.set_redial(node, now);
         }
     }
 
