@@ -179,6 +179,7 @@ fn early<C: Checker>() {
     join();
 }
 
+/// G91, G405.
 #[test]
 fn all_get_in_and_none_is_too_many() {
     Loom::check("credit 1 waiter", Bound::Preemptions(3), || grants::<Loom>(1, 1));
@@ -186,13 +187,14 @@ fn all_get_in_and_none_is_too_many() {
     Shuttle::check("credit shuttle 8", Bound::Full, || grants::<Shuttle>(2, 8));
 }
 
+/// G92, G405.
 #[test]
 fn a_waiter_that_gives_up_loses_nothing() {
     Loom::check("credit cancelled", Bound::Preemptions(1), || cancels::<Loom>(true));
     Shuttle::check("credit cancelled shuttle", Bound::Full, || cancels::<Shuttle>(true));
 }
 
-/// A model that cannot fail proves nothing: each wrong step must be caught.
+/// A model that cannot fail proves nothing: each wrong step must be caught (G91, G92, G405).
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(2);
@@ -203,6 +205,7 @@ fn notices_wrong_steps() {
     });
 }
 
+/// G68, G91.
 #[test]
 fn notices_each_lost_ordering() {
     let take = ".compare_exchange_weak(word, word - ONE, AcqRel, Relaxed)";

@@ -17,6 +17,7 @@ const STUB: &str = "the swap that pushed the stub has acquired every push before
 
 type Lane<C> = Linked<Letter<C>, C>;
 
+/// G60, G400.
 #[test]
 fn keeps_the_order_of_each_sender() {
     Loom::check("linked 1x2", Bound::Full, || order::<Loom, Lane<_>>(1, 2));
@@ -24,23 +25,27 @@ fn keeps_the_order_of_each_sender() {
     Loom::check("linked 2x2", Bound::Preemptions(3), || order::<Loom, Lane<_>>(2, 2));
 }
 
+/// G57, G400.
 #[test]
 fn keeps_order_over_long_runs() {
     Shuttle::check("linked shuttle 8x50", Bound::Full, || order::<Shuttle, Lane<_>>(8, 50));
 }
 
+/// G72, G73, G402.
 #[test]
 fn wakes_a_sleeping_receiver() {
     Loom::check("linked wakes 2x1", Bound::Preemptions(3), || wakes::<Loom, Lane<_>>(2, 1));
     Shuttle::check("linked wakes shuttle", Bound::Full, || wakes::<Shuttle, Lane<_>>(4, 10));
 }
 
+/// G62, G404.
 #[test]
 fn frees_every_node_and_drops_every_message_once() {
     Loom::check("linked drops", Bound::Full, || drops::<Loom, Lane<_>>(2));
 }
 
-/// A model that cannot fail proves nothing: each wrong step must be caught.
+/// A model that cannot fail proves nothing: each wrong step must be caught
+/// (G62, G63, G72, G400, G402, G404).
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
@@ -85,6 +90,7 @@ fn too_early() {
     join.join().expect("loom reports a panic before it can be joined");
 }
 
+/// G68.
 #[test]
 fn notices_each_lost_ordering() {
     let unneeded = [

@@ -116,6 +116,7 @@ fn tries<C: Checker>() {
     join();
 }
 
+/// G72, G73, G402: for both lanes of a mailbox.
 #[test]
 fn both_lanes_wake_one_receiver() {
     for kind in [LaneKind::Stack, LaneKind::Linked] {
@@ -131,24 +132,28 @@ fn both_lanes_wake_one_receiver() {
     });
 }
 
+/// G85, G91, G405.
 #[test]
 fn block_loses_nothing_and_ends() {
     Loom::check("mailbox block 1x2", Bound::Preemptions(2), || blocks::<Loom>(1, 1, 2));
     Shuttle::check("mailbox block shuttle", Bound::Full, || blocks::<Shuttle>(2, 8, 10));
 }
 
+/// G87, G93, G95, G401.
 #[test]
 fn drop_old_takes_each_message_once() {
     Loom::check("mailbox evicts", Bound::Preemptions(2), || evicts::<Loom>(1, 1, 2));
     Shuttle::check("mailbox evicts shuttle", Bound::Full, || evicts::<Shuttle>(2, 8, 10));
 }
 
+/// G83, G85, G403.
 #[test]
 fn a_waiting_sender_is_told_of_the_end() {
     Loom::check("mailbox inbox goes", Bound::Preemptions(2), inbox_goes::<Loom>);
     Shuttle::check("mailbox inbox goes shuttle", Bound::Full, inbox_goes::<Shuttle>);
 }
 
+/// G83, G403.
 #[test]
 fn the_last_channel_ends_the_mailbox() {
     Loom::check("mailbox tries", Bound::Preemptions(3), tries::<Loom>);

@@ -57,11 +57,13 @@ fn lets_go<C: Checker>() {
     join();
 }
 
+/// G410.
 #[test]
 fn an_answer_reaches_its_asker() {
     Loom::check("reply answer", Bound::Full, answers::<Loom>);
 }
 
+/// G404, G410.
 #[test]
 fn drop_against_answer_loses_nothing() {
     Loom::check("reply drop against answer", Bound::Full, goes::<Loom>);
@@ -91,12 +93,13 @@ fn answers_find_their_askers_among_many() {
     });
 }
 
+/// G410.
 #[test]
 fn letting_go_is_seen() {
     Loom::check("reply dropped", Bound::Full, lets_go::<Loom>);
 }
 
-/// A model that cannot fail proves nothing: without its orderings, the port must be caught.
+/// A model that cannot fail proves nothing: without its orderings, the port must be caught (G410).
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
@@ -105,6 +108,7 @@ fn notices_wrong_steps() {
     });
 }
 
+/// G68.
 #[test]
 fn notices_each_lost_ordering() {
     let unneeded = [

@@ -212,6 +212,7 @@ fn wakes<C: Checker>(capacity: u32, senders: usize) {
     }
 }
 
+/// G60, G401.
 #[test]
 fn keeps_what_it_accepted() {
     Loom::check("ring fail 1x2 capacity=1", Bound::Full, || order::<Loom>(1, 1, 2, true));
@@ -221,22 +222,26 @@ fn keeps_what_it_accepted() {
     Loom::check("ring shared pop", Bound::Preemptions(2), || order::<Loom>(1, 2, 1, false));
 }
 
+/// G57, G401.
 #[test]
 fn keeps_what_it_accepted_over_long_runs() {
     Shuttle::check("ring shuttle 8x50", Bound::Full, || order::<Shuttle>(2, 8, 50, true));
 }
 
+/// G87, G401.
 #[test]
 fn evicts_each_message_once() {
     Loom::check("ring evicts capacity=1", Bound::Preemptions(3), || evicts::<Loom>(1, 2));
     Shuttle::check("ring evicts shuttle", Bound::Full, || evicts::<Shuttle>(2, 8));
 }
 
+/// G83, G111, G403.
 #[test]
 fn closes_exactly() {
     Loom::check("ring closes", Bound::Preemptions(3), || closes::<Loom>(2, 2));
 }
 
+/// G72, G73, G402.
 #[test]
 fn wakes_a_sleeping_receiver() {
     Loom::check("ring wakes 2x1", Bound::Preemptions(2), || wakes::<Loom>(2, 2));
@@ -274,7 +279,7 @@ fn undoubled<C: Checker>() {
     join();
 }
 
-/// A model that cannot fail proves nothing: each wrong step must be caught.
+/// A model that cannot fail proves nothing: each wrong step must be caught (G401).
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
@@ -284,6 +289,7 @@ fn notices_wrong_steps() {
     twin("ring stamps not doubled", Weakening::Nothing, "written over", bound, undoubled::<Weak>);
 }
 
+/// G68.
 #[test]
 fn notices_each_lost_ordering() {
     let unneeded = [

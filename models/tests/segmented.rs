@@ -19,42 +19,49 @@ const CHAIN: &str = "an exchange goes on with the release sequence of the append
 type One<C> = Segmented<Letter<C>, C, 1>;
 type Two<C> = Segmented<Letter<C>, C, 2>;
 
+/// G60, G65, G400.
 #[test]
 fn keeps_the_order_of_one_sender() {
     Loom::check("segmented 1x2 B=1", Bound::Full, || order::<Loom, One<_>>(1, 2));
     Loom::check("segmented 1x3 B=2", Bound::Full, || order::<Loom, Two<_>>(1, 3));
 }
 
+/// G60, G65, G400.
 #[test]
 fn keeps_the_order_of_two_senders() {
     Loom::check("segmented 2x2 B=1", Bound::Preemptions(2), || order::<Loom, One<_>>(2, 2));
     Loom::check("segmented 2x2 B=2", Bound::Preemptions(3), || order::<Loom, Two<_>>(2, 2));
 }
 
+/// G57, G400.
 #[test]
 fn keeps_order_over_long_runs() {
     Shuttle::check("segmented shuttle 8x50", Bound::Full, || order::<Shuttle, Two<_>>(8, 50));
 }
 
+/// G72, G73, G402.
 #[test]
 fn wakes_a_sleeping_receiver() {
     Loom::check("segmented wakes 2x1", Bound::Preemptions(3), || wakes::<Loom, Two<_>>(2, 1));
     Shuttle::check("segmented wakes shuttle", Bound::Full, || wakes::<Shuttle, Two<_>>(4, 10));
 }
 
+/// G83, G111, G403.
 #[test]
 fn closes_exactly() {
     Loom::check("segmented closes B=1", Bound::Preemptions(3), || closes::<Loom, One<_>>(2));
     Loom::check("segmented closes B=2", Bound::Full, || closes::<Loom, Two<_>>(2));
 }
 
+/// G62, G404.
 #[test]
 fn frees_every_block_and_drops_every_message_once() {
     Loom::check("segmented drops B=1", Bound::Full, || drops::<Loom, One<_>>(2));
     Loom::check("segmented drops B=2", Bound::Full, || drops::<Loom, Two<_>>(2));
 }
 
-/// A model that cannot fail proves nothing: each wrong step must be caught.
+/// A model that cannot fail proves nothing: each wrong step must be caught
+/// (G72, G400, G402, G403, G404).
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
@@ -79,7 +86,7 @@ fn notices_wrong_steps() {
 }
 
 /// Each ordering of the file, removed alone, is missed by some model, but for those that decide
-/// nothing.
+/// nothing (G68).
 #[test]
 fn notices_each_lost_ordering() {
     let park = "match self.tail.0.compare_exchange(open, parked, AcqRel, Acquire) {";

@@ -106,6 +106,7 @@ fn wrong<C: Checker>(step: Wrong) {
     join();
 }
 
+/// G258, G259, G409.
 #[test]
 fn readers_see_whole_values_and_never_an_older_one() {
     Loom::check("snapshot 1 reader", Bound::Full, || reads::<Loom>(1, 1, 2));
@@ -114,7 +115,7 @@ fn readers_see_whole_values_and_never_an_older_one() {
     Shuttle::check("snapshot shuttle", Bound::Full, || reads::<Shuttle>(6, 20, 20));
 }
 
-/// A model that cannot fail proves nothing: each wrong step must be caught.
+/// A model that cannot fail proves nothing: each wrong step must be caught (G409).
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
@@ -130,6 +131,7 @@ fn notices_wrong_steps() {
     });
 }
 
+/// G258.
 #[test]
 fn notices_each_lost_ordering() {
     let publish =

@@ -19,6 +19,7 @@ const NOTHING: &str = "decides Empty, InFlight or Closed only; nothing is read t
 
 type Lane<C> = Stack<Letter<C>, C>;
 
+/// G60, G400.
 #[test]
 fn keeps_the_order_of_each_sender() {
     Loom::check("stack 1x2", Bound::Full, || order::<Loom, Lane<_>>(1, 2));
@@ -26,28 +27,33 @@ fn keeps_the_order_of_each_sender() {
     Loom::check("stack 2x2", Bound::Preemptions(3), || order::<Loom, Lane<_>>(2, 2));
 }
 
+/// G57, G400.
 #[test]
 fn keeps_order_over_long_runs() {
     Shuttle::check("stack shuttle 8x50", Bound::Full, || order::<Shuttle, Lane<_>>(8, 50));
 }
 
+/// G72, G73, G402.
 #[test]
 fn wakes_a_sleeping_receiver() {
     Loom::check("stack wakes 2x1", Bound::Preemptions(3), || wakes::<Loom, Lane<_>>(2, 1));
     Shuttle::check("stack wakes shuttle", Bound::Full, || wakes::<Shuttle, Lane<_>>(4, 10));
 }
 
+/// G83, G111, G403.
 #[test]
 fn closes_exactly() {
     Loom::check("stack closes", Bound::Full, || closes::<Loom, Lane<_>>(2));
 }
 
+/// G62, G404.
 #[test]
 fn frees_every_node_and_drops_every_message_once() {
     Loom::check("stack drops", Bound::Full, || drops::<Loom, Lane<_>>(2));
 }
 
-/// A model that cannot fail proves nothing: each wrong step must be caught.
+/// A model that cannot fail proves nothing: each wrong step must be caught
+/// (G72, G400, G402, G403, G404).
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
@@ -69,6 +75,7 @@ fn notices_wrong_steps() {
     });
 }
 
+/// G66, G68.
 #[test]
 fn notices_each_lost_ordering() {
     let swap =

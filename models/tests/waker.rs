@@ -99,6 +99,7 @@ impl<C: Atomics> Slot for Looking<C> {
     }
 }
 
+/// G70, G73, G410.
 #[test]
 fn no_wake_is_lost() {
     Loom::check("waker 1 waker", Bound::Full, || {
@@ -112,7 +113,7 @@ fn no_wake_is_lost() {
     });
 }
 
-/// A model that cannot fail proves nothing: each wrong step must be caught.
+/// A model that cannot fail proves nothing: each wrong step must be caught (G410).
 #[test]
 fn notices_wrong_steps() {
     let bound = Bound::Preemptions(3);
@@ -124,6 +125,7 @@ fn notices_wrong_steps() {
     });
 }
 
+/// G68, G410: `fetch_or` with Relaxed is among them.
 #[test]
 fn notices_each_lost_ordering() {
     let unneeded = [

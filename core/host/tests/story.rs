@@ -10,13 +10,21 @@ mod process;
 use std::fs;
 use std::time::Duration;
 
+use machines::cluster::config::{Profile, SwimConfig};
+use machines::cluster::swim::Bounds;
 use process::{Cluster, JOINED, Process, keygen};
 use serde_json::Value;
 
-/// B99(3) of the local profile is 6·0.5 s + 2 s + 0.4 s; B(3) with the worst health score is 48 s.
-const DEAD: Duration = Duration::from_secs(60);
-/// C24: a second, and a machine that does other things.
-const REVOKED: Duration = Duration::from_secs(20);
+/// What a machine that does other things may add.
+const SLACK: Duration = Duration::from_secs(10);
+/// C24: a second.
+const REVOKED: Duration = Duration::from_secs(1).saturating_add(SLACK);
+
+/// B(3) of the local profile at the worst health score (C50).
+fn dead_within() -> Duration {
+    let config = SwimConfig::of(Profile::Local);
+    Bounds::crash_at(&config, 3, config.health_max) + SLACK
+}
 
 #[test]
 fn three_nodes_survive_the_death_and_return_of_one() {
@@ -44,7 +52,7 @@ fn three_nodes_survive_the_death_and_return_of_one() {
     let session = victim.status()["session"].as_u64().unwrap();
     let folder = victim.kill();
     for node in &cluster.nodes {
-        node.wait(DEAD, "the killed node to be dead", |node| {
+        node.wait(dead_within(), "the killed node to be dead", |node| {
             node.state_of(&ids[2]).as_deref() == Some("dead")
         });
     }

@@ -269,3 +269,8 @@ atomic_count! {
     AtomicU64, u64;
     AtomicUsize, usize;
 }
+
+#[cfg(test)]
+pub(crate) mod flaky;
+#[cfg(test)]
+mod tests;

@@ -290,9 +290,10 @@ impl<A: Atomics> Wait<A> {
         };
         // SAFETY: only the owner of the wait registers, by `&mut self`.
         unsafe { waiter.0.task.register(cx.waker()) };
+        // E3: the free slot.
         if waiter.0.state.load(Acquire) != GRANTED {
             return Poll::Pending;
-        } // E3: the free slot.
+        }
         self.waiter = None;
         Poll::Ready(Granted::Yes)
     }

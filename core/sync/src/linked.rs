@@ -21,7 +21,7 @@
 //!    stub and is the last node.
 //! 4. If `newest` is the stub, every message has been taken: so the push whose predecessor is the
 //!    stub is the one that finds the lane empty, and says `wake`.
-//! 5. Only the receiver touches `oldest`, and messages in the list (the contract of [`Lane`]).
+//! 5. Only the receiver touches its position, and messages in the list (the contract of [`Lane`]).
 //!
 //! # Orderings
 //!
@@ -32,7 +32,8 @@
 //! | E3 | push swaps `newest` | pop loads `newest` | nothing: tells Empty from InFlight |
 //! | E4 | close stores `closed` | push loads `closed` | nothing: later sends are refused |
 //!
-//! Close is eventual (G113): a push that read the flag too early is accepted after it.
+//! Close is eventual (G113): a push that read the flag too early is accepted after it. If `Closed`
+//! has been popped by then, the message stays in the list and goes with the lane.
 //!
 //! Checked by `models/tests/linked.rs`, which also checks that losing the orderings is noticed.
 //!
@@ -52,8 +53,15 @@ pub struct Linked<M, A: Atomics = StdAtomics> {
     newest: Line<A::Ptr<Node<M, A>>>,
     closed: A::Bool,
     stub: *mut Node<M, A>,
+    receiver: Line<A::Cell<Position<M, A>>>,
+}
+
+/// Where the receiver is.
+struct Position<M, A: Atomics> {
     /// The stub, or the node to be taken next.
-    receiver: Line<A::Cell<*mut Node<M, A>>>,
+    oldest: *mut Node<M, A>,
+    /// Whether a pop has said Closed: then all do, and what a late push brings in stays (G83).
+    ended: bool,
 }
 
 /// A message and its successor. The stub's message is never initialised.
@@ -77,7 +85,7 @@ impl<M, A: Atomics> Linked<M, A> {
             newest: Line(A::Ptr::new(stub)),
             closed: A::Bool::new(false),
             stub,
-            receiver: Line(A::Cell::new(stub)),
+            receiver: Line(A::Cell::new(Position { oldest: stub, ended: false })),
         }
     }
 
@@ -195,15 +203,23 @@ impl<M, A: Atomics> Lane<M, A> for Linked<M, A> {
 
     #[inline]
     unsafe fn pop(&self) -> Pop<M> {
-        // SAFETY: the caller is the receiver, so `oldest` is ours (invariant 5).
-        self.receiver.0.with_mut(|oldest| unsafe { self.pop_from(&mut *oldest) })
+        // SAFETY: the caller is the receiver, so the position is ours (invariant 5).
+        self.receiver.0.with_mut(|at| unsafe {
+            let at = &mut *at;
+            if at.ended {
+                return Pop::Closed;
+            }
+            let popped = self.pop_from(&mut at.oldest);
+            at.ended = matches!(popped, Pop::Closed);
+            popped
+        })
     }
 
     unsafe fn park(&self) -> bool {
         // There is no mark: the push into an empty lane always says `wake` (invariant 4). So
         // parking succeeds when the lane is still empty, and never on InFlight (G63).
-        // SAFETY: the caller is the receiver, so `oldest` is ours (invariant 5).
-        let oldest = self.receiver.0.with(|oldest| unsafe { *oldest });
+        // SAFETY: the caller is the receiver, so the position is ours (invariant 5).
+        let oldest = self.receiver.0.with(|at| unsafe { (*at).oldest });
         // E3. A push that this load misses has not said `wake` yet.
         oldest == self.stub && self.newest.0.load(Acquire) == self.stub
     }
@@ -224,8 +240,8 @@ impl<M, A: Atomics> Drop for Linked<M, A> {
         let mut dropper = Dropper::default();
         // SAFETY: `&mut self`: there is no sender any more, and the receiver is us. With no push
         // in progress nothing is in flight, so the stub is all that is left.
-        self.receiver.0.with_mut(|oldest| unsafe {
-            while let Pop::Some(message) = self.pop_from(&mut *oldest) {
+        self.receiver.0.with_mut(|at| unsafe {
+            while let Pop::Some(message) = self.pop_from(&mut (*at).oldest) {
                 dropper.drop(message);
             }
             drop(Box::from_raw(self.stub));

@@ -421,7 +421,7 @@ impl<T, A: Atomics> SendWait<'_, T, A> {
         let mailbox = &*self.channel.mailbox;
         match (granted, &mailbox.user) {
             (Granted::Closed, _) => Err(SendError::Closed(message)),
-            (Granted::Full, _) => Err(SendError::Full(message)),
+            (Granted::Full, _) => Err(mailbox.without_credit(message)),
             (Granted::Yes, User::Ring(ring, Policy::Block, _)) => {
                 mailbox.push_granted(ring, message)
             }
@@ -801,7 +801,7 @@ impl<T, A: Atomics> Mailbox<T, A> {
                 if credit.try_take() {
                     self.push_granted(ring, message)
                 } else {
-                    Err(self.full(message))
+                    Err(self.without_credit(message))
                 }
             }
             Policy::DropOld => self.push_evicting(ring, message, discard),
@@ -813,6 +813,18 @@ impl<T, A: Atomics> Mailbox<T, A> {
     fn full(&self, message: T) -> SendError<T> {
         self.refused.fetch_add(1, Relaxed); // Relaxed: a counter.
         SendError::Full(message)
+    }
+
+    /// Refuses for want of credit. A closed mailbox is not just full, though none of its slots is
+    /// free: it never will be again for this sender (G83).
+    #[cold]
+    fn without_credit(&self, message: T) -> SendError<T> {
+        if let User::Ring(ring, _, _) = &self.user
+            && ring.is_closed()
+        {
+            return SendError::Closed(message);
+        }
+        self.full(message)
     }
 
     /// Pushes with a credit in hand, which is a free slot.

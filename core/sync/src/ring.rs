@@ -148,6 +148,12 @@ impl<M, A: Atomics> Ring<M, A> {
         self.len() == 0
     }
 
+    /// Whether every later push is refused.
+    pub fn is_closed(&self) -> bool {
+        // Relaxed: CLOSED is final (invariant 5), so a stale answer is that of an instant ago.
+        self.tail.0.load(Relaxed) & CLOSED != 0
+    }
+
     /// How many positions come before this one.
     fn count(&self, position: u64) -> u64 {
         let lap = (position & POSITION) >> INDEX_BITS;
@@ -273,9 +279,10 @@ impl<M, A: Atomics> Ring<M, A> {
         let head = self.head.0.load(Relaxed); // Ours alone (invariant 3).
         let slot = self.slot(head);
         let full = free_stamp(head) | 1;
+        // E1: the message.
         if slot.stamp.load(Acquire) != full {
             return None;
-        } // E1: the message.
+        }
         // Relaxed: `len` is the only other reader; E2 hands the slot on.
         self.head.0.store(self.after(head), Relaxed);
         // SAFETY: the slot is full and nobody else pops (invariants 2, 3).
@@ -359,4 +366,4 @@ impl<M, A: Atomics> Drop for Ring<M, A> {
 #[cfg(test)]
 mod props;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

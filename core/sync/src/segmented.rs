@@ -294,9 +294,10 @@ impl<M, A: Atomics, const SLOTS: usize> Segmented<M, A, SLOTS> {
         }
         // SAFETY: the receiver's block is allocated, and `index` is below `B`.
         let slot = unsafe { &*Self::slot(at.block, at.index) };
+        // E1: the message.
         if slot.ready.load(Acquire) == 0 {
             return None;
-        } // E1: the message.
+        }
         at.index += 1;
         // SAFETY: `ready` gives the slot to the receiver (invariant 2), who reads it once, since
         // it has moved on.
@@ -437,4 +438,4 @@ impl<M, A: Atomics, const SLOTS: usize> Drop for Segmented<M, A, SLOTS> {
 #[cfg(test)]
 mod props;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use machines::cluster::ids::{ActorId, CallId, NodeId, Ref};
-use machines::cluster::router::io::{AskError, Outcome};
-use machines::node::io::{Call, Input, Output, Reply};
+use machines::cluster::ids::{ActorId, CallId, NodeId, Ref, Session};
+use machines::cluster::router::io::{AskError, Gap, Outcome};
+use machines::node::io::{Call, Event, Input, Output, Reply};
 use machines::time::nanos;
 
 use super::HasNode;
@@ -86,7 +86,7 @@ struct Sent {
 }
 
 /// C146: at most one delivery a send; numbers rise; every call is answered once, and every send
-/// ends once; Lost is not delivered.
+/// ends once; Lost is not delivered. No gap is wider than all that its sender ever sent (C85).
 #[derive(Clone, Debug)]
 pub(super) struct AtMostOnce {
     answers: Answers,
@@ -95,7 +95,17 @@ pub(super) struct AtMostOnce {
     delivered: BTreeMap<u64, u32>,
     /// The last number of each lane, and the session it counted in.
     last: BTreeMap<Lane, (u64, u32)>,
+    /// What each process, by node and start, was asked to send: nothing else uses numbers.
+    numbered: BTreeMap<Process, u64>,
+    /// The processes that ran as a session of a node. One process can go through several (C27),
+    /// and where a disk was lost two processes can have one.
+    ran: BTreeMap<(NodeId, Session), Vec<Process>>,
+    /// The session of each node when last looked at.
+    sessions: BTreeMap<u32, (Process, Session)>,
 }
+
+/// A node and the number of its start.
+type Process = (u32, u32);
 
 /// Receiving node and its start, sending node, sending and receiving actor.
 type Lane = (u32, u32, NodeId, ActorId, ActorId);
@@ -111,6 +121,38 @@ impl AtMostOnce {
             calls: BTreeMap::new(),
             delivered: BTreeMap::new(),
             last: BTreeMap::new(),
+            numbered: BTreeMap::new(),
+            ran: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    /// Counts what may use a number.
+    fn count<G: HasNode>(&mut self, world: &World<G>, step: &Step<'_>) {
+        let Some(guest) = world.guest(step.node) else {
+            return;
+        };
+        let process = (step.node, world.host(step.node).epoch());
+        let now = (process, guest.node().session());
+        if self.sessions.insert(step.node, now) != Some(now) {
+            self.ran.entry((guest.node().id(), now.1)).or_default().push(process);
+        }
+        if let Some((_, Call::Send { .. } | Call::Ask { .. } | Call::Answer { .. })) = request(step)
+        {
+            *self.numbered.entry(process).or_default() += 1;
+        }
+    }
+
+    fn gap(&self, node: u32, gap: &Gap) -> Result<(), String> {
+        let wide = gap.last - gap.first + 1;
+        let senders = self.ran.get(&(gap.peer, gap.session)).into_iter().flatten();
+        let sent: u64 = senders.filter_map(|process| self.numbered.get(process)).sum();
+        match gap.outcome {
+            None if wide > sent => Err(format!(
+                "node {node} misses {wide} messages of {:?}, which sent {sent}",
+                gap.peer
+            )),
+            None | Some(_) => Ok(()),
         }
     }
 
@@ -177,10 +219,12 @@ impl<G: HasNode> Checker<G> for AtMostOnce {
             let (node, at) = (step.node, world.now());
             self.calls.insert(call, Sent { node, epoch, at, message, outcome: None });
         }
+        self.count(world, step);
         self.answers.follow(world, step)?;
         for output in step.outputs {
             self.delivery(world, step, output)?;
             match output {
+                Output::Event(Event::Gap(gap)) => self.gap(step.node, gap)?,
                 Output::Reply { call, reply: Reply::Outcome(outcome) } => {
                     self.outcome(*call, *outcome)?;
                 }

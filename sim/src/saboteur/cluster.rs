@@ -68,6 +68,8 @@ fn of_messages() -> Vec<Sabotage<Sabotaged<Node>>> {
             .change(|file| file.workload.get_or_insert_default().send = Some(written(20.0))),
         sabotage("swallows-sends", "C146", "calm-3", 2, messages::swallows_replies)
             .about("drops every second send, and says nothing"),
+        sabotage("invents-gaps", "C146", "calm-3", 2, messages::invents_gaps)
+            .about("reports messages missing that nobody sent"),
         sabotage("late-answer-wins", "C147", "duplicate-reorder", 2, messages::late_answer)
             .about("lets an answer that comes after the timeout count")
             .change(|file| file.workload.get_or_insert_default().wait = Some(text("20ms"))),

@@ -103,6 +103,9 @@ struct Peer {
     pair_next: u64,
     /// The highest number accepted from that instance.
     received: u64,
+    /// Whether any user frame of that instance came: then it knows this process, and what it says
+    /// it has seen was not said of the one before (C83).
+    heard: bool,
     /// Numbers accepted since the last Confirm, and when the next one goes.
     unconfirmed: u32,
     confirm_at: Instant,
@@ -121,6 +124,7 @@ impl Peer {
             pair: None,
             pair_next: 1,
             received: 0,
+            heard: false,
             unconfirmed: 0,
             confirm_at: Instant::FAR,
             bounces: VecDeque::new(),
@@ -727,9 +731,13 @@ impl Router {
     }
 
     fn frame(&mut self, now: Instant, from: NodeId, frame: UserFrame) {
-        let Some(session) = self.peers.get(&from).and_then(Peer::link_session) else {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let Some(session) = peer.link_session() else {
             return; // A closed link has lost all authority (C26).
         };
+        peer.heard = true;
         let sender = |actor| Ref { node: from, session, actor };
         match frame {
             UserFrame::Send { number, to, from: actor, tag, payload } => {
@@ -924,11 +932,16 @@ impl Router {
             peer.pair = Some(instance);
             peer.pair_next = 1;
             peer.received = 0;
+            peer.heard = false;
             peer.bounces.clear();
         }
     }
 
     /// Goes on over a new link: what the peer has not seen is Lost, what waits goes out (C83).
+    ///
+    /// A dialler says what it has seen before it knows to which process. If this one wrote to it on
+    /// a link of which it may never have known, the count may be that of the process before, and
+    /// what was written is Unknown.
     fn resume(&mut self, now: Instant, node: NodeId, hello: &Hello) {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
@@ -942,9 +955,12 @@ impl Router {
             let first = peer.pair_next.max(hello.seen.saturating_add(1));
             unusable = peer.lane.bind(first);
         }
-        let lost = peer.lane.take_lost(hello.seen);
+        let (lost, outcome) = match hello.seen > 0 && !peer.heard {
+            true => (peer.lane.take_written(), Outcome::Unknown),
+            false => (peer.lane.take_lost(hello.seen), Outcome::Lost),
+        };
         let waiting = peer.lane.take_waiting();
-        self.resolve_all(node, &lost, Outcome::Lost, false);
+        self.resolve_all(node, &lost, outcome, false);
         self.resolve_all(node, &unusable, Outcome::NotSent, false);
         for frame in waiting {
             self.give(now, node, frame);

@@ -9,6 +9,7 @@ fn poll(wait: &mut Wait, credit: &Credit) -> Poll<Granted> {
     wait.poll(credit, &Context::from_waker(Waker::noop()), || {})
 }
 
+/// G405: what is granted is never more than the capacity.
 #[test]
 fn no_more_credits_than_the_capacity() {
     let credit = Credit::<StdAtomics>::new(2);
@@ -18,6 +19,7 @@ fn no_more_credits_than_the_capacity() {
     assert_eq!(credit.free(), 0);
 }
 
+/// G91: credits go to the oldest waiter first.
 #[test]
 fn waiters_are_served_in_the_order_of_their_coming() {
     let credit = Credit::<StdAtomics>::new(1);
@@ -33,6 +35,7 @@ fn waiters_are_served_in_the_order_of_their_coming() {
     }
 }
 
+/// G92: a waiter that is GONE keeps no credit from the next one.
 #[test]
 fn one_that_gives_up_is_passed_over() {
     let credit = Credit::<StdAtomics>::new(1);
@@ -78,6 +81,7 @@ fn those_that_gave_up_are_bounded_while_the_receiver_stalls() {
     assert!(poll(&mut Wait::new(), &credit).is_pending(), "there is room to wait again");
 }
 
+/// G92: a waiter that was GRANTED is out of the queue when it goes.
 #[test]
 fn a_credit_that_came_too_late_is_not_counted_as_one_that_gave_up() {
     let credit = Credit::<StdAtomics>::new(1);
@@ -92,6 +96,7 @@ fn a_credit_that_came_too_late_is_not_counted_as_one_that_gave_up() {
     }
 }
 
+/// G83, G85: nobody waits for a mailbox that is closed.
 #[test]
 fn closing_lets_all_try_and_later_ones_see_it() {
     let credit = Credit::<StdAtomics>::new(1);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use proptest::prelude::*;
 
 use super::{Closed, Lane, Pop};
-use crate::StdAtomics;
+use crate::atomics::{Atomics, StdAtomics};
 
 /// One step of a lane's life.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,15 @@ pub(crate) enum Step {
     Pop,
     Park,
     Close,
+}
+
+/// Which push of a lone thread says `wake` (G72).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wakes {
+    /// The first one after a park, and no other.
+    OnceParked,
+    /// Every one into an empty lane: there is no mark.
+    WhenEmpty,
 }
 
 /// Steps, with closes rare.
@@ -30,9 +39,11 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..400)
 }
 
-/// Drives a lane and a `VecDeque` with the same steps: same messages, same order, same ends.
-pub(crate) fn agrees_with_a_deque(
-    lane: &impl Lane<Box<u64>, StdAtomics>,
+/// Drives a lane and a `VecDeque` with the same steps: same messages, same order, same ends (G60,
+/// G83, G400); and the pushes that must say `wake` do, and no others (G72).
+pub(crate) fn agrees_with_a_deque<A: Atomics>(
+    lane: &impl Lane<Box<u64>, A>,
+    wakes: Wakes,
     steps: Vec<Step>,
 ) -> Result<(), TestCaseError> {
     let mut oracle = VecDeque::new();
@@ -44,8 +55,11 @@ pub(crate) fn agrees_with_a_deque(
             Step::Push => match lane.push(Box::new(number)) {
                 Ok(pushed) => {
                     prop_assert!(!closed);
-                    // A parked lane says so to the first push, and to no second one.
-                    prop_assert!(pushed.wake || !parked);
+                    let expected = match wakes {
+                        Wakes::OnceParked => parked,
+                        Wakes::WhenEmpty => oracle.is_empty(),
+                    };
+                    prop_assert_eq!(pushed.wake, expected);
                     parked = false;
                     oracle.push_back(number);
                 }
@@ -72,6 +86,10 @@ pub(crate) fn agrees_with_a_deque(
                     let slept = unsafe { lane.park() };
                     prop_assert!(slept);
                     parked = true;
+                } else if !closed {
+                    // SAFETY: one thread.
+                    let slept = unsafe { lane.park() };
+                    prop_assert!(!slept, "a lane with messages inside does not park");
                 }
             }
             Step::Close => {
@@ -112,7 +130,8 @@ pub(crate) fn drops_all<L: Lane<Grenade, StdAtomics>>(lane: L) {
     assert_eq!(drops.load(Relaxed), 10, "each message is dropped once");
 }
 
-/// Sends from several threads and receives in another: nothing lost or twice, FIFO per sender.
+/// Sends from several threads and receives in another: nothing lost or twice, FIFO per sender
+/// (G60).
 pub(crate) fn keeps_order<L>(lane: L, senders: u32, messages: u32)
 where
     L: Lane<(u32, u32), StdAtomics> + Sync + Send,

@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 
 use super::Linked;
-use crate::lane::suite::{agrees_with_a_deque, steps};
+use crate::lane::suite::{Wakes, agrees_with_a_deque, steps};
 
 proptest! {
     /// Every sequence of pushes, pops, parks and closes gives what a `VecDeque` gives.
     #[test]
     fn is_a_queue(steps in steps()) {
-        agrees_with_a_deque(&Linked::new(), steps)?;
+        agrees_with_a_deque(&Linked::<_>::new(), Wakes::WhenEmpty, steps)?;
     }
 }

@@ -10,6 +10,7 @@ fn poll<T>(answer: &mut Answer<T>) -> Poll<Result<T, Unanswered>> {
     Pin::new(answer).poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// G410.
 #[test]
 fn an_answer_arrives() {
     let (reply, mut answer) = reply();
@@ -18,6 +19,7 @@ fn an_answer_arrives() {
     assert_eq!(poll(&mut answer), Poll::Ready(Ok(7)));
 }
 
+/// G153, G410.
 #[test]
 fn letting_go_is_told_and_so_is_a_restart() {
     let (asked, mut answer) = reply::<u32>();
@@ -28,6 +30,7 @@ fn letting_go_is_told_and_so_is_a_restart() {
     assert_eq!(poll(&mut answer), Poll::Ready(Err(Unanswered::Restarted)));
 }
 
+/// G410: an answer against an asker that has gone comes back.
 #[test]
 fn a_late_answer_comes_back() {
     let (asked, answer) = reply();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use machines::Instant;
 use machines::cluster::ids::{CallId, NodeId, Ref, Session};
-use machines::cluster::router::io::{Answer, AskError};
+use machines::cluster::router::io::{Answer, AskError, Gap};
 use machines::node::Node;
 use machines::node::io::{Call, Event, Input, Output, Reply};
 
@@ -121,6 +121,31 @@ impl Saboteur<Node> for SwallowsReplies {
             }
         }
         vec![input]
+    }
+}
+
+/// C146: whoever links is said to have sent messages that did not arrive (C85).
+pub(super) fn invents_gaps(_: &mut Birth) -> Box<dyn Saboteur<Node>> {
+    Box::new(InventsGaps)
+}
+
+#[derive(Clone)]
+struct InventsGaps;
+
+impl Saboteur<Node> for InventsGaps {
+    fn after(&mut self, node: &mut Node, _: Instant, outputs: &mut Vec<Output>) {
+        let up = |output: &Output| {
+            let Output::Event(Event::LinkUp { peer }) = output else {
+                return None;
+            };
+            Some(*peer)
+        };
+        if let Some(peer) = outputs.iter().find_map(up) {
+            let session = node.swim().session_of(peer).unwrap_or(Session(1));
+            let (first, last, senders) = (1, 500, Vec::new());
+            let gap = Gap { peer, session, first, last, outcome: None, senders };
+            outputs.push(Output::Event(Event::Gap(gap)));
+        }
     }
 }
 

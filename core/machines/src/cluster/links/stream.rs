@@ -73,9 +73,16 @@ impl Links {
     /// A handshake is complete: the link is Up (C20).
     pub(super) fn raise(&mut self, now: Instant, mut raised: Raised) {
         let node = raised.agreed.peer;
-        let (conn, hello) = (raised.conn, raised.hello);
+        let conn = raised.conn;
         let inbox = std::mem::take(&mut raised.inbox);
-        let Waited { seeds, message, frames } = self.peer(now, node).met(&hello);
+        let peer = self.peer(now, node);
+        if !raised.dialled && peer.counted != Some(raised.hello.instance) {
+            // A dialler says what it saw before it knows to which process (C83): not of this one,
+            // which never had a link with it.
+            raised.hello.seen = 0;
+        }
+        let hello = raised.hello;
+        let Waited { seeds, message, frames } = peer.met(&hello);
         self.set_redial(node, Instant::FAR);
         self.conns.insert(conn, Role::Up(node));
         self.up += 1;
@@ -559,11 +566,29 @@ impl Links {
 
     /// The allowlist changed: keys that are gone are revoked at once (C24).
     pub(super) fn allowed_changed(&mut self, now: Instant, allowed: Arc<Allowed>) {
-        self.allowed = allowed;
+        let before = std::mem::replace(&mut self.allowed, allowed);
+        let back = |node: &&NodeId| !before.has(**node) && self.allowed.has(**node);
+        let back: Vec<NodeId> = self.peers.keys().filter(back).copied().collect();
+        for node in back {
+            self.forgive(now, node);
+        }
         let revoked = |node: &&NodeId| !self.allowed.has(**node);
         let nodes: Vec<NodeId> = self.peers.keys().filter(revoked).copied().collect();
         for node in nodes {
             self.revoke(now, node);
+        }
+    }
+
+    /// A key is on the list again: the delay that its absence caused is over (C23, C32). The peer
+    /// cannot know, so this end has to dial.
+    fn forgive(&mut self, now: Instant, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.failures = 0;
+        peer.not_before = now;
+        if peer.redial != Instant::FAR {
+            self.set_redial(node, now);
         }
     }
 

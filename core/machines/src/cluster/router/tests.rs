@@ -427,6 +427,7 @@ fn a_reconnect_loses_what_was_not_seen_and_keeps_what_was_not_written() {
     for call in 1..=4 {
         bench.input(send_to(call, to(4)));
     }
+    assert_eq!(bench.input(confirm(0)), [], "it knows this process");
     bench.written(3);
     let outputs = bench.down(CloseReason::Reset);
     assert_eq!((outcomes(&outputs), dials(&outputs)), (vec![], 1));
@@ -465,6 +466,19 @@ fn the_confirm_of_an_old_instance_never_reaches_the_new_link() {
         outputs.extend(bench.wait(100));
         assert_eq!(frames(&outputs), [], "late: {late}");
     }
+}
+
+/// C83: a dialler that never heard our Welcome may say what it saw of the process before this one.
+#[test]
+fn a_count_of_a_peer_that_was_never_heard_proves_nothing() {
+    let mut bench = Bench::linked();
+    bench.input(send_to(1, to(4)));
+    bench.input(send_to(2, to(4)));
+    bench.written(1);
+    bench.down(CloseReason::Reset);
+    let outputs = bench.up(4, 1, 7, 2);
+    assert_eq!(outcomes(&outputs), [(1, Outcome::Unknown)]);
+    assert_eq!(bench.sent(to(4)), Ok(3), "numbers go on");
 }
 
 #[test]

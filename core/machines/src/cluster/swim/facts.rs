@@ -11,11 +11,16 @@ use super::table::{ME, Row, Verdict, decide};
 use super::timers::Timer;
 use super::{Stage, Swim};
 
-/// Says whether a node that was forgotten in `kept` may be held in `life` (C60).
-fn may_return(kept: Life, life: Life) -> bool {
-    match kept.incarnation == Incarnation::LEFT {
-        true => life.session > kept.session,
-        false => life.session >= kept.session,
+/// Says whether a node that was forgotten in `kept` may be held as `told` (C60).
+///
+/// A death that was forgotten stays so: others forget it later, and gossip carries no ages, so that
+/// it would go round for ever.
+fn may_return(kept: Life, told: (Life, State)) -> bool {
+    let (life, state) = told;
+    match state {
+        _ if kept.incarnation == Incarnation::LEFT => life.session > kept.session,
+        State::Alive | State::Suspect => life.session >= kept.session,
+        State::Dead | State::Left => life > kept,
     }
 }
 
@@ -135,7 +140,7 @@ impl Swim {
     /// C42, the row "unknown".
     fn meet(&mut self, now: Instant, claim: &Claim) {
         let kept = self.remembered.get(claim.node);
-        if kept.is_some_and(|kept| !may_return(kept, claim.life)) {
+        if kept.is_some_and(|kept| !may_return(kept, (claim.life, claim.state))) {
             return self.counters.count(Counter::FactStale);
         }
         if claim.state == State::Suspect {

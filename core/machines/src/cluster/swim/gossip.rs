@@ -113,6 +113,12 @@ impl Queue {
         self.names.insert(key, HeldName { entry, since: now });
     }
 
+    /// Keeps the changes of names of owners that are still allowed (C24).
+    pub(super) fn keep_names(&mut self, allowed: impl Fn(NodeId) -> bool) {
+        self.names.retain(|_, held| allowed(held.entry.owner));
+        self.subjects.retain(|(_, owner), _| allowed(*owner));
+    }
+
     /// Forgets everything: there is nobody to tell.
     pub(super) fn clear(&mut self, table: &mut Table) {
         for (_, slot) in self.facts.drain(..).flatten() {

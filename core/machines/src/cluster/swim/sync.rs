@@ -146,7 +146,10 @@ impl Swim {
                 self.syncs.remove(&from);
             }
             // An answer to a question that was given up: what it says is true all the same.
-            (SyncStep::Second, Some(Role::Answerer) | None) => self.merge(now, from, rows),
+            (SyncStep::Second, Some(Role::Answerer) | None) => {
+                self.merge(now, from, rows);
+                self.synced_with(from);
+            }
             (SyncStep::Third, Some(Role::Asker) | None) => {}
         }
     }
@@ -442,10 +445,14 @@ impl Swim {
                 (true, State::Alive | State::Suspect | State::Dead | State::Left) => {
                     self.table.row_mut(slot).revoked = false;
                 }
-                (false, State::Left) => self.table.row_mut(slot).revoked = true,
+                (false, State::Left) => {
+                    self.queue.drop_fact(&mut self.table, slot);
+                    self.table.row_mut(slot).revoked = true;
+                }
                 (false, State::Alive | State::Suspect | State::Dead) => self.revoke(now, slot),
             }
         }
+        self.queue.keep_names(|owner| owner == self.me || self.allowed.has(owner));
     }
 
     fn revoke(&mut self, now: Instant, slot: u32) {

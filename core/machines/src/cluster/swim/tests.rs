@@ -774,6 +774,19 @@ fn a_revoked_member_is_dead_here_and_told_to_nobody() {
     assert_eq!(dials.count(), 0, "nor re-probed (C59)");
 }
 
+/// C24: nor what was queued about it before: that it left, or what it called itself.
+#[test]
+fn what_waits_to_be_told_of_a_stranger_is_dropped() {
+    let mut lone = Lone::among(1);
+    lone.hear(1, has_left(1, 1));
+    lone.handle(Input::Gossip(NameEntry { owner: id(1), ..entry("a", 1) }));
+    lone.handle(Input::Gossip(NameEntry { owner: id(0), ..entry("a", 1) }));
+    assert_eq!(lone.swim.gossip_queue(), 4, "two facts, two names");
+    lone.handle(Input::Allowed(Arc::new(Allowed::only([[1; 32]]))));
+    lone.receive(3, Lane::Datagram, Body::Gossip);
+    assert_eq!(lone.swim.gossip_queue(), 2, "what is about myself");
+}
+
 #[test]
 fn moving_raises_the_incarnation() {
     let mut lone = Lone::among(1);
@@ -962,6 +975,34 @@ fn what_left_and_was_forgotten_stays_left_in_its_session() {
     assert_eq!(lone.row(1), Some((life(2, 0), State::Alive)));
 }
 
+/// C60: others forget a death later than this node, and gossip carries no ages: it would be told
+/// to and fro for ever.
+#[test]
+fn a_death_that_was_forgotten_is_not_learned_again() {
+    let mut lone = Lone::among(1);
+    let day = 24 * 3_600_000;
+    lone.handle(first(4, vec![row(2, State::Dead, day - 1)]));
+    lone.pass(2_000 * MS);
+    assert_eq!(lone.row(2), None, "forgotten");
+    let queued = lone.swim.gossip_queue();
+    lone.hear(1, dead(2, life(1, 0), 1));
+    lone.handle(first(5, vec![row(2, State::Dead, day - 1)]));
+    assert_eq!(lone.row(2), None, "by gossip or by sync");
+    assert_eq!(lone.swim.gossip_queue(), queued);
+    lone.hear(1, dead(2, life(1, 1), 1));
+    assert_eq!(lone.row(2), Some((life(1, 1), State::Dead)), "a later death is news");
+}
+
+/// C60: it was there all the time, behind a partition.
+#[test]
+fn who_was_forgotten_as_dead_returns_in_the_same_life() {
+    let mut lone = Lone::among(1);
+    lone.handle(first(4, vec![row(2, State::Dead, 24 * 3_600_000 - 1)]));
+    lone.pass(2_000 * MS);
+    lone.hear(1, alive(2, 0));
+    assert_eq!(lone.row(2), Some((life(1, 0), State::Alive)));
+}
+
 #[test]
 fn a_row_without_address_is_suspected_only_after_a_sync_brought_one() {
     let mut lone = Lone::among(1);
@@ -1038,6 +1079,23 @@ fn a_node_whose_seeds_came_to_it_first_joins_all_the_same() {
     assert!(!lone.swim.is_joined());
     lone.handle(Input::Tick);
     assert!(lone.out.contains(&Output::DialSeed { seed: seed(1) }));
+}
+
+/// C55: an answer that takes longer than Q brings the table all the same.
+#[test]
+fn an_answer_to_a_question_that_was_given_up_joins() {
+    let mut lone = Lone::with(params(0, &[1]));
+    lone.handle(Input::LinkUp {
+        peer: id(1),
+        life: life(1, 0),
+        addr: addr(1),
+        seed: Some(seed(1)),
+    });
+    assert!(matches!(lone.out[..], [Output::Sync { step: SyncStep::First, .. }]));
+    lone.pass(10_001 * MS);
+    let rows = vec![row(1, State::Alive, 0)];
+    lone.handle(Input::Sync { from: id(1), step: SyncStep::Second, rows });
+    assert!(lone.out.contains(&Output::Joined));
 }
 
 /// C55: a dial that was begun before the seeds changed answers for its own seed, whatever stands

@@ -14,7 +14,7 @@ use crate::cluster::links::io::{Input, Output};
 use crate::cluster::links::peer::PEERS_MAX;
 use crate::cluster::links::{Links, LinksParams};
 use crate::cluster::sealer::Suite;
-use crate::cluster::swim::io::Seed;
+use crate::cluster::swim::io::{Lane, Seed};
 use crate::cluster::wire::{ClearReject, CloseReason, Code, HandshakeKind};
 use crate::codec::Wire;
 
@@ -233,6 +233,22 @@ fn a_revoked_key_loses_its_link_at_once() {
     net.run_ms(50);
     assert_eq!(codes(&net.take(0)), [(Code::NotAllowed, true)]);
     assert_eq!(net.nodes[0].up(), 1);
+}
+
+/// C23, C32: who was refused waits for long, so the one that takes the key back has to dial.
+#[test]
+fn a_key_that_is_allowed_again_is_dialled_at_once() {
+    let mut net = Net::new(2, Suite::Noise);
+    net.dial(0, 1);
+    net.run_ms(50);
+    net.input(0, Input::Allowed(Arc::new(Allowed::only([key(0).public()]))));
+    net.message(0, 1, Lane::Datagram, 1);
+    net.run_ms(50);
+    assert!(!net.linked(0, 1));
+    net.input(0, Input::Allowed(Arc::new(Allowed::Any)));
+    net.message(0, 1, Lane::Datagram, 2);
+    net.run_ms(50);
+    assert!(net.linked(0, 1), "and not after backoff_long, which is 60 s");
 }
 
 #[test]

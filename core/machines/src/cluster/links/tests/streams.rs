@@ -236,6 +236,33 @@ fn a_number_that_repeats_breaks_the_link() {
     assert_eq!(net.nodes[0].link(net.id(1)).unwrap().hello().seen, 9);
 }
 
+/// C83: a dialler says what it saw of a process that is gone; the one that it finds counts anew.
+#[test]
+fn what_was_seen_of_a_process_is_not_held_against_the_next_one() {
+    let mut net = Net::new(2, Suite::Null);
+    net.frame(0, 1, send(9, vec![]));
+    net.run_ms(50);
+    let mut fresh = params(0, Suite::Null);
+    fresh.life = life(2);
+    fresh.instance.0 += 10;
+    net.restart(0, fresh);
+    net.run_ms(1);
+    net.dial(1, 0);
+    net.run_ms(500);
+    assert!(net.linked(0, 1));
+    let told = |net: &Net| net.nodes[0].link(net.id(1)).unwrap().hello().seen;
+    assert_eq!(told(&net), 0, "none of its own");
+
+    net.frame(0, 1, send(1, vec![]));
+    net.run_ms(50);
+    net.cut(|_, _| true);
+    net.run_ms(1);
+    net.dial(1, 0);
+    net.run_ms(500);
+    assert!(net.linked(0, 1));
+    assert_eq!(told(&net), 1, "the same two processes");
+}
+
 /// C35: epochs change under traffic, and nothing is lost or refused.
 #[test]
 fn a_rekey_under_traffic_loses_nothing() {
