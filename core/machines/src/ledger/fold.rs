@@ -58,7 +58,8 @@ pub trait Fold {
     /// changes nothing, and time is what the event says.
     fn apply(state: &mut Self::State, event: &Self::Event);
 
-    /// Returns the part root of `state`: [`part_root`](super::root::part_root) over the roots of its tables.
+    /// Returns the part root of `state`: [`part_root`](super::root::part_root) over the roots of its
+    /// tables.
     fn root(state: &mut Self::State) -> [u8; 32];
 }
 
@@ -285,8 +286,8 @@ pub trait PartState {
     /// Returns the part root.
     fn root(&mut self) -> [u8; 32];
 
-    /// Does at most `steps` of the work that the root needs, each about a microsecond unless a value
-    /// is long; returns how many steps are left over: none if there may be more to do.
+    /// Does at most `steps` of the work that the root needs, each a row or a node to hash. Returns
+    /// how many steps are left over: none if there may be more to do.
     fn settle(&mut self, steps: u32) -> u32;
 
     /// Returns the tables as they are now, for a snapshot.

@@ -149,8 +149,8 @@ impl FrozenState {
     /// Freezes `parts`, all that the node has, in order of tag, as they are after `record`, whose
     /// hash is `head`.
     ///
-    /// This asks for the root. Who asks for it seldom and may not stop for long (L41) lets the parts
-    /// [settle](PartState::settle) first, in slices.
+    /// This asks for the root. Who asks for it seldom and may not stop for long (L41) lets the
+    /// parts [settle](PartState::settle) first, in slices.
     ///
     /// # Panics
     ///

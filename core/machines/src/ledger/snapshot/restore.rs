@@ -1,7 +1,7 @@
 //! From the bytes of a snapshot to the state of a node (L30).
 //!
 //! ```text
-//!   bytes ─► SnapshotReader ─► Part: begin ─► rows: load ─► table: seal ─► part: end, compare roots
+//!   bytes ─► SnapshotReader ─► Part: begin ─► rows: load ─► table: seal ─► part: end, same root?
 //! ```
 
 use super::format::SnapshotHeader;

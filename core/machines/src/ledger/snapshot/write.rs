@@ -13,8 +13,8 @@
 //!   SyncingDir ────────── failed ──────────────────► the same; nothing is removed
 //! ```
 //!
-//! One operation is under way at a time, and one piece of the file is held. A snapshot waits for the
-//! journal: were it durable first, a crash could leave a state whose records are lost, and that
+//! One operation is under way at a time, and one piece of the file is held. A snapshot waits for
+//! the journal: were it durable first, a crash could leave a state whose records are lost, and that
 //! others have not been told of.
 //!
 //! # What is removed

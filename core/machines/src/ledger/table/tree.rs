@@ -17,7 +17,8 @@
 //! | rows in it | hash |
 //! |------------|-----------------------------------------------------------------------------|
 //! | 0 to 16    | `BLAKE3(page, the entry hashes in order of position, joined)`               |
-//! | 17 or more | `BLAKE3(branch, left ‖ right)`: of those whose bit `d` is 0, and those where it is 1 |
+//! | 17 or more | `BLAKE3(branch, left ‖ right)`: the subtrees of depth `d + 1` below it,     |
+//! |            | of the rows whose bit `d` is 0, and of those whose bit `d` is 1             |
 //!
 //! There is no path compression. An empty subtree has the fixed hash of an empty page, [`EMPTY`].
 //!

@@ -168,7 +168,7 @@ fn a_second_snapshot_is_refused_while_one_is_being_written() {
     assert_eq!(told(&bench.done(&begun)), ["write 30.tmp"]);
 }
 
-/// Goal: whatever fails before the folder is synced, the older snapshots stay and the half one goes.
+/// Goal: whatever fails before the folder is synced, older snapshots stay and the half one goes.
 #[test]
 fn a_failure_removes_the_temporary_file_and_nothing_else() {
     for stop in ["create", "write", "sync 30", "rename"] {
