@@ -369,9 +369,10 @@ impl SnapshotWriter {
 
     fn durable(&mut self, record: u64) {
         self.durable = self.durable.max(record);
-        match mem::replace(&mut self.state, State::Idle) {
-            State::Waiting(taking) => self.rename(taking),
-            other => self.state = other,
+        if matches!(self.state, State::Waiting(_))
+            && let State::Waiting(taking) = mem::replace(&mut self.state, State::Idle)
+        {
+            self.rename(taking);
         }
     }
 

@@ -125,8 +125,8 @@ fn a_row_that_differs_in_anything_has_another_root() {
         table.insert(Key(key), Text(value.into()));
         roots.push(table.root());
     }
-    for at in 0..roots.len() {
-        assert!(!roots[..at].contains(&roots[at]), "{at}");
+    for (at, root) in roots.iter().enumerate() {
+        assert!(!roots[..at].contains(root), "{at}");
     }
 }
 

@@ -50,13 +50,13 @@ fn rows() -> [Vec<u8>; 2] {
 }
 
 fn expected(file: &[u8]) -> &'static str {
-    match restore(file, 1000).unwrap_err() {
-        Refused::Malformed { why: Malformed { expected, .. }, .. }
-        | Refused::Unreadable(Unreadable::Malformed { why: Malformed { expected, .. }, .. }) => {
-            expected
-        }
-        other => panic!("{other}"),
+    let refused = restore(file, 1000).unwrap_err();
+    if let Refused::Malformed { why, .. } | Refused::Unreadable(Unreadable::Malformed { why, .. }) =
+        &refused
+    {
+        return why.expected;
     }
+    panic!("{refused}");
 }
 
 #[test]
