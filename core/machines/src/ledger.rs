@@ -2,4 +2,5 @@
 
 pub mod fold;
 pub mod root;
+pub mod snapshot;
 pub mod table;

@@ -24,7 +24,6 @@
 //! read, and confines damage.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::table::{Frozen, HashTree, Stored};
 use crate::codec::{Malformed, Reader, Wire, put_count};
@@ -59,7 +58,8 @@ pub trait Fold {
     /// changes nothing, and time is what the event says.
     fn apply(state: &mut Self::State, event: &Self::Event);
 
-    /// Returns the part root of `state`: [`part_root`](super::root::part_root) over the roots of its tables.
+    /// Returns the part root of `state`: [`part_root`](super::root::part_root) over the roots of its
+    /// tables.
     fn root(state: &mut Self::State) -> [u8; 32];
 }
 
@@ -264,7 +264,7 @@ pub struct FrozenPart {
     /// Its part root.
     pub root: [u8; 32],
     /// Its tables, in its order.
-    pub tables: Vec<Arc<dyn Frozen>>,
+    pub tables: Vec<Box<dyn Frozen>>,
 }
 
 impl fmt::Debug for FrozenPart {
@@ -285,6 +285,10 @@ pub trait PartState {
 
     /// Returns the part root.
     fn root(&mut self) -> [u8; 32];
+
+    /// Does at most `steps` of the work that the root needs, each a row or a node to hash. Returns
+    /// how many steps are left over: none if there may be more to do.
+    fn settle(&mut self, steps: u32) -> u32;
 
     /// Returns the tables as they are now, for a snapshot.
     fn freeze(&mut self) -> FrozenPart;
@@ -348,6 +352,12 @@ impl<P: Part> PartState for Held<'_, P> {
 
     fn root(&mut self) -> [u8; 32] {
         P::root(self.0)
+    }
+
+    fn settle(&mut self, steps: u32) -> u32 {
+        (0..P::TABLES.len()).fold(steps, |steps, number| {
+            P::table(self.0, number).expect("a part has the tables that it names").settle(steps)
+        })
     }
 
     fn freeze(&mut self) -> FrozenPart {

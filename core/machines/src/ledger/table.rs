@@ -175,9 +175,24 @@ impl<K: Ord + Clone + Wire, V: Clone + Wire> Table<K, V> {
     pub fn root(&mut self) -> [u8; 32] {
         let mut scratch = Scratch::default();
         while let Some(key) = self.pending.pop_first() {
-            self.settle(&key, &mut scratch);
+            self.rehash(&key, &mut scratch);
         }
         self.tree.root()
+    }
+
+    /// Does at most `steps` of the work that [`Table::root`] would do: rows and nodes to hash.
+    /// Returns how many steps are left over: none if there may be more to do.
+    ///
+    /// Whoever asks for the root seldom and may not stop for long does this first, in slices.
+    pub fn settle(&mut self, mut steps: u32) -> u32 {
+        let mut scratch = Scratch::default();
+        while steps > 0
+            && let Some(key) = self.pending.pop_first()
+        {
+            self.rehash(&key, &mut scratch);
+            steps -= 1;
+        }
+        self.tree.settle(steps)
     }
 
     /// Returns the root without keeping what was hashed: each call costs what changed since the
@@ -200,13 +215,13 @@ impl<K: Ord + Clone + Wire, V: Clone + Wire> Table<K, V> {
                     break;
                 };
                 self.pending.remove(&due);
-                self.settle(&due, &mut scratch);
+                self.rehash(&due, &mut scratch);
             }
         }
     }
 
     /// Tells the hash tree what the row of `key` is now.
-    fn settle(&mut self, key: &K, scratch: &mut Scratch) {
+    fn rehash(&mut self, key: &K, scratch: &mut Scratch) {
         scratch.key(|out| key.encode(out));
         match self.rows.get(key) {
             Some(value) => {
@@ -263,8 +278,11 @@ pub trait Stored {
     /// Returns the [root](Table::root).
     fn root(&mut self) -> [u8; 32];
 
+    /// Does at most `steps` of the work that the root needs, as [`Table::settle`].
+    fn settle(&mut self, steps: u32) -> u32;
+
     /// Returns the rows as they are now; what changes later does not show in them.
-    fn freeze(&self) -> Arc<dyn Frozen>;
+    fn freeze(&self) -> Box<dyn Frozen>;
 
     /// Adds a row given in canonical bytes that comes after all that are there, and leaves its hash
     /// to [`Stored::seal`].
@@ -291,20 +309,29 @@ pub trait Stored {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed>;
 }
 
-/// The rows of a table at one moment, in canonical bytes.
+/// The rows of a table at one moment, in canonical bytes, to be taken from the front.
 pub trait Frozen: Send + Sync {
-    /// Returns how many rows there are.
+    /// Returns how many rows were not taken yet.
     fn rows(&self) -> u32;
 
-    /// Appends the rows from number `from` on to `out`, until it holds `bytes` or there are no
-    /// more; returns the number of the first row that was not appended.
+    /// Takes rows and appends them to `out`, until it holds `bytes` or there are no more. What only
+    /// this holds of them is freed.
     ///
     /// | of each row | |
     /// |-------------|-----------------------------------------------|
     /// | `u32`       | length of the key                             |
     /// | `u32`       | length of the value                           |
     /// | bytes       | the key, then the value, in the standard form |
-    fn encode(&self, from: u32, out: &mut Vec<u8>, bytes: usize) -> u32;
+    fn take(&mut self, out: &mut Vec<u8>, bytes: usize);
+
+    /// Returns a copy that shares all with this.
+    fn copy(&self) -> Box<dyn Frozen>;
+}
+
+impl Clone for Box<dyn Frozen> {
+    fn clone(&self) -> Self {
+        self.copy()
+    }
 }
 
 impl<K, V> Stored for Table<K, V>
@@ -316,8 +343,12 @@ where
         Self::root(self)
     }
 
-    fn freeze(&self) -> Arc<dyn Frozen> {
-        Arc::new(self.rows.clone())
+    fn settle(&mut self, steps: u32) -> u32 {
+        Self::settle(self, steps)
+    }
+
+    fn freeze(&self) -> Box<dyn Frozen> {
+        Box::new(self.rows.clone())
     }
 
     fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
@@ -350,16 +381,16 @@ where
 
 impl<K, V> Frozen for Rows<K, V>
 where
-    K: Ord + Clone + Wire + Send + Sync,
-    V: Clone + Wire + Send + Sync,
+    K: Ord + Clone + Wire + Send + Sync + 'static,
+    V: Clone + Wire + Send + Sync + 'static,
 {
     fn rows(&self) -> u32 {
         self.len()
     }
 
-    fn encode(&self, from: u32, out: &mut Vec<u8>, bytes: usize) -> u32 {
-        let mut next = from;
-        for (key, value) in self.between(from, self.len()) {
+    fn take(&mut self, out: &mut Vec<u8>, bytes: usize) {
+        let mut taken = 0;
+        for (key, value) in self.between(0, self.len()) {
             if out.len() >= bytes {
                 break;
             }
@@ -373,8 +404,12 @@ where
             };
             let lengths = [length(middle - start - 8), length(out.len() - middle)];
             out[start..start + 8].copy_from_slice(lengths.as_flattened());
-            next += 1;
+            taken += 1;
         }
-        next
+        self.forget(taken);
+    }
+
+    fn copy(&self) -> Box<dyn Frozen> {
+        Box::new(self.clone())
     }
 }

@@ -149,7 +149,7 @@ proptest! {
         keys.sort_by_key(|key| crate::digest::mix(seed, u64::from(key.0) | 1 << 40));
         for (nth, key) in keys.iter().enumerate() {
             prop_assert!(table.remove(key).is_some());
-            if nth % 64 == 0 {
+            if nth.is_multiple_of(64) {
                 table.root();
                 rows_inside::check(&table.rows, |size| size);
                 tree_inside::check(&table.tree, |size| size);

@@ -123,6 +123,35 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
         Some(old)
     }
 
+    /// Removes the first `number` rows, without keeping nodes from becoming small: for one who
+    /// takes all rows from the front, and wants what is only his to be freed bit by bit.
+    pub(super) fn forget(&mut self, number: u32) {
+        if number >= self.count {
+            *self = Self::new();
+            return;
+        }
+        self.count -= number;
+        let (mut node, mut number) = (&mut self.root, number);
+        while number > 0 {
+            match Arc::make_mut(node) {
+                Node::Leaf(rows) => {
+                    rows.drain(..number as usize);
+                    return;
+                }
+                Node::Branch(children) => {
+                    let mut whole = 0;
+                    while children[whole].rows <= number {
+                        number -= children[whole].rows;
+                        whole += 1;
+                    }
+                    children.drain(..whole);
+                    children[0].rows -= number;
+                    node = &mut children[0].node;
+                }
+            }
+        }
+    }
+
     /// Returns how many keys are less than `key`, or, with `itself`, not greater.
     pub(super) fn rank(&self, key: &K, itself: bool) -> u32 {
         let (mut node, mut before) = (&*self.root, 0);
@@ -421,6 +450,21 @@ pub(super) mod inside {
     //! What only tests may see: whether the tree is sound, and what it weighs.
 
     use super::*;
+
+    impl<K: Ord + Clone, V: Clone> Rows<K, V> {
+        /// Returns the owner of the value of `key`.
+        pub(in super::super) fn get_shared(&self, key: &K) -> Option<Arc<V>> {
+            let mut node = &*self.root;
+            loop {
+                match node {
+                    Node::Branch(children) => node = &children[child_of(children, key)].node,
+                    Node::Leaf(rows) => {
+                        return Some(Arc::clone(&rows[find(rows, key).ok()?].value));
+                    }
+                }
+            }
+        }
+    }
 
     /// Asserts every rule of the header; returns the bytes on the heap beside keys and values.
     pub(in super::super) fn check<K: Ord + Clone, V: Clone>(

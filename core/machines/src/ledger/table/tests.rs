@@ -125,8 +125,8 @@ fn a_row_that_differs_in_anything_has_another_root() {
         table.insert(Key(key), Text(value.into()));
         roots.push(table.root());
     }
-    for at in 0..roots.len() {
-        assert!(!roots[..at].contains(&roots[at]), "{at}");
+    for (at, root) in roots.iter().enumerate() {
+        assert!(!roots[..at].contains(root), "{at}");
     }
 }
 
@@ -138,7 +138,8 @@ fn one_changed_row_makes_one_page_and_the_branches_above_it_stale() {
         table.root();
         assert_eq!(tree_inside::stale(&table.tree).0, 0);
         table.update(&Key(rows / 2), |value| value.0.push(b'!'));
-        table.settle(&Key(rows / 2), &mut Scratch::default());
+        table.pending.clear();
+        table.rehash(&Key(rows / 2), &mut Scratch::default());
         let (stale, all) = tree_inside::stale(&table.tree);
         let deepest = tree_inside::depth(&table.tree);
         assert!((1..=deepest + 1).contains(&stale), "{stale} of {all} in {rows} rows");
@@ -261,17 +262,68 @@ fn a_tree_of_other_rows_is_wrong_code() {
 }
 
 #[test]
-fn frozen_rows_are_appended_until_there_is_enough() {
-    let frozen = table([1, 2, 3]).freeze();
+fn frozen_rows_are_taken_until_there_is_enough() {
+    let mut frozen = table([1, 2, 3]).freeze();
+    let copy = frozen.clone();
     let mut out = Vec::new();
-    assert_eq!(frozen.encode(0, &mut out, 1), 1);
+    frozen.take(&mut out, 1);
     let one = [4, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, b'r', b'o', b'w', b' ', b'1'];
-    assert_eq!(out, one);
-    assert_eq!(frozen.encode(1, &mut out, one.len()), 1, "there was enough");
-    assert_eq!(frozen.encode(1, &mut out, one.len() + 1), 2);
-    assert_eq!(frozen.encode(2, &mut out, usize::MAX), 3);
-    assert_eq!(frozen.encode(3, &mut out, usize::MAX), 3);
-    assert_eq!((out.len(), frozen.rows()), (3 * one.len(), 3));
+    assert_eq!((&out[..], frozen.rows()), (&one[..], 2));
+    frozen.take(&mut out, one.len());
+    assert_eq!(frozen.rows(), 2, "there was enough");
+    frozen.take(&mut out, one.len() + 1);
+    assert_eq!(frozen.rows(), 1);
+    frozen.take(&mut out, usize::MAX);
+    frozen.take(&mut out, usize::MAX);
+    assert_eq!((out.len(), frozen.rows()), (3 * one.len(), 0));
+    assert_eq!(copy.rows(), 3, "the copy has all");
+}
+
+/// Goal: L41. Method: take rows by the hundred; the table and another frozen one lose nothing, and
+/// a value that only the frozen rows still have is freed as soon as it was taken.
+#[test]
+fn rows_that_were_taken_are_let_go() {
+    let mut texts = table(0..5000);
+    let mut frozen = texts.freeze();
+    let old = texts.rows.get_shared(&Key(10)).expect("it is there");
+    texts.update(&Key(10), |value| value.0.clear());
+    assert_eq!(Arc::strong_count(&old), 2, "here, and in the frozen rows");
+    let (mut bytes, mut taken) = (Vec::new(), 0);
+    while frozen.rows() > 0 {
+        frozen.take(&mut bytes, (taken + 1) * 2000);
+        taken += 1;
+        assert_eq!(Arc::strong_count(&old), 1, "let go");
+    }
+    assert!(taken > 50);
+    let mut all = Vec::new();
+    table(0..5000).freeze().take(&mut all, usize::MAX);
+    assert!(bytes == all);
+    assert_eq!(texts.len(), 5000);
+    rows_inside::check(&texts.rows, allocation);
+}
+
+/// Goal: L41 for the root itself. Method: settle step by step, and count.
+#[test]
+fn the_root_can_be_worked_out_in_slices() {
+    let mut sliced = table(0..700);
+    let mut slices = 0;
+    while sliced.settle(10) == 0 {
+        slices += 1;
+    }
+    let (stale, nodes) = tree_inside::stale(&sliced.tree);
+    assert_eq!(stale, 0);
+    let work = 700 + nodes;
+    assert!((work / 10..=work / 10 + 1).contains(&slices), "{slices} slices for {work} steps");
+    assert_eq!(sliced.root(), table(0..700).root());
+    assert_eq!(sliced.settle(10), 10, "nothing to do");
+    let changing = |table: &mut Texts, step: u32| {
+        table.insert(Key(step), text(step + 1));
+        table.settle(3);
+    };
+    (0..700).for_each(|step| changing(&mut sliced, step));
+    let mut whole = Texts::new();
+    (0..700).for_each(|key| assert!(whole.insert(Key(key), text(key + 1)).is_none()));
+    assert_eq!(sliced.root(), whole.root());
 }
 
 /// Bytes that a usual allocator needs for `size` of them: 8 beside, in steps of 16.

@@ -17,7 +17,8 @@
 //! | rows in it | hash |
 //! |------------|-----------------------------------------------------------------------------|
 //! | 0 to 16    | `BLAKE3(page, the entry hashes in order of position, joined)`               |
-//! | 17 or more | `BLAKE3(branch, left ‖ right)`: of those whose bit `d` is 0, and those where it is 1 |
+//! | 17 or more | `BLAKE3(branch, left ‖ right)`: the subtrees of depth `d + 1` below it,     |
+//! |            | of the rows whose bit `d` is 0, and of those whose bit `d` is 1             |
 //!
 //! There is no path compression. An empty subtree has the fixed hash of an empty page, [`EMPTY`].
 //!
@@ -175,7 +176,19 @@ impl HashTree {
 
     /// Returns the root. Hashes what changed since the last time, and nothing else.
     pub fn root(&mut self) -> [u8; 32] {
-        settle(&mut self.top)
+        loop {
+            let mut steps = u32::MAX;
+            if let Some(root) = settle(&mut self.top, &mut steps) {
+                return root;
+            }
+        }
+    }
+
+    /// Hashes at most `steps` nodes of what [`HashTree::root`] would; returns how many steps are
+    /// left over: none if there may be more to do.
+    pub fn settle(&mut self, mut steps: u32) -> u32 {
+        settle(&mut self.top, &mut steps);
+        steps
     }
 
     /// [`HashTree::put`] of a row whose bytes stand in `row`.
@@ -314,30 +327,33 @@ fn gather(halves: &[Link; 2]) -> Vec<Entry> {
     all
 }
 
-/// Returns the hash of a subtree, and keeps it.
-fn settle(link: &mut Link) -> [u8; 32] {
+/// Returns the hash of a subtree, and keeps it; or nothing if that takes more than `steps`, which
+/// count down.
+fn settle(link: &mut Link, steps: &mut u32) -> Option<[u8; 32]> {
     let Some(node) = link else {
-        return EMPTY;
+        return Some(EMPTY);
     };
-    if let Some(hash) = node.hash {
-        return hash;
+    if node.hash.is_some() {
+        return node.hash;
     }
     let node = Arc::make_mut(node);
     let hash = match &mut node.body {
         Body::Page(page) => {
+            *steps = steps.checked_sub(1)?;
             let mut joined = [[0; 32]; PAGE_MAX];
             for (place, entry) in joined.iter_mut().zip(&*page) {
                 *place = entry.hash;
             }
             blake3::keyed_hash(&PAGE, joined[..page.len()].as_flattened())
         }
-        Body::Branch { halves, .. } => {
-            let joined = halves.each_mut().map(settle);
+        Body::Branch { halves: [left, right], .. } => {
+            let joined = [settle(left, steps)?, settle(right, steps)?];
+            *steps = steps.checked_sub(1)?;
             blake3::keyed_hash(&BRANCH, joined.as_flattened())
         }
     };
     node.hash = Some(*hash.as_bytes());
-    *hash.as_bytes()
+    node.hash
 }
 
 #[cfg(test)]
