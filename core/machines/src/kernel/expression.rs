@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `Eq` | has the type and value of `value`: numbers by value, all else by canonical bytes |
 //! | `Neq` | is not `Eq`; another type is not equal |
-//! | `Gt` `Lt` `Gte` `Lte` | is a number and so is `value`, or both are text (by bytes), so ordered |
-//! | `Contains` | is text with the text `value` in it; a list with an element `Eq` to it; an object with the key `value` |
+//! | `Gt` `Lt` `Gte` `Lte` | is so ordered: two numbers by value, or two texts by their bytes |
+//! | `Contains` of text | has the text `value` in it |
+//! | `Contains` of a list | has an element that is `Eq` to `value` |
+//! | `Contains` of an object | has the key `value` |
 //! | `Exists` | always |
 //!
 //! `NotExists` is true when the field is missing or null. `And`, `Or` and `Not` are as everywhere,

@@ -1,4 +1,4 @@
-//! JSON as the kernel keeps it: parsed strictly, immutable, shared, with one spelling a value (K24).
+//! JSON as the kernel keeps it: parsed strictly, immutable, shared, one spelling a value (K24).
 //!
 //! # The canonical form
 //!

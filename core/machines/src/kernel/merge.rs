@@ -36,10 +36,10 @@ pub fn state_changes<'a>(
 /// | rule | makes | of what is there |
 /// |---|---|---|
 /// | Replace | `value` | anything or nothing |
-/// | Append | the list with the elements of `value`, if it is a list, or `value` at its end | a list; nothing counts as an empty one |
-/// | MergeDict | the object with the entries of `value` set, one level deep | an object; nothing counts as an empty one |
+/// | Append | the list, and `value` or, of a list, its elements at the end | a list or nothing |
+/// | MergeDict | the object with each entry of `value` set, one level deep | an object or nothing |
 ///
-/// What is `null` counts as nothing there.
+/// What is `null` counts as nothing there, and nothing as an empty list or object.
 ///
 /// # Errors
 ///

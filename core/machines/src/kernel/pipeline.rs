@@ -8,8 +8,8 @@
 //!   refused bad_value                refused bad_pipeline
 //! ```
 //!
-//! What pipelines do is decided by pure functions next to it: [`route`] where to go, [`graph`] which
-//! moves go back and which stages are ready, [`retry`] how long to wait.
+//! What pipelines do is decided by pure functions next to it: [`route`] where to go, [`graph`]
+//! which moves go back and which stages are ready, [`retry`] how long to wait.
 
 pub mod budget;
 mod check;
@@ -314,22 +314,24 @@ impl PipelineStage {
 }
 
 impl PipelineConfig {
-    /// Reads a pipeline from the JSON that a stranger sent in `field`, which the texts of problems
-    /// do not repeat, and checks it.
+    /// Reads a pipeline from JSON that a stranger sent, and checks it. Paths begin in the pipeline:
+    /// `stages[2].name`.
     ///
     /// # Errors
     ///
     /// All that is wrong. Wrong types and unknown fields are `bad_value` and end the matter, since
-    /// the rest could only be guessed; else it is as [`check`](Self::check) says.
+    /// the rest could only be guessed; else it is as [`check`](Self::check) says. What is missing,
+    /// and paths of expressions that cannot be read, are `bad_pipeline`.
     pub fn parse(json: &Json, limits: &FlowLimits) -> Result<Self, Refusal> {
         let mut problems = Problems::new();
-        let patched = missing_names(json, &mut problems);
-        let read = Self::read(&patched, &Place::Root(""), &mut problems);
+        let named = with_names(json, &mut problems);
+        let read = Self::read(&named, &Place::Root(""), &mut problems);
         if let Some(config) = &read
             && problems.are_all(Code::BadPipeline)
         {
             config.check_into(limits, &mut problems)?;
         }
+        problems.recode(&[Code::Required, Code::BadExpression], Code::BadPipeline);
         problems.end(read, Code::BadPipeline)
     }
 
@@ -337,8 +339,8 @@ impl PipelineConfig {
     ///
     /// # Errors
     ///
-    /// `too_many`, `too_long`, `too_large` or `amount_too_large` if it passes a limit, with all that
-    /// it passes; else `bad_pipeline` with all problems together.
+    /// `too_many`, `too_long`, `too_large` or `amount_too_large` if it passes a limit, with all
+    /// that it passes; else `bad_pipeline` with all problems together.
     pub fn check(&self, limits: &FlowLimits) -> Result<(), Refusal> {
         let mut problems = Problems::new();
         self.check_into(limits, &mut problems)?;
@@ -400,40 +402,62 @@ impl PipelineConfig {
     }
 }
 
+/// Says whether an object has no name.
+fn is_nameless(json: &Json) -> bool {
+    match json.get("name") {
+        None => json.as_object().is_some(),
+        Some(name) => name.is_null() || name.as_str() == Some(""),
+    }
+}
+
 /// Puts stand-ins where names are missing, which is a problem of K232: so the rest can be checked
 /// and told along with it.
-fn missing_names(json: &Json, problems: &mut Problems) -> Json {
+fn with_names(json: &Json, problems: &mut Problems) -> Json {
     let Some(object) = json.as_object() else {
         return json.clone();
     };
-    let nameless = |json: &Json| match json.get("name") {
-        None => true,
-        Some(name) => name.is_null() || name.as_str() == Some(""),
-    };
-    let mut entries: Vec<(Arc<str>, Json)> =
-        object.iter().map(|(key, value)| (Arc::clone(key), value.clone())).collect();
-    if nameless(json) {
+    let mut entries = Vec::new();
+    if is_nameless(json) {
         problems.add(Code::BadPipeline, "name", "name is required");
-        entries.push(("name".into(), PipelineName::stand_in_text()));
+        entries.push(("name", PipelineName::stand_in()));
     }
-    let stages = object.get("stages").unwrap_or(&Json::NULL);
-    if stages.is_null() {
-        entries.push(("stages".into(), Json::list(Vec::new())));
+    let stages = object.get("stages").filter(|stages| !stages.is_null());
+    match stages.map(Json::as_list) {
+        None => entries.push(("stages", Json::list(Vec::new()))),
+        Some(Some(stages)) => {
+            let stages = stages.iter().enumerate();
+            let stages = stages.map(|(at, stage)| stage_with_names(at, stage, problems));
+            entries.push(("stages", Json::list(stages.collect())));
+        }
+        // The reader tells what is wrong with them.
+        Some(None) => {}
     }
-    if let Some(stages) = stages.as_list() {
-        let named = stages.iter().enumerate().map(|(at, stage)| match stage.as_object() {
-            Some(fields) if nameless(stage) => {
-                let field = format!("stages[{at}].name");
-                problems.add(Code::BadPipeline, &field, format!("{field} is required"));
-                let name = Json::object([("name", StageName::stand_in_text(at))]);
-                fields.with(name.as_object().expect("it was made an object"))
-            }
-            Some(_) | None => stage.clone(),
-        });
-        let named = named.collect();
-        entries.push(("stages".into(), Json::list(named)));
+    with(json, entries)
+}
+
+/// Sets entries of an object.
+fn with(json: &Json, entries: Vec<(&'static str, Json)>) -> Json {
+    match (json.as_object(), Json::object(entries).as_object()) {
+        (Some(object), Some(entries)) => object.with(entries),
+        (Some(_) | None, Some(_) | None) => json.clone(),
     }
-    Json::object(entries)
+}
+
+fn stage_with_names(at: usize, stage: &Json, problems: &mut Problems) -> Json {
+    let mut entries = Vec::new();
+    let mut missing = |field: String| {
+        let text = format!("{field} is required");
+        problems.add(Code::BadPipeline, field, text);
+    };
+    if is_nameless(stage) {
+        missing(format!("stages[{at}].name"));
+        entries.push(("name", StageName::stand_in(at)));
+    }
+    if let Some(agent) = stage.get("agent_config").filter(|agent| is_nameless(agent)) {
+        missing(format!("stages[{at}].agent_config.name"));
+        entries.push(("agent_config", with(agent, vec![("name", PipelineName::stand_in())])));
+    }
+    with(stage, entries)
 }
 
 /// As the canonical JSON; nothing else decodes.

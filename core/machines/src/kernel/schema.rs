@@ -7,7 +7,8 @@
 //! | `minimum`, `maximum` | of numbers, both inclusive |
 //! | `minLength`, `maxLength` | of text, in Unicode scalar values |
 //! | `minItems`, `maxItems`, `items` | of lists |
-//! | `required`, `properties`, `additionalProperties` | of objects; the last is a schema or `false` |
+//! | `required`, `properties` | of objects |
+//! | `additionalProperties` | of objects: a schema for the others, or `false` |
 //! | `anyOf` | one of these schemas holds |
 //!
 //! `title`, `description` and `default` are ignored, and any other keyword is refused when the

@@ -80,9 +80,10 @@ impl Problems {
         self.found.push((code, Violation { field: field.to_string(), text: text.into() }));
     }
 
-    /// Adds `field: text`.
+    /// Adds `field: text`, or `text` alone if it is about the whole.
     pub fn tell(&mut self, code: Code, field: impl fmt::Display, text: impl fmt::Display) {
-        let text = format!("{field}: {text}");
+        let field = field.to_string();
+        let text = if field.is_empty() { text.to_string() } else { format!("{field}: {text}") };
         self.add(code, field, text);
     }
 
@@ -90,6 +91,13 @@ impl Problems {
     #[must_use]
     pub fn are_all(&self, code: Code) -> bool {
         self.found.iter().all(|(other, _)| *other == code)
+    }
+
+    /// Gives all that has one of these codes another.
+    pub fn recode(&mut self, codes: &[Code], other: Code) {
+        for (code, _) in self.found.iter_mut().filter(|(code, _)| codes.contains(code)) {
+            *code = other;
+        }
     }
 
     /// Ends in a refusal if something is wrong: with the code that all problems have, or with

@@ -3,10 +3,10 @@
 //! This is the one file of the kernel with floating point: values are compared and spelled, and
 //! never computed with. A number is one of
 //!
-//! | form    | which numbers                                             | spelled                 |
-//! |---------|-----------------------------------------------------------|-------------------------|
-//! | integer | whole, and fits `i64` or `u64`                            | its digits: `-7`        |
-//! | real    | any other: the binary64 nearest to what was written       | as RFC 8785, see below  |
+//! | form    | which numbers                                       | spelled                |
+//! |---------|-----------------------------------------------------|------------------------|
+//! | integer | whole, and fits `i64` or `u64`                      | its digits: `-7`       |
+//! | real    | any other: the binary64 nearest to what was written | as RFC 8785, see below |
 //!
 //! so that every value has one form and one spelling: `1`, `1.0`, `10e-1` are the integer 1, and
 //! `-0` and `-0.0` are the integer 0. What is written without point and exponent and fits an

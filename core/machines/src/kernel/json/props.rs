@@ -17,7 +17,7 @@ fn spelled(value: &Value, noise: &mut impl Iterator<Item = u8>) -> String {
         let mut out = String::from("\"");
         for character in text.chars() {
             let must = character < ' ' || matches!(character, '"' | '\\');
-            if must || noise.next().unwrap() % 4 == 0 {
+            if must || noise.next().unwrap().is_multiple_of(4) {
                 let mut units = [0; 2];
                 for unit in character.encode_utf16(&mut units) {
                     out.push_str(&format!("\\u{unit:04X}"));

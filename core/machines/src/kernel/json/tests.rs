@@ -129,7 +129,8 @@ fn nesting_without_end_is_refused_at_the_limit() {
 
 #[test]
 fn the_canonical_form_is_as_the_header_says() {
-    let text = "\n{ \"b\" : [ 1.0, -0, 1e2, 0.50 ],\t\"a\\u0041\": {\"\u{ffff}\":1,\"\u{10000}\":2},\
+    let text = "\n{ \"b\" : [ 1.0, -0, 1e2, 0.50 ],\t\"a\\u0041\": \
+                {\"\u{ffff}\":1,\"\u{10000}\":2},\
                 \"\\u000a\\u001F\\u007f\\/\": \"\\\"\\\\\\b\\f\\n\\r\\t\\u0000é\" }";
     let canonical = "{\"\\n\\u001f\u{7f}/\":\"\\\"\\\\\\b\\f\\n\\r\\t\\u0000é\",\
                      \"aA\":{\"\u{ffff}\":1,\"\u{10000}\":2},\"b\":[1,0,100,0.5]}";

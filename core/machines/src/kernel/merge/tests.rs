@@ -57,23 +57,16 @@ fn naive(rule: MergeRule, there: &Value, value: &Value) -> Option<Value> {
     match rule {
         MergeRule::Replace => Some(value.clone()),
         MergeRule::Append => {
-            let mut items = match there {
-                Value::Null => Vec::new(),
-                Value::Array(items) => items.clone(),
-                _ => return None,
-            };
-            match value {
-                Value::Array(more) => items.extend(more.iter().cloned()),
-                one => items.push(one.clone()),
-            }
-            Some(Value::Array(items))
+            let empty = Vec::new();
+            let items = if there.is_null() { &empty } else { there.as_array()? };
+            let one = vec![value.clone()];
+            let more = value.as_array().unwrap_or(&one);
+            Some(Value::Array(items.iter().chain(more).cloned().collect()))
         }
         MergeRule::MergeDict => {
-            let mut entries = match there {
-                Value::Null => serde_json::Map::new(),
-                Value::Object(entries) => entries.clone(),
-                _ => return None,
-            };
+            let empty = serde_json::Map::new();
+            let there = if there.is_null() { &empty } else { there.as_object()? };
+            let mut entries = there.clone();
             for (key, value) in value.as_object()? {
                 entries.insert(key.clone(), value.clone());
             }
@@ -99,10 +92,9 @@ proptest! {
             merge(MergeRule::Append, Some(there), &ours(value)).unwrap()
         };
         let one_by_one = append(&append(&Json::NULL, &first), &second);
-        let both = append(&append(&Json::NULL, &first), &Value::Array(match &second {
-            Value::Array(items) => items.clone(),
-            one => vec![one.clone()],
-        }));
+        let one = vec![second.clone()];
+        let list = Value::Array(second.as_array().unwrap_or(&one).clone());
+        let both = append(&append(&Json::NULL, &first), &list);
         prop_assert_eq!(one_by_one, both);
     }
 }

@@ -1,6 +1,9 @@
 //! What is wrong with a pipeline: its limits (K25), and the rules of K232, each a row of its table.
 
-use std::collections::BTreeSet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::budget::Limit;
 use super::kinds::{NodeKind, RunMode};
@@ -131,7 +134,8 @@ impl Limits<'_> {
 
 /// Adds every rule of K232 that the pipeline breaks, in the order of the table.
 pub(super) fn rules(config: &PipelineConfig, limits: &FlowLimits, problems: &mut Problems) {
-    let mut checker = Rules { config, problems };
+    let stages = config.stages.iter().map(|stage| (&stage.name, stage)).collect();
+    let mut checker = Rules { config, stages, problems };
     checker.names();
     checker.keys();
     checker.agents();
@@ -146,6 +150,7 @@ pub(super) fn rules(config: &PipelineConfig, limits: &FlowLimits, problems: &mut
 
 struct Rules<'a, 'p> {
     config: &'a PipelineConfig,
+    stages: BTreeMap<&'a StageName, &'a PipelineStage>,
     problems: &'p mut Problems,
 }
 
@@ -226,13 +231,9 @@ impl<'a> Rules<'a, '_> {
         }
     }
 
-    fn knows(&self, name: &StageName) -> bool {
-        self.config.stage(name).is_some()
-    }
-
     /// Checks that `name` is a stage; `who` begins the text.
     fn known(&mut self, field: String, who: &str, name: &StageName) {
-        if !self.knows(name) {
+        if !self.stages.contains_key(name) {
             self.add(field, format!("{who}: unknown target: {name}"));
         }
     }
@@ -339,7 +340,7 @@ impl<'a> Rules<'a, '_> {
             self.add(format!("stages[{at}].routing"), text);
         }
         for (nth, rule) in stage.routing.iter().enumerate() {
-            let led = rule.target.stage().map(|name| self.config.stage(name));
+            let led = rule.target.stage().map(|name| self.stages.get(name));
             let is_agent = match led {
                 Some(Some(led)) => led.node_kind == NodeKind::Agent,
                 // An unknown target was told already.

@@ -1,6 +1,9 @@
 //! Stages and the moves between them: which go back, which depend on each other, which are ready.
 
-use std::collections::BTreeSet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::kinds::JoinStrategy;
 use super::names::StageName;
@@ -14,8 +17,8 @@ impl PipelineConfig {
         self.index(from).zip(self.index(to)).is_some_and(|(from, to)| to <= from)
     }
 
-    /// Returns the stages that are ready in run mode Parallel, in stage order: not done, with all of
-    /// `requires` done (join First: any one of them, if there is one) and all of `after` (K278).
+    /// Returns the stages that are ready in run mode Parallel, in stage order: not done, with all
+    /// of `requires` done (join First: any one of them, if there is one) and all of `after` (K278).
     #[must_use]
     pub fn ready(&self, done: &BTreeSet<StageName>) -> Vec<&StageName> {
         let is_done = |name: &StageName| done.contains(name);
@@ -46,7 +49,10 @@ enum Seen {
 ///
 /// A depth-first search in stage order, with a stack of its own.
 pub(super) fn cycles(config: &PipelineConfig) -> Vec<Vec<usize>> {
-    let needs: Vec<Vec<usize>> = config.stages.iter().map(|stage| needed(config, stage)).collect();
+    let stages = config.stages.iter().enumerate();
+    let places: BTreeMap<&StageName, usize> = stages.map(|(at, stage)| (&stage.name, at)).collect();
+    let needs = config.stages.iter().map(|stage| needed(&places, stage));
+    let needs: Vec<Vec<usize>> = needs.collect();
     let mut seen = vec![Seen::Not; needs.len()];
     let mut found = Vec::new();
     for start in 0..needs.len() {
@@ -80,8 +86,8 @@ pub(super) fn cycles(config: &PipelineConfig) -> Vec<Vec<usize>> {
 }
 
 /// Returns what a stage needs, each once, those that are unknown left out.
-fn needed(config: &PipelineConfig, stage: &PipelineStage) -> Vec<usize> {
+fn needed(places: &BTreeMap<&StageName, usize>, stage: &PipelineStage) -> Vec<usize> {
     let names = stage.requires.iter().chain(&stage.after);
-    let places: BTreeSet<usize> = names.filter_map(|name| config.index(name)).collect();
-    places.into_iter().collect()
+    let needs: BTreeSet<usize> = names.filter_map(|name| places.get(name).copied()).collect();
+    needs.into_iter().collect()
 }

@@ -141,14 +141,14 @@ impl OutputKey {
 impl StageName {
     /// Stands in for the missing name of stage `at` while the rest of a pipeline is checked. No
     /// sound name is told by it, and none leads there.
-    pub(super) fn stand_in_text(at: usize) -> Json {
+    pub(super) fn stand_in(at: usize) -> Json {
         Json::from(format!("/stages/{at}/"))
     }
 }
 
 impl PipelineName {
     /// Stands in for a missing name while the rest of a pipeline is checked.
-    pub(super) fn stand_in_text() -> Json {
+    pub(super) fn stand_in() -> Json {
         Json::from("/")
     }
 }

@@ -1,5 +1,8 @@
 //! How long to wait before a failed try is repeated, and whether it is (K209, K269).
 
+#[cfg(test)]
+mod tests;
+
 use super::kinds::ErrorKind;
 use crate::kernel::json::document::Problems;
 use crate::kernel::refusal::Code;

@@ -1,6 +1,9 @@
 //! Where to go from a stage, and whether that is still allowed: pure functions (K260–K262, K265,
 //! K274, K277).
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use super::budget::Limit;

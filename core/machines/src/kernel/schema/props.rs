@@ -98,9 +98,9 @@ fn takes(schema: &Value, keyword: &str, said: &Value, value: &Value) -> bool {
         ("additionalProperties", Value::Object(object)) => {
             let known = |key: &String| schema["properties"].get(key).is_some();
             let mut others = object.iter().filter(|(key, _)| !known(key));
-            match said {
-                Value::Bool(allowed) => *allowed || others.next().is_none(),
-                schema => others.all(|(_, value)| valid(schema, value)),
+            match said.as_bool() {
+                Some(allowed) => allowed || others.next().is_none(),
+                None => others.all(|(_, value)| valid(said, value)),
             }
         }
         _ => true,
