@@ -23,7 +23,7 @@
 //!
 //! There are three lanes, each with one operation at a time except where noted: the group commit
 //! (one write and one sync), the spare (`spares.rs`), and the removal of old segments, which stands
-//! still while a segment is opened: a failed sync of the folder must not swallow a new name.
+//! still while a segment gets its name: a failed sync of the folder must not swallow that.
 //!
 //! # Source
 //!
@@ -357,24 +357,32 @@ impl Journal {
         match self.phase {
             Phase::Stalled | Phase::Stopped => return,
             Phase::Draining => self.open_when_quiet(),
-            Phase::Opening(_) => self.open_next(),
+            Phase::Opening(_) => {
+                self.open_next();
+                if self.awaits_spare() {
+                    self.remove_next(); // There may be no room for the spare without it.
+                }
+            }
             Phase::Open => {
-                self.write_next();
                 self.sync_next();
                 self.mark(now);
                 self.remove_next();
                 self.stop();
+                self.write_next();
             }
-            Phase::Turning => {
-                self.sync_next();
-                if self.groups.is_empty() {
-                    self.open_when_quiet();
-                }
-            }
+            Phase::Turning => self.turn(),
         }
-        let bytes = self.spare_bytes();
-        if let Some(output) = self.spares.advance(now, bytes, &mut self.ops) {
-            self.outputs.push_back(output);
+        if self.spares.is_idle() {
+            let bytes = self.spare_bytes();
+            self.outputs.extend(self.spares.advance(now, bytes, &mut self.ops));
+        }
+    }
+
+    /// Closes a segment once all of it is durable.
+    fn turn(&mut self) {
+        self.sync_next();
+        if self.groups.is_empty() {
+            self.open_when_quiet();
         }
     }
 
@@ -403,17 +411,18 @@ impl Journal {
         if self.write.is_some() || self.retry.is_some() {
             return;
         }
-        if self.groups.iter().all(|group| group.written) {
+        if self.written() == self.groups.len() {
             let Some(first) = self.waiting.front() else {
                 return;
             };
             if !self.fits(0, first) {
                 self.phase = Phase::Turning;
+                self.turn();
                 return;
             }
             self.encode_group();
         }
-        self.write_group();
+        self.write_group(self.file());
     }
 
     /// Says whether a record fits behind `group` bytes; a marker always does (L16).
@@ -455,10 +464,15 @@ impl Journal {
         });
     }
 
+    /// Returns how many groups are written: they come before those that are not.
+    fn written(&self) -> usize {
+        self.groups.partition_point(|group| group.written)
+    }
+
     /// Writes the first group that is not written.
-    fn write_group(&mut self) {
-        let (op, file) = (self.op(), self.file());
-        let group = self.groups.iter().find(|group| !group.written).expect("there is one");
+    fn write_group(&mut self, file: File) {
+        let op = self.op();
+        let group = self.groups.get(self.written()).expect("the caller knows of one");
         let (offset, bytes) = (group.offset, Arc::clone(&group.bytes));
         self.write = Some((op, Target::Group));
         self.outputs.push_back(Output::Write { op, file, offset, bytes });
@@ -470,8 +484,8 @@ impl Journal {
         if self.sync.is_some() {
             return;
         }
-        let written = self.groups.iter().take_while(|group| group.written).last();
-        if let Some(covers) = written.map(|group| group.last.record) {
+        let last = self.written().checked_sub(1).and_then(|at| self.groups.get(at));
+        if let Some(covers) = last.map(|group| group.last.record) {
             self.sync_file(covers);
         }
     }
@@ -529,7 +543,8 @@ impl Journal {
         match target {
             Target::Header => self.open_step(Step::Groups),
             Target::Group => {
-                let group = self.groups.iter_mut().find(|group| !group.written);
+                let first = self.written();
+                let group = self.groups.get_mut(first);
                 group.expect("the group of a write stays until it is written").written = true;
             }
             Target::Marker => {

@@ -31,6 +31,8 @@
 //! memory of the operating system, from where a later power cut would take them.
 
 pub mod io;
+#[cfg(test)]
+mod props;
 mod seek;
 #[cfg(test)]
 mod tests;
@@ -469,8 +471,7 @@ impl Recovery {
             return;
         }
         if let Some(header) = self.next_header(scan) {
-            let (file, offset, record, next) =
-                (self.window.file, scan.at, scan.next, header.first);
+            let (file, offset, record, next) = (self.window.file, scan.at, scan.next, header.first);
             let zeros = self.window.slice(scan.at, 4).is_none_or(|length| length == [0; 4]);
             self.refuse(match zeros {
                 true => Refusal::Gap { file, offset, record, next },

@@ -155,7 +155,7 @@ impl Rig {
                 | Output::Remove { op, .. }
                 | Output::SyncDir { op } => *op,
                 Output::Durable(head) => {
-                    assert!(head.record > self.acknowledged.record || self.saboteur.is_some());
+                    assert!(head.record >= self.acknowledged.record || self.saboteur.is_some());
                     self.acknowledged = *head;
                     continue;
                 }

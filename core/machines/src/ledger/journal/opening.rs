@@ -132,15 +132,12 @@ impl Journal {
     }
 
     fn write_again(&mut self, file: File) {
-        let Some(group) = self.groups.iter().find(|group| !group.written) else {
+        if self.written() < self.groups.len() {
+            self.write_group(file);
+        } else {
             self.open_step(Step::Sync);
             self.sync_opening(file);
-            return;
-        };
-        let (offset, bytes) = (group.offset, Arc::clone(&group.bytes));
-        let op = self.op();
-        self.write = Some((op, Target::Group));
-        self.outputs.push_back(Output::Write { op, file, offset, bytes });
+        }
     }
 
     fn sync_opening(&mut self, file: File) {
@@ -173,8 +170,7 @@ impl Journal {
         while self.segments.back().is_some_and(|known| known.first >= header.first) {
             self.segments.pop_back();
         }
-        self.segments
-            .push_back(Known { first: header.first, created_ms: header.created_ms });
+        self.segments.push_back(Known { first: header.first, created_ms: header.created_ms });
         self.phase = Phase::Open;
         self.strikes = 0;
         self.full = false;

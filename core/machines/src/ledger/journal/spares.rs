@@ -64,6 +64,11 @@ impl Spares {
         self.full
     }
 
+    /// Says whether nothing is prepared or being done.
+    pub(super) const fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         self.retry.unwrap_or(Instant::FAR)
     }
@@ -73,11 +78,8 @@ impl Spares {
         if self.retry.is_some_and(|until| now >= until) {
             self.retry = None;
         }
-        match self.state {
-            State::Idle => {}
-            State::Removing(_) | State::Creating(..) | State::Syncing(..) | State::Ready(_) => {
-                return None;
-            }
+        if !self.is_idle() {
+            return None;
         }
         if self.rubbish.is_empty() && self.retry.is_some() {
             return None;

@@ -209,8 +209,8 @@ impl fmt::Display for Refusal {
                 f,
                 "journal/{file}: at byte {offset}: records {record} to {} are missing; at least \
                  {} acknowledged records are at stake",
-                next - 1,
-                next - record
+                next.saturating_sub(1),
+                next.saturating_sub(*record)
             ),
             Self::Overlap { file, record } => {
                 write!(f, "journal/{file}: another segment has a different record {record}")

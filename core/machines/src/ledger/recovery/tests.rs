@@ -24,14 +24,14 @@ impl Built {
         Self { bytes, chain, seal: header.seal(), next: first, places: Vec::new() }
     }
 
-    /// Appends records that say that all before `synced + 1` is durable.
+    /// Appends records that say that `synced`, or all before them, is durable.
     fn records(mut self, count: u64, synced: u64) -> Self {
         for _ in 0..count {
             let fields = Fields {
                 kind: Kind::Events,
                 number: self.next,
                 time_ms: 100 + self.next,
-                synced,
+                synced: synced.min(self.next - 1),
                 count: 1,
             };
             self.places.push(self.bytes.len());
@@ -150,7 +150,7 @@ fn damage_to_an_acknowledged_record_is_refused() {
     let refusal = recover(&[(1, rotten), (6, two.file())]).expect_err("L33");
     assert_eq!(
         refusal.to_string(),
-        "journal/00000000000000000001.seg: at byte 544: record 5 is damaged; at least 1 \
+        "journal/00000000000000000001.seg: at byte 512: record 5 is damaged; at least 1 \
          acknowledged records are at stake"
     );
 }

@@ -22,7 +22,11 @@ pub(in crate::ledger) enum Outcome {
 
 impl Outcome {
     pub(super) fn coin(self) -> Coin {
-        Coin { outcome: self, asked: 0, choices: Choices::new(if let Self::Random(seed) = self { seed } else { 0 }) }
+        Coin {
+            outcome: self,
+            asked: 0,
+            choices: Choices::new(if let Self::Random(seed) = self { seed } else { 0 }),
+        }
     }
 }
 
