@@ -169,10 +169,10 @@ impl Rig {
                 }
             };
             self.operations += 1;
-            let taken = match &output {
-                Output::Sync { file, .. } => Some(self.disk.begin_sync(*file)),
-                _ => None,
-            };
+            let mut taken = None;
+            if let Output::Sync { file, .. } = &output {
+                taken = Some(self.disk.begin_sync(*file));
+            }
             self.flights.push(Flight { output, op, taken, namings: self.disk.pending() });
         }
     }

@@ -478,12 +478,12 @@ fn old_segments_go_while_the_next_one_waits_for_room() {
         rig.settle();
     }
     rig.room = false;
-    while rig.append(336, true).is_ok() && rig.journal.appended() < 22 {
+    while rig.append(336, true).is_ok() && rig.journal.appended() < 31 {
         rig.settle();
     }
     rig.wait(100 * MS);
     rig.settle();
-    assert_eq!(rig.acknowledged.record, 18, "two segments are full, there is no third");
+    assert_eq!(rig.acknowledged.record, 27, "three segments are full, there is no fourth");
     rig.input(Input::Covered { record: 18, time_ms: 2_000_000 });
     assert_eq!(out(&rig), ["remove s1"]);
     rig.room = true;
@@ -491,7 +491,7 @@ fn old_segments_go_while_the_next_one_waits_for_room() {
     rig.wait(RETRY);
     rig.settle();
     assert_eq!(rig.acknowledged.record, rig.journal.appended());
-    assert_eq!(rig.journal.segments().map(|known| known.first).collect::<Vec<_>>(), [10, 19]);
+    assert_eq!(rig.journal.segments().map(|known| known.first).collect::<Vec<_>>(), [19, 28]);
 }
 
 #[test]

@@ -351,14 +351,13 @@ fn a_crash_while_the_first_segment_is_opened_changes_nothing() {
     assert!(told, "the head is announced");
 }
 
-/// A payload that looks like a record does not make a torn tail of anything but itself.
 #[test]
 fn a_scan_of_random_bytes_ends() {
     let mut bytes = Built::new(1, [0; 32]).records(2, 0).file();
     let mut state = 1_u64;
-    for at in 400..4_096 {
+    for (at, byte) in bytes.iter_mut().enumerate().skip(400) {
         state = crate::digest::mix(state.wrapping_add(at as u64), 0x9e37_79b9_7f4a_7c15);
-        bytes[at] = state.to_le_bytes()[0];
+        *byte = state.to_le_bytes()[0];
     }
     let found = recover(&[(1, bytes)]).expect("nothing there was acknowledged");
     assert_eq!(found.head.record, 2);
