@@ -11,7 +11,9 @@ use super::ids::ProcessId;
 use super::names::ProcessState;
 use super::principal::Principal;
 use super::quota::{Amounts, Limit, QuotaField, Resource};
-use super::rig::{Rig, calls, limits, operator, pid, record, reserve, rsv, settle, submit, user, worker};
+use super::rig::{
+    Rig, calls, limits, operator, pid, record, reserve, rsv, settle, submit, user, worker,
+};
 use super::state::State;
 use super::{CommandBody, Time};
 
@@ -114,9 +116,7 @@ impl Step {
                 let (pid, reservation) = (pid_of(process), rsv(&format!("r{id}")));
                 (who, CommandBody::Release { pid, reservation })
             }
-            Self::Record { who, process, amount } => {
-                (who, record(&name(*process), calls(*amount)))
-            }
+            Self::Record { who, process, amount } => (who, record(&name(*process), calls(*amount))),
             Self::Adjust { who, process, limit } => {
                 let quota = limits(&[(QuotaField::MaxLlmCalls, *limit)]);
                 (who, CommandBody::AdjustQuota { pid: pid_of(process), quota })

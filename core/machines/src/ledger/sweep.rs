@@ -100,7 +100,7 @@ fn sweep(records: u64, saboteur: Option<Saboteur>) -> Result<Swept, String> {
 #[test]
 fn no_power_cut_loses_what_was_acknowledged() {
     let swept = sweep(RECORDS, None).expect("L70, L71, L74, L35");
-    assert!(swept.cuts > 1_800, "{swept:?}");
+    assert!(swept.cuts > 1_600, "{swept:?}");
     assert!(swept.recoveries >= 4 * swept.cuts, "{swept:?}");
     assert!(swept.segments > RECORDS - 100, "it turned over to the end: {swept:?}");
 }
