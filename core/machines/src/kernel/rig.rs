@@ -49,7 +49,7 @@ pub(super) fn limits(fields: &[(QuotaField, u64)]) -> QuotaPatch {
     fields.iter().map(|(field, most)| (*field, Limit::at_most(*most))).collect()
 }
 
-pub(super) fn submit(name: &str) -> Submit {
+pub(crate) fn submit(name: &str) -> Submit {
     Submit {
         pid: Some(pid(name)),
         request: None,

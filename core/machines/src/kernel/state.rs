@@ -99,6 +99,12 @@ impl State {
         self.processes.get(pid)
     }
 
+    /// Counts the processes, in whatever state (K63).
+    #[must_use]
+    pub const fn process_count(&self) -> u32 {
+        self.processes.len()
+    }
+
     /// Lists a process and its ancestors that are still known, nearest first (K102).
     pub(super) fn lineage(&self, pid: &ProcessId) -> Vec<ProcessId> {
         let parent = |pid: &ProcessId| self.process(pid)?.parent.clone();
