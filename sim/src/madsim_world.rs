@@ -47,7 +47,7 @@ use runtime::{Ended, Entropy, Handle, NoSession, World, burn_session};
 
 use crate::decorators::{DiskRates, Faults, Faulty, Flaky, LinkRates, Skew, Skewed};
 use client::Client;
-use ports::{Drawn, File, Platter, Simulated, Sockets, VirtualClock};
+use ports::{Drawn, File, Platter, Shelf, Simulated, Sockets, VirtualClock};
 use record::Record;
 pub use record::Verdict;
 pub use saboteur::Sabotage;
@@ -185,6 +185,7 @@ impl Run {
             clock,
             network: Flaky::new(sockets, link, choices(), self.faults.clone()),
             disk: file,
+            files: Shelf::on(own.platter.clone()),
             entropy,
         };
         let record = self.record.clone();

@@ -29,7 +29,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok; 1 failure at run time; 2 bad usage, configuration or allowlist; 3 address or \
 data folder in use; 4 key missing, readable by others, malformed or held twice; 5 session file \
-corrupt.
+or ledger corrupt.
 
 Every configuration key can be set in lockstep.toml, as LOCKSTEP_<KEY> in the environment, or \
 with --set <key>=<value>; the last of these wins.";

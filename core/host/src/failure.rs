@@ -19,7 +19,7 @@ use crate::config::ConfigError;
 /// | 2 | bad usage, configuration or allowlist |
 /// | 3 | the address or the data folder is in use |
 /// | 4 | the key cannot be used: missing, readable by others, malformed, held by another process |
-/// | 5 | the session file is corrupt |
+/// | 5 | the session file or the ledger is corrupt |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -33,8 +33,8 @@ pub enum Exit {
     InUse = 3,
     /// The key cannot be used.
     Key = 4,
-    /// The session file is corrupt.
-    SessionCorrupt = 5,
+    /// The session file or the ledger is corrupt.
+    Corrupt = 5,
 }
 
 /// Why a node does not start, or stopped (C105). Each prints as one line.
@@ -79,8 +79,13 @@ pub enum Failure {
         /// Why.
         error: io::Error,
     },
-    /// Another process uses the data folder.
-    FolderInUse(PathBuf),
+    /// Another process uses the data folder (L2).
+    FolderInUse {
+        /// Which.
+        path: PathBuf,
+        /// Who, if that is known.
+        pid: Option<u32>,
+    },
     /// The data folder cannot be used.
     Folder {
         /// Which.
@@ -109,8 +114,8 @@ impl Failure {
         match self {
             Self::ConfigInvalid(_) | Self::AllowlistInvalid { .. } => Exit::Usage,
             Self::KeyUnreadable { .. } | Self::Stopped(StopReason::KeyInUse) => Exit::Key,
-            Self::SessionCorrupt { .. } => Exit::SessionCorrupt,
-            Self::AddrInUse(_) | Self::FolderInUse(_) => Exit::InUse,
+            Self::SessionCorrupt { .. } => Exit::Corrupt,
+            Self::AddrInUse(_) | Self::FolderInUse { .. } => Exit::InUse,
             Self::SessionUnusable { .. }
             | Self::Bind { .. }
             | Self::Folder { .. }
@@ -144,8 +149,11 @@ impl fmt::Display for Failure {
             },
             Self::AddrInUse(addr) => write!(f, "bind: {addr} is in use by another process"),
             Self::Bind { addr, error } => write!(f, "bind: cannot listen at {addr}: {error}"),
-            Self::FolderInUse(path) => {
-                write!(f, "data: another node runs on the folder {}", path.display())
+            Self::FolderInUse { path, pid: Some(pid) } => {
+                write!(f, "data: process {pid} uses the folder {}", path.display())
+            }
+            Self::FolderInUse { path, pid: None } => {
+                write!(f, "data: another process uses the folder {}", path.display())
             }
             Self::Folder { path, error } => {
                 write!(f, "data: cannot use the folder {}: {error}", path.display())

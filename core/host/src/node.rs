@@ -33,7 +33,7 @@ use crate::seeds;
 use crate::status::{MemberStatus, Status};
 pub use crate::watcher::Reloaded;
 use crate::watcher::{self, AllowError, Following, Reload};
-use crate::world::{Counts, SessionFile, Sockets, System, SystemClock, SystemEntropy};
+use crate::world::{Counts, LedgerFiles, SessionFile, Sockets, System, SystemClock, SystemEntropy};
 
 /// How long a start waits for the name servers of each seed; what is not resolved by then is tried
 /// again later.
@@ -106,6 +106,8 @@ impl Node {
         let allowed = files::read_allowed(&config.allow, &allow_path)?;
         seeds::check(&config.seeds, &allowed)?;
         let folder = Folder::lock(&config.data)?;
+        let unusable = |error| Failure::Folder { path: config.data.clone(), error };
+        let files = LedgerFiles::open(&folder).map_err(unusable)?;
 
         let mut disk = SessionFile::new(config.path(&config.session_file));
         let session = take_session(&mut disk, &key, &config).await?;
@@ -149,7 +151,7 @@ impl Node {
         let kernel = if awaited { kernel.expecting_seeds() } else { kernel };
         let (handle, commands) = handle(key.node());
         let mut listener = Listener::default();
-        let world = World::<System> { clock, network: sockets, disk, entropy };
+        let world = World::<System> { clock, network: sockets, disk, files, entropy };
         info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
         let (allow_writer, allow_error) = sync::snapshot(None);
         let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());

@@ -93,6 +93,11 @@ impl Cluster {
 }
 
 impl Process {
+    /// Returns the id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Starts a node on `folder` with the local profile, and waits until it answers.
     ///
     /// Its configuration is kept in the folder, so that a restart has the same.

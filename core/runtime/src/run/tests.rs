@@ -22,6 +22,7 @@ use machines::node::io::{Call, Event, Input, OpenError, Output, Reply, StopReaso
 use super::*;
 use crate::handle::{Gone, Handle, handle};
 use crate::machine::Names;
+use crate::ports::{Fault, Files, Task, TaskId, Told};
 use crate::watch::Watched;
 
 #[test]
@@ -578,6 +579,19 @@ impl Disk for Paper {
     }
 }
 
+/// Files that nobody uses: no machine here has a ledger.
+struct Nowhere;
+
+impl Files for Nowhere {
+    fn submit(&mut self, id: TaskId, task: Task) {
+        panic!("{id:?} is submitted: {task:?}");
+    }
+
+    async fn ended(&mut self) -> (TaskId, Result<Told, Fault>) {
+        pending().await
+    }
+}
+
 /// Entropy that counts.
 struct Count(u8);
 
@@ -594,6 +608,7 @@ impl Env for Tests {
     type Clock = Still;
     type Network = Queue;
     type Disk = Paper;
+    type Files = Nowhere;
     type Entropy = Count;
 }
 
@@ -692,6 +707,7 @@ impl Stage {
             clock: self.clock.clone(),
             network: std::mem::replace(&mut self.network, empty_network),
             disk: Paper { fails: self.disk_fails, writes: 0 },
+            files: Nowhere,
             entropy: Count(0),
         };
         let machine = std::mem::replace(&mut self.machine, empty_machine);
