@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use machines::keeper::io::RefusedStart;
 use machines::node::io::StopReason;
 use runtime::{Gone, RunError};
 
@@ -93,6 +94,8 @@ pub enum Failure {
         /// Why.
         error: io::Error,
     },
+    /// The kernel must not start on what is in the data folder. Nothing was changed (L33, L34, L36).
+    Unkept(Box<RefusedStart>),
     /// The node stopped by itself.
     Stopped(StopReason),
     /// The run loop failed.
@@ -114,7 +117,7 @@ impl Failure {
         match self {
             Self::ConfigInvalid(_) | Self::AllowlistInvalid { .. } => Exit::Usage,
             Self::KeyUnreadable { .. } | Self::Stopped(StopReason::KeyInUse) => Exit::Key,
-            Self::SessionCorrupt { .. } => Exit::Corrupt,
+            Self::SessionCorrupt { .. } | Self::Unkept(_) => Exit::Corrupt,
             Self::AddrInUse(_) | Self::FolderInUse { .. } => Exit::InUse,
             Self::SessionUnusable { .. }
             | Self::Bind { .. }
@@ -147,6 +150,7 @@ impl fmt::Display for Failure {
                 Some(line) => write!(f, "allowlist {}, line {line}: {why}", path.display()),
                 None => write!(f, "allowlist {}: {why}", path.display()),
             },
+            Self::Unkept(why) => why.fmt(f),
             Self::AddrInUse(addr) => write!(f, "bind: {addr} is in use by another process"),
             Self::Bind { addr, error } => write!(f, "bind: cannot listen at {addr}: {error}"),
             Self::FolderInUse { path, pid: Some(pid) } => {

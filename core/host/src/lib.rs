@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod failure;
 pub mod files;
+mod keeping;
 mod kernel;
 pub mod log;
 pub mod node;

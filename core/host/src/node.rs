@@ -16,7 +16,8 @@ use machines::cluster::wire::{Meta, schema};
 use machines::node::NodeParams;
 use machines::node::io::StopReason;
 use runtime::{
-    Clock, Ended, Entropy, Gone, Handle, NoSession, Won, World, burn_session, handle, race, run,
+    Clock, Ended, Entropy, Gone, Handle, KeeperHandle, NoSession, Won, World, burn_session, handle,
+    race, run,
 };
 use sync::{Channel, MailboxOptions, Snapshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,6 +28,7 @@ use crate::config::{Allow, Config, ConfigError};
 use crate::control;
 use crate::failure::Failure;
 use crate::files::{self, Folder};
+use crate::keeping::Keeping;
 use crate::kernel::{self, Kernel};
 use crate::log::Listener;
 use crate::seeds;
@@ -56,6 +58,7 @@ pub struct Node {
 #[derive(Clone)]
 pub struct View {
     handle: Handle<Kernel>,
+    keeper: KeeperHandle,
     facts: Arc<Facts>,
     allow_error: Snapshot<Option<AllowError>>,
     reloads: Channel<Reload>,
@@ -108,6 +111,8 @@ impl Node {
         let folder = Folder::lock(&config.data)?;
         let unusable = |error| Failure::Folder { path: config.data.clone(), error };
         let files = LedgerFiles::open(&folder).map_err(unusable)?;
+        let mut entropy = SystemEntropy;
+        let keeping = Keeping::start(&config, &key, files, drawn(&mut entropy)).await?;
 
         let mut disk = SessionFile::new(config.path(&config.session_file));
         let session = take_session(&mut disk, &key, &config).await?;
@@ -120,7 +125,6 @@ impl Node {
         // A name that stands for nothing just now is not the same as no seed (C55).
         let awaited = found.seeds.is_empty() && !found.unresolved.is_empty();
 
-        let mut entropy = SystemEntropy;
         let instance = Instance(draw(&mut entropy));
         let choices = Choices::new(draw(&mut entropy));
         let facts = Arc::new(Facts {
@@ -151,11 +155,12 @@ impl Node {
         let kernel = if awaited { kernel.expecting_seeds() } else { kernel };
         let (handle, commands) = handle(key.node());
         let mut listener = Listener::default();
-        let world = World::<System> { clock, network: sockets, disk, files, entropy };
+        let world = World::<System> { clock, network: sockets, disk, entropy };
         info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
         let (allow_writer, allow_error) = sync::snapshot(None);
         let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
-        let view = View { handle, facts, allow_error, reloads };
+        let keeper = keeping.handle.clone();
+        let view = View { handle, keeper, facts, allow_error, reloads };
         let mut tasks = JoinSet::new();
         if let Allow::File(_) = config.allow {
             let tell = view.handle.clone();
@@ -171,6 +176,7 @@ impl Node {
             let ended = run(world, kernel, commands, watch_buffer, hear).await;
             // They hold handles of their own, and would go on.
             tasks.shutdown().await;
+            keeping.stop().await;
             // The folder is free only when nothing writes to it any more.
             drop(folder);
             Ok(ended?)
@@ -230,6 +236,12 @@ impl Deref for View {
 }
 
 impl View {
+    /// Returns the handle of the node's kernel.
+    #[must_use]
+    pub const fn keeper(&self) -> &KeeperHandle {
+        &self.keeper
+    }
+
     /// Returns where others find this node.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
@@ -362,7 +374,11 @@ fn advertised(config: &Config, sockets: &Sockets) -> Result<Addr, Failure> {
 }
 
 fn draw(entropy: &mut SystemEntropy) -> u64 {
-    let mut bytes = [0; 8];
+    u64::from_le_bytes(drawn(entropy))
+}
+
+fn drawn<const N: usize>(entropy: &mut SystemEntropy) -> [u8; N] {
+    let mut bytes = [0; N];
     entropy.fill(&mut bytes);
-    u64::from_le_bytes(bytes)
+    bytes
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Files`], [`Entropy`], what each may do |
 //! | [`run`](mod@run) | the loop: one future per node, on any executor |
+//! | [`keep`](mod@keep) | the loop of a node's kernel and its files |
 //! | [`start`] | a new durable session, before the first socket |
 //! | [`ledger`] | between the words of the ledger's machines and those of [`Files`] |
 //! | [`handle`](mod@handle) | what users of a node hold: calls, endpoints, watches |
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod handle;
+pub mod keep;
 pub mod ledger;
 pub mod machine;
 pub mod ports;
@@ -26,6 +28,7 @@ mod users;
 pub mod watch;
 
 pub use handle::{Endpoint, Gone, Handle, Tracked, handle};
+pub use keep::{Asks, KeeperHandle, Kept, keep, keeper_handle};
 pub use machine::{Machine, Names};
 pub use ports::{
     Clock, Disk, Entropy, Env, Fault, Files, Folder, Happened, LedgerFile, Network, Task, TaskId,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use machines::Instant;
 use machines::cluster::ids::Conn;
+use machines::kernel::Time;
 use machines::ledger::journal::io::DiskError;
 use machines::ledger::recovery::io::Listed;
 use machines::ledger::segment;
@@ -34,7 +35,8 @@ pub trait Env: 'static {
     type Entropy: Entropy;
 }
 
-/// The five ports of one node in the world `E`.
+/// The ports of one node's cluster in the world `E`. The kernel's loop has a clock and [`Files`]
+/// ([`keep`](mod@crate::keep)).
 pub struct World<E: Env> {
     /// Time.
     pub clock: E::Clock,
@@ -42,8 +44,6 @@ pub struct World<E: Env> {
     pub network: E::Network,
     /// The session file.
     pub disk: E::Disk,
-    /// The files of the ledger.
-    pub files: E::Files,
     /// Random bytes.
     pub entropy: E::Entropy,
 }
@@ -55,6 +55,10 @@ pub struct World<E: Env> {
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current time. Never decreases.
     fn now(&self) -> Instant;
+
+    /// Returns the time of day, to the millisecond. A simulator, like the operating system, may set
+    /// it back and forth by any amount (K7).
+    fn wall(&self) -> Time;
 
     /// Completes at `at`, or later; never for [`Instant::FAR`]. Cancel safe.
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use machines::Instant;
 use machines::cluster::ids::Conn;
+use machines::kernel::Time;
 use machines::ledger::journal::io::DiskError;
 use machines::ledger::recovery::io::Listed;
 use machines::time::nanos;
@@ -54,6 +55,11 @@ pub(super) struct VirtualClock;
 impl Clock for VirtualClock {
     fn now(&self) -> Instant {
         Instant::START + TimeHandle::current().elapsed()
+    }
+
+    fn wall(&self) -> Time {
+        let millis = TimeHandle::current().elapsed().as_millis();
+        Time::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
     async fn sleep_until(&self, at: Instant) {

@@ -17,6 +17,7 @@ use machines::cluster::registry::io::{NameEvent, NameEventKind};
 use machines::cluster::router::io::{Delivery, Outcome, SendError};
 use machines::cluster::swim::Snapshot;
 use machines::cluster::wire::BounceCode;
+use machines::kernel::Time;
 use machines::node::io::{Call, Event, Input, OpenError, Output, Reply, StopReason};
 
 use super::*;
@@ -513,6 +514,10 @@ impl Clock for Still {
         at(self.0.load(Relaxed))
     }
 
+    fn wall(&self) -> Time {
+        Time::from_millis(self.0.load(Relaxed))
+    }
+
     async fn sleep_until(&self, due: Instant) {
         poll_fn(|_| match due <= self.now() {
             true => Poll::Ready(()),
@@ -707,7 +712,6 @@ impl Stage {
             clock: self.clock.clone(),
             network: std::mem::replace(&mut self.network, empty_network),
             disk: Paper { fails: self.disk_fails, writes: 0 },
-            files: Nowhere,
             entropy: Count(0),
         };
         let machine = std::mem::replace(&mut self.machine, empty_machine);
