@@ -576,13 +576,26 @@ impl Sources {
     ///
     /// The value, or the file, cannot be read.
     pub fn data(&self) -> Result<PathBuf, ConfigError> {
-        if self.figment.contains("data") {
-            let data = self.figment.extract_inner("data");
-            return data.map_err(|error| self.error(error));
+        self.path("data", default_data)
+    }
+
+    /// Reads where the key is, with the data folder in front.
+    ///
+    /// # Errors
+    ///
+    /// The value, or the file, cannot be read.
+    pub fn key_file(&self) -> Result<PathBuf, ConfigError> {
+        Ok(self.data()?.join(self.path("key_file", default_key_file)?))
+    }
+
+    fn path(&self, key: &str, default: fn() -> PathBuf) -> Result<PathBuf, ConfigError> {
+        if self.figment.contains(key) {
+            let path = self.figment.extract_inner(key);
+            return path.map_err(|error| self.error(error));
         }
         // A file with a mistake would else look like one without the key.
         let all: Result<Dict, _> = self.figment.extract();
-        all.map(|_| default_data()).map_err(|error| self.error(error))
+        all.map(|_| default()).map_err(|error| self.error(error))
     }
 
     fn error(&self, error: figment::Error) -> ConfigError {

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use machines::keeper::io::RefusedStart;
+use machines::ledger::fold::Unreadable;
+use machines::ledger::recovery::io::Refusal;
 use machines::node::io::StopReason;
 use runtime::{Gone, RunError};
 
@@ -96,6 +98,28 @@ pub enum Failure {
     },
     /// The kernel must not start on what is in the data folder. Nothing was changed (L33, L34, L36).
     Unkept(Box<RefusedStart>),
+    /// There is no ledger in this data folder.
+    NoLedger(PathBuf),
+    /// The journal cannot be used as it is; nothing was changed (L33, L34).
+    Ledger(Refusal),
+    /// A sound record holds what this program cannot read (L36).
+    LedgerUnknown {
+        /// Which.
+        record: u64,
+        /// Why.
+        why: Unreadable,
+    },
+    /// The journal has no such record.
+    NoRecord {
+        /// Which.
+        record: u64,
+        /// The last one that it has.
+        last: u64,
+    },
+    /// The doctor found so many problems, and has told them.
+    Unsound(usize),
+    /// What was asked for cannot be printed.
+    Printing(io::Error),
     /// The node stopped by itself.
     Stopped(StopReason),
     /// The run loop failed.
@@ -117,11 +141,19 @@ impl Failure {
         match self {
             Self::ConfigInvalid(_) | Self::AllowlistInvalid { .. } => Exit::Usage,
             Self::KeyUnreadable { .. } | Self::Stopped(StopReason::KeyInUse) => Exit::Key,
-            Self::SessionCorrupt { .. } | Self::Unkept(_) => Exit::Corrupt,
+            Self::SessionCorrupt { .. }
+            | Self::Unkept(_)
+            | Self::LedgerUnknown { .. }
+            | Self::Unsound(_) => Exit::Corrupt,
+            Self::Ledger(Refusal::Unreadable { .. }) => Exit::Runtime,
+            Self::Ledger(_) => Exit::Corrupt,
             Self::AddrInUse(_) | Self::FolderInUse { .. } => Exit::InUse,
             Self::SessionUnusable { .. }
             | Self::Bind { .. }
             | Self::Folder { .. }
+            | Self::NoLedger(_)
+            | Self::NoRecord { .. }
+            | Self::Printing(_)
             | Self::Stopped(StopReason::SessionsExhausted)
             | Self::Run(_)
             | Self::Panicked
@@ -162,6 +194,17 @@ impl fmt::Display for Failure {
             Self::Folder { path, error } => {
                 write!(f, "data: cannot use the folder {}: {error}", path.display())
             }
+            Self::NoLedger(path) => {
+                write!(f, "there is no ledger in the data folder {}", path.display())
+            }
+            Self::Ledger(refusal) => refusal.fmt(f),
+            Self::LedgerUnknown { record, why } => write!(f, "journal: record {record}: {why}"),
+            Self::NoRecord { record, last } => {
+                write!(f, "journal: there is no record {record}; the last one is {last}")
+            }
+            Self::Unsound(1) => f.write_str("the ledger is not sound: 1 problem"),
+            Self::Unsound(problems) => write!(f, "the ledger is not sound: {problems} problems"),
+            Self::Printing(error) => write!(f, "cannot print: {error}"),
             Self::Stopped(StopReason::KeyInUse) => f.write_str(
                 "KeyInUse: another process runs with this key; stop it, or make a new key",
             ),
