@@ -47,6 +47,8 @@ pub enum Request {
     Status,
     /// Leave the cluster and stop; answered when the node has left.
     Leave,
+    /// How far the kernel is: its last record and event, and the state root after them.
+    Kernel,
 }
 
 /// One line of a client.
@@ -170,6 +172,7 @@ async fn obey(request: Request, view: &View) -> Result<Value, String> {
     let value = match request {
         Request::Members => serde_json::to_value(view.members().await.map_err(gone)?),
         Request::Status => serde_json::to_value(view.status().await.map_err(gone)?),
+        Request::Kernel => serde_json::to_value(view.kernel().await.map_err(gone)?),
         Request::Leave => {
             info!("asked to leave");
             let left = view.leave_in_time().await;

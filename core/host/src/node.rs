@@ -32,7 +32,7 @@ use crate::keeping::Keeping;
 use crate::kernel::{self, Kernel};
 use crate::log::Listener;
 use crate::seeds;
-use crate::status::{MemberStatus, Status};
+use crate::status::{KernelStatus, MemberStatus, Status};
 pub use crate::watcher::Reloaded;
 use crate::watcher::{self, AllowError, Following, Reload};
 use crate::world::{Counts, LedgerFiles, SessionFile, Sockets, System, SystemClock, SystemEntropy};
@@ -240,6 +240,25 @@ impl View {
     #[must_use]
     pub const fn keeper(&self) -> &KeeperHandle {
         &self.keeper
+    }
+
+    /// Returns how far the kernel is, as far as that is durable, or nothing while it is behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub async fn kernel(&self) -> Result<Option<KernelStatus>, Gone> {
+        self.keeper
+            .look(|keeper| {
+                let (kernel, journal) = (keeper.kernel()?, keeper.journal()?);
+                let record = journal.appended();
+                (journal.durable() == record).then(|| KernelStatus {
+                    record,
+                    events: kernel.last_event(),
+                    root: kernel.clone().root().to_string(),
+                })
+            })
+            .await
     }
 
     /// Returns where others find this node.
