@@ -382,7 +382,10 @@ fn salvage_without_a_state_says_so() {
     assert_eq!(value["state"], 0);
     assert_eq!(value["records"], Value::Null);
     assert_eq!(value["lost"], serde_json::json!([[1, 1]]));
-    assert_eq!(value["loose"][0]["first"], 2);
-    assert_eq!(value["loose"][0]["last"], 10);
+    let loose = "loose-00000000000000000002";
+    let range = serde_json::json!([{ "folder": loose, "first": 2, "last": 10 }]);
+    assert_eq!(value["loose"], range, "one chain, though it stands in two segments");
+    let out = told(&book.path().join("saved").join(loose), &["journal", "verify"]);
+    assert!(out.starts_with("sound: records 2 to 10, 2 segments\n"), "{out}");
     assert_eq!(value["bad_snapshots"].as_array().unwrap().len(), 1);
 }

@@ -149,22 +149,24 @@ impl Ledger {
             self.write_bare(out, plan.base)?;
         }
         let mut loose = Vec::new();
-        for piece in &plan.loose {
-            let name = format!("loose-{:020}", piece.run.first);
+        for pieces in &plan.loose {
+            let Some((first, last)) = range(pieces) else {
+                continue;
+            };
+            let name = format!("loose-{first:020}");
             let folder = out.join(&name);
             DirBuilder::new().mode(0o700).create(&folder)?;
             DirBuilder::new().mode(0o700).create(folder.join(Folder::Journal.name()))?;
-            self.write_pieces(&folder, std::slice::from_ref(piece))?;
-            loose.push(Loose { folder: name, first: piece.run.first, last: piece.last });
+            self.write_pieces(&folder, pieces)?;
+            loose.push(Loose { folder: name, first, last });
         }
         for folder in Folder::ALL {
             File::open(out.join(folder.name()))?.sync_all()?;
         }
         File::open(out)?.sync_all()?;
-        let (first, last) = (plan.pieces.first(), plan.pieces.last());
         Ok(Salvaged {
             out: out.display().to_string(),
-            records: first.zip(last).map(|(first, last)| (first.run.first, last.last)),
+            records: range(&plan.pieces),
             snapshots: plan.snapshots.clone(),
             state: plan.state,
             loose,
@@ -239,7 +241,7 @@ struct Plan {
     pieces: Vec<Piece>,
     snapshots: Vec<u64>,
     state: u64,
-    loose: Vec<Piece>,
+    loose: Vec<Vec<Piece>>,
 }
 
 impl Found {
@@ -327,7 +329,7 @@ impl Found {
         loop {
             let links = |run: &&Run| run.mark(head.record) == Some(head.hash);
             let longer = |run: &&Run| run.last.record > head.record;
-            let Some(run) = self.runs.iter().filter(longer).filter(links).next_back() else {
+            let Some(run) = self.runs.iter().rfind(|run| longer(run) && links(run)) else {
                 return pieces;
             };
             let supersedes = |later: &&Run| {
@@ -347,24 +349,23 @@ impl Found {
         while let Some(first) = pieces.first() {
             let (at, hash) = (first.run.first - 1, first.run.before);
             let leads = |run: &&Run| run.first <= at && run.mark(at) == Some(hash);
-            let Some(run) = self.runs.iter().filter(leads).next_back() else {
+            let Some(run) = self.runs.iter().rfind(leads) else {
                 return;
             };
             pieces.insert(0, Piece { run: run.clone(), last: at });
         }
     }
 
-    /// Lists the runs with records that no piece has, and no loose one before.
-    fn loose(&self, pieces: &[Piece]) -> Vec<Piece> {
+    /// Lists the chains of records that are in no piece, each from its first.
+    fn loose(&self, pieces: &[Piece]) -> Vec<Vec<Piece>> {
         let mut told = Numbers::default();
-        for piece in pieces {
-            told.add(piece.run.first, piece.last);
-        }
+        told.extend(pieces);
         let mut loose = Vec::new();
         for run in &self.runs {
-            if !told.has_all(run.first, run.last.record) && !told.has(run.first) {
-                told.add(run.first, run.last.record);
-                loose.push(Piece { run: run.clone(), last: run.last.record });
+            if !told.has(run.first) {
+                let chain = self.follow(Head { record: run.first - 1, hash: run.before });
+                told.extend(&chain);
+                loose.push(chain);
             }
         }
         loose
@@ -397,6 +398,11 @@ impl Run {
     }
 }
 
+/// Returns the first and the last record of pieces that follow each other.
+fn range(pieces: &[Piece]) -> Option<(u64, u64)> {
+    Some((pieces.first()?.run.first, pieces.last()?.last))
+}
+
 /// Returns the 32 bytes that end `gap` bytes before `at`.
 fn beside(bytes: &[u8], at: usize, gap: usize) -> Option<Chain> {
     let end = at.checked_sub(gap)?;
@@ -409,6 +415,12 @@ fn beside(bytes: &[u8], at: usize, gap: usize) -> Option<Chain> {
 struct Numbers(Vec<(u64, u64)>);
 
 impl Numbers {
+    fn extend(&mut self, pieces: &[Piece]) {
+        if let Some((first, last)) = range(pieces) {
+            self.add(first, last);
+        }
+    }
+
     fn add(&mut self, first: u64, last: u64) {
         if first > last {
             return;
@@ -426,11 +438,7 @@ impl Numbers {
     }
 
     fn has(&self, number: u64) -> bool {
-        self.has_all(number, number)
-    }
-
-    fn has_all(&self, first: u64, last: u64) -> bool {
-        self.0.iter().any(|range| range.0 <= first && last <= range.1)
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&number))
     }
 
     /// Lists the ranges from 1 to `end` that are not in the set.
