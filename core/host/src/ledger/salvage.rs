@@ -15,6 +15,8 @@
 //!
 //! # Known limits
 //!
+//! A record of which only the hash is damaged counts as lost; those behind it are found.
+//!
 //! A payload that imitates a record and the hash before it can show up as a loose run; it cannot
 //! get into what a node starts on, which is chained from a state.
 
@@ -35,7 +37,6 @@ use serde::Serialize;
 
 use super::Ledger;
 use crate::failure::Failure;
-use crate::files;
 
 /// Records of one segment that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,7 +249,11 @@ impl Found {
     /// Finds the runs in the bytes of a segment.
     fn search(&mut self, file: u64, header: Option<Header>, bytes: &[u8], linked: &BTreeSet<u64>) {
         let (seal, created_ms) = header.map_or(([0; 32], 0), |h| (h.seal(), h.created_ms));
-        let mut chain = header.map(|header| header.chain);
+        // Without a header, what came before tells what its first record follows.
+        let told = || self.runs.iter().rev().find_map(|run| run.mark(file - 1));
+        let start = (file == 1).then_some([0; HASH_BYTES]);
+        let mut chain = header.map(|header| header.chain).or(start).or_else(told);
+        let mut repaired = None;
         let mut open: Option<Run> = None;
         let mut at = HEADER_BYTES;
         if let Some(header) = header {
@@ -259,16 +264,22 @@ impl Found {
             let valid = frame.and_then(|frame| match frame.fields.kind {
                 Kind::Marker => frame.follows(&seal).then_some((frame, seal)),
                 Kind::Events => {
-                    let chains = [chain, beside(bytes, at, 0), beside(bytes, at, MARKER_BYTES)];
+                    let behind = beside(bytes, at, MARKER_BYTES);
+                    let chains = [chain, beside(bytes, at, 0), behind, repaired];
                     let mut chains = chains.into_iter().flatten();
                     chains.find(|chain| frame.follows(chain)).map(|chain| (frame, chain))
                 }
             });
             let Some((frame, before)) = valid else {
                 self.runs.extend(open.take());
+                // Perhaps only the hash of this record is damaged, which the next one covers.
+                let whole = frame.filter(|frame| frame.fields.kind == Kind::Events);
+                let hash = whole.zip(chain).map(|(frame, chain)| frame.computed(&chain));
+                repaired = repaired.or(hash);
                 at += 8;
                 continue;
             };
+            repaired = None;
             let Fields { kind, number, synced, .. } = frame.fields;
             let end = at + frame.bytes().len();
             self.known = self.known.max(synced);
@@ -471,26 +482,15 @@ impl fmt::Display for Salvaged {
             writeln!(f, "loose       {first} to {last}: readable, not in the state: {folder}")?;
         }
         for (first, last) in &self.lost {
-            writeln!(f, "LOST        records {first} to {last}")?;
+            match first == last {
+                true => writeln!(f, "LOST        record {first}")?,
+                false => writeln!(f, "LOST        records {first} to {last}")?,
+            }
         }
         self.bad_snapshots.iter().try_for_each(|bad| writeln!(f, "LOST        {bad}"))?;
         match self.lost.is_empty() && self.bad_snapshots.is_empty() {
             true => write!(f, "nothing is lost"),
             false => write!(f, "known       up to record {}", self.known),
         }
-    }
-}
-
-impl Ledger {
-    /// Opens what was salvaged, which belongs to the same node.
-    ///
-    /// # Errors
-    ///
-    /// As [`Ledger::open`].
-    pub fn reopen(&self, out: &Path) -> Result<Self, Failure> {
-        let mut salvaged = Self::open(out, &out.join("node.key"))?;
-        salvaged.node = self.node;
-        debug_assert!(files::read_key(&out.join("node.key")).is_err(), "no key is copied");
-        Ok(salvaged)
     }
 }
