@@ -15,6 +15,8 @@
 //!
 //! # Known limits
 //!
+//! A record of which only the hash is damaged counts as lost; those behind it are found.
+//!
 //! A payload that imitates a record and the hash before it can show up as a loose run; it cannot
 //! get into what a node starts on, which is chained from a state.
 
@@ -35,7 +37,6 @@ use serde::Serialize;
 
 use super::Ledger;
 use crate::failure::Failure;
-use crate::files;
 
 /// Records of one segment that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,22 +150,24 @@ impl Ledger {
             self.write_bare(out, plan.base)?;
         }
         let mut loose = Vec::new();
-        for piece in &plan.loose {
-            let name = format!("loose-{:020}", piece.run.first);
+        for pieces in &plan.loose {
+            let Some((first, last)) = range(pieces) else {
+                continue;
+            };
+            let name = format!("loose-{first:020}");
             let folder = out.join(&name);
             DirBuilder::new().mode(0o700).create(&folder)?;
             DirBuilder::new().mode(0o700).create(folder.join(Folder::Journal.name()))?;
-            self.write_pieces(&folder, std::slice::from_ref(piece))?;
-            loose.push(Loose { folder: name, first: piece.run.first, last: piece.last });
+            self.write_pieces(&folder, pieces)?;
+            loose.push(Loose { folder: name, first, last });
         }
         for folder in Folder::ALL {
             File::open(out.join(folder.name()))?.sync_all()?;
         }
         File::open(out)?.sync_all()?;
-        let (first, last) = (plan.pieces.first(), plan.pieces.last());
         Ok(Salvaged {
             out: out.display().to_string(),
-            records: first.zip(last).map(|(first, last)| (first.run.first, last.last)),
+            records: range(&plan.pieces),
             snapshots: plan.snapshots.clone(),
             state: plan.state,
             loose,
@@ -239,14 +242,18 @@ struct Plan {
     pieces: Vec<Piece>,
     snapshots: Vec<u64>,
     state: u64,
-    loose: Vec<Piece>,
+    loose: Vec<Vec<Piece>>,
 }
 
 impl Found {
     /// Finds the runs in the bytes of a segment.
     fn search(&mut self, file: u64, header: Option<Header>, bytes: &[u8], linked: &BTreeSet<u64>) {
         let (seal, created_ms) = header.map_or(([0; 32], 0), |h| (h.seal(), h.created_ms));
-        let mut chain = header.map(|header| header.chain);
+        // Without a header, what came before tells what its first record follows.
+        let told = || self.runs.iter().rev().find_map(|run| run.mark(file - 1));
+        let start = (file == 1).then_some([0; HASH_BYTES]);
+        let mut chain = header.map(|header| header.chain).or(start).or_else(told);
+        let mut repaired = None;
         let mut open: Option<Run> = None;
         let mut at = HEADER_BYTES;
         if let Some(header) = header {
@@ -257,16 +264,22 @@ impl Found {
             let valid = frame.and_then(|frame| match frame.fields.kind {
                 Kind::Marker => frame.follows(&seal).then_some((frame, seal)),
                 Kind::Events => {
-                    let chains = [chain, beside(bytes, at, 0), beside(bytes, at, MARKER_BYTES)];
+                    let behind = beside(bytes, at, MARKER_BYTES);
+                    let chains = [chain, beside(bytes, at, 0), behind, repaired];
                     let mut chains = chains.into_iter().flatten();
                     chains.find(|chain| frame.follows(chain)).map(|chain| (frame, chain))
                 }
             });
             let Some((frame, before)) = valid else {
                 self.runs.extend(open.take());
+                // Perhaps only the hash of this record is damaged, which the next one covers.
+                let whole = frame.filter(|frame| frame.fields.kind == Kind::Events);
+                let hash = whole.zip(chain).map(|(frame, chain)| frame.computed(&chain));
+                repaired = repaired.or(hash);
                 at += 8;
                 continue;
             };
+            repaired = None;
             let Fields { kind, number, synced, .. } = frame.fields;
             let end = at + frame.bytes().len();
             self.known = self.known.max(synced);
@@ -327,7 +340,7 @@ impl Found {
         loop {
             let links = |run: &&Run| run.mark(head.record) == Some(head.hash);
             let longer = |run: &&Run| run.last.record > head.record;
-            let Some(run) = self.runs.iter().filter(longer).filter(links).next_back() else {
+            let Some(run) = self.runs.iter().rfind(|run| longer(run) && links(run)) else {
                 return pieces;
             };
             let supersedes = |later: &&Run| {
@@ -347,24 +360,23 @@ impl Found {
         while let Some(first) = pieces.first() {
             let (at, hash) = (first.run.first - 1, first.run.before);
             let leads = |run: &&Run| run.first <= at && run.mark(at) == Some(hash);
-            let Some(run) = self.runs.iter().filter(leads).next_back() else {
+            let Some(run) = self.runs.iter().rfind(leads) else {
                 return;
             };
             pieces.insert(0, Piece { run: run.clone(), last: at });
         }
     }
 
-    /// Lists the runs with records that no piece has, and no loose one before.
-    fn loose(&self, pieces: &[Piece]) -> Vec<Piece> {
+    /// Lists the chains of records that are in no piece, each from its first.
+    fn loose(&self, pieces: &[Piece]) -> Vec<Vec<Piece>> {
         let mut told = Numbers::default();
-        for piece in pieces {
-            told.add(piece.run.first, piece.last);
-        }
+        told.extend(pieces);
         let mut loose = Vec::new();
         for run in &self.runs {
-            if !told.has_all(run.first, run.last.record) && !told.has(run.first) {
-                told.add(run.first, run.last.record);
-                loose.push(Piece { run: run.clone(), last: run.last.record });
+            if !told.has(run.first) {
+                let chain = self.follow(Head { record: run.first - 1, hash: run.before });
+                told.extend(&chain);
+                loose.push(chain);
             }
         }
         loose
@@ -397,6 +409,11 @@ impl Run {
     }
 }
 
+/// Returns the first and the last record of pieces that follow each other.
+fn range(pieces: &[Piece]) -> Option<(u64, u64)> {
+    Some((pieces.first()?.run.first, pieces.last()?.last))
+}
+
 /// Returns the 32 bytes that end `gap` bytes before `at`.
 fn beside(bytes: &[u8], at: usize, gap: usize) -> Option<Chain> {
     let end = at.checked_sub(gap)?;
@@ -409,6 +426,12 @@ fn beside(bytes: &[u8], at: usize, gap: usize) -> Option<Chain> {
 struct Numbers(Vec<(u64, u64)>);
 
 impl Numbers {
+    fn extend(&mut self, pieces: &[Piece]) {
+        if let Some((first, last)) = range(pieces) {
+            self.add(first, last);
+        }
+    }
+
     fn add(&mut self, first: u64, last: u64) {
         if first > last {
             return;
@@ -426,11 +449,7 @@ impl Numbers {
     }
 
     fn has(&self, number: u64) -> bool {
-        self.has_all(number, number)
-    }
-
-    fn has_all(&self, first: u64, last: u64) -> bool {
-        self.0.iter().any(|range| range.0 <= first && last <= range.1)
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&number))
     }
 
     /// Lists the ranges from 1 to `end` that are not in the set.
@@ -463,26 +482,15 @@ impl fmt::Display for Salvaged {
             writeln!(f, "loose       {first} to {last}: readable, not in the state: {folder}")?;
         }
         for (first, last) in &self.lost {
-            writeln!(f, "LOST        records {first} to {last}")?;
+            match first == last {
+                true => writeln!(f, "LOST        record {first}")?,
+                false => writeln!(f, "LOST        records {first} to {last}")?,
+            }
         }
         self.bad_snapshots.iter().try_for_each(|bad| writeln!(f, "LOST        {bad}"))?;
         match self.lost.is_empty() && self.bad_snapshots.is_empty() {
             true => write!(f, "nothing is lost"),
             false => write!(f, "known       up to record {}", self.known),
         }
-    }
-}
-
-impl Ledger {
-    /// Opens what was salvaged, which belongs to the same node.
-    ///
-    /// # Errors
-    ///
-    /// As [`Ledger::open`].
-    pub fn reopen(&self, out: &Path) -> Result<Self, Failure> {
-        let mut salvaged = Self::open(out, &out.join("node.key"))?;
-        salvaged.node = self.node;
-        debug_assert!(files::read_key(&out.join("node.key")).is_err(), "no key is copied");
-        Ok(salvaged)
     }
 }
