@@ -27,6 +27,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
+pub mod part;
 pub mod pipeline;
 pub mod principal;
 pub mod process;

@@ -15,6 +15,7 @@ use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
 use super::ids::{EnvelopeId, ProcessId, ReservationId, UserId};
 use super::names::ProcessState;
+use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::ready::{Entry, ReadySet};
@@ -72,6 +73,7 @@ pub struct State {
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
     pub(super) envelopes: Table<EnvelopeId, Envelope>,
+    pub(super) singles: Singles,
     // Derived.
     pub(super) envelope_index: EnvelopeIndex,
     pub(super) deadlines: Deadlines,
@@ -90,6 +92,7 @@ impl State {
             ready: [ReadySet::new(), ReadySet::new()],
             envelopes: Table::new(),
             envelope_index: EnvelopeIndex::default(),
+            singles: Singles::new(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
@@ -188,6 +191,38 @@ impl State {
             (_, _) => None,
         });
         self.deadlines.follow(pid, process, kept);
+    }
+
+    /// Shows what follows from the tables, to be compared after a load (K12).
+    #[cfg(test)]
+    pub(super) fn derived(&self) -> impl PartialEq + std::fmt::Debug {
+        (
+            self.config.clone(),
+            self.counters,
+            self.ready.clone(),
+            self.deadlines.clone(),
+            self.tally,
+            self.live_of.clone(),
+            self.envelope_index.clone(),
+        )
+    }
+
+    /// Finds what follows from the rows of processes.
+    pub(super) fn derive_processes(&mut self) {
+        self.deadlines = Deadlines::default();
+        self.tally = Tally::default();
+        self.live_of.clear();
+        let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
+        for pid in pids {
+            if let Some(process) = self.processes.get(&pid) {
+                self.tally.shift(None, Some(process.state));
+                if process.is_live() {
+                    *self.live_of.entry(process.user.clone()).or_default() += 1;
+                }
+            }
+            self.follow(&pid);
+            self.follow_reservations(&pid);
+        }
     }
 
     fn follow_reservations(&mut self, pid: &ProcessId) {
