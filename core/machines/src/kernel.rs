@@ -31,6 +31,7 @@ pub mod part;
 pub mod pipeline;
 pub mod principal;
 pub mod process;
+pub mod query;
 pub mod quota;
 pub mod ready;
 pub mod refusal;

@@ -65,6 +65,21 @@ impl State {
         })
     }
 
+    /// Computes the roots of the tables, in their order, and keeps nothing of it.
+    fn current_roots(&self) -> Vec<[u8; 32]> {
+        let mut singles = Singles::new();
+        singles.config.insert(Only, self.config.clone());
+        singles.counters.insert(Only, self.counters);
+        vec![
+            singles.config.root(),
+            singles.counters.root(),
+            self.processes.current_root(),
+            self.ready[0].rows().current_root(),
+            self.ready[1].rows().current_root(),
+            self.envelopes.current_root(),
+        ]
+    }
+
     /// Finds what follows from the tables (K12).
     fn derive(&mut self) {
         if let Some(config) = self.singles.config.get(&Only) {
@@ -132,5 +147,11 @@ impl Kernel {
     #[must_use]
     pub fn root(&mut self) -> StateRoot {
         StateRoot::of_parts(&[(KernelPart::TAG, KernelPart::root(self))])
+    }
+
+    /// Returns the same root without keeping what was hashed for it.
+    #[must_use]
+    pub fn current_root(&self) -> StateRoot {
+        StateRoot::of_parts(&[(KernelPart::TAG, part_root(&self.state.current_roots()))])
     }
 }

@@ -17,6 +17,7 @@ use super::ids::{EnvelopeId, ProcessId, ReservationId, UserId};
 use super::names::ProcessState;
 use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
+use super::query::index::{Place, ProcessIndex};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::ready::{Entry, ReadySet};
 use super::time::{Millis, Time};
@@ -53,7 +54,7 @@ impl Tally {
         self.0[state.number() as usize - 1]
     }
 
-    fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
+    pub(super) fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
         let place = |state: ProcessState| usize::from(state.number() - 1);
         if let Some(from) = from {
             self.0[place(from)] -= 1;
@@ -76,6 +77,7 @@ pub struct State {
     pub(super) singles: Singles,
     // Derived.
     pub(super) envelope_index: EnvelopeIndex,
+    pub(super) process_index: ProcessIndex,
     pub(super) deadlines: Deadlines,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
@@ -92,6 +94,7 @@ impl State {
             ready: [ReadySet::new(), ReadySet::new()],
             envelopes: Table::new(),
             envelope_index: EnvelopeIndex::default(),
+            process_index: ProcessIndex::default(),
             singles: Singles::new(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
@@ -204,6 +207,7 @@ impl State {
             self.tally,
             self.live_of.clone(),
             self.envelope_index.clone(),
+            self.process_index.clone(),
         )
     }
 
@@ -212,6 +216,7 @@ impl State {
         self.deadlines = Deadlines::default();
         self.tally = Tally::default();
         self.live_of.clear();
+        self.process_index = ProcessIndex::derive(&self.processes);
         let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
         for pid in pids {
             if let Some(process) = self.processes.get(&pid) {
@@ -327,6 +332,7 @@ impl State {
             reservations: BTreeMap::new(),
             closed: VecDeque::new(),
         };
+        self.process_index.shift(pid, None, Some(Place::of(&process)));
         self.processes.insert(pid.clone(), process);
         if let Some(parent) = parent {
             self.processes.update(parent, |above| {
@@ -350,6 +356,7 @@ impl State {
             return;
         };
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
+        let place = Place::of(process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -371,6 +378,8 @@ impl State {
             }
         });
         self.tally.shift(Some(from), Some(to));
+        let now_at = self.processes.get(pid).map(Place::of);
+        self.process_index.shift(pid, Some(place), now_at);
         if to.is_terminal() && !from.is_terminal() {
             self.forget_live(&user);
         }
@@ -420,6 +429,7 @@ impl State {
             return;
         };
         self.tally.shift(Some(process.state), None);
+        self.process_index.shift(pid, Some(Place::of(&process)), None);
         for id in process.reservations.keys() {
             self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         }
@@ -438,6 +448,7 @@ impl State {
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
+                self.process_index.note_reservations(0, 1);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
                 self.book(pid, |account| account.held = account.held.plus(&amounts));
@@ -492,6 +503,7 @@ impl State {
         let Some(reservation) = held else {
             return;
         };
+        self.process_index.note_reservations(1, 0);
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);
