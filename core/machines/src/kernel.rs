@@ -35,6 +35,7 @@ pub mod query;
 pub mod quota;
 pub mod ready;
 pub mod refusal;
+pub mod reply;
 pub mod schema;
 pub mod state;
 pub mod time;

@@ -12,7 +12,9 @@ use super::names::{OnExhausted, Priority, ProcessState};
 use super::part::KernelPart;
 use super::principal::{Principal, Role};
 use super::process::{Metadata, Process};
+use super::query::{Query, Told};
 use super::quota::{Amounts, Limit, QuotaField, QuotaPatch};
+use super::reply::Reply;
 use super::{At, Command, CommandBody, Kernel, Refusal, Time};
 
 pub(super) fn pid(name: &str) -> ProcessId {
@@ -141,6 +143,25 @@ impl Rig {
     pub(super) fn say(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         self.tick();
         self.run(by, body)
+    }
+
+    /// As [`Rig::say`], with the reply.
+    pub(super) fn ask(
+        &mut self,
+        by: &Principal,
+        body: CommandBody,
+    ) -> Result<(Vec<Event>, Reply), Refusal> {
+        let command = Command { by: by.clone(), worker: None, rate: None, body };
+        let events = self.say(by, command.body.clone())?;
+        let reply = self.kernel.reply(&command, &events);
+        Ok((events, reply))
+    }
+
+    /// Asks the kernel as it is.
+    pub(super) fn query(&self, by: &Principal, query: &Query) -> Result<Told, Refusal> {
+        let answer = self.kernel.query(self.now, by, query)?;
+        assert_eq!(answer.as_of, self.kernel.state.counters.events, "K5");
+        Ok(answer.told)
     }
 
     fn tick(&mut self) {
