@@ -30,6 +30,7 @@ pub mod pipeline;
 pub mod principal;
 pub mod process;
 pub mod quota;
+pub mod rates;
 pub mod ready;
 pub mod refusal;
 pub mod schema;
@@ -52,12 +53,13 @@ use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{ProcessId, ReservationId, WorkerId};
+use ids::{Endpoint, ProcessId, ReservationId, UserId, WorkerId};
 use lifecycle::Submit;
 use names::{ProcessState, TerminalReason};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
+use rates::{Scope, ScopeConfig};
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -67,6 +69,8 @@ pub struct Command {
     pub by: Principal,
     /// Which of its workers.
     pub worker: Option<WorkerId>,
+    /// The endpoint whose rate it counts for, with which it is one decision (K136).
+    pub rate: Option<Endpoint>,
     /// What.
     pub body: CommandBody,
 }
@@ -114,6 +118,19 @@ pub enum CommandBody {
         pid: ProcessId,
         quota: QuotaPatch,
     },
+    /// With `record` one hit if it is allowed; without it nothing, as the query (K135).
+    CheckRateLimit {
+        user: UserId,
+        endpoint: Endpoint,
+        record: bool,
+    },
+    SetRateLimit {
+        scope: Scope,
+        config: Option<ScopeConfig>,
+    },
+    ResetRateLimits {
+        user: UserId,
+    },
 }
 
 /// The kernel of one node.
@@ -156,8 +173,12 @@ impl Kernel {
     pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);
-        match decision.run(&command.body) {
-            Ok(()) => Ok(decision.into_events()),
+        let passed = command.rate.as_ref().map_or(Ok(()), |rate| decision.pass_rate(rate));
+        match passed.and_then(|()| decision.run(&command.body)) {
+            Ok(()) => {
+                decision.take_hit();
+                Ok(decision.into_events())
+            }
             Err(refusal) => {
                 assert!(decision.is_untouched(), "refused after an event: {refusal}");
                 Err(refusal)
@@ -223,6 +244,11 @@ impl Decision<'_> {
                 Ok(())
             }
             CommandBody::AdjustQuota { pid, quota } => self.adjust_quota(pid, quota),
+            CommandBody::CheckRateLimit { user, endpoint, record } => {
+                self.check_rate((user, endpoint), *record)
+            }
+            CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
+            CommandBody::ResetRateLimits { user } => self.reset_rates(user).map(|_| ()),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Configuration of the kernel, which is part of its state (K11, K25).
 
+use std::collections::BTreeSet;
+
 use crate::wire_struct;
 
-use super::ids::ServiceName;
+use super::ids::{Endpoint, ServiceName};
 use super::names::{ExpiryPolicy, InterruptKind};
 use super::quota::{Limit, Quota};
 use super::refusal::{Code, Refusal};
@@ -210,6 +212,8 @@ pub struct KernelConfig {
     pub quota_ceiling: Quota,
     /// The rate of keys that are given none (K130).
     pub default_rate: RateConfig,
+    /// The calls for which the server demands a rate, by their names (K136).
+    pub rate_enforced_calls: BTreeSet<Endpoint>,
     /// The service of stages that name none.
     pub default_service: ServiceName,
     /// How long a wait is worth one band (K71).
@@ -251,6 +255,7 @@ wire_struct!(KernelConfig {
     default_quota,
     quota_ceiling,
     default_rate,
+    rate_enforced_calls,
     default_service,
     ageing_ms,
     run_lease_ms,
@@ -288,6 +293,7 @@ impl KernelConfig {
             default_quota: Quota::DEFAULT,
             quota_ceiling: Quota::UNLIMITED,
             default_rate: RateConfig::DEFAULT,
+            rate_enforced_calls: BTreeSet::new(),
             default_service: service.expect("the default service has a name"),
             ageing_ms: 30_000,
             run_lease_ms: 60_000,

@@ -3,7 +3,7 @@
 use super::budget::{Record, Reserve};
 use super::config::KernelConfig;
 use super::event::Event;
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{Endpoint, ProcessId, ReservationId, UserId};
 use super::lifecycle::Submit;
 use super::names::{OnExhausted, Priority, ProcessState};
 use super::principal::{Principal, Role};
@@ -86,6 +86,8 @@ pub(super) struct Rig {
     pub(super) kernel: Kernel,
     pub(super) now: Time,
     pub(super) events: Vec<Event>,
+    /// What commands carry (K136).
+    pub(super) rate: Option<Endpoint>,
     nonce: u64,
 }
 
@@ -97,7 +99,7 @@ impl Rig {
     pub(super) fn with(config: KernelConfig) -> Self {
         let kernel = Kernel::new(config.clone()).unwrap();
         let now = Time::from_millis(1_000_000);
-        let mut rig = Self { kernel, now, events: Vec::new(), nonce: 0 };
+        let mut rig = Self { kernel, now, events: Vec::new(), rate: None, nonce: 0 };
         rig.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
         rig
     }
@@ -111,7 +113,7 @@ impl Rig {
 
     fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         let at = self.at();
-        let command = Command { by: by.clone(), worker: None, body };
+        let command = Command { by: by.clone(), worker: None, rate: self.rate.clone(), body };
         let decided = self.kernel.decide(at, &command);
         let before = self.kernel.clone();
         let events = self.kernel.execute(at, &command);
@@ -124,6 +126,10 @@ impl Rig {
             assert_eq!(roots.0, roots.1, "events are all that changes the state (K3)");
             assert_eq!(here.ready, there.ready);
             assert_eq!(here.deadlines, there.deadlines);
+            assert_eq!(here.rates, there.rates);
+            let mut derived = there.rates.clone();
+            derived.derive();
+            assert_eq!(derived, there.rates, "what is derived is found again (K12)");
             self.events.extend(events.iter().cloned());
         }
         events

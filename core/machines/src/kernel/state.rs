@@ -15,6 +15,7 @@ use super::ids::{ProcessId, ReservationId, UserId};
 use super::names::ProcessState;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
+use super::rates::Rates;
 use super::ready::{Entry, ReadySet};
 use super::time::{Millis, Time};
 
@@ -69,6 +70,8 @@ pub struct State {
     pub(super) processes: Table<ProcessId, Process>,
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
+    /// Who did how much of late (K130).
+    pub(super) rates: Rates,
     // Derived.
     pub(super) deadlines: Deadlines,
     pub(super) tally: Tally,
@@ -84,6 +87,7 @@ impl State {
             counters: Counters::default(),
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
+            rates: Rates::default(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
@@ -94,6 +98,12 @@ impl State {
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
         self.processes.get(pid)
+    }
+
+    /// Returns who did how much of late.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Lists a process and its ancestors that are still known, nearest first (K102).
@@ -122,6 +132,7 @@ impl State {
                     self.follow(pid);
                 }
             }
+            Body::Rate { event: body } => self.rates.apply(event.time, body),
         }
     }
 
@@ -226,6 +237,7 @@ impl State {
                     process.terminal_reason = Some(*reason);
                     process.termination_message = Some(Arc::clone(message));
                 });
+                self.forget_rate(pid);
             }
             ProcessEvent::Removed => self.remove(pid),
         }
