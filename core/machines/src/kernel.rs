@@ -17,6 +17,7 @@ pub mod json;
 mod numbered;
 
 pub mod budget;
+pub mod bus;
 pub mod config;
 pub mod deadlines;
 pub mod decision;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::wire_struct;
 
+use super::bus::BusRules;
 use super::ids::{Endpoint, ServiceName};
 use super::names::{ExpiryPolicy, InterruptKind};
 use super::quota::{Limit, Quota};
@@ -248,6 +249,8 @@ pub struct KernelConfig {
     pub drain_ms: Millis,
     /// How long what is over is kept.
     pub retention: Retention,
+    /// Timeouts and breakers of the bus (K305, K308).
+    pub bus: BusRules,
 }
 
 wire_struct!(KernelConfig {
@@ -273,6 +276,7 @@ wire_struct!(KernelConfig {
     cleanup_interval_ms,
     drain_ms,
     retention,
+    bus,
 });
 
 impl KernelConfig {
@@ -311,6 +315,7 @@ impl KernelConfig {
             cleanup_interval_ms: 300_000,
             drain_ms: 30_000,
             retention: Retention::DEFAULT,
+            bus: BusRules::DEFAULT,
         }
     }
 
@@ -335,6 +340,8 @@ impl KernelConfig {
             ("executor_max", self.executor_max),
             ("tick_batch", self.tick_batch),
             ("cleanup_interval_ms", self.cleanup_interval_ms),
+            ("bus.timeout_default_ms", self.bus.timeout_default_ms),
+            ("bus.reset_timeout_ms", self.bus.reset_timeout_ms),
         ];
         for (field, value) in positive {
             if value == 0 {
@@ -343,6 +350,10 @@ impl KernelConfig {
         }
         if !(1..=100).contains(&self.soft_percent) {
             return Err(bad(format!("soft_percent: {} is not in 1..=100", self.soft_percent)));
+        }
+        let (usual, most) = (self.bus.timeout_default_ms, self.bus.timeout_max_ms);
+        if usual > most {
+            return Err(bad(format!("bus.timeout_default_ms: {usual}, at most {most}")));
         }
         check_quota("default_quota", &self.default_quota)?;
         InterruptKind::ALL.iter().try_for_each(|kind| self.check_interrupt(*kind))
