@@ -21,6 +21,7 @@ pub mod bus;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
+pub mod envelopes;
 pub mod event;
 pub mod expression;
 pub mod ids;
@@ -31,6 +32,7 @@ pub mod part;
 pub mod pipeline;
 pub mod principal;
 pub mod process;
+pub mod query;
 pub mod quota;
 pub mod rates;
 pub mod ready;
@@ -54,8 +56,10 @@ use budget::{Record, Reserve};
 use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
+use envelopes::EnvelopePatch;
+use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{Endpoint, ProcessId, ReservationId, UserId, WorkerId};
+use ids::{Endpoint, EnvelopeId, ProcessId, ReservationId, UserId, WorkerId};
 use lifecycle::Submit;
 use names::{ProcessState, TerminalReason};
 use principal::Principal;
@@ -133,6 +137,15 @@ pub enum CommandBody {
     ResetRateLimits {
         user: UserId,
     },
+    CreateEnvelope(Box<NewEnvelope>),
+    UpdateEnvelope {
+        id: EnvelopeId,
+        patch: Box<EnvelopePatch>,
+        expected_version: Option<u64>,
+    },
+    CloneEnvelope {
+        id: EnvelopeId,
+    },
 }
 
 impl CommandBody {
@@ -155,7 +168,10 @@ impl CommandBody {
             | Self::AdjustQuota { .. }
             | Self::CheckRateLimit { .. }
             | Self::SetRateLimit { .. }
-            | Self::ResetRateLimits { .. } => false,
+            | Self::ResetRateLimits { .. }
+            | Self::CreateEnvelope(_)
+            | Self::UpdateEnvelope { .. }
+            | Self::CloneEnvelope { .. } => false,
         }
     }
 }
@@ -282,6 +298,11 @@ impl Decision<'_> {
             }
             CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
             CommandBody::ResetRateLimits { user } => self.reset_rates(user).map(|_| ()),
+            CommandBody::CreateEnvelope(new) => self.create_envelope(new).map(|_| ()),
+            CommandBody::UpdateEnvelope { id, patch, expected_version } => {
+                self.update_envelope(id, patch, *expected_version)
+            }
+            CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::config::KernelConfig;
+use super::envelopes::EnvelopeEvent;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
@@ -50,6 +51,7 @@ pub enum Body {
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
     Rate { event: RateEvent },
+    Envelope { event: EnvelopeEvent },
 }
 
 wire_enum!(Body, "an area of events" {
@@ -57,6 +59,7 @@ wire_enum!(Body, "an area of events" {
     Process { event } = 2,
     Quota { event } = 3,
     Rate { event } = 4,
+    Envelope { event } = 10,
 });
 
 /// Of the kernel as a whole.
@@ -320,6 +323,7 @@ impl Body {
                 QuotaEvent::Exceeded { .. } => "quota.exceeded",
             },
             Self::Rate { event } => event.kind(),
+            Self::Envelope { event } => event.kind(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::ledger::table::{Stored, Table};
 
 use super::config::KernelConfig;
 use super::decision::At;
+use super::envelopes::index::EnvelopeIndex;
 use super::event::Event;
 use super::refusal::Refusal;
 use super::state::{Counters, State};
@@ -61,8 +62,24 @@ impl State {
             4 => self.ready[1].rows_mut(),
             5 => &mut self.rates.keys,
             6 => &mut self.rates.scopes,
+            7 => &mut self.envelopes,
             _ => return None,
         })
+    }
+
+    /// Computes the roots of the tables, in their order, and keeps nothing of it.
+    fn current_roots(&self) -> Vec<[u8; 32]> {
+        let mut singles = Singles::new();
+        singles.config.insert(Only, self.config.clone());
+        singles.counters.insert(Only, self.counters);
+        vec![
+            singles.config.root(),
+            singles.counters.root(),
+            self.processes.current_root(),
+            self.ready[0].rows().current_root(),
+            self.ready[1].rows().current_root(),
+            self.envelopes.current_root(),
+        ]
     }
 
     /// Finds what follows from the tables (K12).
@@ -78,6 +95,7 @@ impl State {
         }
         self.rates.derive();
         self.derive_processes();
+        self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
     }
 }
 
@@ -115,8 +133,16 @@ impl Part for KernelPart {
     const TAG: u16 = 1;
     const VERSION: u16 = 1;
     const OLDER: &'static [Older<Event>] = &[];
-    const TABLES: &'static [&'static str] =
-        &["config", "counters", "processes", "ready", "ready_driven", "rates", "rate_configs"];
+    const TABLES: &'static [&'static str] = &[
+        "config",
+        "counters",
+        "processes",
+        "ready",
+        "ready_driven",
+        "rates",
+        "rate_configs",
+        "envelopes",
+    ];
 
     fn table(kernel: &mut Kernel, number: usize) -> Option<&mut dyn Stored> {
         kernel.state.table(number)
@@ -132,5 +158,11 @@ impl Kernel {
     #[must_use]
     pub fn root(&mut self) -> StateRoot {
         StateRoot::of_parts(&[(KernelPart::TAG, KernelPart::root(self))])
+    }
+
+    /// Returns the same root without keeping what was hashed for it.
+    #[must_use]
+    pub fn current_root(&self) -> StateRoot {
+        StateRoot::of_parts(&[(KernelPart::TAG, part_root(&self.state.current_roots()))])
     }
 }

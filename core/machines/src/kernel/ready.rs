@@ -230,6 +230,13 @@ impl<K: Waits> ReadySet<K> {
         self.waiting == 0
     }
 
+    /// Counts what waits of a user.
+    #[must_use]
+    pub fn waiting_of(&self, user: &UserId) -> u64 {
+        let lines = self.bands.iter().filter_map(|band| band.lines.get(user));
+        lines.map(|line| line.waiting.len() as u64).sum()
+    }
+
     /// Returns how one waits, if it does.
     #[must_use]
     pub fn entry(&self, id: &K) -> Option<&Entry> {
@@ -248,6 +255,11 @@ impl<K: Waits> ReadySet<K> {
     }
 
     /// Returns the table, in which all of it stands.
+    pub(super) const fn rows(&self) -> &Table<Key<K>, Row> {
+        &self.rows
+    }
+
+    /// Returns the table to change it.
     pub(super) const fn rows_mut(&mut self) -> &mut Table<Key<K>, Row> {
         &mut self.rows
     }

@@ -126,6 +126,7 @@ impl Rig {
             let mut follower = before;
             events.iter().for_each(|event| follower.apply(event));
             let root = self.kernel.clone().root();
+            assert_eq!(self.kernel.current_root(), root, "every table is looked at");
             assert_eq!(follower.root(), root, "events are all that changes the state (K3)");
             assert_eq!(follower.state.derived(), self.kernel.state.derived());
             if self.nonce.is_multiple_of(8) {

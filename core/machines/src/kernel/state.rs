@@ -10,11 +10,14 @@ use crate::wire_struct;
 
 use super::config::KernelConfig;
 use super::deadlines::{Deadlines, Due};
+use super::envelopes::Envelope;
+use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{EnvelopeId, ProcessId, ReservationId, UserId};
 use super::names::ProcessState;
 use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
+use super::query::index::{Place, ProcessIndex};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::rates::Rates;
 use super::ready::{Entry, ReadySet};
@@ -52,7 +55,7 @@ impl Tally {
         self.0[state.number() as usize - 1]
     }
 
-    fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
+    pub(super) fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
         let place = |state: ProcessState| usize::from(state.number() - 1);
         if let Some(from) = from {
             self.0[place(from)] -= 1;
@@ -73,8 +76,11 @@ pub struct State {
     pub(super) ready: [ReadySet; 2],
     /// Who did how much of late (K130).
     pub(super) rates: Rates,
+    pub(super) envelopes: Table<EnvelopeId, Envelope>,
     pub(super) singles: Singles,
     // Derived.
+    pub(super) envelope_index: EnvelopeIndex,
+    pub(super) process_index: ProcessIndex,
     pub(super) deadlines: Deadlines,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
@@ -90,6 +96,9 @@ impl State {
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
             rates: Rates::default(),
+            envelopes: Table::new(),
+            envelope_index: EnvelopeIndex::default(),
+            process_index: ProcessIndex::default(),
             singles: Singles::new(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
@@ -142,6 +151,7 @@ impl State {
                 }
             }
             Body::Rate { event: body } => self.rates.apply(event.time, body),
+            Body::Envelope { event: body } => self.apply_envelope(event.time, body),
         }
     }
 
@@ -214,6 +224,8 @@ impl State {
             self.tally,
             self.live_of.clone(),
             self.rates.clone(),
+            self.envelope_index.clone(),
+            self.process_index.clone(),
         )
     }
 
@@ -222,6 +234,7 @@ impl State {
         self.deadlines = Deadlines::default();
         self.tally = Tally::default();
         self.live_of.clear();
+        self.process_index = ProcessIndex::derive(&self.processes);
         let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
         for pid in pids {
             if let Some(process) = self.processes.get(&pid) {
@@ -338,6 +351,7 @@ impl State {
             reservations: BTreeMap::new(),
             closed: VecDeque::new(),
         };
+        self.process_index.shift(pid, None, Some(Place::of(&process)));
         self.processes.insert(pid.clone(), process);
         if let Some(parent) = parent {
             self.processes.update(parent, |above| {
@@ -361,6 +375,7 @@ impl State {
             return;
         };
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
+        let place = Place::of(process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -382,6 +397,8 @@ impl State {
             }
         });
         self.tally.shift(Some(from), Some(to));
+        let now_at = self.processes.get(pid).map(Place::of);
+        self.process_index.shift(pid, Some(place), now_at);
         if to.is_terminal() && !from.is_terminal() {
             self.forget_live(&user);
         }
@@ -431,6 +448,7 @@ impl State {
             return;
         };
         self.tally.shift(Some(process.state), None);
+        self.process_index.shift(pid, Some(Place::of(&process)), None);
         for id in process.reservations.keys() {
             self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         }
@@ -449,6 +467,7 @@ impl State {
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
+                self.process_index.note_reservations(0, 1);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
                 self.book(pid, |account| account.held = account.held.plus(&amounts));
@@ -503,6 +522,7 @@ impl State {
         let Some(reservation) = held else {
             return;
         };
+        self.process_index.note_reservations(1, 0);
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);
