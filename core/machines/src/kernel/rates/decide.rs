@@ -212,13 +212,8 @@ impl Decision<'_> {
 /// Says whether `events` of a decision have a hit of `key`, besides the one that the command carried.
 #[must_use]
 pub fn was_recorded(events: &[Event], key: &RateKey, carried: Option<&RateKey>) -> bool {
-    let of_key = |event: &&Event| match &event.body {
-        Body::Rate { event: RateEvent::Recorded { key: hit } } => hit == key,
-        Body::Kernel { .. } | Body::Process { .. } | Body::Quota { .. } | Body::Rate { .. } => {
-            false
-        }
-    };
-    events.iter().filter(of_key).count() > usize::from(carried == Some(key))
+    let hit = Body::Rate { event: RateEvent::Recorded { key: key.clone() } };
+    events.iter().filter(|event| event.body == hit).count() > usize::from(carried == Some(key))
 }
 
 /// Says whether a call with these amounts counts for the rates of its process (K121).
