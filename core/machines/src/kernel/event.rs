@@ -12,6 +12,7 @@ use super::ids::{
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
+use super::rates::RateEvent;
 use super::time::Time;
 
 /// Whom an event is about, so that a reader can pick without knowing the state (K331).
@@ -49,6 +50,7 @@ pub enum Body {
     Kernel { event: KernelEvent },
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
+    Rate { event: RateEvent },
     Envelope { event: EnvelopeEvent },
 }
 
@@ -56,6 +58,7 @@ wire_enum!(Body, "an area of events" {
     Kernel { event } = 1,
     Process { event } = 2,
     Quota { event } = 3,
+    Rate { event } = 4,
     Envelope { event } = 10,
 });
 
@@ -319,6 +322,7 @@ impl Body {
                 QuotaEvent::Warning { .. } => "quota.warning",
                 QuotaEvent::Exceeded { .. } => "quota.exceeded",
             },
+            Self::Rate { event } => event.kind(),
             Self::Envelope { event } => event.kind(),
         }
     }

@@ -60,7 +60,9 @@ impl State {
             2 => &mut self.processes,
             3 => self.ready[0].rows_mut(),
             4 => self.ready[1].rows_mut(),
-            5 => &mut self.envelopes,
+            5 => &mut self.rates.keys,
+            6 => &mut self.rates.scopes,
+            7 => &mut self.envelopes,
             _ => return None,
         })
     }
@@ -91,6 +93,7 @@ impl State {
         for ready in &mut self.ready {
             ready.derive();
         }
+        self.rates.derive();
         self.derive_processes();
         self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
     }
@@ -130,8 +133,16 @@ impl Part for KernelPart {
     const TAG: u16 = 1;
     const VERSION: u16 = 1;
     const OLDER: &'static [Older<Event>] = &[];
-    const TABLES: &'static [&'static str] =
-        &["config", "counters", "processes", "ready", "ready_driven", "envelopes"];
+    const TABLES: &'static [&'static str] = &[
+        "config",
+        "counters",
+        "processes",
+        "ready",
+        "ready_driven",
+        "rates",
+        "rate_configs",
+        "envelopes",
+    ];
 
     fn table(kernel: &mut Kernel, number: usize) -> Option<&mut dyn Stored> {
         kernel.state.table(number)

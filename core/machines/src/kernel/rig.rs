@@ -6,7 +6,7 @@ use crate::ledger::snapshot::{Encoder, FrozenState, Restoring};
 use super::budget::{Record, Reserve};
 use super::config::KernelConfig;
 use super::event::Event;
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{Endpoint, ProcessId, ReservationId, UserId};
 use super::lifecycle::Submit;
 use super::names::{OnExhausted, Priority, ProcessState};
 use super::part::KernelPart;
@@ -51,7 +51,7 @@ pub(super) fn limits(fields: &[(QuotaField, u64)]) -> QuotaPatch {
     fields.iter().map(|(field, most)| (*field, Limit::at_most(*most))).collect()
 }
 
-pub(super) fn submit(name: &str) -> Submit {
+pub(crate) fn submit(name: &str) -> Submit {
     Submit {
         pid: Some(pid(name)),
         request: None,
@@ -92,6 +92,8 @@ pub(super) struct Rig {
     pub(super) kernel: Kernel,
     pub(super) now: Time,
     pub(super) events: Vec<Event>,
+    /// What commands carry (K136).
+    pub(super) rate: Option<Endpoint>,
     nonce: u64,
 }
 
@@ -103,7 +105,7 @@ impl Rig {
     pub(super) fn with(config: KernelConfig) -> Self {
         let kernel = Kernel::new(config.clone()).unwrap();
         let now = Time::from_millis(1_000_000);
-        let mut rig = Self { kernel, now, events: Vec::new(), nonce: 0 };
+        let mut rig = Self { kernel, now, events: Vec::new(), rate: None, nonce: 0 };
         rig.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
         rig
     }
@@ -117,7 +119,7 @@ impl Rig {
 
     fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         let at = self.at();
-        let command = Command { by: by.clone(), worker: None, rate: None, body };
+        let command = Command { by: by.clone(), worker: None, rate: self.rate.clone(), body };
         let decided = self.kernel.decide(at, &command);
         let before = self.kernel.clone();
         let events = self.kernel.execute(at, &command);

@@ -19,6 +19,7 @@ use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::query::index::{Place, ProcessIndex};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
+use super::rates::Rates;
 use super::ready::{Entry, ReadySet};
 use super::time::{Millis, Time};
 
@@ -73,6 +74,8 @@ pub struct State {
     pub(super) processes: Table<ProcessId, Process>,
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
+    /// Who did how much of late (K130).
+    pub(super) rates: Rates,
     pub(super) envelopes: Table<EnvelopeId, Envelope>,
     pub(super) singles: Singles,
     // Derived.
@@ -92,6 +95,7 @@ impl State {
             counters: Counters::default(),
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
+            rates: Rates::default(),
             envelopes: Table::new(),
             envelope_index: EnvelopeIndex::default(),
             process_index: ProcessIndex::default(),
@@ -106,6 +110,18 @@ impl State {
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
         self.processes.get(pid)
+    }
+
+    /// Returns who did how much of late.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Counts the processes, in whatever state (K63).
+    #[must_use]
+    pub const fn process_count(&self) -> u32 {
+        self.processes.len()
     }
 
     /// Lists a process and its ancestors that are still known, nearest first (K102).
@@ -134,6 +150,7 @@ impl State {
                     self.follow(pid);
                 }
             }
+            Body::Rate { event: body } => self.rates.apply(event.time, body),
             Body::Envelope { event: body } => self.apply_envelope(event.time, body),
         }
     }
@@ -206,6 +223,7 @@ impl State {
             self.deadlines.clone(),
             self.tally,
             self.live_of.clone(),
+            self.rates.clone(),
             self.envelope_index.clone(),
             self.process_index.clone(),
         )
@@ -273,6 +291,7 @@ impl State {
                     process.terminal_reason = Some(*reason);
                     process.termination_message = Some(Arc::clone(message));
                 });
+                self.forget_rate(pid);
             }
             ProcessEvent::Removed => self.remove(pid),
         }
