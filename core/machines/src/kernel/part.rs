@@ -28,6 +28,46 @@ impl Wire for Only {
     }
 }
 
+/// Says which tables there are, once: their names, and where in the state they are.
+macro_rules! tables {
+    ($($name:literal: $($place:ident).+ $([$at:literal] . $rest:ident)?;)*) => {
+        /// The names of the tables, in their order.
+        const NAMES: &[&str] = &[$($name),*];
+
+        impl State {
+            /// Returns a table by its number in [`NAMES`].
+            fn table(&mut self, number: usize) -> Option<&mut dyn Stored> {
+                let mut rest = number;
+                $(
+                    if rest == 0 {
+                        return Some(&mut self.$($place).+ $([$at].$rest)?);
+                    }
+                    rest = rest.wrapping_sub(1);
+                )*
+                let _ = rest;
+                None
+            }
+
+            /// Computes the roots of the tables, in their order, and keeps nothing of it. Those of
+            /// one row are as they were settled last.
+            fn current_roots(&self) -> Vec<[u8; 32]> {
+                vec![$(self.$($place).+ $([$at].$rest)?.current_root()),*]
+            }
+        }
+    };
+}
+
+tables! {
+    "config": singles.config;
+    "counters": singles.counters;
+    "processes": processes;
+    "ready": ready[0].rows;
+    "ready_driven": ready[1].rows;
+    "rates": rates.keys;
+    "rate_configs": rates.scopes;
+    "envelopes": envelopes;
+}
+
 /// The rows of configuration and counters.
 #[derive(Clone, Debug)]
 pub(super) struct Singles {
@@ -50,36 +90,6 @@ impl State {
         if self.singles.counters.get(&Only) != Some(&self.counters) {
             self.singles.counters.insert(Only, self.counters);
         }
-    }
-
-    /// Returns a table by its number in [`KernelPart::TABLES`].
-    fn table(&mut self, number: usize) -> Option<&mut dyn Stored> {
-        Some(match number {
-            0 => &mut self.singles.config,
-            1 => &mut self.singles.counters,
-            2 => &mut self.processes,
-            3 => self.ready[0].rows_mut(),
-            4 => self.ready[1].rows_mut(),
-            5 => &mut self.rates.keys,
-            6 => &mut self.rates.scopes,
-            7 => &mut self.envelopes,
-            _ => return None,
-        })
-    }
-
-    /// Computes the roots of the tables, in their order, and keeps nothing of it.
-    fn current_roots(&self) -> Vec<[u8; 32]> {
-        let mut singles = Singles::new();
-        singles.config.insert(Only, self.config.clone());
-        singles.counters.insert(Only, self.counters);
-        vec![
-            singles.config.root(),
-            singles.counters.root(),
-            self.processes.current_root(),
-            self.ready[0].rows().current_root(),
-            self.ready[1].rows().current_root(),
-            self.envelopes.current_root(),
-        ]
     }
 
     /// Finds what follows from the tables (K12).
@@ -133,16 +143,7 @@ impl Part for KernelPart {
     const TAG: u16 = 1;
     const VERSION: u16 = 1;
     const OLDER: &'static [Older<Event>] = &[];
-    const TABLES: &'static [&'static str] = &[
-        "config",
-        "counters",
-        "processes",
-        "ready",
-        "ready_driven",
-        "rates",
-        "rate_configs",
-        "envelopes",
-    ];
+    const TABLES: &'static [&'static str] = NAMES;
 
     fn table(kernel: &mut Kernel, number: usize) -> Option<&mut dyn Stored> {
         kernel.state.table(number)
@@ -163,6 +164,11 @@ impl Kernel {
     /// Returns the same root without keeping what was hashed for it.
     #[must_use]
     pub fn current_root(&self) -> StateRoot {
-        StateRoot::of_parts(&[(KernelPart::TAG, part_root(&self.state.current_roots()))])
+        let mut roots = self.state.current_roots();
+        let mut singles = Singles::new();
+        singles.config.insert(Only, self.state.config.clone());
+        singles.counters.insert(Only, self.state.counters);
+        roots[..2].copy_from_slice(&[singles.config.root(), singles.counters.root()]);
+        StateRoot::of_parts(&[(KernelPart::TAG, part_root(&roots))])
     }
 }

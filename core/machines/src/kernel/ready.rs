@@ -200,7 +200,8 @@ impl<K: Ord + Clone + Wire + Hash + fmt::Debug + Send + Sync + 'static> Waits fo
 /// What waits for its turn: processes to be run, or dispatches of a service to be tried (K203).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReadySet<K: Waits = ProcessId> {
-    rows: Table<Key<K>, Row>,
+    /// The table, in which all of it stands.
+    pub(super) rows: Table<Key<K>, Row>,
     bands: [Band<K>; BANDS],
     waiting: usize,
 }
@@ -252,16 +253,6 @@ impl<K: Waits> ReadySet<K> {
             (Key::Waiting { id }, Row::Waits { entry }) => Some((id, entry)),
             (Key::Waiting { .. } | Key::Turn { .. } | Key::Next { .. }, _) => None,
         })
-    }
-
-    /// Returns the table, in which all of it stands.
-    pub(super) const fn rows(&self) -> &Table<Key<K>, Row> {
-        &self.rows
-    }
-
-    /// Returns the table to change it.
-    pub(super) const fn rows_mut(&mut self) -> &mut Table<Key<K>, Row> {
-        &mut self.rows
     }
 
     /// Finds all else again, after the table was loaded.
