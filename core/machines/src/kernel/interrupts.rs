@@ -50,6 +50,8 @@ pub mod interrupt;
 mod props;
 pub mod query;
 pub mod resume;
+#[cfg(test)]
+mod rig;
 pub mod target;
 #[cfg(test)]
 mod tests;
