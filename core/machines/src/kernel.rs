@@ -25,6 +25,7 @@ pub mod envelopes;
 pub mod event;
 pub mod expression;
 pub mod ids;
+pub mod interrupts;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
@@ -60,9 +61,13 @@ use decision::Decision;
 use envelopes::EnvelopePatch;
 use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{Endpoint, EnvelopeId, ProcessId, ReservationId, UserId, WorkerId};
+use ids::{
+    Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId, WorkerId,
+};
+use interrupts::approval::Use;
+use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;
-use names::{ProcessState, TerminalReason};
+use names::{LapseCause, ProcessState};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
@@ -147,6 +152,19 @@ pub enum CommandBody {
     CloneEnvelope {
         id: EnvelopeId,
     },
+    CreateInterrupt {
+        pid: ProcessId,
+        interrupt: Box<NewInterrupt>,
+    },
+    ResolveInterrupt {
+        id: InterruptId,
+        response: Box<Response>,
+    },
+    CancelInterrupt {
+        id: InterruptId,
+        reason: String,
+    },
+    ConsumeApproval(Box<Use>),
 }
 
 impl CommandBody {
@@ -172,7 +190,11 @@ impl CommandBody {
             | Self::ResetRateLimits { .. }
             | Self::CreateEnvelope(_)
             | Self::UpdateEnvelope { .. }
-            | Self::CloneEnvelope { .. } => false,
+            | Self::CloneEnvelope { .. }
+            | Self::CreateInterrupt { .. }
+            | Self::ResolveInterrupt { .. }
+            | Self::CancelInterrupt { .. }
+            | Self::ConsumeApproval(_) => false,
         }
     }
 }
@@ -304,6 +326,12 @@ impl Decision<'_> {
                 self.update_envelope(id, patch, *expected_version)
             }
             CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
+            CommandBody::CreateInterrupt { pid, interrupt } => {
+                self.create_interrupt(pid, interrupt).map(|_| ())
+            }
+            CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
+            CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
+            CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
         }
     }
 
@@ -332,13 +360,12 @@ impl Decision<'_> {
                 return;
             };
             match due {
-                Due::Timeout(pid) => {
-                    let message = "the time of the process is used up";
-                    self.end(&pid, TerminalReason::TimeoutExceeded, message);
-                }
+                Due::Timeout(pid) => self.time_out(&pid),
                 Due::RunLease(pid) => self.lose_lease(&pid),
                 Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),
                 Due::SoftTimeout(pid) => self.warn_of_time(&pid),
+                Due::Interrupt(id) => self.expire(&id),
+                Due::Approval(id) => self.lapse(&id, LapseCause::Expired),
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }

@@ -9,6 +9,7 @@ use super::envelopes::EnvelopeEvent;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
+use super::interrupts::event::{ApprovalEvent, InterruptEvent};
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
@@ -52,6 +53,8 @@ pub enum Body {
     Quota { event: QuotaEvent },
     Rate { event: RateEvent },
     Envelope { event: EnvelopeEvent },
+    Interrupt { event: InterruptEvent },
+    Approval { event: ApprovalEvent },
 }
 
 wire_enum!(Body, "an area of events" {
@@ -60,6 +63,8 @@ wire_enum!(Body, "an area of events" {
     Quota { event } = 3,
     Rate { event } = 4,
     Envelope { event } = 10,
+    Interrupt { event } = 5,
+    Approval { event } = 6,
 });
 
 /// Of the kernel as a whole.
@@ -312,6 +317,8 @@ impl Body {
                 ProcessEvent::Terminated { .. } => "process.terminated",
                 ProcessEvent::Removed => "process.removed",
             },
+            Self::Interrupt { event } => event.kind(),
+            Self::Approval { event } => event.kind(),
             Self::Quota { event } => match event {
                 QuotaEvent::Reserved { .. } => "quota.reserved",
                 QuotaEvent::Settled { .. } => "quota.settled",

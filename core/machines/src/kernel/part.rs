@@ -66,6 +66,8 @@ tables! {
     "rates": rates.keys;
     "rate_configs": rates.scopes;
     "envelopes": envelopes;
+    "interrupts": interrupts;
+    "approvals": approvals;
 }
 
 /// The rows of configuration and counters.
@@ -105,6 +107,7 @@ impl State {
         }
         self.rates.derive();
         self.derive_processes();
+        self.derive_interrupts();
         self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
     }
 }

@@ -203,7 +203,9 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
         | Body::Process { .. }
         | Body::Quota { .. }
         | Body::Rate { .. }
-        | Body::Envelope { .. } => {}
+        | Body::Envelope { .. }
+        | Body::Interrupt { .. }
+        | Body::Approval { .. } => {}
     }
     Ok(())
 }
