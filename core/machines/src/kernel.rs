@@ -17,12 +17,15 @@ pub mod json;
 mod numbered;
 
 pub mod budget;
+pub mod bus;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
+pub mod envelopes;
 pub mod event;
 pub mod expression;
 pub mod ids;
+pub mod interrupts;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
@@ -30,9 +33,12 @@ pub mod part;
 pub mod pipeline;
 pub mod principal;
 pub mod process;
+pub mod query;
 pub mod quota;
+pub mod rates;
 pub mod ready;
 pub mod refusal;
+pub mod reply;
 pub mod schema;
 pub mod state;
 pub mod time;
@@ -52,13 +58,20 @@ use budget::{Record, Reserve};
 use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
+use envelopes::EnvelopePatch;
+use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{ProcessId, ReservationId, WorkerId};
+use ids::{
+    Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId, WorkerId,
+};
+use interrupts::approval::Use;
+use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;
-use names::{ProcessState, TerminalReason};
+use names::{LapseCause, ProcessState};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
+use rates::{Scope, ScopeConfig};
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -68,6 +81,8 @@ pub struct Command {
     pub by: Principal,
     /// Which of its workers.
     pub worker: Option<WorkerId>,
+    /// The endpoint whose rate it counts for, with which it is one decision (K136).
+    pub rate: Option<Endpoint>,
     /// What.
     pub body: CommandBody,
 }
@@ -115,6 +130,41 @@ pub enum CommandBody {
         pid: ProcessId,
         quota: QuotaPatch,
     },
+    /// With `record` one hit if it is allowed; without it nothing, as the query (K135).
+    CheckRateLimit {
+        user: UserId,
+        endpoint: Endpoint,
+        record: bool,
+    },
+    SetRateLimit {
+        scope: Scope,
+        config: Option<ScopeConfig>,
+    },
+    ResetRateLimits {
+        user: UserId,
+    },
+    CreateEnvelope(Box<NewEnvelope>),
+    UpdateEnvelope {
+        id: EnvelopeId,
+        patch: Box<EnvelopePatch>,
+        expected_version: Option<u64>,
+    },
+    CloneEnvelope {
+        id: EnvelopeId,
+    },
+    CreateInterrupt {
+        pid: ProcessId,
+        interrupt: Box<NewInterrupt>,
+    },
+    ResolveInterrupt {
+        id: InterruptId,
+        response: Box<Response>,
+    },
+    CancelInterrupt {
+        id: InterruptId,
+        reason: String,
+    },
+    ConsumeApproval(Box<Use>),
 }
 
 impl CommandBody {
@@ -134,7 +184,17 @@ impl CommandBody {
             | Self::Settle { .. }
             | Self::Release { .. }
             | Self::RecordUsage(_)
-            | Self::AdjustQuota { .. } => false,
+            | Self::AdjustQuota { .. }
+            | Self::CheckRateLimit { .. }
+            | Self::SetRateLimit { .. }
+            | Self::ResetRateLimits { .. }
+            | Self::CreateEnvelope(_)
+            | Self::UpdateEnvelope { .. }
+            | Self::CloneEnvelope { .. }
+            | Self::CreateInterrupt { .. }
+            | Self::ResolveInterrupt { .. }
+            | Self::CancelInterrupt { .. }
+            | Self::ConsumeApproval(_) => false,
         }
     }
 }
@@ -179,8 +239,12 @@ impl Kernel {
     pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);
-        match decision.run(&command.body) {
-            Ok(()) => Ok(decision.into_events()),
+        let passed = command.rate.as_ref().map_or(Ok(()), |rate| decision.pass_rate(rate));
+        match passed.and_then(|()| decision.run(&command.body)) {
+            Ok(()) => {
+                decision.take_hit();
+                Ok(decision.into_events())
+            }
             Err(refusal) => {
                 assert!(decision.is_untouched(), "refused after an event: {refusal}");
                 Err(refusal)
@@ -252,6 +316,22 @@ impl Decision<'_> {
                 Ok(())
             }
             CommandBody::AdjustQuota { pid, quota } => self.adjust_quota(pid, quota),
+            CommandBody::CheckRateLimit { user, endpoint, record } => {
+                self.check_rate((user, endpoint), *record)
+            }
+            CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
+            CommandBody::ResetRateLimits { user } => self.reset_rates(user).map(|_| ()),
+            CommandBody::CreateEnvelope(new) => self.create_envelope(new).map(|_| ()),
+            CommandBody::UpdateEnvelope { id, patch, expected_version } => {
+                self.update_envelope(id, patch, *expected_version)
+            }
+            CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
+            CommandBody::CreateInterrupt { pid, interrupt } => {
+                self.create_interrupt(pid, interrupt).map(|_| ())
+            }
+            CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
+            CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
+            CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
         }
     }
 
@@ -280,13 +360,12 @@ impl Decision<'_> {
                 return;
             };
             match due {
-                Due::Timeout(pid) => {
-                    let message = "the time of the process is used up";
-                    self.end(&pid, TerminalReason::TimeoutExceeded, message);
-                }
+                Due::Timeout(pid) => self.time_out(&pid),
                 Due::RunLease(pid) => self.lose_lease(&pid),
                 Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),
                 Due::SoftTimeout(pid) => self.warn_of_time(&pid),
+                Due::Interrupt(id) => self.expire(&id),
+                Due::Approval(id) => self.lapse(&id, LapseCause::Expired),
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::config::KernelConfig;
+use super::envelopes::EnvelopeEvent;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
+use super::interrupts::event::{ApprovalEvent, InterruptEvent};
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
+use super::rates::RateEvent;
 use super::time::Time;
 
 /// Whom an event is about, so that a reader can pick without knowing the state (K331).
@@ -48,12 +51,20 @@ pub enum Body {
     Kernel { event: KernelEvent },
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
+    Rate { event: RateEvent },
+    Envelope { event: EnvelopeEvent },
+    Interrupt { event: InterruptEvent },
+    Approval { event: ApprovalEvent },
 }
 
 wire_enum!(Body, "an area of events" {
     Kernel { event } = 1,
     Process { event } = 2,
     Quota { event } = 3,
+    Rate { event } = 4,
+    Envelope { event } = 10,
+    Interrupt { event } = 5,
+    Approval { event } = 6,
 });
 
 /// Of the kernel as a whole.
@@ -306,6 +317,8 @@ impl Body {
                 ProcessEvent::Terminated { .. } => "process.terminated",
                 ProcessEvent::Removed => "process.removed",
             },
+            Self::Interrupt { event } => event.kind(),
+            Self::Approval { event } => event.kind(),
             Self::Quota { event } => match event {
                 QuotaEvent::Reserved { .. } => "quota.reserved",
                 QuotaEvent::Settled { .. } => "quota.settled",
@@ -316,6 +329,8 @@ impl Body {
                 QuotaEvent::Warning { .. } => "quota.warning",
                 QuotaEvent::Exceeded { .. } => "quota.exceeded",
             },
+            Self::Rate { event } => event.kind(),
+            Self::Envelope { event } => event.kind(),
         }
     }
 }

@@ -200,7 +200,8 @@ impl<K: Ord + Clone + Wire + Hash + fmt::Debug + Send + Sync + 'static> Waits fo
 /// What waits for its turn: processes to be run, or dispatches of a service to be tried (K203).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReadySet<K: Waits = ProcessId> {
-    rows: Table<Key<K>, Row>,
+    /// The table, in which all of it stands.
+    pub(super) rows: Table<Key<K>, Row>,
     bands: [Band<K>; BANDS],
     waiting: usize,
 }
@@ -230,6 +231,13 @@ impl<K: Waits> ReadySet<K> {
         self.waiting == 0
     }
 
+    /// Counts what waits of a user.
+    #[must_use]
+    pub fn waiting_of(&self, user: &UserId) -> u64 {
+        let lines = self.bands.iter().filter_map(|band| band.lines.get(user));
+        lines.map(|line| line.waiting.len() as u64).sum()
+    }
+
     /// Returns how one waits, if it does.
     #[must_use]
     pub fn entry(&self, id: &K) -> Option<&Entry> {
@@ -245,11 +253,6 @@ impl<K: Waits> ReadySet<K> {
             (Key::Waiting { id }, Row::Waits { entry }) => Some((id, entry)),
             (Key::Waiting { .. } | Key::Turn { .. } | Key::Next { .. }, _) => None,
         })
-    }
-
-    /// Returns the table, in which all of it stands.
-    pub(super) const fn rows_mut(&mut self) -> &mut Table<Key<K>, Row> {
-        &mut self.rows
     }
 
     /// Finds all else again, after the table was loaded.

@@ -6,13 +6,15 @@ use crate::ledger::snapshot::{Encoder, FrozenState, Restoring};
 use super::budget::{Record, Reserve};
 use super::config::KernelConfig;
 use super::event::Event;
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{Endpoint, ProcessId, ReservationId, UserId};
 use super::lifecycle::Submit;
 use super::names::{OnExhausted, Priority, ProcessState};
 use super::part::KernelPart;
 use super::principal::{Principal, Role};
 use super::process::{Metadata, Process};
+use super::query::{Query, Told};
 use super::quota::{Amounts, Limit, QuotaField, QuotaPatch};
+use super::reply::Reply;
 use super::{At, Command, CommandBody, Kernel, Refusal, Time};
 
 pub(super) fn pid(name: &str) -> ProcessId {
@@ -90,6 +92,8 @@ pub(super) struct Rig {
     pub(super) kernel: Kernel,
     pub(super) now: Time,
     pub(super) events: Vec<Event>,
+    /// What commands carry (K136).
+    pub(super) rate: Option<Endpoint>,
     nonce: u64,
 }
 
@@ -101,7 +105,7 @@ impl Rig {
     pub(super) fn with(config: KernelConfig) -> Self {
         let kernel = Kernel::new(config.clone()).unwrap();
         let now = Time::from_millis(1_000_000);
-        let mut rig = Self { kernel, now, events: Vec::new(), nonce: 0 };
+        let mut rig = Self { kernel, now, events: Vec::new(), rate: None, nonce: 0 };
         rig.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
         rig
     }
@@ -115,7 +119,7 @@ impl Rig {
 
     fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         let at = self.at();
-        let command = Command { by: by.clone(), worker: None, body };
+        let command = Command { by: by.clone(), worker: None, rate: self.rate.clone(), body };
         let decided = self.kernel.decide(at, &command);
         let before = self.kernel.clone();
         let events = self.kernel.execute(at, &command);
@@ -124,6 +128,7 @@ impl Rig {
             let mut follower = before;
             events.iter().for_each(|event| follower.apply(event));
             let root = self.kernel.clone().root();
+            assert_eq!(self.kernel.current_root(), root, "every table is looked at");
             assert_eq!(follower.root(), root, "events are all that changes the state (K3)");
             assert_eq!(follower.state.derived(), self.kernel.state.derived());
             if self.nonce.is_multiple_of(8) {
@@ -140,6 +145,25 @@ impl Rig {
     pub(super) fn say(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         self.tick();
         self.run(by, body)
+    }
+
+    /// As [`Rig::say`], with the reply.
+    pub(super) fn ask(
+        &mut self,
+        by: &Principal,
+        body: CommandBody,
+    ) -> Result<(Vec<Event>, Reply), Refusal> {
+        let command = Command { by: by.clone(), worker: None, rate: None, body };
+        let events = self.say(by, command.body.clone())?;
+        let reply = self.kernel.reply(&command, &events);
+        Ok((events, reply))
+    }
+
+    /// Asks the kernel as it is.
+    pub(super) fn query(&self, by: &Principal, query: &Query) -> Result<Told, Refusal> {
+        let answer = self.kernel.query(self.now, by, query)?;
+        assert_eq!(answer.as_of, self.kernel.state.counters.events, "K5");
+        Ok(answer.told)
     }
 
     fn tick(&mut self) {
