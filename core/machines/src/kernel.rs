@@ -20,9 +20,11 @@ pub mod budget;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
+pub mod dispatch;
 pub mod event;
 pub mod expression;
 pub mod ids;
+pub mod leases;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
@@ -33,6 +35,7 @@ pub mod quota;
 pub mod ready;
 pub mod refusal;
 pub mod schema;
+pub mod services;
 pub mod state;
 pub mod time;
 
@@ -51,13 +54,15 @@ use budget::{Record, Reserve};
 use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
+use dispatch::{Completion, ServiceRequest};
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{ProcessId, ReservationId, WorkerId};
+use ids::{DispatchId, LeaseId, ProcessId, ReservationId, ServiceName, WorkerId};
 use lifecycle::Submit;
 use names::{ProcessState, TerminalReason};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
+use services::{ServiceInfo, ServiceStatus};
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -113,6 +118,44 @@ pub enum CommandBody {
     AdjustQuota {
         pid: ProcessId,
         quota: QuotaPatch,
+    },
+    RegisterService(Box<ServiceInfo>),
+    UnregisterService {
+        service: ServiceName,
+    },
+    UpdateHealth {
+        service: ServiceName,
+        status: ServiceStatus,
+    },
+    BindHandler {
+        service: ServiceName,
+    },
+    UnbindHandler {
+        service: ServiceName,
+    },
+    AcquireSlot {
+        service: ServiceName,
+        pid: Option<ProcessId>,
+        lease_ms: Option<Millis>,
+    },
+    ReleaseSlot {
+        lease: LeaseId,
+    },
+    /// Of a slot, a try, a run, or (by its id) a reservation, and if it is of one, whose.
+    RenewLease {
+        lease: LeaseId,
+        pid: Option<ProcessId>,
+        lease_ms: Option<Millis>,
+    },
+    Dispatch(Box<ServiceRequest>),
+    DispatchInference(Box<ServiceRequest>),
+    LeaseTasks {
+        service: ServiceName,
+        max: u32,
+    },
+    CompleteTask(Box<Completion>),
+    CancelDispatch {
+        dispatch: DispatchId,
     },
 }
 
@@ -223,6 +266,23 @@ impl Decision<'_> {
                 Ok(())
             }
             CommandBody::AdjustQuota { pid, quota } => self.adjust_quota(pid, quota),
+            CommandBody::RegisterService(info) => self.register_service(info),
+            CommandBody::UnregisterService { service } => self.unregister_service(service),
+            CommandBody::UpdateHealth { service, status } => self.update_health(service, *status),
+            CommandBody::BindHandler { service } => self.bind_handler(service),
+            CommandBody::UnbindHandler { service } => self.unbind_handler(service),
+            CommandBody::AcquireSlot { service, pid, lease_ms } => {
+                self.acquire_slot(service, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::ReleaseSlot { lease } => self.release_slot(lease),
+            CommandBody::RenewLease { lease, pid, lease_ms } => {
+                self.renew_lease(lease, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::Dispatch(request) => self.dispatch(request, false),
+            CommandBody::DispatchInference(request) => self.dispatch(request, true),
+            CommandBody::LeaseTasks { service, max } => self.lease_tasks(service, *max),
+            CommandBody::CompleteTask(completion) => self.complete_task(completion),
+            CommandBody::CancelDispatch { dispatch } => self.cancel_dispatch(dispatch),
         }
     }
 
@@ -261,7 +321,14 @@ impl Decision<'_> {
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }
+                Due::DispatchDeadline(id) => self.time_out_dispatch(&id),
+                Due::TryTimeout(id) => self.time_out_try(&id),
+                Due::TryLease(id) => self.lose_try(&id),
+                Due::DispatchRetry(id) => self.requeue(&id),
+                Due::SlotLease(lease) => self.recover_slot(&lease),
+                Due::ServiceHealth(service) => self.worsen(&service),
                 Due::Cleanup(pid) => self.retire(&pid),
+                Due::DispatchCleanup => self.remove_dispatches(),
             }
         }
     }

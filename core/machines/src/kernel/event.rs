@@ -5,12 +5,14 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::config::KernelConfig;
+use super::dispatch::event::DispatchEvent;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
+use super::services::event::{ServiceEvent, SlotEvent};
 use super::time::Time;
 
 /// Whom an event is about, so that a reader can pick without knowing the state (K331).
@@ -48,12 +50,18 @@ pub enum Body {
     Kernel { event: KernelEvent },
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
+    Service { event: ServiceEvent },
+    Slot { event: SlotEvent },
+    Dispatch { event: DispatchEvent },
 }
 
 wire_enum!(Body, "an area of events" {
     Kernel { event } = 1,
     Process { event } = 2,
     Quota { event } = 3,
+    Service { event } = 7,
+    Slot { event } = 8,
+    Dispatch { event } = 9,
 });
 
 /// Of the kernel as a whole.
@@ -316,6 +324,9 @@ impl Body {
                 QuotaEvent::Warning { .. } => "quota.warning",
                 QuotaEvent::Exceeded { .. } => "quota.exceeded",
             },
+            Self::Service { event } => event.kind(),
+            Self::Slot { event } => event.kind(),
+            Self::Dispatch { event } => event.kind(),
         }
     }
 }

@@ -137,6 +137,10 @@ text_types! {
     RecordId, is_id_byte, BadId;
     /// A service.
     ServiceName, is_name_byte, BadName;
+    /// What kind of service it is; well known are flow, worker, vertical and inference.
+    ServiceType, is_name_byte, BadName;
+    /// What a service can do.
+    Capability, is_name_byte, BadName;
     /// A stage of a pipeline.
     StageName, is_name_byte, BadName;
     /// An agent.

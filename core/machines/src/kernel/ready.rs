@@ -54,21 +54,28 @@ impl Entry {
 
 /// One user's processes in one band.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Line {
+struct Line<K> {
     turn: u64,
-    waiting: BTreeMap<Place, ProcessId>,
+    waiting: BTreeMap<Place, K>,
 }
 
 /// The processes of one priority.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Band {
-    lines: BTreeMap<UserId, Line>,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Band<K> {
+    lines: BTreeMap<UserId, Line<K>>,
     turns: BTreeMap<u64, UserId>,
-    ages: BTreeMap<Place, ProcessId>,
+    ages: BTreeMap<Place, K>,
     next_turn: u64,
 }
 
-impl Band {
+impl<K> Default for Band<K> {
+    fn default() -> Self {
+        let (lines, turns, ages) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { lines, turns, ages, next_turn: 0 }
+    }
+}
+
+impl<K: Ord + Clone> Band<K> {
     /// Gives a user the last turn.
     fn enter(&mut self, user: &UserId) -> u64 {
         let turn = self.next_turn;
@@ -77,7 +84,7 @@ impl Band {
         turn
     }
 
-    fn push(&mut self, pid: &ProcessId, entry: &Entry) {
+    fn push(&mut self, pid: &K, entry: &Entry) {
         if !self.lines.contains_key(&entry.user) {
             let turn = self.enter(&entry.user);
             let line = Line { turn, waiting: BTreeMap::new() };
@@ -109,24 +116,30 @@ impl Band {
         self.ages.first_key_value().map(|((at, _), _)| *at)
     }
 
-    fn served(&self) -> Option<&ProcessId> {
+    fn served(&self) -> Option<&K> {
         let (_, user) = self.turns.first_key_value()?;
         self.first_of(user).map(|(_, pid)| pid)
     }
 
-    fn first_of(&self, user: &UserId) -> Option<(&Place, &ProcessId)> {
+    fn first_of(&self, user: &UserId) -> Option<(&Place, &K)> {
         self.lines.get(user)?.waiting.first_key_value()
     }
 }
 
-/// The processes that wait to be run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ReadySet {
-    entries: BTreeMap<ProcessId, Entry>,
-    bands: [Band; BANDS],
+/// The processes that wait to be run, or whatever else waits in that order (K203).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReadySet<K = ProcessId> {
+    entries: BTreeMap<K, Entry>,
+    bands: [Band<K>; BANDS],
 }
 
-impl ReadySet {
+impl<K> Default for ReadySet<K> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), bands: std::array::from_fn(|_| Band::default()) }
+    }
+}
+
+impl<K: Ord + Clone> ReadySet<K> {
     /// Makes an empty set.
     #[must_use]
     pub fn new() -> Self {
@@ -147,18 +160,42 @@ impl ReadySet {
 
     /// Returns how a process waits, if it does.
     #[must_use]
-    pub fn entry(&self, pid: &ProcessId) -> Option<&Entry> {
+    pub fn entry(&self, pid: &K) -> Option<&Entry> {
         self.entries.get(pid)
     }
 
     /// Lists the entries in order of pid.
-    pub fn entries(&self) -> impl Iterator<Item = (&ProcessId, &Entry)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&K, &Entry)> {
         self.entries.iter()
+    }
+
+    /// Lets turns that are taken from now on be numbered from `number`, which must be above all
+    /// before. Numbers of events are, so turns need no counter of their own that is kept.
+    pub fn number_turns(&mut self, number: u64) {
+        for band in &mut self.bands {
+            band.next_turn = number;
+        }
+    }
+
+    /// Returns the turn of a user that has something waiting in the band of a priority.
+    #[must_use]
+    pub fn turn(&self, priority: Priority, user: &UserId) -> Option<u64> {
+        self.bands[usize::from(priority.band())].lines.get(user).map(|line| line.turn)
+    }
+
+    /// Gives a user that has something waiting the turn that it had before a restart.
+    pub fn restore_turn(&mut self, priority: Priority, user: &UserId, turn: u64) {
+        let band = &mut self.bands[usize::from(priority.band())];
+        if let Some(line) = band.lines.get_mut(user) {
+            band.turns.remove(&line.turn);
+            line.turn = turn;
+            band.turns.insert(turn, user.clone());
+        }
     }
 
     /// Adds a process; one that waits already keeps its place, so that it is in the set exactly
     /// once (K70).
-    pub fn push(&mut self, pid: ProcessId, entry: Entry) {
+    pub fn push(&mut self, pid: K, entry: Entry) {
         if self.entries.contains_key(&pid) {
             return;
         }
@@ -167,16 +204,16 @@ impl ReadySet {
     }
 
     /// Takes a process whose turn it was: its user goes to the end of the band's turns (K72).
-    pub fn serve(&mut self, pid: &ProcessId) {
+    pub fn serve(&mut self, pid: &K) {
         self.take(pid, true);
     }
 
     /// Takes a process out of its turn: somebody named it, or it waits no more.
-    pub fn remove(&mut self, pid: &ProcessId) {
+    pub fn remove(&mut self, pid: &K) {
         self.take(pid, false);
     }
 
-    fn take(&mut self, pid: &ProcessId, served: bool) {
+    fn take(&mut self, pid: &K, served: bool) {
         if let Some(entry) = self.entries.remove(pid) {
             self.bands[entry.band()].remove(&entry, served);
         }
@@ -184,21 +221,21 @@ impl ReadySet {
 
     /// Returns the process whose turn it is (K71, K72).
     #[must_use]
-    pub fn next(&self, ageing: Millis) -> Option<&ProcessId> {
-        let oldest = |band: &Band| band.oldest();
+    pub fn next(&self, ageing: Millis) -> Option<&K> {
+        let oldest = |band: &Band<K>| band.oldest();
         self.bands[self.band_by(ageing, oldest)?].served()
     }
 
     /// Returns the process of `user` whose turn it is among its own (K74).
     #[must_use]
-    pub fn next_of(&self, user: &UserId, ageing: Millis) -> Option<&ProcessId> {
-        let oldest = |band: &Band| band.first_of(user).map(|((at, _), _)| *at);
+    pub fn next_of(&self, user: &UserId, ageing: Millis) -> Option<&K> {
+        let oldest = |band: &Band<K>| band.first_of(user).map(|((at, _), _)| *at);
         let band = self.band_by(ageing, oldest)?;
         self.bands[band].first_of(user).map(|(_, pid)| pid)
     }
 
     /// Finds the band with the least `oldest + b × ageing`; ties go to the lower one (K71).
-    fn band_by(&self, ageing: Millis, oldest: impl Fn(&Band) -> Option<Time>) -> Option<usize> {
+    fn band_by(&self, ageing: Millis, oldest: impl Fn(&Band<K>) -> Option<Time>) -> Option<usize> {
         let aged = |band: usize| {
             let handicap = ageing.saturating_mul(band as u64);
             oldest(&self.bands[band]).map(|at| (at.plus(handicap), band))

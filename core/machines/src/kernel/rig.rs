@@ -9,6 +9,7 @@ use super::names::{OnExhausted, Priority, ProcessState};
 use super::principal::{Principal, Role};
 use super::process::{Metadata, Process};
 use super::quota::{Amounts, Limit, QuotaField, QuotaPatch};
+use super::state::State;
 use super::{At, Command, CommandBody, Kernel, Refusal, Time};
 
 pub(super) fn pid(name: &str) -> ProcessId {
@@ -32,7 +33,7 @@ pub(super) fn worker(name: &str) -> Principal {
     Principal::new(UserId::parse("user", name).unwrap(), &[Role::Worker])
 }
 
-fn node() -> Principal {
+pub(super) fn node() -> Principal {
     Principal::new(UserId::parse("user", "node").unwrap(), &[Role::Node])
 }
 
@@ -109,7 +110,7 @@ impl Rig {
         At { now: self.now, nonce }
     }
 
-    fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
+    pub(super) fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         let at = self.at();
         let command = Command { by: by.clone(), worker: None, body };
         let decided = self.kernel.decide(at, &command);
@@ -119,12 +120,10 @@ impl Rig {
         if let Ok(events) = &events {
             let mut follower = before;
             events.iter().for_each(|event| follower.apply(event));
-            let (mut here, mut there) = (self.kernel.state.clone(), follower.state);
-            let roots = (here.processes.root(), there.processes.root());
-            assert_eq!(roots.0, roots.1, "events are all that changes the state (K3)");
-            assert_eq!(here.ready, there.ready);
-            assert_eq!(here.deadlines, there.deadlines);
+            assert_same(&self.kernel.state, &follower.state);
             self.events.extend(events.iter().cloned());
+        } else {
+            assert_same(&self.kernel.state, &before.state);
         }
         events
     }
@@ -169,6 +168,27 @@ impl Rig {
     pub(super) fn kinds(&self, from: usize) -> Vec<&'static str> {
         self.events[from..].iter().map(|event| event.body.kind()).collect()
     }
+}
+
+/// Asserts that two states are the same, and that what is derived follows from the tables (K3,
+/// K12).
+pub(super) fn assert_same(one: &State, other: &State) {
+    let (mut one, mut other) = (one.clone(), other.clone());
+    assert_eq!(one.counters, other.counters, "events are all that changes the state (K3)");
+    assert_eq!(one.processes.root(), other.processes.root(), "processes");
+    assert_eq!(one.services.root(), other.services.root(), "services");
+    assert_eq!(one.slots.root(), other.slots.root(), "slots");
+    assert_eq!(one.dispatches.root(), other.dispatches.root(), "dispatches");
+    assert_eq!(one.turns.root(), other.turns.root(), "turns");
+    assert_eq!(one.ready, other.ready);
+    assert_eq!(one.deadlines, other.deadlines);
+    other.derive_services();
+    other.derive_leases();
+    one.desks.forget_next_turns();
+    other.desks.forget_next_turns();
+    assert_eq!(one.desks, other.desks, "indexes follow from the tables (K12)");
+    assert_eq!(one.leases, other.leases, "indexes follow from the tables (K12)");
+    assert_eq!(one.deadlines, other.deadlines, "deadlines follow from the tables (K12)");
 }
 
 /// The refusal as one line.

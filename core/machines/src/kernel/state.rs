@@ -10,12 +10,16 @@ use crate::wire_struct;
 
 use super::config::KernelConfig;
 use super::deadlines::{Deadlines, Due};
+use super::dispatch::{Dispatch, Turn};
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{DispatchId, LeaseId, ProcessId, ReservationId, ServiceName, UserId};
+use super::leases::LeaseIndex;
 use super::names::ProcessState;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::ready::{Entry, ReadySet};
+use super::services::desk::Desks;
+use super::services::{Service, Slot};
 use super::time::{Millis, Time};
 
 /// What is counted for ever (K100, K350).
@@ -69,7 +73,14 @@ pub struct State {
     pub(super) processes: Table<ProcessId, Process>,
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
+    pub(super) services: Table<ServiceName, Service>,
+    pub(super) slots: Table<LeaseId, Slot>,
+    pub(super) dispatches: Table<DispatchId, Dispatch>,
+    /// Who has which turn among those who wait for a service (K72, K203).
+    pub(super) turns: Table<Turn, u64>,
     // Derived.
+    pub(super) desks: Desks,
+    pub(super) leases: LeaseIndex,
     pub(super) deadlines: Deadlines,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
@@ -84,6 +95,12 @@ impl State {
             counters: Counters::default(),
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
+            services: Table::new(),
+            slots: Table::new(),
+            dispatches: Table::new(),
+            turns: Table::new(),
+            desks: Desks::default(),
+            leases: LeaseIndex::default(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
@@ -122,6 +139,9 @@ impl State {
                     self.follow(pid);
                 }
             }
+            Body::Service { event: body } => self.apply_service(event.time, body),
+            Body::Slot { event: body } => self.apply_slot(event.time, body),
+            Body::Dispatch { event: body } => self.apply_dispatch(event.time, body),
         }
     }
 
@@ -134,6 +154,7 @@ impl State {
                 self.counters.draining = None;
                 self.config = config.as_ref().clone();
                 self.restart(now, away);
+                self.restart_services(now);
             }
             KernelEvent::Draining { deadline } => self.counters.draining = Some(*deadline),
             KernelEvent::Stopped { .. } => {}
@@ -216,6 +237,7 @@ impl State {
                         run.until = *until;
                     }
                 });
+                self.renew_reservation(pid, lease, *until);
             }
             ProcessEvent::Terminated { reason, outcome: _, message, usage: _ } => {
                 self.enter(now, pid, (ProcessState::Terminated, Cause::Asked), |process| {
@@ -308,6 +330,7 @@ impl State {
             return;
         };
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
+        self.leases.forget_run(process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -328,6 +351,9 @@ impl State {
                 | ProcessState::Terminated => {}
             }
         });
+        if let Some(process) = self.processes.get(pid) {
+            self.leases.note_run(pid, process);
+        }
         self.tally.shift(Some(from), Some(to));
         if to.is_terminal() && !from.is_terminal() {
             self.forget_live(&user);
@@ -378,7 +404,9 @@ impl State {
             return;
         };
         self.tally.shift(Some(process.state), None);
+        self.leases.forget_run(&process);
         for id in process.reservations.keys() {
+            self.leases.forget_reservation(pid, id);
             self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         }
         if let Some(parent) = &process.parent {
@@ -396,6 +424,7 @@ impl State {
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
+                self.leases.note_reservation(pid, reservation);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
                 self.book(pid, |account| account.held = account.held.plus(&amounts));
@@ -450,6 +479,7 @@ impl State {
         let Some(reservation) = held else {
             return;
         };
+        self.leases.forget_reservation(pid, id);
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);
