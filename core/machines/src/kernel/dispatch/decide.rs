@@ -10,7 +10,7 @@ use crate::kernel::json::Json;
 use crate::kernel::json::document::Problems;
 use crate::kernel::leases::{not_holder, stale};
 use crate::kernel::pipeline::kinds::ErrorKind;
-use crate::kernel::process::ContentHash;
+use crate::kernel::process::{ContentHash, Metadata};
 use crate::kernel::quota::Amounts;
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::services::unknown;
@@ -59,19 +59,7 @@ impl Decision<'_> {
                 return Ok(());
             }
         }
-        self.refuse_draining()?;
-        self.check_request(request)?;
-        if let Some(pid) = &request.pid {
-            refuse_terminal(pid, self.known(pid)?)?;
-        }
-        let service = self.find_service(request)?;
-        let amounts = match inference {
-            true => Some(self.check_inference(request)?),
-            false => None,
-        };
-        if let Some(approval) = &request.approval {
-            self.check_approval(request.pid.as_ref(), approval)?;
-        }
+        let (service, amounts) = self.check_dispatch(request, inference)?;
 
         let dispatch: DispatchId = match &request.dispatch {
             Some(id) => id.clone(),
@@ -98,7 +86,32 @@ impl Decision<'_> {
         };
         self.emit(subject, Body::Dispatch { event });
         self.pump(&service);
+        if let Some(pid) = &request.pid {
+            self.touch_lease(pid);
+        }
         Ok(())
+    }
+
+    /// Checks all that can refuse a new dispatch, and finds its service and what is reserved for it.
+    fn check_dispatch(
+        &self,
+        request: &ServiceRequest,
+        inference: bool,
+    ) -> Result<(ServiceName, Option<Amounts>), Refusal> {
+        self.refuse_draining()?;
+        self.check_request(request)?;
+        if let Some(pid) = &request.pid {
+            refuse_terminal(pid, self.known(pid)?)?;
+        }
+        let service = self.find_service(request)?;
+        let amounts = match inference {
+            true => Some(self.check_inference(request)?),
+            false => None,
+        };
+        if let Some(approval) = &request.approval {
+            self.check_approval(request.pid.as_ref(), approval)?;
+        }
+        Ok((service, amounts))
     }
 
     /// Says whether a dispatch was asked for before, with the same content (K200).
@@ -131,12 +144,11 @@ impl Decision<'_> {
         }
         self.check_text("method", &request.method)?;
         self.check_json("data", &request.data)?;
-        let entries = request.metadata.len() as u64;
-        if entries > limits.entries {
-            let told = format!("metadata: {entries} entries, at most {}", limits.entries);
-            return Err(Refusal::new(Code::TooMany, told));
+        self.check_metadata(&request.metadata)?;
+        if let Some(approval) = &request.approval {
+            self.check_text("approval.action", &approval.action)?;
+            self.check_json("approval.params", &approval.params)?;
         }
-        request.metadata.values().try_for_each(|json| self.check_json("metadata", json))?;
         let spans = [
             ("try_timeout_ms", Some(request.try_timeout_ms)),
             ("deadline_ms", request.deadline_ms),
@@ -150,6 +162,24 @@ impl Decision<'_> {
         let mut problems = Problems::new();
         request.retry.check("retry", limits.span_ms, &mut problems);
         problems.refuse(Code::BadValue)
+    }
+
+    /// Refuses metadata that as one JSON object would pass a limit (K25).
+    pub(in crate::kernel) fn check_metadata(&self, metadata: &Metadata) -> Result<(), Refusal> {
+        let (limits, entries) = (&self.state.config.limits, metadata.len() as u64);
+        if entries > limits.entries {
+            let told = format!("metadata: {entries} entries, at most {}", limits.entries);
+            return Err(Refusal::new(Code::TooMany, told));
+        }
+        metadata.values().try_for_each(|json| self.check_json("metadata", json))?;
+        let bytes: usize = metadata.iter().map(|(key, json)| key.len() + json.length()).sum();
+        match bytes as u64 > limits.json_bytes {
+            true => {
+                let told = format!("metadata: {bytes} bytes, at most {}", limits.json_bytes);
+                Err(Refusal::new(Code::TooLarge, told))
+            }
+            false => Ok(()),
+        }
     }
 
     fn check_json(&self, field: &str, json: &Json) -> Result<(), Refusal> {
@@ -290,7 +320,7 @@ impl Decision<'_> {
         };
         let holder = self.state.worker_of(&id).cloned();
         match holder {
-            Some(holder) if self.holds(&holder) => {}
+            Some(holder) if self.holds(&holder) || self.by.is_operator() => {}
             None if self.by.is_node() => {}
             Some(_) | None => return Err(not_holder()),
         }

@@ -5,7 +5,7 @@ use crate::kernel::dispatch::DispatchOutcome;
 use crate::kernel::event::{Body, Subject};
 use crate::kernel::ids::{DispatchId, LeaseId, ProcessId, ServiceName, UserId};
 use crate::kernel::leases::{no_lease, not_holder};
-use crate::kernel::principal::Role;
+use crate::kernel::principal::{Holder, Role};
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::time::Millis;
 
@@ -50,6 +50,8 @@ impl Decision<'_> {
             return Err(Refusal::new(Code::PermissionDenied, told));
         }
         info.check(&self.state.config.limits)?;
+        self.check_text("version", &info.version)?;
+        self.check_metadata(&info.metadata)?;
         if let Some(known) = self.state.services.get(&info.name) {
             return match known.owner == self.by.user && known.info == *info {
                 true => Ok(()),
@@ -229,6 +231,9 @@ impl Decision<'_> {
         let event =
             SlotEvent::Acquired { service, lease, pid: pid.cloned(), holder, until, length };
         self.emit_slot(user, pid, event);
+        if let Some(pid) = pid {
+            self.touch_lease(pid);
+        }
         Ok(())
     }
 
@@ -238,7 +243,8 @@ impl Decision<'_> {
         let Some(slot) = slot else {
             return Err(no_lease(lease));
         };
-        if !slot.holder.as_ref().is_some_and(|holder| self.holds(holder)) {
+        let held = slot.holder.as_ref().is_some_and(|holder| self.holds(holder));
+        if !held && !self.by.is_operator() {
             return Err(not_holder());
         }
         let service = slot.service.clone();
@@ -267,8 +273,8 @@ impl Decision<'_> {
         self.emit_slot(user, pid.as_ref(), event);
     }
 
-    /// Extends a slot or a try, for its holder or, as of a push service, the node. It is never made
-    /// shorter (K196, K205).
+    /// Extends a slot or a try, for its holder or an operator. It is never made shorter (K196,
+    /// K205); what the node itself works on ends at its deadline and not before (K204).
     pub(in crate::kernel) fn renew_slot(
         &mut self,
         lease: &LeaseId,
@@ -277,7 +283,8 @@ impl Decision<'_> {
         let Some(slot) = self.state.slots.get(lease).cloned() else {
             return Err(no_lease(lease));
         };
-        let Some(holder) = slot.holder.filter(|holder| self.holds(holder)) else {
+        let may = |holder: &Holder| self.holds(holder) || self.by.is_operator();
+        let Some(holder) = slot.holder.filter(may) else {
             return Err(not_holder());
         };
         let config = &self.state.config;
