@@ -292,6 +292,7 @@ impl Run {
                 let mut request = super::rig::retried(&id(number), name(*push), *retries);
                 request.deadline_ms = *deadline;
                 request.priority = *priority;
+                request.try_timeout_ms = if *push { 20_000 } else { 50_000 };
                 (w, dispatch(request))
             }
             Step::OfProcess { id: number, inference } => {

@@ -236,7 +236,7 @@ fn workers_are_given_what_there_is_room_for() {
 #[test]
 fn a_completion_counts_once_and_only_under_the_live_lease() {
     let mut rig = Rig::served(1);
-    rig.ask(dispatch(queued("a", "q")));
+    rig.ask(dispatch(ServiceRequest { try_timeout_ms: 100_000, ..queued("a", "q") }));
     let old = rig.tasks(1).remove(0).lease;
     rig.pass(30_000);
     let new = rig.tasks(1).remove(0).lease;
@@ -398,7 +398,8 @@ fn inference(id: &str, service: &str) -> CommandBody {
     let texts = Json::list(vec![Json::from("äö"), Json::from("b")]);
     let data = Json::object([("text", Json::from("abc")), ("texts", texts)]);
     let request = for_process(queued(id, service), "a");
-    CommandBody::DispatchInference(Box::new(ServiceRequest { data, ..request }))
+    let request = ServiceRequest { data, try_timeout_ms: 100_000, ..request };
+    CommandBody::DispatchInference(Box::new(request))
 }
 
 /// K120: characters are Unicode scalar values of `text` and of every string in `texts`.
@@ -427,12 +428,12 @@ fn inference_is_charged_when_it_starts_and_released_if_it_never_does() {
     assert_eq!(rig.process("a").account.held, one.plus(&one), "no lease ends while it waits");
     rig.tasks(1);
     assert_eq!(rig.process("a").account.used.amounts, one);
-    rig.pass(30_000);
-    rig.tasks(1);
-    assert_eq!(rig.process("a").account.used.amounts, one, "once, however often it is tried");
     rig.say(&alice, CommandBody::CancelDispatch { dispatch: dsp("e") }).unwrap();
     let account = rig.process("a").account;
     assert_eq!((account.held, account.used.amounts), (Amounts::ZERO, one));
+    rig.pass(30_000);
+    assert_eq!(rig.tasks(1)[0].try_number, 2);
+    assert_eq!(rig.process("a").account.used.amounts, one, "once, however often it is tried");
     let unbound = CommandBody::DispatchInference(Box::new(queued("g", "q")));
     assert_eq!(rig.hear(unbound), "required: pid is required");
 }
