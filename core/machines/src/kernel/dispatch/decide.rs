@@ -92,7 +92,7 @@ impl Decision<'_> {
         Ok(())
     }
 
-    /// Checks all that can refuse a new dispatch, and finds its service and what is reserved for it.
+    /// Checks all that can refuse a new dispatch; finds its service and what is reserved for it.
     fn check_dispatch(
         &self,
         request: &ServiceRequest,

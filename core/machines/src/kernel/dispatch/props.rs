@@ -357,8 +357,8 @@ impl Run {
             }
             (_, None) => {}
         }
-        for event in self.rig.events[before..].to_vec() {
-            self.oracle.follow(&event)?;
+        for event in &self.rig.events[before..] {
+            self.oracle.follow(event)?;
         }
         self.check()
     }
@@ -426,8 +426,8 @@ impl Run {
     fn check_time(&mut self) -> Result<(), String> {
         let before = self.rig.events.len();
         self.rig.pass(0);
-        for event in self.rig.events[before..].to_vec() {
-            self.oracle.follow(&event)?;
+        for event in &self.rig.events[before..] {
+            self.oracle.follow(event)?;
         }
         let now = self.rig.kernel.state.counters.last.max(self.rig.now);
         let late = self.oracle.slots.values().any(|(_, until)| until.is_some_and(|at| at <= now));
