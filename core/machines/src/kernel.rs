@@ -21,11 +21,13 @@ pub mod bus;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
+pub mod dispatch;
 pub mod envelopes;
 pub mod event;
 pub mod expression;
 pub mod ids;
 pub mod interrupts;
+pub mod leases;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
@@ -40,6 +42,7 @@ pub mod ready;
 pub mod refusal;
 pub mod reply;
 pub mod schema;
+pub mod services;
 pub mod state;
 pub mod time;
 
@@ -58,11 +61,13 @@ use budget::{Record, Reserve};
 use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
+use dispatch::{Completion, ServiceRequest};
 use envelopes::EnvelopePatch;
 use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
 use ids::{
-    Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId, WorkerId,
+    DispatchId, Endpoint, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
+    UserId, WorkerId,
 };
 use interrupts::approval::Use;
 use interrupts::interrupt::{NewInterrupt, Response};
@@ -72,6 +77,7 @@ use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
 use rates::{Scope, ScopeConfig};
+use services::{ServiceInfo, ServiceStatus};
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -165,6 +171,44 @@ pub enum CommandBody {
         reason: String,
     },
     ConsumeApproval(Box<Use>),
+    RegisterService(Box<ServiceInfo>),
+    UnregisterService {
+        service: ServiceName,
+    },
+    UpdateHealth {
+        service: ServiceName,
+        status: ServiceStatus,
+    },
+    BindHandler {
+        service: ServiceName,
+    },
+    UnbindHandler {
+        service: ServiceName,
+    },
+    AcquireSlot {
+        service: ServiceName,
+        pid: Option<ProcessId>,
+        lease_ms: Option<Millis>,
+    },
+    ReleaseSlot {
+        lease: LeaseId,
+    },
+    /// Of a slot, a try, a run, or (by its id) a reservation, and if it is of one, whose.
+    RenewLease {
+        lease: LeaseId,
+        pid: Option<ProcessId>,
+        lease_ms: Option<Millis>,
+    },
+    Dispatch(Box<ServiceRequest>),
+    DispatchInference(Box<ServiceRequest>),
+    LeaseTasks {
+        service: ServiceName,
+        max: u32,
+    },
+    CompleteTask(Box<Completion>),
+    CancelDispatch {
+        dispatch: DispatchId,
+    },
 }
 
 impl CommandBody {
@@ -194,7 +238,20 @@ impl CommandBody {
             | Self::CreateInterrupt { .. }
             | Self::ResolveInterrupt { .. }
             | Self::CancelInterrupt { .. }
-            | Self::ConsumeApproval(_) => false,
+            | Self::ConsumeApproval(_)
+            | Self::RegisterService(_)
+            | Self::UnregisterService { .. }
+            | Self::UpdateHealth { .. }
+            | Self::BindHandler { .. }
+            | Self::UnbindHandler { .. }
+            | Self::AcquireSlot { .. }
+            | Self::ReleaseSlot { .. }
+            | Self::RenewLease { .. }
+            | Self::Dispatch(_)
+            | Self::DispatchInference(_)
+            | Self::LeaseTasks { .. }
+            | Self::CompleteTask(_)
+            | Self::CancelDispatch { .. } => false,
         }
     }
 }
@@ -332,6 +389,23 @@ impl Decision<'_> {
             CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
             CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
             CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
+            CommandBody::RegisterService(info) => self.register_service(info),
+            CommandBody::UnregisterService { service } => self.unregister_service(service),
+            CommandBody::UpdateHealth { service, status } => self.update_health(service, *status),
+            CommandBody::BindHandler { service } => self.bind_handler(service),
+            CommandBody::UnbindHandler { service } => self.unbind_handler(service),
+            CommandBody::AcquireSlot { service, pid, lease_ms } => {
+                self.acquire_slot(service, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::ReleaseSlot { lease } => self.release_slot(lease),
+            CommandBody::RenewLease { lease, pid, lease_ms } => {
+                self.renew_lease(lease, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::Dispatch(request) => self.dispatch(request, false),
+            CommandBody::DispatchInference(request) => self.dispatch(request, true),
+            CommandBody::LeaseTasks { service, max } => self.lease_tasks(service, *max),
+            CommandBody::CompleteTask(completion) => self.complete_task(completion),
+            CommandBody::CancelDispatch { dispatch } => self.cancel_dispatch(dispatch),
         }
     }
 
@@ -369,7 +443,14 @@ impl Decision<'_> {
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }
+                Due::DispatchDeadline(id) => self.time_out_dispatch(&id),
+                Due::TryTimeout(id) => self.time_out_try(&id),
+                Due::TryLease(id) => self.lose_try(&id),
+                Due::DispatchRetry(id) => self.requeue(&id),
+                Due::SlotLease(lease) => self.recover_slot(&lease),
+                Due::ServiceHealth(service) => self.worsen(&service),
                 Due::Cleanup(pid) => self.retire(&pid),
+                Due::DispatchCleanup => self.remove_dispatches(),
             }
         }
     }

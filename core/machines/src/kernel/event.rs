@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::config::KernelConfig;
+use super::dispatch::event::DispatchEvent;
 use super::envelopes::EnvelopeEvent;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
@@ -14,6 +15,7 @@ use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason}
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
 use super::rates::RateEvent;
+use super::services::event::{ServiceEvent, SlotEvent};
 use super::time::Time;
 
 /// Whom an event is about, so that a reader can pick without knowing the state (K331).
@@ -55,6 +57,9 @@ pub enum Body {
     Envelope { event: EnvelopeEvent },
     Interrupt { event: InterruptEvent },
     Approval { event: ApprovalEvent },
+    Service { event: ServiceEvent },
+    Slot { event: SlotEvent },
+    Dispatch { event: DispatchEvent },
 }
 
 wire_enum!(Body, "an area of events" {
@@ -65,6 +70,9 @@ wire_enum!(Body, "an area of events" {
     Envelope { event } = 10,
     Interrupt { event } = 5,
     Approval { event } = 6,
+    Service { event } = 7,
+    Slot { event } = 8,
+    Dispatch { event } = 9,
 });
 
 /// Of the kernel as a whole.
@@ -331,6 +339,9 @@ impl Body {
             },
             Self::Rate { event } => event.kind(),
             Self::Envelope { event } => event.kind(),
+            Self::Service { event } => event.kind(),
+            Self::Slot { event } => event.kind(),
+            Self::Dispatch { event } => event.kind(),
         }
     }
 }

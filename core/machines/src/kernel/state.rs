@@ -10,14 +10,18 @@ use crate::wire_struct;
 
 use super::config::KernelConfig;
 use super::deadlines::{Deadlines, Due};
+use super::dispatch::{Dispatch, Turn};
 use super::envelopes::Envelope;
 use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{EnvelopeId, InterruptId, ProcessId, ReservationId, UserId};
+use super::ids::{
+    DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName, UserId,
+};
 use super::interrupts::approval::Approval;
 use super::interrupts::fold::InterruptCounts;
 use super::interrupts::index::Index;
 use super::interrupts::interrupt::Interrupt;
+use super::leases::LeaseIndex;
 use super::names::ProcessState;
 use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
@@ -25,6 +29,8 @@ use super::query::index::{Place, ProcessIndex};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::rates::Rates;
 use super::ready::{Entry, ReadySet};
+use super::services::desk::Desks;
+use super::services::{Service, Slot};
 use super::time::{Millis, Time};
 
 /// What is counted for ever (K100, K350).
@@ -89,6 +95,14 @@ pub struct State {
     // Derived.
     pub(super) envelope_index: EnvelopeIndex,
     pub(super) process_index: ProcessIndex,
+    pub(super) services: Table<ServiceName, Service>,
+    pub(super) slots: Table<LeaseId, Slot>,
+    pub(super) dispatches: Table<DispatchId, Dispatch>,
+    /// Who has which turn among those who wait for a service (K72, K203).
+    pub(super) turns: Table<Turn, u64>,
+    // Derived.
+    pub(super) desks: Desks,
+    pub(super) leases: LeaseIndex,
     pub(super) deadlines: Deadlines,
     pub(super) asked: Index,
     pub(super) tally: Tally,
@@ -111,6 +125,12 @@ impl State {
             singles: Singles::new(),
             interrupts: Table::new(),
             approvals: Table::new(),
+            services: Table::new(),
+            slots: Table::new(),
+            dispatches: Table::new(),
+            turns: Table::new(),
+            desks: Desks::default(),
+            leases: LeaseIndex::default(),
             deadlines: Deadlines::default(),
             asked: Index::default(),
             tally: Tally::default(),
@@ -166,6 +186,9 @@ impl State {
             }
             Body::Rate { event: body } => self.rates.apply(event.time, body),
             Body::Envelope { event: body } => self.apply_envelope(event.time, body),
+            Body::Service { event: body } => self.apply_service(event.time, body),
+            Body::Slot { event: body } => self.apply_slot(event.time, body),
+            Body::Dispatch { event: body } => self.apply_dispatch(event.time, body),
         }
     }
 
@@ -178,6 +201,7 @@ impl State {
                 self.counters.draining = None;
                 self.config = config.as_ref().clone();
                 self.restart(now, away);
+                self.restart_services(now);
             }
             KernelEvent::Draining { deadline } => self.counters.draining = Some(*deadline),
             KernelEvent::Stopped { .. } => {}
@@ -296,6 +320,7 @@ impl State {
                         run.until = *until;
                     }
                 });
+                self.renew_reservation(pid, lease, *until);
             }
             ProcessEvent::Terminated { reason, outcome: _, message, usage: _ } => {
                 self.enter(now, pid, (ProcessState::Terminated, Cause::Asked), |process| {
@@ -391,6 +416,7 @@ impl State {
         };
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
         let place = Place::of(process);
+        self.leases.forget_run(process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -411,6 +437,9 @@ impl State {
                 | ProcessState::Terminated => {}
             }
         });
+        if let Some(process) = self.processes.get(pid) {
+            self.leases.note_run(pid, process);
+        }
         self.tally.shift(Some(from), Some(to));
         let now_at = self.processes.get(pid).map(Place::of);
         self.process_index.shift(pid, Some(place), now_at);
@@ -464,7 +493,9 @@ impl State {
         };
         self.tally.shift(Some(process.state), None);
         self.process_index.shift(pid, Some(Place::of(&process)), None);
+        self.leases.forget_run(&process);
         for id in process.reservations.keys() {
+            self.leases.forget_reservation(pid, id);
             self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         }
         if let Some(parent) = &process.parent {
@@ -483,6 +514,7 @@ impl State {
                     process.reservations.insert(reservation.clone(), held);
                 });
                 self.process_index.note_reservations(0, 1);
+                self.leases.note_reservation(pid, reservation);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
                 self.book(pid, |account| account.held = account.held.plus(&amounts));
@@ -538,6 +570,7 @@ impl State {
             return;
         };
         self.process_index.note_reservations(1, 0);
+        self.leases.forget_reservation(pid, id);
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);
