@@ -96,6 +96,7 @@ impl State {
         self.rates.derive();
         self.derive_processes();
         self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
+        self.follow_housekeeping();
     }
 }
 

@@ -13,6 +13,7 @@ use super::deadlines::{Deadlines, Due};
 use super::envelopes::Envelope;
 use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
+use super::housekeeping::{Over, StopMode};
 use super::ids::{EnvelopeId, ProcessId, ReservationId, UserId};
 use super::names::ProcessState;
 use super::part::Singles;
@@ -40,9 +41,26 @@ pub struct Counters {
     pub used: Amounts,
     /// Until when the node drains, while it does (K362).
     pub draining: Option<Time>,
+    /// How it stops then, if it does (K363).
+    pub stop: Option<StopMode>,
+    /// Whether work was live when the deadline had come.
+    pub cut: bool,
+    /// Whether it was stopped and not started since.
+    pub stopped: bool,
 }
 
-wire_struct!(Counters { events, last, epoch, started_at, processes, used, draining });
+wire_struct!(Counters {
+    events,
+    last,
+    epoch,
+    started_at,
+    processes,
+    used,
+    draining,
+    stop,
+    cut,
+    stopped
+});
 
 /// How many processes are in a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -81,6 +99,7 @@ pub struct State {
     // Derived.
     pub(super) envelope_index: EnvelopeIndex,
     pub(super) process_index: ProcessIndex,
+    pub(super) over: Over,
     pub(super) deadlines: Deadlines,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
@@ -100,6 +119,7 @@ impl State {
             envelope_index: EnvelopeIndex::default(),
             process_index: ProcessIndex::default(),
             singles: Singles::new(),
+            over: Over::default(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
@@ -153,6 +173,7 @@ impl State {
             Body::Rate { event: body } => self.rates.apply(event.time, body),
             Body::Envelope { event: body } => self.apply_envelope(event.time, body),
         }
+        self.follow_housekeeping();
     }
 
     /// `away` is how long before `now` the last event was.
@@ -162,11 +183,18 @@ impl State {
                 self.counters.epoch = *epoch;
                 self.counters.started_at = now;
                 self.counters.draining = None;
+                self.counters.stop = None;
+                self.counters.cut = false;
+                self.counters.stopped = false;
                 self.config = config.as_ref().clone();
                 self.restart(now, away);
             }
-            KernelEvent::Draining { deadline } => self.counters.draining = Some(*deadline),
-            KernelEvent::Stopped { .. } => {}
+            KernelEvent::Draining { deadline, stop, cut } => {
+                self.counters.draining = Some(*deadline);
+                self.counters.stop = *stop;
+                self.counters.cut = *cut;
+            }
+            KernelEvent::Stopped { .. } => self.counters.stopped = true,
         }
     }
 
@@ -202,15 +230,7 @@ impl State {
     /// Brings the derived deadlines of a process up to its row.
     fn follow(&mut self, pid: &ProcessId) {
         let process = self.processes.get(pid);
-        let retention = self.config.retention;
-        let kept = process.and_then(|process| match (process.state, process.completed_at) {
-            (ProcessState::Terminated, Some(at)) => Some(at.plus(retention.terminated_ms)),
-            (ProcessState::Zombie, Some(at)) => {
-                Some(at.plus(retention.terminated_ms).plus(retention.zombie_ms))
-            }
-            (_, _) => None,
-        });
-        self.deadlines.follow(pid, process, kept);
+        self.deadlines.follow(pid, process);
     }
 
     /// Shows what follows from the tables, to be compared after a load (K12).
@@ -224,6 +244,7 @@ impl State {
             self.tally,
             self.live_of.clone(),
             self.rates.clone(),
+            self.over.clone(),
             self.envelope_index.clone(),
             self.process_index.clone(),
         )
@@ -235,6 +256,7 @@ impl State {
         self.tally = Tally::default();
         self.live_of.clear();
         self.process_index = ProcessIndex::derive(&self.processes);
+        self.over = Over::derive(&self.processes);
         let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
         for pid in pids {
             if let Some(process) = self.processes.get(&pid) {
@@ -376,6 +398,7 @@ impl State {
         };
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
         let place = Place::of(process);
+        self.over.remove(pid, process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -396,6 +419,9 @@ impl State {
                 | ProcessState::Terminated => {}
             }
         });
+        if let Some(process) = self.processes.get(pid) {
+            self.over.add(pid, process);
+        }
         self.tally.shift(Some(from), Some(to));
         let now_at = self.processes.get(pid).map(Place::of);
         self.process_index.shift(pid, Some(place), now_at);
@@ -447,6 +473,7 @@ impl State {
         let Some(process) = self.processes.remove(pid) else {
             return;
         };
+        self.over.remove(pid, &process);
         self.tally.shift(Some(process.state), None);
         self.process_index.shift(pid, Some(Place::of(&process)), None);
         for id in process.reservations.keys() {
