@@ -25,6 +25,7 @@ pub mod dispatch;
 pub mod envelopes;
 pub mod event;
 pub mod expression;
+pub mod housekeeping;
 pub mod ids;
 pub mod interrupts;
 pub mod leases;
@@ -65,6 +66,7 @@ use dispatch::{Completion, ServiceRequest};
 use envelopes::EnvelopePatch;
 use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
+use housekeeping::StopMode;
 use ids::{
     DispatchId, Endpoint, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
     UserId, WorkerId,
@@ -149,6 +151,21 @@ pub enum CommandBody {
     ResetRateLimits {
         user: UserId,
     },
+    /// What is kept no longer goes now (K361).
+    Cleanup,
+    /// Nothing new is taken on (K362).
+    Drain {
+        deadline_ms: Option<Millis>,
+    },
+    /// A drain that ends in a stop: at rest, or at the deadline (K363).
+    Shutdown {
+        mode: StopMode,
+        deadline_ms: Option<Millis>,
+    },
+    /// Now, by the driver when all is at rest, or by a second signal (K363).
+    Stop {
+        mode: StopMode,
+    },
     CreateEnvelope(Box<NewEnvelope>),
     UpdateEnvelope {
         id: EnvelopeId,
@@ -216,7 +233,7 @@ impl CommandBody {
     #[must_use]
     pub const fn frees(&self) -> bool {
         match self {
-            Self::CleanupProcess { .. } => true,
+            Self::CleanupProcess { .. } | Self::Cleanup => true,
             Self::Start { .. }
             | Self::Tick
             | Self::Submit(_)
@@ -232,6 +249,9 @@ impl CommandBody {
             | Self::CheckRateLimit { .. }
             | Self::SetRateLimit { .. }
             | Self::ResetRateLimits { .. }
+            | Self::Drain { .. }
+            | Self::Shutdown { .. }
+            | Self::Stop { .. }
             | Self::CreateEnvelope(_)
             | Self::UpdateEnvelope { .. }
             | Self::CloneEnvelope { .. }
@@ -378,6 +398,10 @@ impl Decision<'_> {
             }
             CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
             CommandBody::ResetRateLimits { user } => self.reset_rates(user).map(|_| ()),
+            CommandBody::Cleanup => self.clean(),
+            CommandBody::Drain { deadline_ms } => self.drain(*deadline_ms, None),
+            CommandBody::Shutdown { mode, deadline_ms } => self.drain(*deadline_ms, Some(*mode)),
+            CommandBody::Stop { mode } => self.stop(*mode),
             CommandBody::CreateEnvelope(new) => self.create_envelope(new).map(|_| ()),
             CommandBody::UpdateEnvelope { id, patch, expected_version } => {
                 self.update_envelope(id, patch, *expected_version)
@@ -449,8 +473,9 @@ impl Decision<'_> {
                 Due::DispatchRetry(id) => self.requeue(&id),
                 Due::SlotLease(lease) => self.recover_slot(&lease),
                 Due::ServiceHealth(service) => self.worsen(&service),
-                Due::Cleanup(pid) => self.retire(&pid),
                 Due::DispatchCleanup => self.remove_dispatches(),
+                Due::Drain => return self.drained(),
+                Due::Cleanup => return self.remove_due(),
             }
         }
     }

@@ -35,8 +35,10 @@ pub enum Due {
     SlotLease(LeaseId),
     /// Nothing was heard of a service (K195).
     ServiceHealth(ServiceName),
-    /// A process that is over is kept no longer (K360, K361).
-    Cleanup(ProcessId),
+    /// The node stops, at rest or not (K362, K363).
+    Drain,
+    /// Something is kept no longer (K360, K361).
+    Cleanup,
     /// Dispatches that ended are kept no longer (K360, K361).
     DispatchCleanup,
 }
@@ -80,12 +82,7 @@ impl Deadlines {
     }
 
     /// Sets all that a process's row says; `None` is a process that is gone.
-    pub(super) fn follow(
-        &mut self,
-        pid: &ProcessId,
-        process: Option<&Process>,
-        kept: Option<Time>,
-    ) {
+    pub(super) fn follow(&mut self, pid: &ProcessId, process: Option<&Process>) {
         let live = process.filter(|process| process.is_live());
         let lease = live.and_then(|process| process.run_lease.as_ref()).map(|lease| lease.until);
         let block = live.and_then(|process| process.block.as_ref()).and_then(|block| block.until);
@@ -93,6 +90,5 @@ impl Deadlines {
         self.set(Due::RunLease(pid.clone()), lease);
         self.set(Due::SoftTimeout(pid.clone()), live.and_then(Process::warns_at));
         self.set(Due::Unblock(pid.clone()), block);
-        self.set(Due::Cleanup(pid.clone()), kept);
     }
 }

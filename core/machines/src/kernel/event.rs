@@ -7,6 +7,7 @@ use crate::{wire_enum, wire_struct};
 use super::config::KernelConfig;
 use super::dispatch::event::DispatchEvent;
 use super::envelopes::EnvelopeEvent;
+use super::housekeeping::StopMode;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
@@ -89,6 +90,10 @@ pub enum KernelEvent {
     Draining {
         /// Until when.
         deadline: Time,
+        /// How the node stops then, if it does (K363).
+        stop: Option<StopMode>,
+        /// Whether work was live when the deadline had come.
+        cut: bool,
     },
     /// The end of a run (K363).
     Stopped {
@@ -101,7 +106,7 @@ pub enum KernelEvent {
 
 wire_enum!(KernelEvent, "an event of the kernel" {
     Started { epoch, config } = 1,
-    Draining { deadline } = 2,
+    Draining { deadline, stop, cut } = 2,
     Stopped { preserve, clean } = 3,
 });
 

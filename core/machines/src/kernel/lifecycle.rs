@@ -395,19 +395,6 @@ impl Decision<'_> {
         crate::sometimes!("kernel.lease_expired");
         self.change(pid, ProcessState::Ready, Cause::LeaseExpired);
     }
-
-    /// The next step of a process that is over, by retention (K360).
-    pub(super) fn retire(&mut self, pid: &ProcessId) {
-        match self.state_of(pid) {
-            ProcessState::Terminated => self.bury(pid, Cause::Retention),
-            ProcessState::Zombie => self.emit_process(pid, ProcessEvent::Removed),
-            ProcessState::New
-            | ProcessState::Ready
-            | ProcessState::Running
-            | ProcessState::Waiting
-            | ProcessState::Blocked => {}
-        }
-    }
 }
 
 fn unowned(pid: &ProcessId) -> Refusal {

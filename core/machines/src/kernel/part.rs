@@ -115,6 +115,7 @@ impl State {
         self.derive_services();
         self.derive_leases();
         self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
+        self.follow_housekeeping();
     }
 }
 

@@ -14,6 +14,7 @@ use super::dispatch::{Dispatch, Turn};
 use super::envelopes::Envelope;
 use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
+use super::housekeeping::{Over, StopMode};
 use super::ids::{
     DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName, UserId,
 };
@@ -52,9 +53,27 @@ pub struct Counters {
     pub interrupts: InterruptCounts,
     /// Until when the node drains, while it does (K362).
     pub draining: Option<Time>,
+    /// How it stops then, if it does (K363).
+    pub stop: Option<StopMode>,
+    /// Whether work was live when the deadline had come.
+    pub cut: bool,
+    /// Whether it was stopped and not started since.
+    pub stopped: bool,
 }
 
-wire_struct!(Counters { events, last, epoch, started_at, processes, used, interrupts, draining });
+wire_struct!(Counters {
+    events,
+    last,
+    epoch,
+    started_at,
+    processes,
+    used,
+    interrupts,
+    draining,
+    stop,
+    cut,
+    stopped
+});
 
 /// How many processes are in a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -103,6 +122,7 @@ pub struct State {
     // Derived.
     pub(super) desks: Desks,
     pub(super) leases: LeaseIndex,
+    pub(super) over: Over,
     pub(super) deadlines: Deadlines,
     pub(super) asked: Index,
     pub(super) tally: Tally,
@@ -131,6 +151,7 @@ impl State {
             turns: Table::new(),
             desks: Desks::default(),
             leases: LeaseIndex::default(),
+            over: Over::default(),
             deadlines: Deadlines::default(),
             asked: Index::default(),
             tally: Tally::default(),
@@ -190,6 +211,7 @@ impl State {
             Body::Slot { event: body } => self.apply_slot(event.time, body),
             Body::Dispatch { event: body } => self.apply_dispatch(event.time, body),
         }
+        self.follow_housekeeping();
     }
 
     /// `away` is how long before `now` the last event was.
@@ -199,12 +221,19 @@ impl State {
                 self.counters.epoch = *epoch;
                 self.counters.started_at = now;
                 self.counters.draining = None;
+                self.counters.stop = None;
+                self.counters.cut = false;
+                self.counters.stopped = false;
                 self.config = config.as_ref().clone();
                 self.restart(now, away);
                 self.restart_services(now);
             }
-            KernelEvent::Draining { deadline } => self.counters.draining = Some(*deadline),
-            KernelEvent::Stopped { .. } => {}
+            KernelEvent::Draining { deadline, stop, cut } => {
+                self.counters.draining = Some(*deadline);
+                self.counters.stop = *stop;
+                self.counters.cut = *cut;
+            }
+            KernelEvent::Stopped { .. } => self.counters.stopped = true,
         }
     }
 
@@ -240,15 +269,7 @@ impl State {
     /// Brings the derived deadlines of a process up to its row.
     fn follow(&mut self, pid: &ProcessId) {
         let process = self.processes.get(pid);
-        let retention = self.config.retention;
-        let kept = process.and_then(|process| match (process.state, process.completed_at) {
-            (ProcessState::Terminated, Some(at)) => Some(at.plus(retention.terminated_ms)),
-            (ProcessState::Zombie, Some(at)) => {
-                Some(at.plus(retention.terminated_ms).plus(retention.zombie_ms))
-            }
-            (_, _) => None,
-        });
-        self.deadlines.follow(pid, process, kept);
+        self.deadlines.follow(pid, process);
     }
 
     /// Shows what follows from the tables, to be compared after a load (K12).
@@ -263,6 +284,7 @@ impl State {
             self.live_of.clone(),
             self.asked.clone(),
             self.rates.clone(),
+            self.over.clone(),
             self.envelope_index.clone(),
             self.process_index.clone(),
         )
@@ -274,6 +296,7 @@ impl State {
         self.tally = Tally::default();
         self.live_of.clear();
         self.process_index = ProcessIndex::derive(&self.processes);
+        self.over = Over::derive(&self.processes);
         let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
         for pid in pids {
             if let Some(process) = self.processes.get(&pid) {
@@ -417,6 +440,7 @@ impl State {
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
         let place = Place::of(process);
         self.leases.forget_run(process);
+        self.over.remove(pid, process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -439,6 +463,7 @@ impl State {
         });
         if let Some(process) = self.processes.get(pid) {
             self.leases.note_run(pid, process);
+            self.over.add(pid, process);
         }
         self.tally.shift(Some(from), Some(to));
         let now_at = self.processes.get(pid).map(Place::of);
@@ -491,6 +516,7 @@ impl State {
         let Some(process) = self.processes.remove(pid) else {
             return;
         };
+        self.over.remove(pid, &process);
         self.tally.shift(Some(process.state), None);
         self.process_index.shift(pid, Some(Place::of(&process)), None);
         self.leases.forget_run(&process);

@@ -29,8 +29,8 @@ pub enum RateEvent {
     Swept {
         /// By when they had run out.
         before: Time,
-        /// How many at the most.
-        most: u64,
+        /// How many.
+        keys: u64,
     },
 }
 
@@ -38,7 +38,7 @@ wire_enum!(RateEvent, "an event of rates" {
     Recorded { key } = 1,
     Configured { scope, config } = 2,
     Reset { user } = 3,
-    Swept { before, most } = 4,
+    Swept { before, keys } = 4,
 });
 
 impl RateEvent {
