@@ -148,7 +148,7 @@ impl Rig {
     }
 
     /// As [`Rig::say`], with the reply.
-    pub(super) fn ask(
+    pub(super) fn answered(
         &mut self,
         by: &Principal,
         body: CommandBody,

@@ -73,11 +73,6 @@ impl State {
         false
     }
 
-    /// Returns the envelope of the session of a process.
-    pub(in crate::kernel) const fn envelope_of(&self, _: &ProcessId) -> Option<EnvelopeId> {
-        None
-    }
-
     /// Says whether somebody works on a stage of the process (K81).
     pub(in crate::kernel) const fn has_live_attempt(&self, _: &ProcessId) -> bool {
         false

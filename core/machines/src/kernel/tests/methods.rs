@@ -75,7 +75,7 @@ fn query(query: &Query) -> Vec<&'static str> {
 
 /// What alice is answered in a fresh world.
 fn done(body: CommandBody) -> Done {
-    world().ask(&user("alice"), body).unwrap().1.done
+    world().answered(&user("alice"), body).unwrap().1.done
 }
 
 fn state_of(done: Done) -> ProcessState {
@@ -109,7 +109,7 @@ fn row_8_submit() {
 fn row_9_schedule() {
     let through = let_through(|rig, by| {
         rig.say(&user("alice"), CommandBody::Submit(Box::new(submit("n")))).unwrap();
-        let (_, reply) = rig.ask(by, CommandBody::Schedule { pid: pid("n") })?;
+        let (_, reply) = rig.answered(by, CommandBody::Schedule { pid: pid("n") })?;
         assert_eq!(state_of(reply.done), ProcessState::Ready);
         Ok(())
     });
@@ -122,7 +122,8 @@ fn row_10_get_next_runnable() {
     let claimed = |who: &str| {
         let mut rig = world();
         rig.ready(&user("alice"), submit("n"));
-        rig.ask(&principal(who), CommandBody::NextRunnable).map(|(_, reply)| state_of(reply.done))
+        rig.answered(&principal(who), CommandBody::NextRunnable)
+            .map(|(_, reply)| state_of(reply.done))
     };
     for who in ["owner", "worker", "operator"] {
         assert_eq!(claimed(who), Ok(ProcessState::Running), "{who}");
@@ -307,7 +308,7 @@ fn a_process_that_is_over_is_cleaned_up() {
         let message = "enough".to_owned();
         let end = CommandBody::Terminate { pid: pid("a"), message, force: true };
         rig.say(&user("alice"), end).unwrap();
-        let (_, reply) = rig.ask(by, CommandBody::CleanupProcess { pid: pid("a") })?;
+        let (_, reply) = rig.answered(by, CommandBody::CleanupProcess { pid: pid("a") })?;
         assert_eq!(reply.done, Done::Nothing);
         assert_eq!(rig.kernel.process(&pid("a")), None);
         assert_eq!(rig.kernel.state().envelope(&env()), None);
