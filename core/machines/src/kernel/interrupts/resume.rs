@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::kernel::decision::Decision;
 use crate::kernel::event::{Cause, ProcessEvent};
 use crate::kernel::expression::{FieldRef, Scope};
-use crate::kernel::ids::{EnvelopeId, ProcessId};
+use crate::kernel::ids::ProcessId;
 use crate::kernel::json::Json;
 use crate::kernel::names::{InterruptKind, InterruptStatus, ProcessState, TerminalReason};
 use crate::kernel::pipeline::names::OutputKey;
