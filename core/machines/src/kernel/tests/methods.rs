@@ -320,7 +320,7 @@ fn row_24_resolve_interrupt() {
         assert_eq!(interrupt.status, InterruptStatus::Resolved);
         Ok(())
     });
-    assert_eq!(through, ["owner", "operator", "node", "assignee"]);
+    assert_eq!(through, ["owner", "operator", "assignee"]);
 }
 
 /// Row 25: O H P, the assignee.
