@@ -151,7 +151,7 @@ impl Rig {
     }
 
     /// As [`Rig::say`], with the reply.
-    pub(super) fn ask(
+    pub(super) fn answered(
         &mut self,
         by: &Principal,
         body: CommandBody,

@@ -17,7 +17,7 @@ use crate::kernel::services::unknown;
 use crate::kernel::time::Time;
 
 use super::event::DispatchEvent;
-use super::{ApprovalUse, Completion, DispatchOutcome, REMOVED_MAX, ServiceRequest, Target};
+use super::{Completion, DispatchOutcome, REMOVED_MAX, ServiceRequest, Target};
 
 /// Counts what an inference is asked: the characters of `data.text` and of the strings of
 /// `data.texts` (K120).
@@ -59,14 +59,15 @@ impl Decision<'_> {
                 return Ok(());
             }
         }
-        let (service, amounts) = self.check_dispatch(request, inference)?;
-
         let dispatch: DispatchId = match &request.dispatch {
             Some(id) => id.clone(),
             None => self.mint(|state, id| state.dispatches.contains(id)),
         };
-        if let Some(approval) = &request.approval {
-            self.consume_approval(request.pid.as_ref(), approval, &dispatch);
+        let (service, amounts) = self.check_dispatch(request, &dispatch, inference)?;
+
+        if let (Some(pid), Some(approval)) = (&request.pid, &request.approval) {
+            let used = self.consume_approval(pid, &approval.by(&dispatch));
+            debug_assert!(used.is_ok(), "it was checked");
         }
         let reservation = match (&request.pid, amounts) {
             (Some(pid), Some(amounts)) => Some(self.keep_for_inference(pid, amounts, content)),
@@ -96,6 +97,7 @@ impl Decision<'_> {
     fn check_dispatch(
         &self,
         request: &ServiceRequest,
+        dispatch: &DispatchId,
         inference: bool,
     ) -> Result<(ServiceName, Option<Amounts>), Refusal> {
         self.refuse_draining()?;
@@ -109,7 +111,11 @@ impl Decision<'_> {
             false => None,
         };
         if let Some(approval) = &request.approval {
-            self.check_approval(request.pid.as_ref(), approval)?;
+            let Some(pid) = &request.pid else {
+                let told = "an approval is of a process: pid is required";
+                return Err(Refusal::new(Code::ApprovalNotUsable, told));
+            };
+            self.check_approval(pid, &approval.by(dispatch))?;
         }
         Ok((service, amounts))
     }
@@ -258,31 +264,6 @@ impl Decision<'_> {
         self.emit_quota(pid, event);
         self.watch(pid);
         reservation
-    }
-
-    /// Checks that an approval can be used for what is about to be done (K170).
-    ///
-    /// This is the place at which dispatches ask for it. While no interrupt is known, none was
-    /// ever granted.
-    fn check_approval(
-        &self,
-        _pid: Option<&ProcessId>,
-        approval: &ApprovalUse,
-    ) -> Result<(), Refusal> {
-        let told = format!("no approval of interrupt {} can be used", approval.interrupt);
-        Err(Refusal::new(Code::ApprovalNotUsable, told))
-    }
-
-    /// Uses an approval that was checked; the dispatch is what it is used for (K170).
-    ///
-    /// This is the place at which dispatches do so: in the decision that makes them.
-    fn consume_approval(
-        &mut self,
-        _pid: Option<&ProcessId>,
-        approval: &ApprovalUse,
-        _dispatch: &DispatchId,
-    ) {
-        unreachable!("no approval is usable, not that of {} either", approval.interrupt);
     }
 
     /// `LeaseTasks`: hands out what waits, as far as there is room (K205).

@@ -68,7 +68,13 @@ pub fn effects(event: &Event, state: &State) -> Vec<Effect> {
             | ServiceEvent::HandlerUnbound { .. } => Vec::new(),
         },
         Body::Slot { event } => ready(event.frees()).into_iter().collect(),
-        Body::Kernel { .. } | Body::Process { .. } | Body::Quota { .. } => Vec::new(),
+        Body::Kernel { .. }
+        | Body::Process { .. }
+        | Body::Quota { .. }
+        | Body::Rate { .. }
+        | Body::Interrupt { .. }
+        | Body::Approval { .. }
+        | Body::Envelope { .. } => Vec::new(),
     }
 }
 

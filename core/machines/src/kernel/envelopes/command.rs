@@ -106,7 +106,7 @@ impl Decision<'_> {
         }
         let limits = &self.state.config.limits;
         self.check_input(&new.raw_input)?;
-        self.check_payloads("metadata", &new.metadata)?;
+        self.check_members("metadata", &new.metadata)?;
         self.check_count("metadata", new.metadata.len())?;
         self.check_count("stage_order", new.stage_order.len())?;
         for stage in &new.stage_order {
@@ -244,14 +244,14 @@ impl Decision<'_> {
         self.check_count("outputs", patch.outputs.len())?;
         for (key, value) in &patch.outputs {
             self.check_name("outputs", key.as_str())?;
-            self.check_payload("outputs", key.as_str(), value)?;
+            self.check_member("outputs", key.as_str(), value)?;
             if !value.is_null() && value.as_object().is_none() {
                 let told = format!("outputs.{key}: expected an object, got {}", value.type_name());
                 return Err(Refusal::new(Code::BadOutput, told));
             }
         }
         self.check_count("metadata", patch.metadata.len())?;
-        self.check_payloads("metadata", &patch.metadata)?;
+        self.check_members("metadata", &patch.metadata)?;
         let stages =
             [("start_stages", &patch.start_stages), ("complete_stages", &patch.complete_stages)];
         for (field, stages) in stages {
@@ -359,17 +359,17 @@ impl Decision<'_> {
         }
     }
 
-    fn check_payloads(&self, field: &str, payloads: &Metadata) -> Result<(), Refusal> {
+    fn check_members(&self, field: &str, payloads: &Metadata) -> Result<(), Refusal> {
         for (key, value) in payloads {
             self.check_text(field, key)?;
-            self.check_payload(field, key, value)?;
+            self.check_member(field, key, value)?;
         }
         Ok(())
     }
 
     /// Refuses a payload that is too large or too deep: configuration may allow less than what the
     /// edge parsed it with (K25).
-    fn check_payload(&self, field: &str, key: &str, value: &Json) -> Result<(), Refusal> {
+    fn check_member(&self, field: &str, key: &str, value: &Json) -> Result<(), Refusal> {
         let limits = &self.state.config.limits;
         if value.length() as u64 > limits.json_bytes {
             let (is, most) = (value.length(), limits.json_bytes);

@@ -27,10 +27,10 @@ fn a_repeat_is_answered_as_the_first_time() {
         ]
     };
     for (first, repeat) in bodies().into_iter().zip(bodies()) {
-        let (events, reply) = rig.ask(&alice, first).unwrap();
+        let (events, reply) = rig.answered(&alice, first).unwrap();
         assert_eq!(reply.as_of, rig.kernel.state().counters.events, "K5");
         assert!(!events.is_empty());
-        let (events, again) = rig.ask(&alice, repeat).unwrap();
+        let (events, again) = rig.answered(&alice, repeat).unwrap();
         assert_eq!((events, again), (Vec::new(), reply));
     }
 }
@@ -41,21 +41,21 @@ fn ids_that_were_made_are_told() {
     let mut rig = Rig::new();
     let alice = user("alice");
     let submit = crate::kernel::lifecycle::Submit { pid: None, ..submit("a") };
-    let (_, reply) = rig.ask(&alice, CommandBody::Submit(Box::new(submit))).unwrap();
+    let (_, reply) = rig.answered(&alice, CommandBody::Submit(Box::new(submit))).unwrap();
     let Done::Process(process) = reply.done else { panic!("{reply:?}") };
     assert!(process.pid.as_str().starts_with("prc_"));
     assert_eq!((process.state, &process.user_id), (ProcessState::New, &alice.user));
 
     let new = CommandBody::CreateEnvelope(Box::default());
-    let (_, reply) = rig.ask(&alice, new).unwrap();
+    let (_, reply) = rig.answered(&alice, new).unwrap();
     let Done::Envelope { envelope, advanced: false } = reply.done else { panic!("{reply:?}") };
     let id = envelope.id.clone();
-    let (_, reply) = rig.ask(&alice, CommandBody::CloneEnvelope { id: id.clone() }).unwrap();
+    let (_, reply) = rig.answered(&alice, CommandBody::CloneEnvelope { id: id.clone() }).unwrap();
     let Done::Envelope { envelope, .. } = reply.done else { panic!("{reply:?}") };
     assert_eq!(envelope.envelope.cloned_from, Some(id));
 
-    rig.ask(&alice, CommandBody::Schedule { pid: process.pid.clone() }).unwrap();
-    let (_, reply) = rig.ask(&worker("w"), CommandBody::NextRunnable).unwrap();
+    rig.answered(&alice, CommandBody::Schedule { pid: process.pid.clone() }).unwrap();
+    let (_, reply) = rig.answered(&worker("w"), CommandBody::NextRunnable).unwrap();
     let Done::Process(claimed) = reply.done else { panic!("{reply:?}") };
     assert_eq!((&claimed.pid, claimed.state), (&process.pid, ProcessState::Running));
     let lease = claimed.run_lease.unwrap();
@@ -68,7 +68,7 @@ fn what_is_left_of_a_budget_is_told() {
     let mut rig = Rig::new();
     let alice = user("alice");
     rig.ready(&alice, submit("a"));
-    let (_, reply) = rig.ask(&alice, reserve("a", "r", calls(30))).unwrap();
+    let (_, reply) = rig.answered(&alice, reserve("a", "r", calls(30))).unwrap();
     let left = |calls| Remaining {
         llm_calls: Some(calls),
         tool_calls: Some(50),
@@ -82,11 +82,11 @@ fn what_is_left_of_a_budget_is_told() {
     };
     let until = Some(rig.now.plus(120_000));
     assert_eq!(reply.done, Done::Reserved { reservation: rsv("r"), until, remaining: left(70) });
-    let (_, reply) = rig.ask(&alice, settle("a", "r", calls(10))).unwrap();
+    let (_, reply) = rig.answered(&alice, settle("a", "r", calls(10))).unwrap();
     let Done::Closed { usage, remaining } = reply.done else { panic!("{reply:?}") };
     assert_eq!((usage.used.amounts, usage.held, remaining), (calls(10), calls(0), left(90)));
 
-    let (_, reply) = rig.ask(&alice, record("a", calls(91))).unwrap();
+    let (_, reply) = rig.answered(&alice, record("a", calls(91))).unwrap();
     let Done::Recorded { usage, within_bounds, exceeded } = reply.done else { panic!("{reply:?}") };
     assert_eq!((usage.used.amounts, usage.unreserved), (calls(101), calls(91)));
     assert_eq!(
