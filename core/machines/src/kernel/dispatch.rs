@@ -34,8 +34,9 @@ use crate::{wire_enum, wire_struct};
 
 use super::ids::{
     Capability, DispatchId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
-    ServiceType, UserId,
+    ServiceType, UseId, UserId,
 };
+use super::interrupts::approval::Use;
 use super::json::Json;
 use super::names::Priority;
 use super::numbered::numbered;
@@ -83,6 +84,19 @@ pub struct ApprovalUse {
 }
 
 wire_struct!(ApprovalUse { interrupt, action, params });
+
+impl ApprovalUse {
+    /// Returns the use of the approval by a dispatch: its id is what the use is known by (K170).
+    fn by(&self, dispatch: &DispatchId) -> Use {
+        let use_id = UseId::parse("use_id", dispatch.as_str());
+        Use {
+            interrupt: self.interrupt.clone(),
+            action: Arc::clone(&self.action),
+            params: self.params.clone(),
+            use_id: use_id.expect("an id of a dispatch is an id of a use"),
+        }
+    }
+}
 
 /// What is to be called (2.5).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,13 +1,11 @@
 //! What callers and workers ask of dispatches (K200–K206, K211, K212).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::kernel::budget::refuse_terminal;
 use crate::kernel::decision::Decision;
 use crate::kernel::event::{Body, QuotaEvent, Subject};
-use crate::kernel::ids::{DispatchId, ProcessId, ReservationId, ServiceName, UseId, UserId};
-use crate::kernel::interrupts::approval::Use;
+use crate::kernel::ids::{DispatchId, ProcessId, ReservationId, ServiceName, UserId};
 use crate::kernel::json::Json;
 use crate::kernel::json::document::Problems;
 use crate::kernel::leases::{not_holder, stale};
@@ -65,9 +63,11 @@ impl Decision<'_> {
             Some(id) => id.clone(),
             None => self.mint(|state, id| state.dispatches.contains(id)),
         };
-        let (service, amounts) = self.check_dispatch(request, inference)?;
-        if let Some((pid, wanted)) = used_approval(request, &dispatch)? {
-            self.consume_approval(&pid, &wanted)?;
+        let (service, amounts) = self.check_dispatch(request, &dispatch, inference)?;
+
+        if let (Some(pid), Some(approval)) = (&request.pid, &request.approval) {
+            let used = self.consume_approval(pid, &approval.by(&dispatch));
+            debug_assert!(used.is_ok(), "it was checked");
         }
         let reservation = match (&request.pid, amounts) {
             (Some(pid), Some(amounts)) => Some(self.keep_for_inference(pid, amounts, content)),
@@ -97,6 +97,7 @@ impl Decision<'_> {
     fn check_dispatch(
         &self,
         request: &ServiceRequest,
+        dispatch: &DispatchId,
         inference: bool,
     ) -> Result<(ServiceName, Option<Amounts>), Refusal> {
         self.refuse_draining()?;
@@ -109,6 +110,13 @@ impl Decision<'_> {
             true => Some(self.check_inference(request)?),
             false => None,
         };
+        if let Some(approval) = &request.approval {
+            let Some(pid) = &request.pid else {
+                let told = "an approval is of a process: pid is required";
+                return Err(Refusal::new(Code::ApprovalNotUsable, told));
+            };
+            self.check_approval(pid, &approval.by(dispatch))?;
+        }
         Ok((service, amounts))
     }
 
@@ -388,27 +396,6 @@ impl Decision<'_> {
             self.emit(Subject::default(), Body::Dispatch { event });
         }
     }
-}
-
-/// Returns the approval that a dispatch uses, and whose; the dispatch's id is what the use is known
-/// by (K170).
-fn used_approval(
-    request: &ServiceRequest,
-    dispatch: &DispatchId,
-) -> Result<Option<(ProcessId, Use)>, Refusal> {
-    let Some(approval) = &request.approval else {
-        return Ok(None);
-    };
-    let Some(pid) = &request.pid else {
-        return Err(Refusal::new(Code::Required, "pid is required"));
-    };
-    let wanted = Use {
-        interrupt: approval.interrupt.clone(),
-        action: Arc::clone(&approval.action),
-        params: approval.params.clone(),
-        use_id: UseId::parse("dispatch_id", dispatch.as_str())?,
-    };
-    Ok(Some((pid.clone(), wanted)))
 }
 
 fn foreign(id: &DispatchId) -> Refusal {

@@ -448,7 +448,8 @@ fn an_approval_that_was_never_granted_is_refused() {
         params: Json::NULL,
     };
     let asked = ServiceRequest { approval: Some(approval), ..queued("d", "q") };
-    assert_eq!(rig.hear(dispatch(asked.clone())), "required: pid is required");
+    let refused = "approval_not_usable: an approval is of a process: pid is required";
+    assert_eq!(rig.hear(dispatch(asked.clone())), refused);
     rig.ready(&worker("w"), submit("p"));
     let body = dispatch(ServiceRequest { pid: Some(pid("p")), ..asked });
     assert_eq!(rig.hear(body), "interrupt_not_found: interrupt not found: int_1");
