@@ -23,22 +23,13 @@ use super::interrupts::event::InterruptEvent;
 use super::interrupts::interrupt::Interrupt;
 use super::query::budget::{Remaining, ResourceUse};
 use super::query::envelope::EnvelopeView;
+use super::query::services::ShownService;
 use super::query::view::ProcessControlBlock;
 use super::rates::{RateEvent, RateResult, was_recorded};
-use super::services::Service;
 use super::services::event::SlotEvent;
 use super::state::State;
 use super::time::Time;
 use super::{Command, CommandBody, Kernel};
-
-/// A service, and how much it has to do (K190).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceShown {
-    /// The service.
-    pub service: Service,
-    /// Live slots.
-    pub current_load: u32,
-}
 
 /// What a command is answered, and how much of what happened the answer knows (K5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,28 +86,28 @@ pub enum Done {
     /// Whether a hit was allowed (K135).
     Rate(Box<RateResult>),
     /// The service as it is now.
-    Service(Box<ServiceShown>),
-    /// A lease that was given or renewed.
+    Service(Box<ShownService>),
+    /// A lease was given, or extended.
     Leased {
         /// Which.
         lease: LeaseId,
-        /// Until when; absent if it had longer to run than was asked for.
-        until: Option<Time>,
+        /// Until when.
+        until: Time,
     },
-    /// What was handed out to a worker (K205).
-    Tasks(Vec<Task>),
-    /// A dispatch, and how it ended if it has.
+    /// A dispatch is under way, or has ended.
     Dispatched {
-        /// Its id.
+        /// Which.
         dispatch: DispatchId,
-        /// How it ended.
+        /// How it ended, once it has.
         response: Option<Box<ServiceResponse>>,
     },
-    /// What a cleanup removed, and whether more is due (K361).
+    /// Work was handed out (K205).
+    Tasks(Vec<Task>),
+    /// What was kept no longer is gone (K361).
     Cleaned {
         /// How many of each.
         cleaned: Cleaned,
-        /// Whether more is due.
+        /// Whether there is more.
         more: bool,
     },
     /// So many were removed.
@@ -141,7 +132,19 @@ impl State {
             CommandBody::Start { .. }
             | CommandBody::Tick
             | CommandBody::CleanupProcess { .. }
-            | CommandBody::SetRateLimit { .. } => Done::Nothing,
+            | CommandBody::SetRateLimit { .. }
+            | CommandBody::UnregisterService { .. }
+            | CommandBody::BindHandler { .. }
+            | CommandBody::UnbindHandler { .. }
+            | CommandBody::ReleaseSlot { .. }
+            | CommandBody::CompleteTask(_)
+            | CommandBody::Drain { .. }
+            | CommandBody::Shutdown { .. }
+            | CommandBody::Stop { .. } => Done::Nothing,
+            CommandBody::Cleanup => {
+                let more = self.is_cleanup_due(self.shown_at());
+                Done::Cleaned { cleaned: Cleaned::of(events), more }
+            }
             CommandBody::Submit(submit) => self.shown(created(events).or(submit.pid.as_ref())),
             CommandBody::NextRunnable => self.shown(claimed(events)),
             CommandBody::Schedule { pid }
@@ -175,47 +178,44 @@ impl State {
                 let result = self.rate_reply(self.shown_at(), (user, endpoint), hit);
                 Done::Rate(Box::new(result))
             }
-            CommandBody::ResetRateLimits { .. } => Done::Removed { count: reset(events) },
-            CommandBody::UnregisterService { .. }
-            | CommandBody::BindHandler { .. }
-            | CommandBody::UnbindHandler { .. }
-            | CommandBody::ReleaseSlot { .. }
-            | CommandBody::CompleteTask(_)
-            | CommandBody::Drain { .. }
-            | CommandBody::Shutdown { .. }
-            | CommandBody::Stop { .. } => Done::Nothing,
-            CommandBody::Cleanup => Done::Cleaned {
-                cleaned: Cleaned::of(events),
-                more: self.is_cleanup_due(self.shown_at()),
-            },
-            CommandBody::RegisterService(info) => self.served(&info.name),
-            CommandBody::UpdateHealth { service, .. } => self.served(service),
-            CommandBody::AcquireSlot { .. } => {
-                leased(events).map_or(Done::Nothing, |(lease, at)| Done::Leased {
-                    lease: lease.clone(),
-                    until: Some(at),
-                })
-            }
-            CommandBody::RenewLease { lease, .. } => {
-                let until = leased(events).map(|(_, until)| until);
-                Done::Leased { lease: lease.clone(), until }
-            }
-            CommandBody::LeaseTasks { .. } => {
-                let started = events.iter().filter_map(started);
-                Done::Tasks(started.filter_map(|lease| self.task(lease)).collect())
-            }
+            CommandBody::RegisterService(info) => self.serving(&info.name),
+            CommandBody::UpdateHealth { service, .. } => self.serving(service),
+            CommandBody::AcquireSlot { .. } => self.leased(acquired(events), None),
+            CommandBody::RenewLease { lease, pid, .. } => self.leased(Some(lease), pid.as_ref()),
             CommandBody::Dispatch(request) | CommandBody::DispatchInference(request) => {
                 self.dispatched(queued(events).or(request.dispatch.as_ref()))
             }
             CommandBody::CancelDispatch { dispatch } => self.dispatched(Some(dispatch)),
+            CommandBody::LeaseTasks { .. } => self.tasks(events),
+            CommandBody::ResetRateLimits { .. } => Done::Removed { count: reset(events) },
         }
     }
 
-    fn served(&self, name: &ServiceName) -> Done {
-        self.service(name).map_or(Done::Nothing, |view| {
-            let (service, current_load) = (view.service.clone(), view.current_load);
-            Done::Service(Box::new(ServiceShown { service, current_load }))
-        })
+    fn asked(&self, id: Option<&InterruptId>) -> Done {
+        let interrupt = id.and_then(|id| self.interrupt(id)).cloned();
+        interrupt.map_or(Done::Nothing, |interrupt| Done::Interrupt(Box::new(interrupt)))
+    }
+
+    fn serving(&self, name: &ServiceName) -> Done {
+        let shown = self.shown_service(name);
+        shown.map_or(Done::Nothing, |service| Done::Service(Box::new(service)))
+    }
+
+    /// Shows until when a lease lasts: a slot's, a run's, or a reservation's, by its id.
+    fn leased(&self, lease: Option<&LeaseId>, pid: Option<&ProcessId>) -> Done {
+        let until = |lease: &LeaseId| {
+            let run = self.leases.run(lease).and_then(|pid| self.process(pid)?.run_lease.as_ref());
+            let slot = self.slot(lease).map(|slot| slot.until);
+            slot.or(run.map(|run| run.until)).or_else(|| self.reserved_until(lease, pid))
+        };
+        let found = lease.and_then(|lease| Some((lease.clone(), until(lease)?)));
+        found.map_or(Done::Nothing, |(lease, until)| Done::Leased { lease, until })
+    }
+
+    fn reserved_until(&self, lease: &LeaseId, pid: Option<&ProcessId>) -> Option<Time> {
+        let id = ReservationId::parse("lease", lease.as_str()).ok()?;
+        let pid = pid.or_else(|| self.leases.reserved_by(&id).next())?;
+        self.process(pid)?.reservations.get(&id).map(|open| open.until)
     }
 
     fn dispatched(&self, id: Option<&DispatchId>) -> Done {
@@ -225,9 +225,14 @@ impl State {
         })
     }
 
-    fn asked(&self, id: Option<&InterruptId>) -> Done {
-        let interrupt = id.and_then(|id| self.interrupt(id)).cloned();
-        interrupt.map_or(Done::Nothing, |interrupt| Done::Interrupt(Box::new(interrupt)))
+    fn tasks(&self, events: &[Event]) -> Done {
+        let lease = |event: &Event| {
+            if let Body::Dispatch { event: DispatchEvent::Started { lease, .. } } = &event.body {
+                return self.task(lease);
+            }
+            None
+        };
+        Done::Tasks(events.iter().filter_map(lease).collect())
     }
 
     /// The time up to which running stretches are counted: that of the last event (K7).
@@ -285,34 +290,14 @@ impl State {
     }
 }
 
-/// Finds the lease that was given or renewed, and until when.
-fn leased(events: &[Event]) -> Option<(&LeaseId, Time)> {
-    events.iter().find_map(|event| match &event.body {
-        Body::Slot { event: SlotEvent::Acquired { lease, until, .. } }
-        | Body::Slot { event: SlotEvent::Renewed { lease, until } }
-        | Body::Dispatch { event: DispatchEvent::Renewed { lease, until, .. } }
-        | Body::Process { event: ProcessEvent::LeaseRenewed { lease, until } } => {
-            Some((lease, *until))
+/// Finds the slot that was acquired.
+fn acquired(events: &[Event]) -> Option<&LeaseId> {
+    events.iter().find_map(|event| {
+        if let Body::Slot { event: SlotEvent::Acquired { lease, .. } } = &event.body {
+            return Some(lease);
         }
-        Body::Kernel { .. }
-        | Body::Process { .. }
-        | Body::Quota { .. }
-        | Body::Rate { .. }
-        | Body::Interrupt { .. }
-        | Body::Approval { .. }
-        | Body::Service { .. }
-        | Body::Slot { .. }
-        | Body::Dispatch { .. }
-        | Body::Envelope { .. } => None,
+        None
     })
-}
-
-/// Finds the lease of a try that began.
-const fn started(event: &Event) -> Option<&LeaseId> {
-    if let Body::Dispatch { event: DispatchEvent::Started { lease, .. } } = &event.body {
-        return Some(lease);
-    }
-    None
 }
 
 /// Finds the dispatch that was made.
