@@ -473,7 +473,6 @@ impl Decision<'_> {
                 Due::DispatchRetry(id) => self.requeue(&id),
                 Due::SlotLease(lease) => self.recover_slot(&lease),
                 Due::ServiceHealth(service) => self.worsen(&service),
-                Due::DispatchCleanup => self.remove_dispatches(),
                 Due::Drain => return self.drained(),
                 Due::Cleanup => return self.remove_due(),
             }

@@ -39,8 +39,6 @@ pub enum Due {
     Drain,
     /// Something is kept no longer (K360, K361).
     Cleanup,
-    /// Dispatches that ended are kept no longer (K360, K361).
-    DispatchCleanup,
 }
 
 /// Deadlines by time.

@@ -47,9 +47,6 @@ use super::process::{ContentHash, Metadata};
 use super::state::State;
 use super::time::{Millis, Time};
 
-/// Dispatches removed by one decision at the most (K361).
-pub const REMOVED_MAX: usize = 1_000;
-
 /// Ended tries that a dispatch remembers, to know a repeated completion by (K206).
 pub const REMEMBERED_MAX: usize = 16;
 
@@ -478,12 +475,9 @@ impl State {
         due.take(most).cloned().collect()
     }
 
-    /// Returns when the next dispatches are removed, if any has ended: each is kept as long as it
-    /// must be, and then until the second is full, so that many go together (K360, K361).
-    #[must_use]
-    pub fn dispatch_removal_due(&self) -> Option<Time> {
-        let at = self.desks.first_end()?.plus(self.config.retention.dispatch_ms);
-        Some(Time::from_millis(at.as_millis().div_ceil(1_000).saturating_mul(1_000)))
+    /// Returns when the first dispatch is kept no longer (K360).
+    pub(super) fn first_dispatch_due(&self) -> Option<Time> {
+        self.desks.first_end().map(|at| at.plus(self.config.retention.dispatch_ms))
     }
 
     /// Returns who has the live try of a dispatch, if that is a worker.

@@ -29,7 +29,9 @@ mod tests;
 pub use over::Over;
 
 use super::decision::Decision;
+use super::dispatch::event::DispatchEvent;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, Subject};
+use super::interrupts::event::InterruptEvent;
 use super::names::{ProcessState, TerminalReason};
 use super::numbered::numbered;
 use super::refusal::{Code, Refusal};
@@ -60,6 +62,10 @@ pub struct Cleaned {
     pub processes: u64,
     /// Envelopes.
     pub envelopes: u64,
+    /// Interrupts.
+    pub interrupts: u64,
+    /// Dispatches.
+    pub dispatches: u64,
     /// Keys of rates.
     pub rates: u64,
 }
@@ -91,6 +97,12 @@ impl Cleaned {
         if let Body::Envelope { event: Removed { ids } } = body {
             self.envelopes += ids.len() as u64;
         }
+        if let Body::Interrupt { event: InterruptEvent::Removed { ids } } = body {
+            self.interrupts += ids.len() as u64;
+        }
+        if let Body::Dispatch { event: DispatchEvent::Removed { ids } } = body {
+            self.dispatches += ids.len() as u64;
+        }
         if let Body::Rate { event: Swept { keys, .. } } = body {
             self.rates += keys;
         }
@@ -99,7 +111,12 @@ impl Cleaned {
     /// Returns how many subjects those are.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.buried + self.processes + self.envelopes + self.rates
+        self.buried
+            + self.processes
+            + self.envelopes
+            + self.interrupts
+            + self.dispatches
+            + self.rates
     }
 }
 
@@ -146,6 +163,8 @@ impl State {
             self.over.first_terminated(&self.config.retention),
             self.over.first_zombie(&self.config.retention),
             self.first_envelope_due(),
+            self.first_interrupt_due(),
+            self.first_dispatch_due(),
             self.rates.first_out(),
         ];
         firsts.into_iter().flatten().min()
@@ -192,6 +211,10 @@ impl Decision<'_> {
             self.emit_process(&pid, ProcessEvent::Removed);
         }
         left -= self.remove_due_envelopes(left);
+        let interrupts = self.state.interrupts_due_for_removal(now, left);
+        left -= interrupts.len();
+        self.remove_interrupts(&interrupts);
+        left -= self.remove_due_dispatches(left);
         self.sweep_rates(left as u64);
     }
 

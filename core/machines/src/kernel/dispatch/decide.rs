@@ -17,7 +17,7 @@ use crate::kernel::services::unknown;
 use crate::kernel::time::Time;
 
 use super::event::DispatchEvent;
-use super::{Completion, DispatchOutcome, REMOVED_MAX, ServiceRequest, Target};
+use super::{Completion, DispatchOutcome, ServiceRequest, Target};
 
 /// Counts what an inference is asked: the characters of `data.text` and of the strings of
 /// `data.texts` (K120).
@@ -389,12 +389,14 @@ impl Decision<'_> {
     }
 
     /// Removes the dispatches that are kept no longer (K360, K361).
-    pub(in crate::kernel) fn remove_dispatches(&mut self) {
-        let ids = self.state.dispatches_due_for_removal(self.now, REMOVED_MAX);
-        if !ids.is_empty() {
+    pub(in crate::kernel) fn remove_due_dispatches(&mut self, most: usize) -> usize {
+        let ids = self.state.dispatches_due_for_removal(self.now, most);
+        let count = ids.len();
+        if count > 0 {
             let event = DispatchEvent::Removed { ids };
             self.emit(Subject::default(), Body::Dispatch { event });
         }
+        count
     }
 }
 

@@ -151,7 +151,6 @@ impl State {
             row.request.data = Json::NULL;
             row.stage = Stage::Ended { end };
         });
-        self.follow_removal();
     }
 
     fn drop_dispatch(&mut self, id: &DispatchId) {
@@ -159,13 +158,7 @@ impl State {
         if let Some(row) = self.dispatches.remove(id) {
             self.desks.note_dispatch(id, &row, false);
             self.follow_dispatch(id);
-            self.follow_removal();
         }
-    }
-
-    /// Brings the deadline of the next removal up to the oldest dispatch that ended (K360).
-    pub(in crate::kernel) fn follow_removal(&mut self) {
-        self.deadlines.set(Due::DispatchCleanup, self.dispatch_removal_due());
     }
 
     /// Changes a row, and all that is known by it. `served` says that it was its turn (K72).
@@ -275,6 +268,5 @@ impl State {
             let waiting = &mut self.desks.desk_mut(&key.service).waiting;
             waiting.restore_turn(key.priority, &key.user, *turn);
         }
-        self.follow_removal();
     }
 }

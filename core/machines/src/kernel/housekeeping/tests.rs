@@ -24,20 +24,11 @@ fn shutdown(mode: StopMode) -> CommandBody {
 }
 
 fn stopped(rig: &Rig) -> Option<(bool, bool)> {
-    rig.events.iter().find_map(|event| match &event.body {
-        Body::Kernel { event: KernelEvent::Stopped { preserve, clean } } => {
-            Some((*preserve, *clean))
+    rig.events.iter().find_map(|event| {
+        if let Body::Kernel { event: KernelEvent::Stopped { preserve, clean } } = &event.body {
+            return Some((*preserve, *clean));
         }
-        Body::Kernel { .. }
-        | Body::Process { .. }
-        | Body::Quota { .. }
-        | Body::Rate { .. }
-        | Body::Envelope { .. }
-        | Body::Interrupt { .. }
-        | Body::Approval { .. }
-        | Body::Service { .. }
-        | Body::Slot { .. }
-        | Body::Dispatch { .. } => None,
+        None
     })
 }
 
@@ -96,7 +87,7 @@ fn cleanup_by_command_removes_what_is_due_and_nothing_else() {
     assert_eq!(rig.say(&op, CommandBody::Cleanup), Ok(vec![]));
     rig.pass(25 * HOUR);
     let cleaned = Cleaned::of(&rig.say(&op, CommandBody::Cleanup).unwrap());
-    assert_eq!(cleaned, Cleaned { buried: 1, processes: 1, rates: 1, envelopes: 0 });
+    assert_eq!(cleaned, Cleaned { buried: 1, processes: 1, rates: 1, ..Cleaned::default() });
     assert_eq!(cleaned.total(), 3);
     rig.say(&op, CommandBody::Cleanup).unwrap();
     assert_eq!(rig.state("live"), ProcessState::New, "a live process is never touched");

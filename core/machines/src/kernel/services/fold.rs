@@ -144,7 +144,6 @@ impl State {
             self.services.update(&name, |service| service.bound = false);
             self.follow_service(&name);
         }
-        self.follow_removal();
         let leases: Vec<LeaseId> = self.slots.iter().map(|(lease, _)| lease.clone()).collect();
         for lease in leases {
             self.slots.update(&lease, |slot| slot.until = slot.until.max(now.plus(slot.length)));
