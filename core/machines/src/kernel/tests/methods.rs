@@ -348,7 +348,10 @@ fn row_25_get_pending_interrupt() {
                 panic!("nothing told")
             };
             match found {
-                Some(found) => Ok(assert_eq!(found.id, *id)),
+                Some(found) => {
+                    assert_eq!(found.id, *id);
+                    Ok(())
+                }
                 None => Err(Refusal::new(Code::PermissionDenied, "nothing is shown")),
             }
         })
@@ -370,7 +373,8 @@ fn interrupts_are_shown_listed_cancelled_and_counted() {
     assert_eq!(of_asked(get), may);
     let has = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
         let told = rig.query(by, &Query::HasPending { pid: pid("a") })?;
-        Ok(assert_eq!(told, Told::HasPending(true)))
+        assert_eq!(told, Told::HasPending(true));
+        Ok(())
     };
     assert_eq!(of_asked(has), may);
     let listed = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
@@ -391,7 +395,8 @@ fn interrupts_are_shown_listed_cancelled_and_counted() {
     let counted = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
         let told = rig.query(by, &Query::GetInterruptStats)?;
         let Told::InterruptCounts(counts) = told else { panic!("no counts") };
-        Ok(assert_eq!((counts.created, counts.pending()), (1, 1)))
+        assert_eq!((counts.created, counts.pending()), (1, 1));
+        Ok(())
     };
     assert_eq!(of_asked(counted), OPERATORS);
 }

@@ -1,7 +1,7 @@
 //! Goal: the methods of section 12 that are about services do what they are for, for those who may
 //! use them (K370). Method: as `methods`. The worker `v` owns the services; `w` works for others.
 
-use super::methods::{EVERYONE, OPERATORS, let_through_in, principal, query_in, world};
+use super::methods::{EVERYONE, OPERATORS, let_through_in, query_in, world};
 use crate::kernel::dispatch::rig::{
     acquire, at_once, bind, dispatch, done, dsp, health, info, queued, register, renew, svc,
 };
