@@ -137,6 +137,8 @@ text_types! {
     RecordId, is_id_byte, BadId;
     /// A service.
     ServiceName, is_name_byte, BadName;
+    /// A pipeline.
+    PipelineName, is_name_byte, BadName;
     /// A stage of a pipeline.
     StageName, is_name_byte, BadName;
     /// An agent.
