@@ -20,6 +20,7 @@ pub mod budget;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
+pub mod envelopes;
 pub mod event;
 pub mod expression;
 pub mod ids;
@@ -51,8 +52,10 @@ use budget::{Record, Reserve};
 use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
+use envelopes::EnvelopePatch;
+use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{ProcessId, ReservationId, WorkerId};
+use ids::{Endpoint, EnvelopeId, ProcessId, ReservationId, WorkerId};
 use lifecycle::Submit;
 use names::{ProcessState, TerminalReason};
 use principal::Principal;
@@ -67,6 +70,8 @@ pub struct Command {
     pub by: Principal,
     /// Which of its workers.
     pub worker: Option<WorkerId>,
+    /// Against which rate it counts (K136).
+    pub rate: Option<Endpoint>,
     /// What.
     pub body: CommandBody,
 }
@@ -113,6 +118,15 @@ pub enum CommandBody {
     AdjustQuota {
         pid: ProcessId,
         quota: QuotaPatch,
+    },
+    CreateEnvelope(Box<NewEnvelope>),
+    UpdateEnvelope {
+        id: EnvelopeId,
+        patch: Box<EnvelopePatch>,
+        expected_version: Option<u64>,
+    },
+    CloneEnvelope {
+        id: EnvelopeId,
     },
 }
 
@@ -223,6 +237,11 @@ impl Decision<'_> {
                 Ok(())
             }
             CommandBody::AdjustQuota { pid, quota } => self.adjust_quota(pid, quota),
+            CommandBody::CreateEnvelope(new) => self.create_envelope(new).map(|_| ()),
+            CommandBody::UpdateEnvelope { id, patch, expected_version } => {
+                self.update_envelope(id, patch, *expected_version)
+            }
+            CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
         }
     }
 

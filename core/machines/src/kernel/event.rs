@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::config::KernelConfig;
+use super::envelopes::EnvelopeEvent;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
@@ -48,12 +49,14 @@ pub enum Body {
     Kernel { event: KernelEvent },
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
+    Envelope { event: EnvelopeEvent },
 }
 
 wire_enum!(Body, "an area of events" {
     Kernel { event } = 1,
     Process { event } = 2,
     Quota { event } = 3,
+    Envelope { event } = 10,
 });
 
 /// Of the kernel as a whole.
@@ -316,6 +319,7 @@ impl Body {
                 QuotaEvent::Warning { .. } => "quota.warning",
                 QuotaEvent::Exceeded { .. } => "quota.exceeded",
             },
+            Self::Envelope { event } => event.kind(),
         }
     }
 }

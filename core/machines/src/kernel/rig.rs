@@ -2,6 +2,7 @@
 
 use super::budget::{Record, Reserve};
 use super::config::KernelConfig;
+use super::envelopes::index::EnvelopeIndex;
 use super::event::Event;
 use super::ids::{ProcessId, ReservationId, UserId};
 use super::lifecycle::Submit;
@@ -111,7 +112,7 @@ impl Rig {
 
     fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         let at = self.at();
-        let command = Command { by: by.clone(), worker: None, body };
+        let command = Command { by: by.clone(), worker: None, rate: None, body };
         let decided = self.kernel.decide(at, &command);
         let before = self.kernel.clone();
         let events = self.kernel.execute(at, &command);
@@ -123,6 +124,9 @@ impl Rig {
             let roots = (here.processes.root(), there.processes.root());
             assert_eq!(roots.0, roots.1, "events are all that changes the state (K3)");
             assert_eq!(here.ready, there.ready);
+            assert_eq!(here.envelopes, there.envelopes);
+            assert_eq!(here.envelope_index, there.envelope_index);
+            assert_eq!(here.envelope_index, EnvelopeIndex::derive(&here.envelopes));
             assert_eq!(here.deadlines, there.deadlines);
             self.events.extend(events.iter().cloned());
         }

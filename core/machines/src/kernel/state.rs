@@ -10,8 +10,10 @@ use crate::wire_struct;
 
 use super::config::KernelConfig;
 use super::deadlines::{Deadlines, Due};
+use super::envelopes::Envelope;
+use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{EnvelopeId, ProcessId, ReservationId, UserId};
 use super::names::ProcessState;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
@@ -69,7 +71,9 @@ pub struct State {
     pub(super) processes: Table<ProcessId, Process>,
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
+    pub(super) envelopes: Table<EnvelopeId, Envelope>,
     // Derived.
+    pub(super) envelope_index: EnvelopeIndex,
     pub(super) deadlines: Deadlines,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
@@ -84,6 +88,8 @@ impl State {
             counters: Counters::default(),
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
+            envelopes: Table::new(),
+            envelope_index: EnvelopeIndex::default(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
@@ -122,6 +128,7 @@ impl State {
                     self.follow(pid);
                 }
             }
+            Body::Envelope { event: body } => self.apply_envelope(event.time, body),
         }
     }
 

@@ -311,7 +311,8 @@ fn a_restart_takes_no_time_from_anyone() {
         &[super::principal::Role::Node],
     );
     let config = Box::new(KernelConfig::new());
-    let start = super::Command { by: node, worker: None, body: CommandBody::Start { config } };
+    let start =
+        super::Command { by: node, worker: None, rate: None, body: CommandBody::Start { config } };
     rig.kernel.execute(super::At { now: rig.now, nonce: [9; 16] }, &start).unwrap();
     assert_eq!(rig.process("a").elapsed(rig.now), 0);
     rig.pass(59_999);
