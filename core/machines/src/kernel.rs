@@ -34,6 +34,7 @@ pub mod quota;
 pub mod ready;
 pub mod refusal;
 pub mod schema;
+pub mod sessions;
 pub mod state;
 pub mod time;
 
@@ -61,6 +62,9 @@ use names::{ProcessState, TerminalReason};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
+use sessions::instruction::Instruction;
+use sessions::report::Report;
+use sessions::start::Initialize;
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -128,6 +132,11 @@ pub enum CommandBody {
     CloneEnvelope {
         id: EnvelopeId,
     },
+    InitializeSession(Box<Initialize>),
+    NextInstruction {
+        pid: ProcessId,
+    },
+    ReportAgentResult(Box<Report>),
 }
 
 /// The kernel of one node.
@@ -190,6 +199,12 @@ impl Kernel {
         self.state.deadlines.first()
     }
 
+    /// Says what whoever polled or reported is told (K240).
+    #[must_use]
+    pub fn instruction(&self, now: Time, pid: &ProcessId) -> Option<Instruction> {
+        self.state.instruction(now, pid)
+    }
+
     /// Returns a process.
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
@@ -242,6 +257,9 @@ impl Decision<'_> {
                 self.update_envelope(id, patch, *expected_version)
             }
             CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
+            CommandBody::InitializeSession(asked) => self.initialize(asked),
+            CommandBody::NextInstruction { pid } => self.next_instruction(pid),
+            CommandBody::ReportAgentResult(report) => self.report(report),
         }
     }
 
@@ -277,6 +295,7 @@ impl Decision<'_> {
                 Due::RunLease(pid) => self.lose_lease(&pid),
                 Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),
                 Due::SoftTimeout(pid) => self.warn_of_time(&pid),
+                Due::Attempt(pid, id) => self.time_out(&pid, &id),
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }

@@ -12,6 +12,7 @@ use super::ids::{
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
+use super::sessions::event::SessionEvent;
 use super::time::Time;
 
 /// Whom an event is about, so that a reader can pick without knowing the state (K331).
@@ -50,6 +51,7 @@ pub enum Body {
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
     Envelope { event: EnvelopeEvent },
+    Session { event: SessionEvent },
 }
 
 wire_enum!(Body, "an area of events" {
@@ -57,6 +59,7 @@ wire_enum!(Body, "an area of events" {
     Process { event } = 2,
     Quota { event } = 3,
     Envelope { event } = 10,
+    Session { event } = 11,
 });
 
 /// Of the kernel as a whole.
@@ -320,6 +323,7 @@ impl Body {
                 QuotaEvent::Exceeded { .. } => "quota.exceeded",
             },
             Self::Envelope { event } => event.kind(),
+            Self::Session { event } => event.kind(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::lifecycle::Submit;
 use super::names::{OnExhausted, Priority, ProcessState};
 use super::principal::{Principal, Role};
 use super::process::{Metadata, Process};
+use super::sessions::state::SessionTally;
 use super::quota::{Amounts, Limit, QuotaField, QuotaPatch};
 use super::{At, Command, CommandBody, Kernel, Refusal, Time};
 
@@ -128,6 +129,8 @@ impl Rig {
             assert_eq!(here.envelope_index, there.envelope_index);
             assert_eq!(here.envelope_index, EnvelopeIndex::derive(&here.envelopes));
             assert_eq!(here.deadlines, there.deadlines);
+            assert_eq!(here.sessions, there.sessions);
+            assert_eq!(here.session_tally, SessionTally::derive(&here.sessions));
             self.events.extend(events.iter().cloned());
         }
         events

@@ -18,6 +18,8 @@ use super::names::ProcessState;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::ready::{Entry, ReadySet};
+use super::sessions::Session;
+use super::sessions::state::SessionTally;
 use super::time::{Millis, Time};
 
 /// What is counted for ever (K100, K350).
@@ -72,8 +74,10 @@ pub struct State {
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
     pub(super) envelopes: Table<EnvelopeId, Envelope>,
+    pub(super) sessions: Table<ProcessId, Session>,
     // Derived.
     pub(super) envelope_index: EnvelopeIndex,
+    pub(super) session_tally: SessionTally,
     pub(super) deadlines: Deadlines,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
@@ -89,7 +93,9 @@ impl State {
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
             envelopes: Table::new(),
+            sessions: Table::new(),
             envelope_index: EnvelopeIndex::default(),
+            session_tally: SessionTally::default(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
@@ -129,6 +135,11 @@ impl State {
                 }
             }
             Body::Envelope { event: body } => self.apply_envelope(event.time, body),
+            Body::Session { event: body } => {
+                if let Some(pid) = &event.subject.pid {
+                    self.apply_session(event.time, pid, body);
+                }
+            }
         }
     }
 
@@ -177,7 +188,7 @@ impl State {
     }
 
     /// Brings the derived deadlines of a process up to its row.
-    fn follow(&mut self, pid: &ProcessId) {
+    pub(super) fn follow(&mut self, pid: &ProcessId) {
         let process = self.processes.get(pid);
         let retention = self.config.retention;
         let kept = process.and_then(|process| match (process.state, process.completed_at) {
@@ -399,13 +410,15 @@ impl State {
         match event {
             QuotaEvent::Reserved { reservation, attempt, amounts, until, content } => {
                 let (attempt, amounts) = (attempt.clone(), *amounts);
+                let drawn = self.draw_hold(pid, attempt.as_ref(), &amounts);
                 let held = Reservation { attempt, amounts, until: *until, content: *content };
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
-                self.book(pid, |account| account.held = account.held.plus(&amounts));
+                let anew = amounts.minus(&drawn);
+                self.book(pid, |account| account.held = account.held.plus(&anew));
             }
             QuotaEvent::Settled { reservation, actual, excess } => {
                 let closed = Closed::Settled { actual: *actual };
@@ -417,8 +430,11 @@ impl State {
             QuotaEvent::Expired { reservation, charged } => {
                 self.close(pid, reservation, Closed::Charged, (*charged, Amounts::ZERO));
             }
-            QuotaEvent::Recorded { amounts, agent_hops, attempt: _, record, content } => {
-                self.charge(pid, *amounts, *amounts);
+            QuotaEvent::Recorded { amounts, agent_hops, attempt, record, content } => {
+                let drawn = self.draw_hold(pid, attempt.as_ref(), amounts);
+                self.book(pid, |account| account.held = account.held.minus(&drawn));
+                self.charge(pid, *amounts, amounts.minus(&drawn));
+                self.note_charged(pid, attempt.as_ref(), amounts);
                 self.processes.update(pid, |process| {
                     process.account.used.agent_hops += agent_hops;
                     if let Some(record) = record {
@@ -460,10 +476,11 @@ impl State {
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);
+        self.note_charged(pid, reservation.attempt.as_ref(), &actual);
     }
 
     /// Charges what was used to a process and its ancestors (K102).
-    fn charge(&mut self, pid: &ProcessId, actual: Amounts, unreserved: Amounts) {
+    pub(super) fn charge(&mut self, pid: &ProcessId, actual: Amounts, unreserved: Amounts) {
         self.counters.used = self.counters.used.plus(&actual);
         self.book(pid, |account| {
             account.used.amounts = account.used.amounts.plus(&actual);
@@ -472,7 +489,7 @@ impl State {
     }
 
     /// Changes the accounts of a process and its ancestors.
-    fn book(&mut self, pid: &ProcessId, change: impl Fn(&mut Account)) {
+    pub(super) fn book(&mut self, pid: &ProcessId, change: impl Fn(&mut Account)) {
         for level in self.lineage(pid) {
             self.processes.update(&level, |process| change(&mut process.account));
         }

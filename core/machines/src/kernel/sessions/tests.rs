@@ -1,0 +1,3 @@
+//! Goal: sessions do what section 8 says, by examples.
+
+mod examples;
