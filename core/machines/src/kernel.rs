@@ -24,6 +24,7 @@ pub mod envelopes;
 pub mod event;
 pub mod expression;
 pub mod ids;
+pub mod interrupts;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
@@ -56,9 +57,11 @@ use decision::Decision;
 use envelopes::EnvelopePatch;
 use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{Endpoint, EnvelopeId, ProcessId, ReservationId, WorkerId};
+use ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, WorkerId};
+use interrupts::approval::Use;
+use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;
-use names::{ProcessState, TerminalReason};
+use names::{LapseCause, ProcessState};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
@@ -137,6 +140,19 @@ pub enum CommandBody {
         pid: ProcessId,
     },
     ReportAgentResult(Box<Report>),
+    CreateInterrupt {
+        pid: ProcessId,
+        interrupt: Box<NewInterrupt>,
+    },
+    ResolveInterrupt {
+        id: InterruptId,
+        response: Box<Response>,
+    },
+    CancelInterrupt {
+        id: InterruptId,
+        reason: String,
+    },
+    ConsumeApproval(Box<Use>),
 }
 
 /// The kernel of one node.
@@ -260,6 +276,12 @@ impl Decision<'_> {
             CommandBody::InitializeSession(asked) => self.initialize(asked),
             CommandBody::NextInstruction { pid } => self.next_instruction(pid),
             CommandBody::ReportAgentResult(report) => self.report(report),
+            CommandBody::CreateInterrupt { pid, interrupt } => {
+                self.create_interrupt(pid, interrupt).map(|_| ())
+            }
+            CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
+            CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
+            CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
         }
     }
 
@@ -288,14 +310,13 @@ impl Decision<'_> {
                 return;
             };
             match due {
-                Due::Timeout(pid) => {
-                    let message = "the time of the process is used up";
-                    self.end(&pid, TerminalReason::TimeoutExceeded, message);
-                }
+                Due::Timeout(pid) => self.time_out(&pid),
                 Due::RunLease(pid) => self.lose_lease(&pid),
                 Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),
                 Due::SoftTimeout(pid) => self.warn_of_time(&pid),
-                Due::Attempt(pid, id) => self.time_out(&pid, &id),
+                Due::Interrupt(id) => self.expire(&id),
+                Due::Approval(id) => self.lapse(&id, LapseCause::Expired),
+                Due::Attempt(pid, id) => self.give_up_late(&pid, &id),
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }

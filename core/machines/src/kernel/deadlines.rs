@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ids::{AttemptId, ProcessId, ReservationId};
+use super::ids::{AttemptId, InterruptId, ProcessId, ReservationId};
 use super::process::Process;
 use super::time::Time;
 
@@ -17,6 +17,10 @@ pub enum Due {
     Reservation(ProcessId, ReservationId),
     /// The time of a process is nearly used up (K113).
     SoftTimeout(ProcessId),
+    /// Nobody answered an interrupt (K160).
+    Interrupt(InterruptId),
+    /// Nobody used an approval (K171).
+    Approval(InterruptId),
     /// An attempt took too long (K270).
     Attempt(ProcessId, AttemptId),
     /// A block ends (K269 and section 3).

@@ -20,6 +20,7 @@
 //! | [`instruction`], [`task`] | what workers are told: views of the state (K240, K243) |
 //! | `start`, `advance`, `issue` | begin, go from stage to stage, hand out attempts |
 //! | `report`, `failure`, `lost` | take what came of an attempt |
+//! | [`resume`] | asks people, and goes on with their answers |
 //! | `group` | fork, join and merge (K273–K278) |
 
 mod advance;
@@ -30,6 +31,7 @@ pub mod instruction;
 mod issue;
 mod lost;
 pub mod report;
+pub mod resume;
 mod shortage;
 pub mod start;
 pub mod state;
@@ -44,7 +46,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::ids::{AgentName, AttemptId, EnvelopeId, GroupId, ProcessId, StageName};
+use super::ids::{AgentName, AttemptId, EnvelopeId, GroupId, InterruptId, ProcessId, StageName};
 use super::json::Json;
 use super::names::TerminalReason;
 use super::pipeline::kinds::{ErrorKind, JoinStrategy, RunMode};
@@ -226,6 +228,21 @@ impl Work {
     }
 }
 
+/// How a question to a person ended, for the next task (K163, K167).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unread {
+    /// The question.
+    pub interrupt: InterruptId,
+    /// The stage that asked it.
+    pub stage: Option<StageName>,
+    /// The answer.
+    pub response: Option<Json>,
+    /// Whether nobody answered in time.
+    pub expired: bool,
+}
+
+wire_struct!(Unread { interrupt, stage, response, expired });
+
 /// Somebody works on a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
@@ -249,6 +266,8 @@ pub struct Attempt {
     pub holder: Holder,
     /// Where a Router may go (K262).
     pub targets: Vec<StageName>,
+    /// How the question before it ended.
+    pub answer: Option<Unread>,
 }
 
 wire_struct!(Attempt {
@@ -262,6 +281,7 @@ wire_struct!(Attempt {
     deadline,
     holder,
     targets,
+    answer,
 });
 
 /// How an attempt ended.
@@ -351,6 +371,10 @@ pub struct Session {
     pub attempts: BTreeMap<AttemptId, Attempt>,
     /// Those that are over, the newest last.
     pub closed: VecDeque<ClosedAttempt>,
+    /// The newest answer of a person (K167).
+    pub response: Option<Json>,
+    /// What the next task is to be told of answers.
+    pub unread: Vec<Unread>,
     /// How it ended.
     pub ended: Option<SessionEnd>,
     /// When it began.
@@ -372,6 +396,8 @@ wire_struct!(Session {
     done,
     attempts,
     closed,
+    response,
+    unread,
     ended,
     created_at,
     last_activity_at,

@@ -13,7 +13,11 @@ use super::deadlines::{Deadlines, Due};
 use super::envelopes::Envelope;
 use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{EnvelopeId, ProcessId, ReservationId, UserId};
+use super::ids::{EnvelopeId, InterruptId, ProcessId, ReservationId, UserId};
+use super::interrupts::approval::Approval;
+use super::interrupts::fold::InterruptCounts;
+use super::interrupts::index::Index;
+use super::interrupts::interrupt::Interrupt;
 use super::names::ProcessState;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
@@ -37,11 +41,13 @@ pub struct Counters {
     pub processes: u64,
     /// What they used in all.
     pub used: Amounts,
+    /// Interrupts, and what became of them (K174).
+    pub interrupts: InterruptCounts,
     /// Until when the node drains, while it does (K362).
     pub draining: Option<Time>,
 }
 
-wire_struct!(Counters { events, last, epoch, started_at, processes, used, draining });
+wire_struct!(Counters { events, last, epoch, started_at, processes, used, interrupts, draining });
 
 /// How many processes are in a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -75,10 +81,13 @@ pub struct State {
     pub(super) ready: [ReadySet; 2],
     pub(super) envelopes: Table<EnvelopeId, Envelope>,
     pub(super) sessions: Table<ProcessId, Session>,
+    pub(super) interrupts: Table<InterruptId, Interrupt>,
+    pub(super) approvals: Table<InterruptId, Approval>,
     // Derived.
     pub(super) envelope_index: EnvelopeIndex,
     pub(super) session_tally: SessionTally,
     pub(super) deadlines: Deadlines,
+    pub(super) asked: Index,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
 }
@@ -96,7 +105,10 @@ impl State {
             sessions: Table::new(),
             envelope_index: EnvelopeIndex::default(),
             session_tally: SessionTally::default(),
+            interrupts: Table::new(),
+            approvals: Table::new(),
             deadlines: Deadlines::default(),
+            asked: Index::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
         }
@@ -128,6 +140,13 @@ impl State {
                     self.follow(pid);
                 }
             }
+            Body::Interrupt { event: body } => {
+                self.apply_interrupt(event.time, body);
+                if let Some(pid) = &event.subject.pid {
+                    self.note_interrupt(event.time, pid, body);
+                }
+            }
+            Body::Approval { event: body } => self.apply_approval(event.time, body),
             Body::Quota { event: body } => {
                 if let Some(pid) = &event.subject.pid {
                     self.apply_quota(pid, body);
@@ -369,7 +388,7 @@ impl State {
     }
 
     /// Lets a Ready process that is not held wait for its turn (K62, K70).
-    fn join_ready(&mut self, pid: &ProcessId) {
+    pub(super) fn join_ready(&mut self, pid: &ProcessId) {
         let Some(process) = self.processes.get(pid) else {
             return;
         };

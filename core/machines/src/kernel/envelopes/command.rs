@@ -244,7 +244,7 @@ impl Decision<'_> {
         self.check_count("outputs", patch.outputs.len())?;
         for (key, value) in &patch.outputs {
             self.check_name("outputs", key.as_str())?;
-            self.check_payload("outputs", key.as_str(), value)?;
+            self.check_entry("outputs", key.as_str(), value)?;
             if !value.is_null() && value.as_object().is_none() {
                 let told = format!("outputs.{key}: expected an object, got {}", value.type_name());
                 return Err(Refusal::new(Code::BadOutput, told));
@@ -362,14 +362,14 @@ impl Decision<'_> {
     fn check_payloads(&self, field: &str, payloads: &Metadata) -> Result<(), Refusal> {
         for (key, value) in payloads {
             self.check_text(field, key)?;
-            self.check_payload(field, key, value)?;
+            self.check_entry(field, key, value)?;
         }
         Ok(())
     }
 
     /// Refuses a payload that is too large or too deep: configuration may allow less than what the
     /// edge parsed it with (K25).
-    fn check_payload(&self, field: &str, key: &str, value: &Json) -> Result<(), Refusal> {
+    fn check_entry(&self, field: &str, key: &str, value: &Json) -> Result<(), Refusal> {
         let limits = &self.state.config.limits;
         if value.length() as u64 > limits.json_bytes {
             let (is, most) = (value.length(), limits.json_bytes);

@@ -12,23 +12,33 @@ use crate::kernel::event::{Cause, ProcessEvent, QuotaEvent};
 use crate::kernel::expression::Scope;
 use crate::kernel::ids::{OutputKey, ProcessId, StageName};
 use crate::kernel::json::Json;
-use crate::kernel::names::{BlockReason, ProcessState, TerminalReason};
+use crate::kernel::names::{BlockReason, InterruptKind, ProcessState, TerminalReason};
 use crate::kernel::pipeline::kinds::{NodeKind, Via};
 use crate::kernel::pipeline::limits::FlowLimits;
 use crate::kernel::pipeline::route::{Bound, Ended, Route, Stopped, Taken, check_move, route};
 use crate::kernel::pipeline::Target;
 use crate::kernel::process::Block;
 use crate::kernel::quota::Resource;
+use crate::kernel::state::State;
 use crate::kernel::time::Time;
 
 /// Where expressions look (K260).
-pub(super) struct View<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kernel) struct View<'a> {
     envelope: &'a Envelope,
+    response: Option<&'a Json>,
+}
+
+impl<'a> View<'a> {
+    /// Returns the output that was saved last.
+    pub(super) fn newest(&self) -> Option<&'a Json> {
+        self.envelope.newest_output().map(|(_, output)| output)
+    }
 }
 
 impl Scope for View<'_> {
     fn current(&self) -> Option<&Json> {
-        self.envelope.newest_output().map(|(_, output)| output)
+        self.newest()
     }
 
     fn output(&self, key: &OutputKey) -> Option<&Json> {
@@ -44,7 +54,7 @@ impl Scope for View<'_> {
     }
 
     fn interrupt(&self) -> Option<&Json> {
-        None
+        self.response
     }
 }
 
@@ -62,10 +72,18 @@ enum Step {
     Issue,
 }
 
+impl State {
+    /// Returns where the expressions of a session look.
+    pub(in crate::kernel) fn scope(&self, pid: &ProcessId) -> Option<View<'_>> {
+        let session = self.session(pid)?;
+        let envelope = self.envelope(&session.envelope)?;
+        Some(View { envelope, response: session.response.as_ref() })
+    }
+}
+
 impl Decision<'_> {
     pub(super) fn scope(&self, pid: &ProcessId) -> Option<View<'_>> {
-        let session = self.state.session(pid)?;
-        Some(View { envelope: self.state.envelope(&session.envelope)? })
+        self.state.scope(pid)
     }
 
     /// Lets a session go on until somebody has something to do, or nobody can (K241).
@@ -158,6 +176,13 @@ impl Decision<'_> {
     pub(super) fn stop(&mut self, pid: &ProcessId, stop: &Stop) {
         let short = &stop.shortage;
         self.exceed(pid, (short.resource, short.used, short.held), short.limit);
+        if stop.reason == TerminalReason::TimeoutExceeded {
+            self.time_out(pid);
+            return;
+        }
+        if self.asks_for_more(pid, stop) {
+            return;
+        }
         self.end(pid, stop.reason, &stop.shortage.to_string());
     }
 
@@ -179,7 +204,8 @@ impl Decision<'_> {
         match &route.target {
             Target::Stage(to) => self.move_to(pid, to, route.via),
             Target::End => self.end(pid, TerminalReason::Completed, "the pipeline is completed"),
-            Target::Clarification | Target::Confirmation => {}
+            Target::Clarification => self.ask_by_route(pid, InterruptKind::Clarification),
+            Target::Confirmation => self.ask_by_route(pid, InterruptKind::Confirmation),
         }
     }
 

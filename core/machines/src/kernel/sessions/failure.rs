@@ -12,7 +12,7 @@ use crate::kernel::pipeline::route::{Ended, route};
 
 /// Returns why a session ends whose stage failed for good (K271).
 #[must_use]
-pub const fn fatal(kind: ErrorKind) -> TerminalReason {
+pub(super) const fn fatal(kind: ErrorKind) -> TerminalReason {
     match kind {
         ErrorKind::Tool
         | ErrorKind::OutputInvalid

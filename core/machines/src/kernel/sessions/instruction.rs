@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::task::AgentTask;
 use super::{Session, Standing, Work};
 use crate::kernel::ids::{ProcessId, StageName};
+use crate::kernel::interrupts::interrupt::Interrupt;
 use crate::kernel::names::{BlockReason, Outcome, ProcessState, TerminalReason};
 use crate::kernel::numbered::numbered;
 use crate::kernel::process::Process;
@@ -68,8 +69,11 @@ pub enum InstructionBody {
         /// In words.
         message: Arc<str>,
     },
-    /// A person is asked: the oldest pending interrupt of the process.
-    WaitInterrupt,
+    /// A person is asked.
+    WaitInterrupt {
+        /// The oldest question that the process waits for.
+        interrupt: Option<Box<Interrupt>>,
+    },
     /// Run these agents side by side, in branch order.
     RunAgents(Vec<AgentTask>),
     /// A group is open and nothing in it can run now.
@@ -95,7 +99,7 @@ impl InstructionBody {
         match self {
             Self::RunAgent(_) => InstructionKind::RunAgent,
             Self::Terminate { .. } => InstructionKind::Terminate,
-            Self::WaitInterrupt => InstructionKind::WaitInterrupt,
+            Self::WaitInterrupt { .. } => InstructionKind::WaitInterrupt,
             Self::RunAgents(_) => InstructionKind::RunAgents,
             Self::WaitParallel { .. } => InstructionKind::WaitParallel,
             Self::Wait { .. } => InstructionKind::Wait,
@@ -125,7 +129,8 @@ impl State {
             return InstructionBody::Terminate { reason, outcome: reason.outcome(), message };
         }
         if process.is_held() {
-            return InstructionBody::WaitInterrupt;
+            let interrupt = self.oldest_blocking(pid).cloned().map(Box::new);
+            return InstructionBody::WaitInterrupt { interrupt };
         }
         let mut tasks = self.tasks(pid, process, session);
         if !tasks.is_empty() {

@@ -22,7 +22,7 @@ impl Decision<'_> {
     }
 
     /// An attempt took too long. The session moves, but nothing is handed out (K270).
-    pub(in crate::kernel) fn time_out(&mut self, pid: &ProcessId, id: &AttemptId) {
+    pub(in crate::kernel) fn give_up_late(&mut self, pid: &ProcessId, id: &AttemptId) {
         let attempt = self.state.session(pid).and_then(|session| session.attempts.get(id));
         let Some((stage, grouped)) = attempt.map(|it| (it.stage.clone(), it.branch.is_some()))
         else {

@@ -9,6 +9,7 @@ use crate::kernel::decision::Decision;
 use crate::kernel::envelopes::Envelope;
 use crate::kernel::event::{Cause, QuotaEvent};
 use crate::kernel::ids::{AgentName, AttemptId, ProcessId, ReservationId, StageName};
+use crate::kernel::interrupts::interrupt::{NewInterrupt, Origin};
 use crate::kernel::json::Json;
 use crate::kernel::merge::state_changes;
 use crate::kernel::names::{ProcessState, TerminalReason};
@@ -88,6 +89,8 @@ pub struct Report {
     pub error_kind: Option<ErrorKind>,
     /// What it took.
     pub metrics: Metrics,
+    /// Asks a person; the stage is not done then.
+    pub interrupt: Option<Box<NewInterrupt>>,
     /// Ends the session, or the branch, as done.
     pub break_loop: bool,
     /// Where a Router goes.
@@ -108,6 +111,7 @@ impl Report {
         self.error.encode(&mut bytes);
         self.error_kind.encode(&mut bytes);
         self.metrics.encode(&mut bytes);
+        self.interrupt.encode(&mut bytes);
         self.break_loop.encode(&mut bytes);
         self.chosen_target.encode(&mut bytes);
         self.feedback.encode(&mut bytes);
@@ -120,6 +124,8 @@ impl Report {
 enum Verdict {
     /// The stage is not done.
     Failed(Failure),
+    /// It is not done: a person is asked.
+    Interrupted,
     /// It is: with this output, and these changes of the state.
     Done { output: Json, changes: Vec<(Arc<str>, Json)> },
 }
@@ -134,6 +140,9 @@ impl Decision<'_> {
             return Ok(());
         }
         self.check_report(report)?;
+        if let Some(new) = &report.interrupt {
+            self.check_interrupt(pid, new)?;
+        }
         let verdict = self.judge(report);
         let Some((attempt, verdict)) = verdict else {
             return Err(unknown(&report.attempt));
@@ -143,6 +152,12 @@ impl Decision<'_> {
         let grouped = attempt.branch.is_some();
         match verdict {
             Verdict::Failed(failure) => self.fail(pid, stage, failure),
+            Verdict::Interrupted => {
+                let (stage, attempt) = (stage.clone(), Some(report.attempt.clone()));
+                if let Some(new) = &report.interrupt {
+                    self.ask_for_stage(pid, new, Origin::Stage { stage, attempt });
+                }
+            }
             Verdict::Done { .. } if grouped => {}
             Verdict::Done { output: _, changes } => self.succeed(report, stage, changes),
         }
@@ -258,6 +273,14 @@ impl Decision<'_> {
             return Some((attempt, Verdict::Failed(failure)));
         }
         let verdict = match report.success {
+            _ if report.interrupt.is_some() => {
+                let growth = report.output.as_ref();
+                let growth = growth.map_or(0, |output| growth_of(envelope, (stage, output), &[]));
+                match self.overgrown(envelope, (growth, report.feedback.as_ref())) {
+                    Some(failure) => Verdict::Failed(failure),
+                    None => Verdict::Interrupted,
+                }
+            }
             true => self.check_success((report, &attempt), stage, (session, envelope)),
             false => {
                 let error = report.error.clone().unwrap_or_else(|| Arc::from("failed"));
@@ -291,17 +314,25 @@ impl Decision<'_> {
             Ok(changes) => changes,
             Err(told) => return failed(ErrorKind::OutputInvalid, told),
         };
-        let feedback = report.feedback.as_ref().map_or(0, |feedback| feedback.len() + 4);
-        let growth = growth(envelope, (stage, &output), &changes);
+        let growth = growth_of(envelope, (stage, &output), &changes);
+        match self.overgrown(envelope, (growth, report.feedback.as_ref())) {
+            Some(failure) => Verdict::Failed(failure),
+            None => Verdict::Done { output, changes },
+        }
+    }
+
+    /// K254: an envelope stays within its limit.
+    fn overgrown(
+        &self,
+        envelope: &Envelope,
+        (growth, feedback): (i64, Option<&Arc<str>>),
+    ) -> Option<Failure> {
+        let feedback = feedback.map_or(0, |feedback| feedback.len() + 4);
         let growth = growth.saturating_add(i64::try_from(feedback).unwrap_or(i64::MAX));
         let most = self.state.config.limits.envelope_bytes;
-        match envelope.bytes().saturating_add_signed(growth) > most {
-            true => {
-                let told = format!("the envelope would have more than {most} bytes");
-                failed(ErrorKind::OutputInvalid, told)
-            }
-            false => Verdict::Done { output, changes },
-        }
+        let error = || Arc::from(format!("the envelope would have more than {most} bytes"));
+        let over = envelope.bytes().saturating_add_signed(growth) > most;
+        over.then(|| Failure { kind: ErrorKind::OutputInvalid, error: error() })
     }
 
     /// Charges and closes the attempt (K251: 1 and 2).
@@ -320,13 +351,14 @@ impl Decision<'_> {
         let charged = report.metrics.amounts().minus(&attempt.charged);
         let (output, failure) = match verdict {
             Verdict::Failed(failure) => (None, Some(failure.clone())),
+            Verdict::Interrupted => (report.output.clone(), None),
             Verdict::Done { output, changes: _ } => (Some(output.clone()), None),
         };
         let reported = Box::new(Reported {
             attempt: report.attempt.clone(),
             output,
             failure,
-            interrupted: false,
+            interrupted: matches!(verdict, Verdict::Interrupted),
             metrics: report.metrics.clone(),
             charged,
             unreserved: charged.minus(&covered),
@@ -384,7 +416,7 @@ impl Decision<'_> {
 }
 
 /// Returns by how many bytes an output and the changes of the state let an envelope grow.
-pub(super) fn growth(
+fn growth_of(
     envelope: &Envelope,
     (stage, output): (&PipelineStage, &Json),
     changes: &[(Arc<str>, Json)],

@@ -115,7 +115,7 @@ impl Desk {
             InstructionBody::RunAgent(task) => vec![*task],
             InstructionBody::RunAgents(tasks) => tasks,
             InstructionBody::Terminate { .. }
-            | InstructionBody::WaitInterrupt
+            | InstructionBody::WaitInterrupt { .. }
             | InstructionBody::WaitParallel { .. }
             | InstructionBody::Wait { .. } => Vec::new(),
         }
@@ -139,7 +139,7 @@ impl Desk {
             InstructionBody::RunAgent(_) => format!("RunAgent {}", tasks()),
             InstructionBody::RunAgents(_) => format!("RunAgents [{}]", tasks()),
             InstructionBody::Terminate { reason, .. } => format!("Terminate {reason:?}"),
-            InstructionBody::WaitInterrupt => "WaitInterrupt".to_owned(),
+            InstructionBody::WaitInterrupt { .. } => "WaitInterrupt".to_owned(),
             InstructionBody::WaitParallel { outstanding, until } => {
                 format!("WaitParallel {outstanding:?} {until:?}")
             }
@@ -218,6 +218,7 @@ fn report(attempt: &AttemptId, agent: &str, success: bool) -> Report {
         error: None,
         error_kind: None,
         metrics: Metrics { llm_calls: 1, ..Metrics::default() },
+        interrupt: None,
         break_loop: false,
         chosen_target: None,
         feedback: None,

@@ -59,7 +59,7 @@ pub struct Stop {
 /// Returns what an attempt at a stage holds: what the stage says, or one call of a model if it has
 /// one (K267).
 #[must_use]
-pub fn hold_of(stage: &PipelineStage) -> Amounts {
+pub(super) fn hold_of(stage: &PipelineStage) -> Amounts {
     let has_llm = stage.agent_config.as_ref().is_some_and(|agent| agent.has_llm);
     let default = Amounts { llm_calls: u64::from(has_llm), ..Amounts::ZERO };
     stage.reserve.unwrap_or(default)

@@ -8,7 +8,7 @@ use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::event::Cause;
 use crate::kernel::expression::ExpressionLimits;
 use crate::kernel::ids::{EnvelopeId, ProcessId, UserId};
-use crate::kernel::names::{BlockReason, ProcessState};
+use crate::kernel::names::{BlockReason, LapseCause, ProcessState};
 use crate::kernel::pipeline::kinds::{RunMode, Via};
 use crate::kernel::pipeline::limits::FlowLimits;
 use crate::kernel::refusal::{Code, Refusal};
@@ -141,6 +141,8 @@ impl Decision<'_> {
     fn replace_session(&mut self, pid: &ProcessId) {
         crate::sometimes!("kernel.force_replaced");
         self.supersede(pid);
+        self.cancel_pending(pid, "the session is replaced");
+        self.lapse_approvals(pid, LapseCause::SessionReplaced);
         let Some(process) = self.state.process(pid) else {
             return;
         };

@@ -74,7 +74,7 @@ impl State {
     }
 
     /// Changes the session of a process, and nothing else.
-    fn change_session(&mut self, now: Time, pid: &ProcessId, change: impl FnOnce(&mut Session)) {
+    pub(super) fn change_session(&mut self, now: Time, pid: &ProcessId, change: impl FnOnce(&mut Session)) {
         self.session_tally.count(self.sessions.get(pid), false);
         self.sessions.update(pid, |session| {
             change(session);
@@ -204,6 +204,8 @@ impl State {
             done: BTreeSet::new(),
             attempts: BTreeMap::new(),
             closed,
+            response: None,
+            unread: Vec::new(),
             ended: None,
             created_at: now,
             last_activity_at: now,
@@ -272,7 +274,7 @@ impl State {
             return;
         };
         let (id, stage) = (issued.attempt.clone(), issued.stage.clone());
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             stage: stage.clone(),
             agent: agent.clone(),
             branch: issued.branch,
@@ -283,8 +285,10 @@ impl State {
             deadline: issued.deadline,
             holder: issued.holder.clone(),
             targets: issued.targets.clone(),
+            answer: None,
         };
         self.change_session(now, pid, |session| {
+            attempt.answer = session.take_unread(&stage);
             session.attempts.insert(id.clone(), attempt);
             if let Some(work) = session.works.iter_mut().find(|work| work.stage == stage) {
                 work.tries = issued.try_number;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Attempt, Failure, Session, Work};
 use crate::kernel::envelopes::Envelope;
-use crate::kernel::ids::{AgentName, AttemptId, LeaseId, OutputKey, ProcessId, StageName};
+use crate::kernel::ids::{AgentName, AttemptId, InterruptId, LeaseId, OutputKey, ProcessId, StageName};
+use crate::kernel::interrupts::approval::Approval;
 use crate::kernel::json::Json;
 use crate::kernel::pipeline::kinds::{ContextOverflow, ErrorKind};
 use crate::kernel::pipeline::{AgentConfig, PipelineStage, RouterTarget};
@@ -47,6 +48,14 @@ pub struct AgentTask {
     pub allowed_tools: Option<Vec<Arc<str>>>,
     /// How many rounds of tools it may take.
     pub max_tool_rounds: u32,
+    /// The question that was answered last, if the answer is news to this task.
+    pub interrupt: Option<InterruptId>,
+    /// The answer (K167).
+    pub interrupt_response: Option<Json>,
+    /// Whether nobody answered in time (K163).
+    pub interrupt_expired: bool,
+    /// The leave that it gave (K170).
+    pub approval: Option<Approval>,
     /// What went wrong in the try before.
     pub prior_error: Option<Failure>,
 }
@@ -61,6 +70,7 @@ impl State {
         let attempt = session.attempts.get(id)?;
         let stage = session.stage(&attempt.stage)?;
         let agent = stage.agent_config.as_ref()?;
+        let answer = attempt.answer.as_ref();
         let envelope = self.envelope(&session.envelope)?;
         let context = fitted(envelope, stage).unwrap_or_else(|_| context(envelope, &[]));
         Some(AgentTask {
@@ -80,6 +90,10 @@ impl State {
             router_targets: targets(stage, attempt),
             allowed_tools: agent.allowed_tools.clone(),
             max_tool_rounds: stage.max_tool_rounds,
+            interrupt: answer.map(|answer| answer.interrupt.clone()),
+            interrupt_response: answer.and_then(|answer| answer.response.clone()),
+            interrupt_expired: answer.is_some_and(|answer| answer.expired),
+            approval: answer.and_then(|answer| self.approval(&answer.interrupt)).cloned(),
             prior_error: work.failure.clone(),
         })
     }
