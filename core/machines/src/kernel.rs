@@ -17,6 +17,7 @@ pub mod json;
 mod numbered;
 
 pub mod budget;
+pub mod bus;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
@@ -28,12 +29,16 @@ pub mod interrupts;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
+pub mod part;
 pub mod pipeline;
 pub mod principal;
 pub mod process;
+pub mod query;
 pub mod quota;
+pub mod rates;
 pub mod ready;
 pub mod refusal;
+pub mod reply;
 pub mod schema;
 pub mod sessions;
 pub mod state;
@@ -42,7 +47,7 @@ pub mod time;
 #[cfg(test)]
 mod props;
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;
 
@@ -57,7 +62,9 @@ use decision::Decision;
 use envelopes::EnvelopePatch;
 use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, WorkerId};
+use ids::{
+    Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId, WorkerId,
+};
 use interrupts::approval::Use;
 use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;
@@ -65,6 +72,7 @@ use names::{LapseCause, ProcessState};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
+use rates::{Scope, ScopeConfig};
 use sessions::instruction::Instruction;
 use sessions::report::Report;
 use sessions::start::Initialize;
@@ -77,7 +85,7 @@ pub struct Command {
     pub by: Principal,
     /// Which of its workers.
     pub worker: Option<WorkerId>,
-    /// Against which rate it counts (K136).
+    /// The endpoint whose rate it counts for, with which it is one decision (K136).
     pub rate: Option<Endpoint>,
     /// What.
     pub body: CommandBody,
@@ -126,6 +134,19 @@ pub enum CommandBody {
         pid: ProcessId,
         quota: QuotaPatch,
     },
+    /// With `record` one hit if it is allowed; without it nothing, as the query (K135).
+    CheckRateLimit {
+        user: UserId,
+        endpoint: Endpoint,
+        record: bool,
+    },
+    SetRateLimit {
+        scope: Scope,
+        config: Option<ScopeConfig>,
+    },
+    ResetRateLimits {
+        user: UserId,
+    },
     CreateEnvelope(Box<NewEnvelope>),
     UpdateEnvelope {
         id: EnvelopeId,
@@ -153,6 +174,41 @@ pub enum CommandBody {
         reason: String,
     },
     ConsumeApproval(Box<Use>),
+}
+
+impl CommandBody {
+    /// Says whether it frees space, so that it is decided even while the disk is full (L23).
+    #[must_use]
+    pub const fn frees(&self) -> bool {
+        match self {
+            Self::CleanupProcess { .. } => true,
+            Self::Start { .. }
+            | Self::Tick
+            | Self::Submit(_)
+            | Self::Schedule { .. }
+            | Self::NextRunnable
+            | Self::TransitionState { .. }
+            | Self::Terminate { .. }
+            | Self::Reserve(_)
+            | Self::Settle { .. }
+            | Self::Release { .. }
+            | Self::RecordUsage(_)
+            | Self::AdjustQuota { .. }
+            | Self::CheckRateLimit { .. }
+            | Self::SetRateLimit { .. }
+            | Self::ResetRateLimits { .. }
+            | Self::CreateEnvelope(_)
+            | Self::UpdateEnvelope { .. }
+            | Self::CloneEnvelope { .. }
+            | Self::CreateInterrupt { .. }
+            | Self::ResolveInterrupt { .. }
+            | Self::CancelInterrupt { .. }
+            | Self::ConsumeApproval(_)
+            | Self::InitializeSession(_)
+            | Self::NextInstruction { .. }
+            | Self::ReportAgentResult(_) => false,
+        }
+    }
 }
 
 /// The kernel of one node.
@@ -195,8 +251,12 @@ impl Kernel {
     pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);
-        match decision.run(&command.body) {
-            Ok(()) => Ok(decision.into_events()),
+        let passed = command.rate.as_ref().map_or(Ok(()), |rate| decision.pass_rate(rate));
+        match passed.and_then(|()| decision.run(&command.body)) {
+            Ok(()) => {
+                decision.take_hit();
+                Ok(decision.into_events())
+            }
             Err(refusal) => {
                 assert!(decision.is_untouched(), "refused after an event: {refusal}");
                 Err(refusal)
@@ -207,6 +267,12 @@ impl Kernel {
     /// Changes the state as `event` says (K3).
     pub fn apply(&mut self, event: &Event) {
         self.state.apply(event);
+    }
+
+    /// Returns the number of the last event (K22).
+    #[must_use]
+    pub const fn last_event(&self) -> u64 {
+        self.state.counters.events
     }
 
     /// Returns when [`CommandBody::Tick`] is due at the latest (K10).
@@ -268,6 +334,11 @@ impl Decision<'_> {
                 Ok(())
             }
             CommandBody::AdjustQuota { pid, quota } => self.adjust_quota(pid, quota),
+            CommandBody::CheckRateLimit { user, endpoint, record } => {
+                self.check_rate((user, endpoint), *record)
+            }
+            CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
+            CommandBody::ResetRateLimits { user } => self.reset_rates(user).map(|_| ()),
             CommandBody::CreateEnvelope(new) => self.create_envelope(new).map(|_| ()),
             CommandBody::UpdateEnvelope { id, patch, expected_version } => {
                 self.update_envelope(id, patch, *expected_version)

@@ -13,6 +13,7 @@ use super::interrupts::event::{ApprovalEvent, InterruptEvent};
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
+use super::rates::RateEvent;
 use super::sessions::event::SessionEvent;
 use super::time::Time;
 
@@ -51,6 +52,7 @@ pub enum Body {
     Kernel { event: KernelEvent },
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
+    Rate { event: RateEvent },
     Interrupt { event: InterruptEvent },
     Approval { event: ApprovalEvent },
     Envelope { event: EnvelopeEvent },
@@ -61,6 +63,7 @@ wire_enum!(Body, "an area of events" {
     Kernel { event } = 1,
     Process { event } = 2,
     Quota { event } = 3,
+    Rate { event } = 4,
     Interrupt { event } = 5,
     Approval { event } = 6,
     Envelope { event } = 10,
@@ -329,6 +332,7 @@ impl Body {
                 QuotaEvent::Warning { .. } => "quota.warning",
                 QuotaEvent::Exceeded { .. } => "quota.exceeded",
             },
+            Self::Rate { event } => event.kind(),
             Self::Envelope { event } => event.kind(),
             Self::Session { event } => event.kind(),
         }

@@ -202,9 +202,10 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
         Body::Kernel { .. }
         | Body::Process { .. }
         | Body::Quota { .. }
+        | Body::Rate { .. }
+        | Body::Envelope { .. }
         | Body::Interrupt { .. }
         | Body::Approval { .. }
-        | Body::Envelope { .. }
         | Body::Session { .. } => {}
     }
     Ok(())

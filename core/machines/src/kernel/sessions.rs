@@ -17,7 +17,7 @@
 //! | part | does |
 //! |---|---|
 //! | [`state`] | what events change (K3) |
-//! | [`instruction`], [`task`] | what workers are told: views of the state (K240, K243) |
+//! | [`instruction`], [`task`], [`view`] | what is told: views of the state (K240, K243) |
 //! | `start`, `advance`, `issue` | begin, go from stage to stage, hand out attempts |
 //! | `report`, `failure`, `lost` | take what came of an attempt |
 //! | [`resume`] | asks people, and goes on with their answers |
@@ -36,6 +36,7 @@ mod shortage;
 pub mod start;
 pub mod state;
 pub mod task;
+pub mod view;
 
 #[cfg(test)]
 mod rig;

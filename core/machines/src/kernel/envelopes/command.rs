@@ -383,17 +383,6 @@ impl Decision<'_> {
         }
         Ok(())
     }
-
-    fn check_name(&self, field: &str, name: &str) -> Result<(), Refusal> {
-        let most = self.state.config.limits.name_bytes;
-        match name.len() as u64 > most {
-            true => {
-                let told = format!("{field}: {} bytes, at most {most}", name.len());
-                Err(Refusal::new(Code::BadName, told))
-            }
-            false => Ok(()),
-        }
-    }
 }
 
 impl EnvelopePatch {

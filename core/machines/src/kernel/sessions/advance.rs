@@ -58,6 +58,9 @@ impl Scope for View<'_> {
     }
 }
 
+/// What a process is told to wait for whose rate is used up.
+pub(super) const RATE: &str = "the rate of the process is used up";
+
 /// What a session does next.
 enum Step {
     /// Goes through a Gate.
@@ -163,6 +166,10 @@ impl Decision<'_> {
             Issuance::Issued => false,
             Issuance::Stopped(stop) => {
                 self.stop(pid, &stop);
+                false
+            }
+            Issuance::Limited(until) => {
+                self.block(pid, (BlockReason::Rate, Cause::Rate), until, Arc::from(RATE));
                 false
             }
             Issuance::Overflowed(failure) => {
@@ -295,16 +302,27 @@ impl Decision<'_> {
         else {
             return;
         };
-        let (from, to) = (process.state, ProcessState::Blocked);
-        if from != ProcessState::Running || process.is_held() {
+        if process.state != ProcessState::Running || process.is_held() {
             return;
         }
         if let Some((until, text)) = session.backoff(self.now) {
-            let block = Some(Block { reason: BlockReason::Backoff, text, until: Some(until) });
-            let (cause, lease, wait) = (Cause::Backoff, None, None);
-            let event = ProcessEvent::StateChanged { from, to, cause, lease, block, wait };
-            self.emit_process(pid, event);
+            self.block(pid, (BlockReason::Backoff, Cause::Backoff), until, text);
         }
+    }
+
+    /// Running → Blocked until a time. [`Time::FAR`] is never, unless somebody changes something.
+    pub(super) fn block(
+        &mut self,
+        pid: &ProcessId,
+        (reason, cause): (BlockReason, Cause),
+        until: Time,
+        text: Arc<str>,
+    ) {
+        let (from, to) = (ProcessState::Running, ProcessState::Blocked);
+        let until = Some(until).filter(|until| *until < Time::FAR);
+        let (lease, block, wait) = (None, Some(Block { reason, text, until }), None);
+        let event = ProcessEvent::StateChanged { from, to, cause, lease, block, wait };
+        self.emit_process(pid, event);
     }
 
     /// Records where an instruction was given (K291).

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::event::SessionEvent;
+use super::advance::RATE;
 use super::issue::Issuance;
 use super::{AttemptEnd, Failure, Session, Standing, Work};
 use crate::kernel::decision::Decision;
 use crate::kernel::ids::{AttemptId, GroupId, ProcessId, StageName};
 use crate::kernel::json::Json;
 use crate::kernel::merge::state_changes;
-use crate::kernel::names::TerminalReason;
+use crate::kernel::event::Cause;
+use crate::kernel::names::{BlockReason, TerminalReason};
 use crate::kernel::pipeline::kinds::{JoinStrategy, Via};
 use crate::kernel::pipeline::route::{Route, branches, default, joined};
 
@@ -112,11 +114,12 @@ impl Decision<'_> {
         let due = session.into_iter().flat_map(|session| &session.works);
         let due = due.filter(|work| work.is_due(self.now)).map(|work| work.stage.clone());
         let due: Vec<StageName> = due.collect();
-        let mut first = None;
+        let (mut first, mut limited) = (None, None);
         for stage in due {
             match self.issue(pid, &stage) {
                 Issuance::Issued => {}
                 Issuance::Stopped(stop) => first = first.or(Some(stop)),
+                Issuance::Limited(until) => limited = limited.or(Some(until)),
                 Issuance::Overflowed(failure) => self.fail_for_good(pid, &stage, failure),
             }
         }
@@ -130,7 +133,11 @@ impl Decision<'_> {
             crate::sometimes!("kernel.budget_wait", live);
             if !live {
                 self.stop(pid, &stop);
+                return false;
             }
+        }
+        if let Some(until) = limited.filter(|_| !live) {
+            self.block(pid, (BlockReason::Rate, Cause::Rate), until, Arc::from(RATE));
         }
         false
     }

@@ -11,6 +11,7 @@ use crate::kernel::pipeline::PipelineStage;
 use crate::kernel::pipeline::kinds::NodeKind;
 use crate::kernel::pipeline::route::handed_out;
 use crate::kernel::process::Process;
+use crate::kernel::rates::counts_for_rate;
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::time::Time;
 
@@ -20,6 +21,8 @@ pub(super) enum Issuance {
     Issued,
     /// A bound stops it.
     Stopped(Stop),
+    /// The rate of its process allows it at this time (K121).
+    Limited(Time),
     /// Its task is too large (K243).
     Overflowed(Failure),
 }
@@ -120,14 +123,27 @@ impl Decision<'_> {
         if let Some(failure) = self.state.overflow_of(pid, stage) {
             return Issuance::Overflowed(failure);
         }
+        let counts = self.counts_for_rate(pid, stage);
+        if counts && let Err(until) = self.rate_of_process(pid) {
+            return Issuance::Limited(until);
+        }
         let attempt: AttemptId = self.mint(|state, id| {
             state.session(pid).is_some_and(|session| session.closed_attempt(id).is_some())
         });
         if let Some(issued) = self.issued(pid, stage, attempt) {
+            if counts {
+                self.hit_process(pid);
+            }
             self.emit_session(pid, SessionEvent::AttemptIssued { issued: Box::new(issued) });
             self.watch(pid);
         }
         Issuance::Issued
+    }
+
+    /// Attempts that hold calls of models or requests for inference count for the rate (K121).
+    fn counts_for_rate(&self, pid: &ProcessId, name: &StageName) -> bool {
+        let stage = self.state.running_session(pid).and_then(|session| session.stage(name));
+        stage.is_some_and(|stage| counts_for_rate(&hold_of(stage)))
     }
 
     fn issued(&self, pid: &ProcessId, name: &StageName, attempt: AttemptId) -> Option<Issued> {

@@ -11,6 +11,7 @@ use crate::kernel::envelopes::Envelope;
 use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::event::{Body, Event};
 use crate::kernel::ids::{AgentName, AttemptId, EnvelopeId, OutputKey, StageName};
+use crate::kernel::interrupts::interrupt::Interrupt;
 use crate::kernel::json::{Json, JsonLimits};
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::pipeline::PipelineConfig;
@@ -150,7 +151,19 @@ impl Desk {
         }
     }
 
-    /// Polls; says how many events that made and what was told.
+    /// The question that the process waits for.
+    pub(in crate::kernel) fn asked(&self) -> Interrupt {
+        match self.body() {
+            InstructionBody::WaitInterrupt { interrupt } => *interrupt.unwrap(),
+            InstructionBody::RunAgent(_)
+            | InstructionBody::RunAgents(_)
+            | InstructionBody::Terminate { .. }
+            | InstructionBody::WaitParallel { .. }
+            | InstructionBody::Wait { .. } => panic!("nobody is asked: {}", self.told()),
+        }
+    }
+
+    /// Polls; says what was told.
     pub(in crate::kernel) fn poll(&mut self) -> String {
         let name = self.name;
         match self.say(CommandBody::NextInstruction { pid: pid(name) }) {
