@@ -62,9 +62,7 @@ use decision::Decision;
 use envelopes::EnvelopePatch;
 use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{
-    Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId, WorkerId,
-};
+use ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId, WorkerId};
 use interrupts::approval::Use;
 use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;

@@ -1,12 +1,14 @@
 //! Queries: what can be asked, who may ask it, and what is answered (K5, K27, K370).
 //!
 //! A query changes nothing and costs as much as its answer: whatever it counts is counted when it
-//! changes (K350). Access is checked before anything else, by one of three rules:
+//! changes (K350). Access is checked before anything else, by one of these rules:
 //!
 //! | rule | who |
 //! |---|---|
 //! | of a process, O H P | its owner, who holds it, operators |
 //! | of an envelope, O H P | its owner, who holds the process that it serves, operators |
+//! | of an interrupt, O H P | as of its process, and its assignee |
+//! | of a rate | that user, workers and operators |
 //! | of the node, P | operators |
 //!
 //! The node itself may ask everything: it drives what it asks about. A query names no worker, so any
@@ -16,6 +18,7 @@ pub mod bounds;
 pub mod budget;
 pub mod envelope;
 pub mod index;
+pub mod interrupts;
 pub mod page;
 #[cfg(test)]
 mod props;
@@ -27,16 +30,21 @@ pub mod view;
 use super::Kernel;
 use super::envelopes::Envelope;
 use super::envelopes::command::{foreign, missing};
-use super::ids::{EnvelopeId, ProcessId};
+use super::ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, UserId};
+use super::interrupts::fold::InterruptCounts;
+use super::interrupts::interrupt::Interrupt;
 use super::principal::Principal;
 use super::process::Process;
 use super::quota::{Amounts, Quota};
+use super::rates::RateResult;
+use super::rates::WindowUsage;
 use super::refusal::{Code, Refusal};
 use super::state::State;
 use super::time::Time;
 use bounds::{Bounds, BoundsOf};
 use budget::{InferenceCheck, QuotaCheck, Remaining, ResourceUse};
 use envelope::EnvelopeView;
+use interrupts::{InterruptPage, ListInterrupts, PendingOf};
 use page::{ListProcesses, ProcessPage};
 use status::{ProcessCounts, RequestStatus, SystemStatus, SystemUsage};
 use view::ProcessControlBlock;
@@ -58,6 +66,13 @@ pub enum Query {
     GetSystemStatus,
     GetSystemUsage,
     GetRequestStatus { pid: ProcessId },
+    GetInterrupt { id: InterruptId },
+    GetPendingInterrupt { of: PendingOf },
+    ListInterrupts(Box<ListInterrupts>),
+    HasPending { pid: ProcessId },
+    GetInterruptStats,
+    CheckRateLimit { user: UserId, endpoint: Endpoint },
+    GetRateLimitUsage { user: UserId, endpoint: Endpoint },
 }
 
 /// An answer, and how much of what happened it knows (K5).
@@ -86,6 +101,13 @@ pub enum Told {
     Status(Box<SystemStatus>),
     SystemUsage(SystemUsage),
     Request(Box<RequestStatus>),
+    Interrupt(Box<Interrupt>),
+    Pending(Option<Box<Interrupt>>),
+    Interrupts(InterruptPage),
+    HasPending(bool),
+    InterruptCounts(InterruptCounts),
+    Rate(Box<RateResult>),
+    RateUsage(Box<[WindowUsage; 4]>),
 }
 
 impl Kernel {
@@ -153,6 +175,21 @@ impl<'a> Inquiry<'a> {
             Query::GetRequestStatus { pid } => {
                 let process = self.process(pid)?;
                 Told::Request(Box::new(RequestStatus::of(self.state, (pid, process), self.now)))
+            }
+            Query::GetInterrupt { id } => {
+                Told::Interrupt(Box::new(self.interrupts().get(id)?.clone()))
+            }
+            Query::GetPendingInterrupt { of } => self.pending(of)?,
+            Query::ListInterrupts(list) => Told::Interrupts(self.list_interrupts(list)?),
+            Query::HasPending { pid } => Told::HasPending(self.interrupts().has_pending(pid)?),
+            Query::GetInterruptStats => Told::InterruptCounts(self.interrupts().stats()?),
+            Query::CheckRateLimit { user, endpoint } => {
+                let result = self.state.rate_check(self.now, self.by, (user, endpoint))?;
+                Told::Rate(Box::new(result))
+            }
+            Query::GetRateLimitUsage { user, endpoint } => {
+                let windows = self.state.rate_usage(self.now, self.by, (user, endpoint))?;
+                Told::RateUsage(Box::new(windows))
             }
         })
     }

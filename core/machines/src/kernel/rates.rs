@@ -189,7 +189,7 @@ impl Rates {
                     None => self.scopes.remove(scope),
                 };
             }
-            RateEvent::Reset { user } => {
+            RateEvent::Reset { user, removed: _ } => {
                 for key in self.keys_of(user) {
                     self.forget(&key);
                 }

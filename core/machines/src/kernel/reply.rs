@@ -11,10 +11,14 @@ use super::budget::Record;
 use super::envelopes::EnvelopeEvent;
 use super::envelopes::command::NewEnvelope;
 use super::event::{Body, Event, ProcessEvent, QuotaEvent};
-use super::ids::{EnvelopeId, ProcessId, ReservationId};
+use super::ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId};
+use super::interrupts::approval::Approval;
+use super::interrupts::event::InterruptEvent;
+use super::interrupts::interrupt::Interrupt;
 use super::query::budget::{Remaining, ResourceUse};
 use super::query::envelope::EnvelopeView;
 use super::query::view::ProcessControlBlock;
+use super::rates::{RateEvent, RateResult, was_recorded};
 use super::sessions::instruction::Instruction;
 use super::sessions::view::SessionState;
 use super::state::State;
@@ -73,23 +77,35 @@ pub enum Done {
     Session(Box<SessionState>),
     /// What to do now.
     Instruction(Box<Instruction>),
+    /// The interrupt as it is now.
+    Interrupt(Box<Interrupt>),
+    /// The approval as it is now.
+    Approval(Box<Approval>),
+    /// Whether a hit was allowed (K135).
+    Rate(Box<RateResult>),
+    /// So many were removed.
+    Removed {
+        /// How many.
+        count: u64,
+    },
 }
 
 impl Kernel {
     /// Answers a command that was decided with `events`, all of them applied and nothing after.
     #[must_use]
     pub fn reply(&self, command: &Command, events: &[Event]) -> Reply {
-        let done = self.state.done(&command.body, events);
+        let done = self.state.done(command, events);
         Reply { as_of: self.state.counters.events, done }
     }
 }
 
 impl State {
-    fn done(&self, body: &CommandBody, events: &[Event]) -> Done {
-        match body {
-            CommandBody::Start { .. } | CommandBody::Tick | CommandBody::CleanupProcess { .. } => {
-                Done::Nothing
-            }
+    fn done(&self, command: &Command, events: &[Event]) -> Done {
+        match &command.body {
+            CommandBody::Start { .. }
+            | CommandBody::Tick
+            | CommandBody::CleanupProcess { .. }
+            | CommandBody::SetRateLimit { .. } => Done::Nothing,
             CommandBody::Submit(submit) => self.shown(created(events).or(submit.pid.as_ref())),
             CommandBody::NextRunnable => self.shown(claimed(events)),
             CommandBody::Schedule { pid }
@@ -111,19 +127,36 @@ impl State {
             }
             CommandBody::NextInstruction { pid } => self.instructed(pid),
             CommandBody::ReportAgentResult(report) => self.instructed(&report.pid),
-            CommandBody::CheckRateLimit { .. }
-            | CommandBody::SetRateLimit { .. }
-            | CommandBody::ResetRateLimits { .. }
-            | CommandBody::CreateInterrupt { .. }
-            | CommandBody::ResolveInterrupt { .. }
-            | CommandBody::CancelInterrupt { .. }
-            | CommandBody::ConsumeApproval(_) => Done::Nothing,
+            CommandBody::CreateInterrupt { pid, interrupt } => {
+                let known = || self.asked.keyed(pid, interrupt.key.as_ref()?);
+                self.asked(raised(events).or_else(known))
+            }
+            CommandBody::ResolveInterrupt { id, .. } | CommandBody::CancelInterrupt { id, .. } => {
+                self.asked(Some(id))
+            }
+            CommandBody::ConsumeApproval(wanted) => {
+                let approval = self.approval(&wanted.interrupt).cloned();
+                approval.map_or(Done::Nothing, |approval| Done::Approval(Box::new(approval)))
+            }
+            CommandBody::CheckRateLimit { user, endpoint, .. } => {
+                let key = |user: &UserId, endpoint: &Endpoint| self.rate_of_user(user, endpoint).0;
+                let carried = command.rate.as_ref().map(|rate| key(&command.by.user, rate));
+                let hit = was_recorded(events, &key(user, endpoint), carried.as_ref());
+                let result = self.rate_reply(self.shown_at(), (user, endpoint), hit);
+                Done::Rate(Box::new(result))
+            }
+            CommandBody::ResetRateLimits { .. } => Done::Removed { count: reset(events) },
         }
     }
 
     fn instructed(&self, pid: &ProcessId) -> Done {
         let instruction = self.instruction(self.shown_at(), pid).map(Box::new);
         instruction.map_or(Done::Nothing, Done::Instruction)
+    }
+
+    fn asked(&self, id: Option<&InterruptId>) -> Done {
+        let interrupt = id.and_then(|id| self.interrupt(id)).cloned();
+        interrupt.map_or(Done::Nothing, |interrupt| Done::Interrupt(Box::new(interrupt)))
     }
 
     /// The time up to which running stretches are counted: that of the last event (K7).
@@ -179,6 +212,27 @@ impl State {
             advanced,
         })
     }
+}
+
+/// Finds the interrupt that was raised.
+fn raised(events: &[Event]) -> Option<&InterruptId> {
+    events.iter().find_map(|event| {
+        if let Body::Interrupt { event: InterruptEvent::Raised { interrupt } } = &event.body {
+            return Some(&interrupt.id);
+        }
+        None
+    })
+}
+
+/// Counts the counters of rates that were dropped (K138).
+fn reset(events: &[Event]) -> u64 {
+    let count = |event: &Event| {
+        if let Body::Rate { event: RateEvent::Reset { removed, .. } } = &event.body {
+            return *removed;
+        }
+        0
+    };
+    events.iter().map(count).sum()
 }
 
 /// Finds the process that was made.

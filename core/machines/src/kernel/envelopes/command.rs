@@ -106,7 +106,7 @@ impl Decision<'_> {
         }
         let limits = &self.state.config.limits;
         self.check_input(&new.raw_input)?;
-        self.check_payloads("metadata", &new.metadata)?;
+        self.check_members("metadata", &new.metadata)?;
         self.check_count("metadata", new.metadata.len())?;
         self.check_count("stage_order", new.stage_order.len())?;
         for stage in &new.stage_order {
@@ -197,24 +197,20 @@ impl Decision<'_> {
         Ok(id)
     }
 
-    /// Removes envelopes that are kept no longer; returns how many (K360, K361).
-    pub(in crate::kernel) fn remove_due_envelopes(&mut self, most: usize) -> usize {
-        let ids = self.state.envelopes_due_for_removal(self.now, most);
-        let count = ids.len();
-        if count > 0 {
-            let event = EnvelopeEvent::Removed { ids };
-            self.emit(Subject::default(), Body::Envelope { event });
+    /// Removes envelopes, such as [`State::envelopes_due_for_removal`] lists (K360, K361).
+    pub(in crate::kernel) fn remove_envelopes(&mut self, ids: Vec<EnvelopeId>) {
+        let first = ids.first().and_then(|id| self.state.envelope(id));
+        // Several have no owner in common.
+        let subject = first.filter(|_| ids.len() == 1).map(subject_of).unwrap_or_default();
+        if !ids.is_empty() {
+            self.emit(subject, Body::Envelope { event: EnvelopeEvent::Removed { ids } });
         }
-        count
     }
 
     /// Removes the envelope of a process that becomes Zombie (section 3).
     pub(in crate::kernel) fn remove_envelope_of(&mut self, pid: &ProcessId) {
-        if let Some(id) = self.state.envelope_of(pid).cloned() {
-            let subject = self.state.envelope(&id).map(subject_of).unwrap_or_default();
-            let event = EnvelopeEvent::Removed { ids: vec![id] };
-            self.emit(subject, Body::Envelope { event });
-        }
+        let of_process = self.state.envelope_of(pid).cloned();
+        self.remove_envelopes(of_process.into_iter().collect());
     }
 
     fn known_envelope(&self, id: &EnvelopeId) -> Result<&Envelope, Refusal> {
@@ -244,14 +240,14 @@ impl Decision<'_> {
         self.check_count("outputs", patch.outputs.len())?;
         for (key, value) in &patch.outputs {
             self.check_name("outputs", key.as_str())?;
-            self.check_entry("outputs", key.as_str(), value)?;
+            self.check_member("outputs", key.as_str(), value)?;
             if !value.is_null() && value.as_object().is_none() {
                 let told = format!("outputs.{key}: expected an object, got {}", value.type_name());
                 return Err(Refusal::new(Code::BadOutput, told));
             }
         }
         self.check_count("metadata", patch.metadata.len())?;
-        self.check_payloads("metadata", &patch.metadata)?;
+        self.check_members("metadata", &patch.metadata)?;
         let stages =
             [("start_stages", &patch.start_stages), ("complete_stages", &patch.complete_stages)];
         for (field, stages) in stages {
@@ -359,17 +355,17 @@ impl Decision<'_> {
         }
     }
 
-    fn check_payloads(&self, field: &str, payloads: &Metadata) -> Result<(), Refusal> {
+    fn check_members(&self, field: &str, payloads: &Metadata) -> Result<(), Refusal> {
         for (key, value) in payloads {
             self.check_text(field, key)?;
-            self.check_entry(field, key, value)?;
+            self.check_member(field, key, value)?;
         }
         Ok(())
     }
 
     /// Refuses a payload that is too large or too deep: configuration may allow less than what the
     /// edge parsed it with (K25).
-    fn check_entry(&self, field: &str, key: &str, value: &Json) -> Result<(), Refusal> {
+    fn check_member(&self, field: &str, key: &str, value: &Json) -> Result<(), Refusal> {
         let limits = &self.state.config.limits;
         if value.length() as u64 > limits.json_bytes {
             let (is, most) = (value.length(), limits.json_bytes);

@@ -1,7 +1,8 @@
 //! An envelope as callers see it, with what it shows of its process (2.4, K100).
 
 use crate::kernel::envelopes::Envelope;
-use crate::kernel::ids::{EnvelopeId, InterruptId};
+use crate::kernel::ids::EnvelopeId;
+use crate::kernel::interrupts::interrupt::Interrupt;
 use crate::kernel::process::Process;
 use crate::kernel::quota::{Limit, Usage};
 use crate::kernel::state::State;
@@ -27,7 +28,7 @@ pub struct EnvelopeView {
     /// The bounds of its process.
     pub bounds: LedgerView,
     /// The oldest question that its process waits for.
-    pub interrupt: Option<InterruptId>,
+    pub interrupt: Option<Box<Interrupt>>,
 }
 
 impl EnvelopeView {
@@ -39,7 +40,7 @@ impl EnvelopeView {
             id: id.clone(),
             envelope: envelope.clone(),
             bounds: LedgerView::of(process),
-            interrupt: process.and_then(|process| process.interrupts.first().cloned()),
+            interrupt: process.and_then(|process| state.oldest_pending(process)),
         }
     }
 }

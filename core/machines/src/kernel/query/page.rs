@@ -50,7 +50,7 @@ impl ListProcesses {
 }
 
 /// Writes a token: what it is bound to, and after what the next page begins.
-pub(in crate::kernel) fn page_token(seal: [u8; SEAL], last: &[u8]) -> String {
+pub(super) fn page_token(seal: [u8; SEAL], last: &[u8]) -> String {
     let bytes = seal.iter().chain(last);
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
@@ -60,10 +60,7 @@ pub(in crate::kernel) fn page_token(seal: [u8; SEAL], last: &[u8]) -> String {
 /// # Errors
 ///
 /// `bad_value` for what is no token, or one of another query (K410).
-pub(in crate::kernel) fn read_token(
-    seal: [u8; SEAL],
-    token: &str,
-) -> Result<Option<Vec<u8>>, Refusal> {
+pub(super) fn read_token(seal: [u8; SEAL], token: &str) -> Result<Option<Vec<u8>>, Refusal> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -80,7 +77,7 @@ pub(in crate::kernel) fn read_token(
     }
 }
 
-fn bad_token(text: &str) -> Refusal {
+pub(super) fn bad_token(text: &str) -> Refusal {
     Refusal::new(Code::BadValue, text)
 }
 

@@ -10,16 +10,19 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::bounds::BoundsOf;
+use super::interrupts::PendingOf;
 use super::page::ListProcesses;
 use super::{Query, Told};
 use crate::kernel::config::KernelConfig;
 use crate::kernel::envelopes::EnvelopePatch;
 use crate::kernel::envelopes::command::NewEnvelope;
-use crate::kernel::ids::{EnvelopeId, ProcessId};
+use crate::kernel::ids::{Endpoint, EnvelopeId, InterruptId, ProcessId};
+use crate::kernel::interrupts::interrupt::{NewInterrupt, Response};
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::{Priority, ProcessState};
+use crate::kernel::names::{InterruptKind, Priority, ProcessState};
 use crate::kernel::principal::Principal;
 use crate::kernel::quota::{Limit, QuotaField};
+use crate::kernel::rates::Scope;
 use crate::kernel::refusal::Code;
 use crate::kernel::rig::{
     Rig, calls, operator, pid, record, reserve, settle, submit, user, worker,
@@ -39,6 +42,12 @@ fn world(much: bool) -> Rig {
     let new = NewEnvelope { id: Some(env()), ..NewEnvelope::default() };
     rig.say(&alice, CommandBody::CreateEnvelope(Box::new(new))).unwrap();
     rig.say(&alice, reserve("a", "r", calls(1))).unwrap();
+    let question = Some(if much { "why?" } else { "how?" }.into());
+    let (key, blocking) = (Some("k".into()), Some(false));
+    let kind = InterruptKind::Clarification;
+    let interrupt = NewInterrupt { question, key, blocking, ..NewInterrupt::new(kind) };
+    let interrupt = Box::new(interrupt);
+    rig.say(&alice, CommandBody::CreateInterrupt { pid: pid("a"), interrupt }).unwrap();
     if much {
         rig.say(&alice, CommandBody::NextRunnable).unwrap();
         rig.say(&alice, record("a", calls(9))).unwrap();
@@ -49,6 +58,11 @@ fn world(much: bool) -> Rig {
         rig.say(&alice, CommandBody::Submit(Box::new(submit("b")))).unwrap();
     }
     rig
+}
+
+/// What alice is asked; it has the same id in every world.
+fn question() -> InterruptId {
+    world(true).process("a").interrupts[0].clone()
 }
 
 /// One of each query about what is alice's.
@@ -68,7 +82,14 @@ fn queries() -> Vec<Query> {
         Query::CheckBounds { of: BoundsOf::Envelope(env()) },
         Query::GetSystemStatus,
         Query::GetSystemUsage,
-        Query::GetRequestStatus { pid },
+        Query::GetRequestStatus { pid: pid.clone() },
+        Query::GetInterrupt { id: question() },
+        Query::GetPendingInterrupt { of: PendingOf::Process(pid.clone()) },
+        Query::ListInterrupts(Box::default()),
+        Query::HasPending { pid },
+        Query::GetInterruptStats,
+        Query::CheckRateLimit { user: user("alice").user, endpoint: Endpoint::whole() },
+        Query::GetRateLimitUsage { user: user("alice").user, endpoint: Endpoint::whole() },
     ];
     let kinds: BTreeSet<usize> = all.iter().map(place).collect();
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), (0..all.len()).collect::<Vec<_>>());
@@ -91,10 +112,18 @@ fn place(query: &Query) -> usize {
         Query::GetSystemStatus => 10,
         Query::GetSystemUsage => 11,
         Query::GetRequestStatus { .. } => 12,
+        Query::GetInterrupt { .. } => 13,
+        Query::GetPendingInterrupt { .. } => 14,
+        Query::ListInterrupts(_) => 15,
+        Query::HasPending { .. } => 16,
+        Query::GetInterruptStats => 17,
+        Query::CheckRateLimit { .. } => 18,
+        Query::GetRateLimitUsage { .. } => 19,
     }
 }
 
-/// One of each command that bob has no access to.
+/// One of each command that bob has no access to, but what needs nobody's leave (`NextRunnable`, a
+/// check of one's own rate) and what names nothing of alice's (an approval that was not given).
 fn commands() -> Vec<CommandBody> {
     let a = || pid("a");
     let message = || "enough".to_owned();
@@ -103,6 +132,9 @@ fn commands() -> Vec<CommandBody> {
     let quota = vec![(QuotaField::MaxLlmCalls, Limit::at_most(1))];
     let patch = Box::new(EnvelopePatch { add_feedback: vec!["x".into()], ..Default::default() });
     let new = NewEnvelope { id: Some(env()), ..NewEnvelope::default() };
+    let interrupt = NewInterrupt::new(InterruptKind::Clarification);
+    let response = Response { text: Some("so".into()), ..Response::default() };
+    let scope = Scope { user: Some(user("alice").user), endpoint: Endpoint::whole() };
     let alices = NewEnvelope { user: Some(user("alice").user), ..NewEnvelope::default() };
     vec![
         CommandBody::Start { config },
@@ -123,10 +155,28 @@ fn commands() -> Vec<CommandBody> {
         CommandBody::CreateEnvelope(Box::new(alices)),
         CommandBody::UpdateEnvelope { id: env(), patch, expected_version: None },
         CommandBody::CloneEnvelope { id: env() },
+        CommandBody::CreateInterrupt { pid: a(), interrupt: Box::new(interrupt) },
+        CommandBody::ResolveInterrupt { id: question(), response: Box::new(response) },
+        CommandBody::CancelInterrupt { id: question(), reason: message() },
+        CommandBody::SetRateLimit { scope, config: None },
+        CommandBody::ResetRateLimits { user: user("alice").user },
     ]
 }
 
 type Asked = Result<Told, Refusal>;
+
+/// K446: a request's name is but a label; knowing it shows nothing of alice's.
+#[test]
+fn the_name_of_a_request_opens_nothing() {
+    let rig = world(true);
+    let request = rig.process("a").request.clone();
+    let query = Query::GetPendingInterrupt { of: PendingOf::Request(request) };
+    assert_eq!(rig.query(&user("bob"), &query), Ok(Told::Pending(None)));
+    let Ok(Told::Pending(Some(found))) = rig.query(&user("alice"), &query) else {
+        panic!("alice sees her own")
+    };
+    assert_eq!(found.id, question());
+}
 
 /// Lists the queries from whose answers bob learns something (K446).
 fn leaks(ask: impl Fn(&Rig, &Principal, &Query) -> Asked) -> Vec<Query> {
@@ -135,10 +185,15 @@ fn leaks(ask: impl Fn(&Rig, &Principal, &Query) -> Asked) -> Vec<Query> {
         Err(refusal) => refusal.code == Code::PermissionDenied,
         Ok(Told::Processes(page)) => page.processes.is_empty(),
         Ok(Told::Counts(counts)) => counts.total == 0 && counts.queue_depth == 0,
+        Ok(Told::Interrupts(page)) => page.interrupts.is_empty(),
+        Ok(Told::Pending(pending)) => pending.is_none(),
         Ok(_) => false,
     };
     let leak = |query: &Query| {
-        [user("bob"), worker("bob")].iter().any(|by| {
+        // Workers may ask for everyone's rates.
+        let rates = matches!(query, Query::CheckRateLimit { .. } | Query::GetRateLimitUsage { .. });
+        let strangers = [user("bob"), worker("bob")];
+        strangers.iter().take(if rates { 1 } else { 2 }).any(|by| {
             let (one, other) = (ask(&less, by, query), ask(&more, by, query));
             one != other || !denied(&one)
         })

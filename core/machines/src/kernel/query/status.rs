@@ -5,13 +5,18 @@ use super::budget::Remaining;
 use super::envelope::EnvelopeView;
 use super::view::ProcessControlBlock;
 use crate::kernel::Kernel;
-use crate::kernel::ids::{InterruptId, ProcessId};
+use crate::kernel::ids::{ProcessId, UserId};
+use crate::kernel::interrupts::fold::InterruptCounts;
+use crate::kernel::interrupts::interrupt::Interrupt;
 use crate::kernel::names::{Priority, ProcessState};
 use crate::kernel::process::Process;
 use crate::kernel::quota::Amounts;
 use crate::kernel::state::{State, Tally};
 use crate::kernel::time::{Millis, Time};
 use crate::ledger::root::StateRoot;
+
+/// Users that a status names for their many requests (2.5).
+const BUSIEST_MAX: usize = 100;
 
 /// How many processes there are (K86).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +57,12 @@ pub struct SystemStatus {
     pub by_priority: [u64; 5],
     /// What they used.
     pub resources: SystemUsage,
+    /// What became of interrupts (K174).
+    pub interrupts: InterruptCounts,
+    /// Keys of rates.
+    pub rate_keys: u64,
+    /// The users with the most hits within a minute, busiest first.
+    pub busiest: Vec<(UserId, u64)>,
     /// Open reservations.
     pub reservations: u64,
     /// The number of the last event.
@@ -68,7 +79,7 @@ pub struct RequestStatus {
     /// The envelope of its session.
     pub envelope: Option<EnvelopeView>,
     /// The oldest question that it waits for.
-    pub pending_interrupt: Option<InterruptId>,
+    pub pending_interrupt: Option<Box<Interrupt>>,
     /// What is left of its budget.
     pub remaining: Remaining,
 }
@@ -135,6 +146,9 @@ impl SystemStatus {
             processes: ProcessCounts::of(state),
             by_priority,
             resources: SystemUsage::of(state),
+            interrupts: counters.interrupts,
+            rate_keys: u64::from(state.rates.keys().len()),
+            busiest: state.rates.busiest(now, BUSIEST_MAX),
             reservations: state.process_index.reservations(),
             last_event: counters.events,
             state_root: kernel.current_root(),
@@ -148,7 +162,7 @@ impl RequestStatus {
         Self {
             process: ProcessControlBlock::of(pid, process, now),
             envelope: envelope.map(|(id, envelope)| EnvelopeView::of(state, id, envelope)),
-            pending_interrupt: process.interrupts.first().cloned(),
+            pending_interrupt: state.oldest_pending(process),
             remaining: state.remaining(pid, now),
         }
     }

@@ -99,7 +99,8 @@ impl Decision<'_> {
         let count = self.state.rates.keys_of(user).len() as u64;
         if count > 0 {
             let subject = Subject { user: Some(user.clone()), ..Subject::default() };
-            self.emit(subject, Body::Rate { event: RateEvent::Reset { user: user.clone() } });
+            let event = RateEvent::Reset { user: user.clone(), removed: count };
+            self.emit(subject, Body::Rate { event });
         }
         Ok(count)
     }

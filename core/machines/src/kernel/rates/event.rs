@@ -24,6 +24,8 @@ pub enum RateEvent {
     Reset {
         /// Whose.
         user: UserId,
+        /// How many there were.
+        removed: u64,
     },
     /// Keys that had run out were dropped, the longest unused first (K137, K361).
     Swept {
@@ -37,7 +39,7 @@ pub enum RateEvent {
 wire_enum!(RateEvent, "an event of rates" {
     Recorded { key } = 1,
     Configured { scope, config } = 2,
-    Reset { user } = 3,
+    Reset { user, removed } = 3,
     Swept { before, most } = 4,
 });
 

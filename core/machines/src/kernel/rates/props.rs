@@ -242,7 +242,7 @@ proptest! {
             match what {
                 0 => {
                     list.retain(|(of, ..)| *of != user);
-                    rates.apply(ms(now), &RateEvent::Reset { user });
+                    rates.apply(ms(now), &RateEvent::Reset { user, removed: 0 });
                 }
                 1 => {
                     list.retain(|(.., last)| runs_out(*last) > now);

@@ -205,10 +205,10 @@ fn a_reset_drops_the_counters_of_one_user() {
         hit(&mut rates, NOON, &key);
     }
     assert_eq!(rates.keys_of(&user("ann")), [key("ann", ""), key("ann", "e")]);
-    rates.apply(NOON, &RateEvent::Reset { user: user("ann") });
+    rates.apply(NOON, &RateEvent::Reset { user: user("ann"), removed: 1 });
     assert_eq!(rates.keys_of(&user("ann")), [], "K138");
     assert_eq!(rates.keys().len(), 1);
-    rates.apply(NOON, &RateEvent::Reset { user: user("bob") });
+    rates.apply(NOON, &RateEvent::Reset { user: user("bob"), removed: 1 });
     assert_eq!(rates, Rates::default());
 }
 

@@ -4,14 +4,17 @@
 
 use crate::kernel::envelopes::EnvelopePatch;
 use crate::kernel::envelopes::command::NewEnvelope;
-use crate::kernel::ids::EnvelopeId;
+use crate::kernel::ids::{Endpoint, EnvelopeId, InterruptId};
+use crate::kernel::interrupts::interrupt::{Assignee, NewInterrupt, Response};
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::ProcessState;
+use crate::kernel::names::{InterruptKind, InterruptStatus, ProcessState};
 use crate::kernel::principal::{Principal, Role};
 use crate::kernel::query::bounds::BoundsOf;
+use crate::kernel::query::interrupts::{ListInterrupts, PendingOf};
 use crate::kernel::query::page::ListProcesses;
 use crate::kernel::query::{Query, Told};
 use crate::kernel::quota::{Amounts, Limit, QuotaField};
+use crate::kernel::rates::Scope;
 use crate::kernel::refusal::Code;
 use crate::kernel::reply::Done;
 use crate::kernel::rig::{Rig, calls, operator, pid, reserve, rsv, settle, submit, user, worker};
@@ -122,7 +125,8 @@ fn row_10_get_next_runnable() {
     let claimed = |who: &str| {
         let mut rig = world();
         rig.ready(&user("alice"), submit("n"));
-        rig.answered(&principal(who), CommandBody::NextRunnable).map(|(_, reply)| state_of(reply.done))
+        rig.answered(&principal(who), CommandBody::NextRunnable)
+            .map(|(_, reply)| state_of(reply.done))
     };
     for who in ["owner", "worker", "operator"] {
         assert_eq!(claimed(who), Ok(ProcessState::Running), "{who}");
@@ -226,6 +230,205 @@ fn row_19_get_usage() {
 #[test]
 fn row_20_get_remaining_budget() {
     assert_eq!(query(&Query::GetRemainingBudget { pid: pid("a") }), CONCERNED);
+}
+
+fn alices_rate(record: bool) -> CommandBody {
+    let (user, endpoint) = (user("alice").user, Endpoint::whole());
+    CommandBody::CheckRateLimit { user, endpoint, record }
+}
+
+/// Row 21: that user, W P; a query, or a command with `record`.
+#[test]
+fn row_21_check_rate_limit() {
+    let may = ["owner", "holder", "worker", "operator", "node"];
+    let (user, endpoint) = (user("alice").user, Endpoint::whole());
+    assert_eq!(query(&Query::CheckRateLimit { user, endpoint }), may);
+    assert_eq!(command(|| alices_rate(true)), may);
+    let Done::Rate(result) = done(alices_rate(true)) else { panic!("no rate") };
+    assert_eq!((result.allowed, result.current_count), (true, 1));
+    let mut rig = world();
+    for hit in 1..=11 {
+        let (_, reply) = rig.answered(&principal("owner"), alices_rate(true)).unwrap();
+        let Done::Rate(result) = reply.done else { panic!("no rate") };
+        assert_eq!(result.allowed, hit <= 10, "K135: over the limit is an answer");
+    }
+}
+
+/// Row 22: that user, W P.
+#[test]
+fn row_22_get_rate_limit_usage() {
+    let (user, endpoint) = (user("alice").user, Endpoint::whole());
+    let usage = Query::GetRateLimitUsage { user, endpoint };
+    assert_eq!(query(&usage), ["owner", "holder", "worker", "operator", "node"]);
+    let mut rig = world();
+    rig.say(&principal("owner"), alices_rate(true)).unwrap();
+    let Ok(Told::RateUsage(windows)) = rig.query(&principal("owner"), &usage) else {
+        panic!("no usage")
+    };
+    assert_eq!(windows.each_ref().map(|window| window.current), [1; 4]);
+}
+
+fn question() -> CommandBody {
+    let assignee = Some(Assignee::User { user: user("carol").user });
+    let kind = InterruptKind::Clarification;
+    let new = NewInterrupt { assignee, key: Some("k".into()), ..NewInterrupt::new(kind) };
+    CommandBody::CreateInterrupt { pid: pid("a"), interrupt: Box::new(new) }
+}
+
+/// The world in which alice is asked, and what she is asked.
+fn asked() -> (Rig, InterruptId) {
+    let mut rig = world();
+    let (_, reply) = rig.answered(&user("alice"), question()).unwrap();
+    let Done::Interrupt(interrupt) = reply.done else { panic!("no interrupt") };
+    (rig, interrupt.id)
+}
+
+fn answer(id: &InterruptId) -> CommandBody {
+    let response = Response { text: Some("so".into()), ..Response::default() };
+    CommandBody::ResolveInterrupt { id: id.clone(), response: Box::new(response) }
+}
+
+/// Lists who of everyone, and of carol who is to answer, is let through where alice is asked.
+fn of_asked(
+    act: impl Fn(&mut Rig, &Principal, &InterruptId) -> Result<(), Refusal>,
+) -> Vec<&'static str> {
+    let through = |who: &&str| {
+        let (mut rig, id) = asked();
+        let by = if *who == "assignee" { user("carol") } else { principal(who) };
+        act(&mut rig, &by, &id)
+            .map_or_else(|refusal| refusal.code != Code::PermissionDenied, |()| true)
+    };
+    EVERYONE.into_iter().chain(["assignee"]).filter(through).collect()
+}
+
+/// Row 23: O H P; a repeat with a key answers as the first time (K152, K6).
+#[test]
+fn row_23_create_interrupt() {
+    assert_eq!(command(question), CONCERNED);
+    let (mut rig, id) = asked();
+    let (events, reply) = rig.answered(&user("alice"), question()).unwrap();
+    let Done::Interrupt(interrupt) = reply.done else { panic!("no interrupt") };
+    assert_eq!((events, interrupt.id, interrupt.status), (vec![], id, InterruptStatus::Pending));
+}
+
+/// Row 24: O P and the assignee.
+#[test]
+fn row_24_resolve_interrupt() {
+    let through = of_asked(|rig, by, id| {
+        let (_, reply) = rig.answered(by, answer(id))?;
+        let Done::Interrupt(interrupt) = reply.done else { panic!("no interrupt") };
+        assert_eq!(interrupt.status, InterruptStatus::Resolved);
+        Ok(())
+    });
+    assert_eq!(through, ["owner", "operator", "assignee"]);
+}
+
+/// Row 25: O H P, the assignee.
+#[test]
+fn row_25_get_pending_interrupt() {
+    let may = ["owner", "holder", "operator", "node", "assignee"];
+    let pending = |of: PendingOf| {
+        of_asked(|rig, by, id| {
+            let Told::Pending(found) =
+                rig.query(by, &Query::GetPendingInterrupt { of: of.clone() })?
+            else {
+                panic!("nothing told")
+            };
+            match found {
+                Some(found) => Ok(assert_eq!(found.id, *id)),
+                None => Err(Refusal::new(Code::PermissionDenied, "nothing is shown")),
+            }
+        })
+    };
+    // Blocked by the question, the process is Waiting, and nobody holds it.
+    let may: Vec<&str> = may.into_iter().filter(|who| *who != "holder").collect();
+    assert_eq!(pending(PendingOf::Process(pid("a"))), may);
+    let request = world().process("a").request.clone();
+    assert_eq!(pending(PendingOf::Request(request)), may);
+}
+
+/// Interrupts: get_interrupt, has_pending, cancel_interrupt (O P), list_interrupts, stats (P).
+#[test]
+fn interrupts_are_shown_listed_cancelled_and_counted() {
+    let may = ["owner", "operator", "node", "assignee"];
+    let get = |rig: &mut Rig, by: &Principal, id: &InterruptId| {
+        rig.query(by, &Query::GetInterrupt { id: id.clone() }).map(|_| ())
+    };
+    assert_eq!(of_asked(get), may);
+    let has = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
+        let told = rig.query(by, &Query::HasPending { pid: pid("a") })?;
+        Ok(assert_eq!(told, Told::HasPending(true)))
+    };
+    assert_eq!(of_asked(has), may);
+    let listed = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
+        let told = rig.query(by, &Query::ListInterrupts(Box::default()))?;
+        let Told::Interrupts(page) = told else { panic!("no page") };
+        assert_eq!(page.next_page_token, "");
+        match page.interrupts.len() {
+            1 => Ok(()),
+            _ => Err(Refusal::new(Code::PermissionDenied, "nothing is shown")),
+        }
+    };
+    assert_eq!(of_asked(listed), may);
+    let cancel = |rig: &mut Rig, by: &Principal, id: &InterruptId| {
+        let reason = "never mind".to_owned();
+        rig.say(by, CommandBody::CancelInterrupt { id: id.clone(), reason }).map(|_| ())
+    };
+    assert_eq!(of_asked(cancel), OWNERS);
+    let counted = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
+        let told = rig.query(by, &Query::GetInterruptStats)?;
+        let Told::InterruptCounts(counts) = told else { panic!("no counts") };
+        Ok(assert_eq!((counts.created, counts.pending()), (1, 1)))
+    };
+    assert_eq!(of_asked(counted), OPERATORS);
+}
+
+/// K86, K172, K410: pages of interrupts go on where the last one ended, for the same query.
+#[test]
+fn interrupts_are_listed_in_pages() {
+    let mut rig = world();
+    let alice = user("alice");
+    for key in ["1", "2", "3", "4", "5"] {
+        let kind = InterruptKind::Checkpoint;
+        let (key, blocking) = (Some(key.into()), Some(false));
+        let interrupt = Box::new(NewInterrupt { key, blocking, ..NewInterrupt::new(kind) });
+        rig.say(&alice, CommandBody::CreateInterrupt { pid: pid("a"), interrupt }).unwrap();
+    }
+    let mut list = ListInterrupts { page_size: 2, ..ListInterrupts::default() };
+    let mut keys = Vec::new();
+    for _ in 0..3 {
+        let query = Query::ListInterrupts(Box::new(list.clone()));
+        let Ok(Told::Interrupts(page)) = rig.query(&alice, &query) else { panic!("no page") };
+        keys.extend(page.interrupts.into_iter().filter_map(|interrupt| interrupt.key));
+        list.page_token = page.next_page_token;
+    }
+    assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), ["1", "2", "3", "4", "5"]);
+    assert_eq!(list.page_token, "");
+
+    let query = Query::ListInterrupts(Box::new(list.clone()));
+    let Ok(Told::Interrupts(page)) = rig.query(&alice, &query) else { panic!("no page") };
+    list.filter.status = Some(InterruptStatus::Pending);
+    list.page_token = page.next_page_token;
+    let refused = rig.query(&alice, &Query::ListInterrupts(Box::new(list))).unwrap_err();
+    assert_eq!(refused.to_string(), "bad_value: page_token: it is of another query");
+}
+
+/// Rates: SetRateLimit, ResetRateLimits (P).
+#[test]
+fn rates_are_set_and_reset_by_operators() {
+    let set = || {
+        let scope = Scope { user: Some(user("alice").user), endpoint: Endpoint::whole() };
+        CommandBody::SetRateLimit { scope, config: None }
+    };
+    assert_eq!(command(set), OPERATORS);
+    let reset = || CommandBody::ResetRateLimits { user: user("alice").user };
+    assert_eq!(command(reset), OPERATORS);
+    let mut rig = world();
+    rig.say(&principal("owner"), alices_rate(true)).unwrap();
+    let (_, reply) = rig.answered(&operator(), reset()).unwrap();
+    assert_eq!(reply.done, Done::Removed { count: 1 });
+    let (events, reply) = rig.answered(&operator(), reset()).unwrap();
+    assert_eq!((events, reply.done), (vec![], Done::Removed { count: 0 }));
 }
 
 /// Row 31: O H P.
