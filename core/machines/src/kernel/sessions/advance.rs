@@ -325,8 +325,18 @@ impl Decision<'_> {
         self.emit_process(pid, event);
     }
 
-    /// Records where an instruction was given (K291).
-    pub(super) fn checkpoint(&mut self, _pid: &ProcessId) {}
+    /// Records where an instruction was given, if the pipeline wants it and anything happened
+    /// (K291).
+    pub(super) fn checkpoint(&mut self, pid: &ProcessId) {
+        let Some(session) = self.state.running_session(pid) else {
+            return;
+        };
+        if session.pipeline.checkpoints && !self.is_untouched() {
+            let (position, root) = (session.position.clone(), self.state.root());
+            let root = root.to_bytes();
+            self.emit_session(pid, SessionEvent::Checkpoint { position, root });
+        }
+    }
 }
 
 impl Session {

@@ -95,6 +95,18 @@ impl State {
         })
     }
 
+    /// Returns what is left of the pipeline's limit on calls of models (K116).
+    pub(in crate::kernel) fn left_of_session(
+        &self,
+        pid: &ProcessId,
+        resource: Resource,
+    ) -> Option<u64> {
+        let (process, session) = (self.process(pid)?, self.running_session(pid)?);
+        let taken = session.used(process, resource).saturating_add(process.account.held.llm_calls);
+        let limited = resource == Resource::LlmCalls;
+        session.pipeline.max_llm_calls.less(taken).filter(|_| limited)
+    }
+
     /// Of the pipeline's limit on calls of models.
     fn session_shortage(&self, pid: &ProcessId, amounts: &Amounts) -> Option<Shortage> {
         let (process, session) = (self.process(pid)?, self.running_session(pid)?);
