@@ -39,6 +39,8 @@ pub mod task;
 pub mod view;
 
 #[cfg(test)]
+mod props;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod tests;
