@@ -448,6 +448,9 @@ impl State {
             process.run_lease.is_some() && process.state != ProcessState::Running
         });
         if idle && !self.has_live_attempt(pid) {
+            if let Some(process) = self.processes.get(pid) {
+                self.leases.forget_run(process);
+            }
             self.processes.update(pid, |process| process.run_lease = None);
             self.follow(pid);
         }
