@@ -2,8 +2,8 @@
 
 use crate::kernel::json::Json;
 use crate::kernel::json::document::{Document, Fields, Place, Problems, wrong_type};
-pub use crate::kernel::quota::{Amounts, Limit};
 use crate::kernel::quota::Resource;
+pub use crate::kernel::quota::{Amounts, Limit};
 use crate::kernel::refusal::Code;
 
 impl Document for Limit {

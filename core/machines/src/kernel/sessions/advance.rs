@@ -13,10 +13,10 @@ use crate::kernel::expression::Scope;
 use crate::kernel::ids::{OutputKey, ProcessId, StageName};
 use crate::kernel::json::Json;
 use crate::kernel::names::{BlockReason, InterruptKind, ProcessState, TerminalReason};
+use crate::kernel::pipeline::Target;
 use crate::kernel::pipeline::kinds::{NodeKind, Via};
 use crate::kernel::pipeline::limits::FlowLimits;
 use crate::kernel::pipeline::route::{Bound, Ended, Route, Stopped, Taken, check_move, route};
-use crate::kernel::pipeline::Target;
 use crate::kernel::process::Block;
 use crate::kernel::quota::Resource;
 use crate::kernel::state::State;
@@ -149,9 +149,9 @@ impl Decision<'_> {
     }
 
     fn pass_gate(&mut self, pid: &ProcessId) -> bool {
-        let found = self.scope(pid).and_then(|scope| {
-            route(self.state.session(pid)?.here()?, &Ended::Done, &scope)
-        });
+        let found = self
+            .scope(pid)
+            .and_then(|scope| route(self.state.session(pid)?.here()?, &Ended::Done, &scope));
         if let Some(found) = found {
             self.go(pid, &found);
         }
@@ -269,9 +269,10 @@ impl Decision<'_> {
             Bound::Edge => TerminalReason::EdgeLimitExceeded,
             Bound::Iterations => TerminalReason::MaxIterationsExceeded,
         };
-        let quota = self.state.process(pid).map(|process| {
-            (process.account.used.iterations, process.quota.max_iterations)
-        });
+        let quota = self
+            .state
+            .process(pid)
+            .map(|process| (process.account.used.iterations, process.quota.max_iterations));
         if let Some((used, limit)) = quota
             && stopped.bound == Bound::Iterations
             && !limit.allows(used + 1)

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::event::SessionEvent;
 use super::advance::RATE;
+use super::event::SessionEvent;
 use super::issue::Issuance;
 use super::{AttemptEnd, Failure, Session, Standing, Work};
 use crate::kernel::decision::Decision;
+use crate::kernel::event::Cause;
 use crate::kernel::ids::{AttemptId, GroupId, ProcessId, StageName};
 use crate::kernel::json::Json;
 use crate::kernel::merge::state_changes;
-use crate::kernel::event::Cause;
 use crate::kernel::names::{BlockReason, TerminalReason};
 use crate::kernel::pipeline::kinds::{JoinStrategy, Via};
 use crate::kernel::pipeline::route::{Route, branches, default, joined};

@@ -74,7 +74,12 @@ impl State {
     }
 
     /// Changes the session of a process, and nothing else.
-    pub(super) fn change_session(&mut self, now: Time, pid: &ProcessId, change: impl FnOnce(&mut Session)) {
+    pub(super) fn change_session(
+        &mut self,
+        now: Time,
+        pid: &ProcessId,
+        change: impl FnOnce(&mut Session),
+    ) {
         self.session_tally.count(self.sessions.get(pid), false);
         self.sessions.update(pid, |session| {
             change(session);

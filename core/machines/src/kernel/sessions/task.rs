@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::{Attempt, Failure, Session, Work};
 use crate::kernel::envelopes::Envelope;
-use crate::kernel::ids::{AgentName, AttemptId, InterruptId, LeaseId, OutputKey, ProcessId, StageName};
+use crate::kernel::ids::{
+    AgentName, AttemptId, InterruptId, LeaseId, OutputKey, ProcessId, StageName,
+};
 use crate::kernel::interrupts::approval::Approval;
 use crate::kernel::json::Json;
 use crate::kernel::pipeline::kinds::{ContextOverflow, ErrorKind};
@@ -140,7 +142,8 @@ fn fitted(envelope: &Envelope, stage: &PipelineStage) -> Result<Json, String> {
     let oldest: Vec<&OutputKey> = oldest.into_iter().map(|(_, key)| key).collect();
     // The more is left out, the smaller it is: the least that fits is searched for.
     let counts: Vec<usize> = (0..=oldest.len()).collect();
-    let least = counts.partition_point(|count| tokens(&context(envelope, &oldest[..*count])) > most);
+    let least =
+        counts.partition_point(|count| tokens(&context(envelope, &oldest[..*count])) > most);
     match oldest.get(..least) {
         Some(left_out) => Ok(context(envelope, left_out)),
         None => told(tokens(&context(envelope, &oldest))),

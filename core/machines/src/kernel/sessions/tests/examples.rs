@@ -84,8 +84,7 @@ fn failure_example() {
     let retry = "'retry': {'max_retries': 1, 'initial_backoff_ms': 1000}";
     let fetch = agent("fetch", &format!("{retry}, 'error_next': 'repair'"));
     let repair = agent("repair", "");
-    let mut desk =
-        Desk::new(pipeline(&format!("{{'name': 'f', 'stages': [{fetch}, {repair}]}}")));
+    let mut desk = Desk::new(pipeline(&format!("{{'name': 'f', 'stages': [{fetch}, {repair}]}}")));
     desk.poll();
     let until = desk.rig.now.plus(1_000);
     let waits = format!("Wait Backoff {until:?}");

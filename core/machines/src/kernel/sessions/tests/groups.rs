@@ -20,10 +20,8 @@ fn fork(of_pipeline: &str, of_fork: &str, branch: &str) -> Pipeline {
 fn a_branch_waits_for_budget_that_others_hold() {
     let mut desk = Desk::new(fork(", 'max_llm_calls': 2", ", 'default_next': 'next'", ""));
     assert_eq!(desk.poll(), "RunAgents [a 1.1, b 1.1]");
-    let none = |desk: &Desk, stage: &str| Report {
-        metrics: Metrics::default(),
-        ..desk.done(stage, "{}")
-    };
+    let none =
+        |desk: &Desk, stage: &str| Report { metrics: Metrics::default(), ..desk.done(stage, "{}") };
     let report = none(&desk, "b");
     assert_eq!(desk.report(&report), "RunAgents [a 1.1, c 1.1]", "b used nothing");
     assert_eq!(desk.succeed("a", "{}"), "RunAgents [c 1.1]");
@@ -95,9 +93,8 @@ fn first_joins_at_the_first_success() {
 #[test]
 fn a_fork_without_a_true_rule_goes_on() {
     let rule = "{'condition': 'v', 'value': 1, 'target': 'a'}";
-    let fork = format!(
-        "{{'name': 'f', 'node_kind': 'Fork', 'routing': [{rule}], 'default_next': 'b'}}"
-    );
+    let fork =
+        format!("{{'name': 'f', 'node_kind': 'Fork', 'routing': [{rule}], 'default_next': 'b'}}");
     let stages = [agent("s", "'default_next': 'f'"), fork, agent("a", ""), agent("b", "")];
     let text = format!("{{'name': 'g', 'stages': [{}]", stages.join(", "));
     let open = |more: &str| {
@@ -121,10 +118,8 @@ fn parallel_stages_run_by_their_dependencies() {
         agent("c", "'requires': ['a', 'b']"),
         agent("d", "'requires': ['c'], 'after': ['b']"),
     ];
-    let text = format!(
-        "{{'name': 'p', 'run_mode': 'Parallel', 'stages': [{}]}}",
-        stages.join(", ")
-    );
+    let text =
+        format!("{{'name': 'p', 'run_mode': 'Parallel', 'stages': [{}]}}", stages.join(", "));
     let mut desk = Desk::new(pipeline(&text));
     assert_eq!(desk.poll(), "RunAgents [a 1.1, b 1.1]");
     assert_eq!(desk.succeed("b", "{}"), "RunAgents [a 1.1]");

@@ -15,11 +15,8 @@ use crate::kernel::sessions::rig::{Desk, agent, pipeline};
 
 /// `a` → `b` → `c` → end, with more fields.
 fn three(more: &str) -> Pipeline {
-    let stages = [
-        agent("a", "'default_next': 'b'"),
-        agent("b", "'default_next': 'c'"),
-        agent("c", ""),
-    ];
+    let stages =
+        [agent("a", "'default_next': 'b'"), agent("b", "'default_next': 'c'"), agent("c", "")];
     pipeline(&format!("{{'name': 'q'{more}, 'stages': [{}]}}", stages.join(", ")))
 }
 
@@ -147,10 +144,8 @@ fn an_answer_returns_the_process_to_who_works_for_it() {
     let mut desk = Desk::new(three(""));
     desk.poll();
     let ask = asking(InterruptKind::Clarification);
-    let create = || CommandBody::CreateInterrupt {
-        pid: pid("p"),
-        interrupt: Box::new(ask.clone()),
-    };
+    let create =
+        || CommandBody::CreateInterrupt { pid: pid("p"), interrupt: Box::new(ask.clone()) };
     desk.say(create()).unwrap();
     assert_eq!((desk.rig.state("p"), desk.session().attempts.len()), (ProcessState::Waiting, 1));
     answer(&mut desk, text("go on"));
