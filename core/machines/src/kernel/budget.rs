@@ -341,7 +341,7 @@ fn is_near(limit: Limit, taken: u64, percent: u64) -> bool {
     limit.most().is_some_and(near)
 }
 
-fn refuse_terminal(pid: &ProcessId, process: &Process) -> Result<(), Refusal> {
+pub(super) fn refuse_terminal(pid: &ProcessId, process: &Process) -> Result<(), Refusal> {
     match process.is_live() {
         true => Ok(()),
         false => Err(Refusal::new(Code::ProcessTerminal, format!("process {pid} has ended"))),

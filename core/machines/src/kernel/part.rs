@@ -69,6 +69,10 @@ tables! {
     "sessions": sessions;
     "interrupts": interrupts;
     "approvals": approvals;
+    "services": services;
+    "slots": slots;
+    "dispatches": dispatches;
+    "dispatch_turns": turns;
 }
 
 /// The rows of configuration and counters.
@@ -125,8 +129,11 @@ impl State {
         self.rates.derive();
         self.derive_processes();
         self.derive_interrupts();
+        self.derive_services();
+        self.derive_leases();
         self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
         self.derive_sessions();
+        self.follow_housekeeping();
     }
 }
 

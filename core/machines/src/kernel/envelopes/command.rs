@@ -197,20 +197,24 @@ impl Decision<'_> {
         Ok(id)
     }
 
-    /// Removes envelopes, such as [`State::envelopes_due_for_removal`] lists (K360, K361).
-    pub(in crate::kernel) fn remove_envelopes(&mut self, ids: Vec<EnvelopeId>) {
-        let first = ids.first().and_then(|id| self.state.envelope(id));
-        // Several have no owner in common.
-        let subject = first.filter(|_| ids.len() == 1).map(subject_of).unwrap_or_default();
-        if !ids.is_empty() {
-            self.emit(subject, Body::Envelope { event: EnvelopeEvent::Removed { ids } });
+    /// Removes envelopes that are kept no longer; returns how many (K360, K361).
+    pub(in crate::kernel) fn remove_due_envelopes(&mut self, most: usize) -> usize {
+        let ids = self.state.envelopes_due_for_removal(self.now, most);
+        let count = ids.len();
+        if count > 0 {
+            let event = EnvelopeEvent::Removed { ids };
+            self.emit(Subject::default(), Body::Envelope { event });
         }
+        count
     }
 
     /// Removes the envelope of a process that becomes Zombie (section 3).
     pub(in crate::kernel) fn remove_envelope_of(&mut self, pid: &ProcessId) {
-        let of_process = self.state.envelope_of(pid).cloned();
-        self.remove_envelopes(of_process.into_iter().collect());
+        if let Some(id) = self.state.envelope_of(pid).cloned() {
+            let subject = self.state.envelope(&id).map(subject_of).unwrap_or_default();
+            let event = EnvelopeEvent::Removed { ids: vec![id] };
+            self.emit(subject, Body::Envelope { event });
+        }
     }
 
     fn known_envelope(&self, id: &EnvelopeId) -> Result<&Envelope, Refusal> {

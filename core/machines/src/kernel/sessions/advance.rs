@@ -165,7 +165,7 @@ impl Decision<'_> {
         match self.issue(pid, &stage) {
             Issuance::Issued => false,
             Issuance::Stopped(stop) => {
-                self.stop(pid, &stop);
+                self.stop_session(pid, &stop);
                 false
             }
             Issuance::Limited(until) => {
@@ -180,7 +180,7 @@ impl Decision<'_> {
     }
 
     /// A bound stops the session (K267, K114).
-    pub(super) fn stop(&mut self, pid: &ProcessId, stop: &Stop) {
+    pub(super) fn stop_session(&mut self, pid: &ProcessId, stop: &Stop) {
         let short = &stop.shortage;
         self.exceed(pid, (short.resource, short.used, short.held), short.limit);
         if stop.reason == TerminalReason::TimeoutExceeded {

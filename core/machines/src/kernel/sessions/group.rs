@@ -132,7 +132,7 @@ impl Decision<'_> {
             // It waits for what the others hold; when none is left, nothing will be free.
             crate::sometimes!("kernel.budget_wait", live);
             if !live {
-                self.stop(pid, &stop);
+                self.stop_session(pid, &stop);
                 return false;
             }
         }

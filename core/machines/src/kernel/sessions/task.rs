@@ -64,7 +64,7 @@ pub struct AgentTask {
 
 impl State {
     /// Makes the task of a live attempt.
-    pub(super) fn task(
+    pub(super) fn agent_task(
         &self,
         (_pid, process, session): (&ProcessId, &Process, &Session),
         (id, work): (&AttemptId, &Work),
