@@ -198,7 +198,7 @@ impl State {
                 self.dispatched(queued(events).or(request.dispatch.as_ref()))
             }
             CommandBody::CancelDispatch { dispatch } => self.dispatched(Some(dispatch)),
-            CommandBody::LeaseTasks { .. } => self.tasks(events),
+            CommandBody::LeaseTasks { .. } => self.handed_out(events),
             CommandBody::ResetRateLimits { .. } => Done::Removed { count: reset(events) },
         }
     }
@@ -242,7 +242,7 @@ impl State {
         })
     }
 
-    fn tasks(&self, events: &[Event]) -> Done {
+    fn handed_out(&self, events: &[Event]) -> Done {
         let lease = |event: &Event| {
             if let Body::Dispatch { event: DispatchEvent::Started { lease, .. } } = &event.body {
                 return self.task(lease);
