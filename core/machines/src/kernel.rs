@@ -268,6 +268,9 @@ impl CommandBody {
             | Self::ResolveInterrupt { .. }
             | Self::CancelInterrupt { .. }
             | Self::ConsumeApproval(_)
+            | Self::InitializeSession(_)
+            | Self::NextInstruction { .. }
+            | Self::ReportAgentResult(_)
             | Self::RegisterService(_)
             | Self::UnregisterService { .. }
             | Self::UpdateHealth { .. }
@@ -280,10 +283,7 @@ impl CommandBody {
             | Self::DispatchInference(_)
             | Self::LeaseTasks { .. }
             | Self::CompleteTask(_)
-            | Self::CancelDispatch { .. }
-            | Self::InitializeSession(_)
-            | Self::NextInstruction { .. }
-            | Self::ReportAgentResult(_) => false,
+            | Self::CancelDispatch { .. } => false,
         }
     }
 }

@@ -17,8 +17,8 @@
 //!
 //! # What is at rest
 //!
-//! Nothing is worked on: no attempt and no try is live (K363), and nobody runs a process of which
-//! only its run lease tells that it is worked on (K78).
+//! Nothing is worked on: no attempt and no try is live (K363), and nobody runs a process that has
+//! no session, of which only its run lease tells that it is worked on (K78).
 
 mod over;
 #[cfg(test)]
@@ -136,7 +136,8 @@ impl State {
     /// Counts what is worked on.
     #[must_use]
     pub fn live_work(&self) -> u64 {
-        self.tally.of(ProcessState::Running)
+        let unsteered = self.tally.of(ProcessState::Running) - self.session_tally.running;
+        unsteered + self.session_tally.working
     }
 
     /// Returns until when the node drains, while it does (K362).

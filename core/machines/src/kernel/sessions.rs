@@ -23,6 +23,23 @@
 //! | [`resume`] | asks people, and goes on with their answers |
 //! | `group` | fork, join and merge (K273–K278) |
 
+//!
+//! # Where the rules leave room
+//!
+//! - A success without an output has made an empty object (K254, K255).
+//! - A branch that was interrupted keeps what it made until the join, as any other (K252, K277).
+//! - A branch that a bound stops waits as long as any other is live, whatever that one holds; one
+//!   of the others may win the group (K275, K276).
+//! - A worker that lets the process go while it has other branches to report keeps it (K251).
+//! - Forced to the session that it just made, `InitializeSession` is a repeat (K230, K6).
+//! - However a pipeline sets it, no decision takes more route-only steps than
+//!   [`FlowLimits`](super::pipeline::limits::FlowLimits) has (K241).
+//! - A context that is too large is not retried: the next try would be as large (K243).
+//! - What a route asks, and cannot be asked as its output words it, ends the session SystemError:
+//!   nobody is left to refuse it to (K265).
+//! - A branch's retry beside others is no deadline: nothing happens then until somebody polls
+//!   (K269).
+
 mod advance;
 pub mod event;
 mod failure;

@@ -218,14 +218,14 @@ impl State {
             }
             Body::Rate { event: body } => self.rates.apply(event.time, body),
             Body::Envelope { event: body } => self.apply_envelope(event.time, body),
-            Body::Service { event: body } => self.apply_service(event.time, body),
-            Body::Slot { event: body } => self.apply_slot(event.time, body),
-            Body::Dispatch { event: body } => self.apply_dispatch(event.time, body),
             Body::Session { event: body } => {
                 if let Some(pid) = &event.subject.pid {
                     self.apply_session(event.time, pid, body);
                 }
             }
+            Body::Service { event: body } => self.apply_service(event.time, body),
+            Body::Slot { event: body } => self.apply_slot(event.time, body),
+            Body::Dispatch { event: body } => self.apply_dispatch(event.time, body),
         }
         self.follow_housekeeping();
     }
@@ -483,6 +483,7 @@ impl State {
             self.over.add(pid, process);
         }
         self.tally.shift(Some(from), Some(to));
+        self.count_running(pid, from, to);
         let now_at = self.processes.get(pid).map(Place::of);
         self.process_index.shift(pid, Some(place), now_at);
         if to.is_terminal() && !from.is_terminal() {

@@ -145,6 +145,7 @@ impl Oracle {
             | Body::Quota { .. }
             | Body::Rate { .. }
             | Body::Envelope { .. }
+            | Body::Session { .. }
             | Body::Interrupt { .. }
             | Body::Approval { .. }
             | Body::Session { .. } => {}

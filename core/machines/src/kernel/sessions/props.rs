@@ -6,6 +6,8 @@
 mod oracle;
 mod pipelines;
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use self::oracle::Oracle;
@@ -267,6 +269,54 @@ proptest! {
     }
 }
 
+/// The sequences reach what they are about.
+#[test]
+fn random_sessions_reach_every_event_and_many_ends() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..300 {
+        let acts = prop::collection::vec(act(), 60);
+        let (shape, acts) = (shape(), acts).new_tree(&mut runner).unwrap().current();
+        for event in &run(&shape, &acts).unwrap().rig.events {
+            *seen.entry(event.body.kind().to_owned()).or_default() += 1;
+            if let Body::Session { event: SessionEvent::Ended { reason, .. } } = &event.body {
+                *seen.entry(reason.name().to_owned()).or_default() += 1;
+            }
+        }
+    }
+    let kinds = [
+        "session.moved",
+        "session.attempt_issued",
+        "session.attempt_reported",
+        "session.attempt_closed",
+        "session.stage_completed",
+        "session.stage_failed",
+        "session.group_opened",
+        "session.group_joined",
+        "session.retry_scheduled",
+        "session.checkpoint",
+        "interrupt.resolved",
+        "completed",
+        "break_requested",
+        "max_iterations_exceeded",
+        "max_llm_calls_exceeded",
+        "max_agent_hops_exceeded",
+        "max_stage_visits_exceeded",
+        "edge_limit_exceeded",
+        "tool_failed_fatally",
+        "timeout_exceeded",
+        "system_error",
+        "interrupt_denied",
+    ];
+    for kind in kinds {
+        assert!(seen.contains_key(kind), "{kind}: {seen:?}");
+    }
+}
+
 const BRANCHES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// What is there after a join: outputs, state, use.
@@ -461,9 +511,26 @@ fn moves_and_retries_that_are_not_counted_are_noticed() {
         oracle.check_bounded(&desk.session().pipeline, 0)
     };
     assert_eq!(replay(&|_| None), Ok(()));
-    let moved = replay(&|event| match event {
-        SessionEvent::Moved { from: Some(_), .. } => Some(2),
-        _ => None,
-    });
-    assert!(moved.unwrap_err().starts_with("K439"));
+    let unchecked = |event: &SessionEvent| {
+        matches!(event, SessionEvent::Moved { from: Some(_), .. }).then_some(2)
+    };
+    assert!(replay(&unchecked).unwrap_err().starts_with("K439"));
+    let issued_twice =
+        |event: &SessionEvent| matches!(event, SessionEvent::AttemptIssued { .. }).then_some(2);
+    assert!(replay(&issued_twice).unwrap_err().starts_with("K425"));
+
+    // Retries that are not counted go on although none is allowed.
+    let mut uncounted = desk.clone();
+    let mut oracle = Oracle::default();
+    desk.rig.events.iter().try_for_each(|event| oracle.see(event, state)).unwrap();
+    for _ in 0..2 {
+        let to = |to| CommandBody::TransitionState { pid: pid("p"), to, reason: "x".to_owned() };
+        let before = uncounted.rig.events.len();
+        uncounted.say(to(ProcessState::Ready)).unwrap();
+        uncounted.poll();
+        let more = &uncounted.rig.events[before..];
+        more.iter().try_for_each(|event| oracle.see(event, state)).unwrap();
+    }
+    let told = oracle.check_bounded(&desk.session().pipeline, 0);
+    assert!(told.unwrap_err().starts_with("K440"));
 }

@@ -18,7 +18,6 @@ use crate::kernel::pipeline::kinds::{RunMode, Via};
 use crate::kernel::quota::Amounts;
 use crate::kernel::state::State;
 use crate::kernel::time::Time;
-use crate::ledger::table::Table;
 
 /// How many sessions there are, counted as they come and go (K350).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,14 +26,22 @@ pub struct SessionTally {
     pub active: u64,
     /// Those of them that are in a group.
     pub in_group: u64,
+    /// Those of them that somebody works for.
+    pub working: u64,
+    /// Those of them whose process is Running.
+    pub running: u64,
 }
 
 impl SessionTally {
     /// Counts again.
     #[must_use]
-    pub fn derive(sessions: &Table<ProcessId, Session>) -> Self {
+    pub fn derive(state: &State) -> Self {
         let mut tally = Self::default();
-        sessions.iter().for_each(|(_, session)| tally.count(Some(session), true));
+        for (pid, session) in &state.sessions {
+            tally.count(Some(session), true);
+            let running = session.ended.is_none() && state.is_running(pid);
+            tally.running += u64::from(running);
+        }
         tally
     }
 
@@ -46,6 +53,7 @@ impl SessionTally {
         let shift = |count: u64, by: u64| if add { count + by } else { count - by };
         self.active = shift(self.active, 1);
         self.in_group = shift(self.in_group, grouped);
+        self.working = shift(self.working, u64::from(!session.attempts.is_empty()));
     }
 }
 
@@ -62,7 +70,7 @@ struct Closing {
 impl State {
     /// Finds the deadlines of sessions again from their table (K12).
     pub(in crate::kernel) fn derive_sessions(&mut self) {
-        self.session_tally = SessionTally::derive(&self.sessions);
+        self.session_tally = SessionTally::derive(self);
         let attempts = self.sessions.iter().flat_map(|(pid, session)| {
             let attempts = session.attempts.iter();
             attempts.map(|(id, attempt)| (Due::Attempt(pid.clone(), id.clone()), attempt.deadline))
@@ -70,6 +78,24 @@ impl State {
         let attempts: Vec<(Due, Option<Time>)> = attempts.collect();
         for (due, deadline) in attempts {
             self.deadlines.set(due, deadline);
+        }
+    }
+
+    fn is_running(&self, pid: &ProcessId) -> bool {
+        self.process(pid).is_some_and(|process| process.state == ProcessState::Running)
+    }
+
+    /// Counts a process with a session that begins, or ceases, to run.
+    pub(in crate::kernel) fn count_running(
+        &mut self,
+        pid: &ProcessId,
+        from: ProcessState,
+        to: ProcessState,
+    ) {
+        if self.running_session(pid).is_some() {
+            let running = &mut self.session_tally.running;
+            *running += u64::from(to == ProcessState::Running);
+            *running -= u64::from(from == ProcessState::Running);
         }
     }
 
@@ -139,6 +165,8 @@ impl State {
             SessionEvent::Ended { reason, message } => {
                 let (reason, message) = (*reason, Arc::clone(message));
                 self.change_envelope_of(now, pid, |envelope| envelope.end(now, reason, &message));
+                let running = self.running_session(pid).is_some() && self.is_running(pid);
+                self.session_tally.running -= u64::from(running);
                 self.change_session(now, pid, |session| {
                     session.ended = Some(SessionEnd { reason, message });
                 });
@@ -215,6 +243,8 @@ impl State {
             created_at: now,
             last_activity_at: now,
         };
+        let running = self.running_session(pid).is_none() && self.is_running(pid);
+        self.session_tally.running += u64::from(running);
         self.session_tally.count(self.sessions.get(pid), false);
         self.session_tally.count(Some(&session), true);
         self.sessions.insert(pid.clone(), session);

@@ -138,3 +138,19 @@ fn instructions_are_checkpoints_if_the_pipeline_wants() {
     desk.succeed("a", "{}");
     assert_eq!(desk.kinds(before).last(), Some(&"checkpoint"));
 }
+
+/// K240 h, K362, K363: a node that drains hands out nothing and takes reports; it is at rest when
+/// nobody works.
+#[test]
+fn a_node_that_drains_hands_out_nothing() {
+    let mut desk = Desk::new(linear());
+    desk.poll();
+    desk.rig.drain();
+    assert!(!desk.rig.kernel.state().at_rest());
+    assert_eq!(desk.quiet_poll(), "RunAgent draft 1.1", "what is live goes on");
+    assert_eq!(desk.succeed("draft", "{}"), "Wait Draining");
+    assert_eq!(desk.quiet_poll(), "Wait Draining");
+    assert!(desk.rig.kernel.state().at_rest());
+    let told = refused(desk.say(start(linear(), "e", true)));
+    assert!(told.starts_with("draining: "), "{told}");
+}
