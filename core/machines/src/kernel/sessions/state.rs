@@ -27,6 +27,8 @@ pub struct SessionTally {
     pub active: u64,
     /// Those of them that are in a group.
     pub in_group: u64,
+    /// Attempts that are live (K363).
+    pub attempts: u64,
 }
 
 impl SessionTally {
@@ -46,6 +48,7 @@ impl SessionTally {
         let shift = |count: u64, by: u64| if add { count + by } else { count - by };
         self.active = shift(self.active, 1);
         self.in_group = shift(self.in_group, grouped);
+        self.attempts = shift(self.attempts, session.attempts.len() as u64);
     }
 }
 
