@@ -483,7 +483,6 @@ impl State {
             self.over.add(pid, process);
         }
         self.tally.shift(Some(from), Some(to));
-        self.count_running(pid, from, to);
         let now_at = self.processes.get(pid).map(Place::of);
         self.process_index.shift(pid, Some(place), now_at);
         if to.is_terminal() && !from.is_terminal() {
