@@ -262,8 +262,8 @@ impl Run {
     fn new(sabotage: Sabotage) -> Self {
         let mut rig = Rig::new();
         rig.ready(&user("alice"), submit("a"));
-        rig.order(register(described(true)));
-        rig.order(register(described(false)));
+        rig.work(register(described(true)));
+        rig.work(register(described(false)));
         let mut run = Self { rig, oracle: Oracle::default(), sabotage };
         let before = run.rig.events.clone();
         before.iter().for_each(|event| run.oracle.follow(event).unwrap());
@@ -501,7 +501,7 @@ fn a_refusal_that_counts_is_noticed() {
 #[test]
 fn a_long_history_reaches_every_outcome() {
     let mut rig = Rig::served(1);
-    let events = rig.order(dispatch(queued("d", "q")));
+    let events = rig.work(dispatch(queued("d", "q")));
     assert_eq!(events.iter().filter_map(granted).count(), 0, "a pull try waits for a worker");
     let steps = [
         pull(0),

@@ -102,11 +102,11 @@ pub(in crate::kernel) fn granted(event: &Event) -> Option<LeaseId> {
         | Body::Kernel { .. }
         | Body::Process { .. }
         | Body::Quota { .. }
-        | Body::Service { .. }
         | Body::Rate { .. }
         | Body::Envelope { .. }
         | Body::Interrupt { .. }
-        | Body::Approval { .. } => None,
+        | Body::Approval { .. }
+        | Body::Service { .. } => None,
     }
 }
 
@@ -122,7 +122,7 @@ impl Rig {
     }
 
     /// Says it as the worker `w`, and expects that it is taken.
-    pub(in crate::kernel) fn order(&mut self, body: CommandBody) -> Vec<Event> {
+    pub(in crate::kernel) fn work(&mut self, body: CommandBody) -> Vec<Event> {
         self.say(&worker("w"), body).unwrap()
     }
 
@@ -133,7 +133,7 @@ impl Rig {
 
     /// Takes tasks of `q`.
     pub(in crate::kernel) fn tasks(&mut self, max: u32) -> Vec<Task> {
-        let events = self.order(CommandBody::LeaseTasks { service: svc("q"), max });
+        let events = self.work(CommandBody::LeaseTasks { service: svc("q"), max });
         let leases = events.iter().filter_map(granted);
         leases.map(|lease| self.kernel.state.task(&lease).unwrap()).collect()
     }
@@ -181,8 +181,8 @@ impl Rig {
 
     /// Lets the node drain.
     pub(in crate::kernel) fn drain(&mut self) {
-        let event =
-            KernelEvent::Draining { deadline: self.now.plus(30_000), stop: None, cut: false };
+        let deadline = self.now.plus(30_000);
+        let event = KernelEvent::Draining { deadline, stop: None, cut: false };
         let body = Body::Kernel { event };
         self.kernel.apply(&Event { time: self.now, subject: Subject::default(), body });
     }

@@ -99,19 +99,19 @@ fn a_service_that_cannot_take_a_call_says_why() {
     let refused = |rig: &mut Rig, service| rig.hear(dispatch(at_once("d", service)));
     assert_eq!(refused(&mut rig, "x"), "service_not_found: unknown service: x");
     assert_eq!(rig.hear(dispatch(queued("d", "x"))), "service_not_found: unknown service: x");
-    rig.order(acquire("p"));
+    rig.work(acquire("p"));
     rig.say(&node(), CommandBody::UnbindHandler { service: svc("p") }).unwrap();
-    rig.order(health("p", ServiceStatus::Unknown));
+    rig.work(health("p", ServiceStatus::Unknown));
     assert_eq!(refused(&mut rig, "p"), "service_unhealthy: service unhealthy: p");
-    rig.order(health("p", ServiceStatus::Healthy));
+    rig.work(health("p", ServiceStatus::Healthy));
     assert_eq!(refused(&mut rig, "p"), "service_at_capacity: service at capacity: p");
     rig.pass(60_000);
     assert_eq!(refused(&mut rig, "p"), "no_handler: no handler for service: p");
-    rig.order(health("p", ServiceStatus::Unhealthy));
+    rig.work(health("p", ServiceStatus::Unhealthy));
     assert_eq!(rig.hear(dispatch(queued("d", "p"))), "1 events", "it waits for all of it");
     assert_eq!(rig.stage("d"), "waiting");
 
-    rig.order(dispatch(at_once("e", "q")));
+    rig.work(dispatch(at_once("e", "q")));
     assert_eq!(
         refused(&mut rig, "q"),
         "dispatch_conflict: dispatch d exists with different content"
@@ -126,9 +126,9 @@ fn a_queue_has_an_end() {
     let mut config = KernelConfig::new();
     config.limits.dispatches_waiting = 2;
     let mut rig = Rig::with(config);
-    rig.order(register(info("q", ServiceMode::Pull, 10)));
-    rig.order(dispatch(queued("a", "q")));
-    rig.order(dispatch(at_once("b", "q")));
+    rig.work(register(info("q", ServiceMode::Pull, 10)));
+    rig.work(dispatch(queued("a", "q")));
+    rig.work(dispatch(at_once("b", "q")));
     let refused = "queue_full: queue full: q: 2 wait, at most 2";
     assert_eq!(rig.hear(dispatch(queued("c", "q"))), refused);
     assert_eq!(rig.hear(dispatch(at_once("c", "q"))), refused);
@@ -141,8 +141,8 @@ fn a_queue_has_an_end() {
 fn a_push_service_is_called_as_slots_become_free() {
     let mut rig = Rig::served(1);
     let before = rig.events.len();
-    rig.order(dispatch(queued("a", "p")));
-    rig.order(dispatch(queued("b", "p")));
+    rig.work(dispatch(queued("a", "p")));
+    rig.work(dispatch(queued("b", "p")));
     assert_eq!((rig.stage("a"), rig.stage("b"), rig.load("p")), ("running", "waiting", 1));
     let lease = rig.lease("a");
     let task = rig.kernel.state.task(&lease).unwrap();
@@ -169,17 +169,17 @@ fn a_push_service_is_called_as_slots_become_free() {
 #[test]
 fn whatever_makes_room_starts_what_waits() {
     let mut rig = Rig::new();
-    rig.order(register(info("p", ServiceMode::Push, 1)));
-    rig.order(dispatch(queued("a", "p")));
-    rig.order(dispatch(queued("b", "p")));
-    rig.order(dispatch(queued("c", "p")));
+    rig.work(register(info("p", ServiceMode::Push, 1)));
+    rig.work(dispatch(queued("a", "p")));
+    rig.work(dispatch(queued("b", "p")));
+    rig.work(dispatch(queued("c", "p")));
     assert_eq!(rig.stage("a"), "waiting", "no handler");
     rig.say(&node(), bind("p")).unwrap();
     assert_eq!(rig.stage("a"), "running");
-    rig.order(health("p", ServiceStatus::Unhealthy));
-    rig.order(CommandBody::CancelDispatch { dispatch: dsp("a") });
+    rig.work(health("p", ServiceStatus::Unhealthy));
+    rig.work(CommandBody::CancelDispatch { dispatch: dsp("a") });
     assert_eq!(rig.stage("b"), "waiting", "no health");
-    rig.order(health("p", ServiceStatus::Degraded));
+    rig.work(health("p", ServiceStatus::Degraded));
     assert_eq!((rig.stage("b"), rig.stage("c")), ("running", "waiting"));
     rig.pass(30_000);
     assert_eq!((rig.stage("b"), rig.stage("c")), ("failed", "running"), "no retries");
@@ -210,7 +210,7 @@ fn workers_are_given_what_there_is_room_for() {
     let mut rig = Rig::served(2);
     for id in ["a", "b", "c"] {
         let before = rig.events.len();
-        rig.order(dispatch(queued(id, "q")));
+        rig.work(dispatch(queued(id, "q")));
         assert_eq!(rig.effects(before), [Effect::TaskReady { service: svc("q") }]);
     }
     let lease = || CommandBody::LeaseTasks { service: svc("q"), max: 5 };
@@ -223,7 +223,7 @@ fn workers_are_given_what_there_is_room_for() {
     assert_eq!((rig.stage("c"), rig.load("q")), ("waiting", 2));
     assert_eq!(rig.tasks(5), []);
     let before = rig.events.len();
-    rig.order(done(&tasks[0].lease, "x"));
+    rig.work(done(&tasks[0].lease, "x"));
     let ready = Effect::TaskReady { service: svc("q") };
     assert_eq!(rig.effects(before), [Effect::DispatchEnded { dispatch: dsp("a") }, ready]);
     rig.drain();
@@ -236,7 +236,7 @@ fn workers_are_given_what_there_is_room_for() {
 #[test]
 fn a_completion_counts_once_and_only_under_the_live_lease() {
     let mut rig = Rig::served(1);
-    rig.order(dispatch(ServiceRequest { try_timeout_ms: 100_000, ..queued("a", "q") }));
+    rig.work(dispatch(ServiceRequest { try_timeout_ms: 100_000, ..queued("a", "q") }));
     let old = rig.tasks(1).remove(0).lease;
     rig.pass(30_000);
     let new = rig.tasks(1).remove(0).lease;
@@ -257,7 +257,7 @@ fn a_completion_counts_once_and_only_under_the_live_lease() {
 #[test]
 fn a_completion_that_contradicts_itself_is_refused() {
     let mut rig = Rig::served(1);
-    rig.order(dispatch(queued("a", "q")));
+    rig.work(dispatch(queued("a", "q")));
     let lease = rig.tasks(1).remove(0).lease;
     let refused = "bad_value: error_kind: only Tool, Llm and Policy are told by workers";
     assert_eq!(rig.hear(failed(&lease, ErrorKind::Timeout)), refused);
@@ -277,8 +277,8 @@ fn a_completion_that_contradicts_itself_is_refused() {
 fn a_try_and_a_dispatch_run_out_of_time() {
     let mut rig = Rig::served(2);
     let short = ServiceRequest { try_timeout_ms: 5_000, ..retried("a", "p", 1) };
-    rig.order(dispatch(ServiceRequest { deadline_ms: Some(8_000), ..short }));
-    rig.order(dispatch(ServiceRequest { deadline_ms: Some(7_000), ..queued("b", "q") }));
+    rig.work(dispatch(ServiceRequest { deadline_ms: Some(8_000), ..short }));
+    rig.work(dispatch(ServiceRequest { deadline_ms: Some(7_000), ..queued("b", "q") }));
     rig.pass(4_999);
     assert_eq!(rig.stage("a"), "running");
     rig.pass(1);
@@ -300,10 +300,10 @@ fn a_try_and_a_dispatch_run_out_of_time() {
 #[test]
 fn a_failed_try_is_repeated_as_the_policy_says() {
     let mut rig = Rig::served(1);
-    rig.order(dispatch(retried("a", "q", 2)));
+    rig.work(dispatch(retried("a", "q", 2)));
     for wait in [1_000, 2_000] {
         let lease = rig.tasks(1).remove(0).lease;
-        rig.order(failed(&lease, ErrorKind::Tool));
+        rig.work(failed(&lease, ErrorKind::Tool));
         assert_eq!(rig.hear(failed(&lease, ErrorKind::Tool)), "0 events", "a repeat");
         rig.pass(wait - 1);
         assert_eq!((rig.stage("a"), rig.tasks(1).len()), ("pausing", 0));
@@ -313,13 +313,13 @@ fn a_failed_try_is_repeated_as_the_policy_says() {
         assert_eq!(rig.effects(before), [Effect::TaskReady { service: svc("q") }]);
     }
     let lease = rig.tasks(1).remove(0).lease;
-    rig.order(failed(&lease, ErrorKind::Tool));
+    rig.work(failed(&lease, ErrorKind::Tool));
     let end = (DispatchOutcome::Failed, "Tool".to_owned(), "it broke".to_owned());
     assert_eq!(rig.end_of("a"), end);
 
-    rig.order(dispatch(retried("b", "q", 2)));
+    rig.work(dispatch(retried("b", "q", 2)));
     let lease = rig.tasks(1).remove(0).lease;
-    rig.order(failed(&lease, ErrorKind::Policy));
+    rig.work(failed(&lease, ErrorKind::Policy));
     assert_eq!(rig.stage("b"), "failed", "Policy is never retried");
 }
 
@@ -331,15 +331,15 @@ fn jitter_takes_away_a_part_of_the_wait() {
     for round in 0..20 {
         let mut request = retried(&format!("d{round}"), "q", 1);
         request.retry.jitter_pct = 50;
-        rig.order(dispatch(request));
+        rig.work(dispatch(request));
         let lease = rig.tasks(1).remove(0).lease;
-        rig.order(failed(&lease, ErrorKind::Llm));
+        rig.work(failed(&lease, ErrorKind::Llm));
         let id = dsp(&format!("d{round}"));
         let Stage::Pausing { until } = rig.kernel.state.dispatch(&id).unwrap().stage else {
             panic!("it waits for its retry");
         };
         waits.insert(until.since(rig.now));
-        rig.order(CommandBody::CancelDispatch { dispatch: id });
+        rig.work(CommandBody::CancelDispatch { dispatch: id });
     }
     assert!(waits.iter().all(|wait| (500..=1_000).contains(wait)), "{waits:?}");
     assert!(waits.len() > 3, "{waits:?}");
@@ -350,7 +350,7 @@ fn jitter_takes_away_a_part_of_the_wait() {
 fn a_lost_try_is_handed_out_again_so_many_times() {
     let mut rig = Rig::served(1);
     let request = ServiceRequest { try_timeout_ms: 1_000_000, ..queued("a", "q") };
-    rig.order(dispatch(request));
+    rig.work(dispatch(request));
     for try_number in 1..=3 {
         assert_eq!(rig.tasks(1)[0].try_number, try_number);
         rig.pass(20_000);
@@ -375,7 +375,7 @@ fn what_is_cancelled_is_over_wherever_it_stood() {
     rig.ready(&alice, submit("a"));
     rig.say(&alice, dispatch(for_process(queued("run", "q"), "a"))).unwrap();
     rig.say(&alice, dispatch(for_process(queued("wait", "p"), "a"))).unwrap();
-    rig.order(dispatch(queued("other", "p")));
+    rig.work(dispatch(queued("other", "p")));
     let lease = rig.tasks(1).remove(0).lease;
     assert_eq!(rig.process("a").current_service, Some(svc("q")), "of its running dispatch");
     let before = rig.events.len();
@@ -438,7 +438,7 @@ fn inference_is_charged_when_it_starts_and_released_if_it_never_does() {
     assert_eq!(rig.hear(unbound), "required: pid is required");
 }
 
-/// K170: while no interrupt is known, no approval can be used.
+/// K170: an approval is one of the process for which it is used.
 #[test]
 fn an_approval_that_was_never_granted_is_refused() {
     let mut rig = Rig::served(1);
@@ -447,9 +447,12 @@ fn an_approval_that_was_never_granted_is_refused() {
         action: "pay".into(),
         params: Json::NULL,
     };
-    let body = dispatch(ServiceRequest { approval: Some(approval), ..queued("d", "q") });
-    let refused = "approval_not_usable: no approval of interrupt int_1 can be used";
-    assert_eq!(rig.hear(body), refused);
+    let asked = ServiceRequest { approval: Some(approval), ..queued("d", "q") };
+    let refused = "approval_not_usable: an approval is of a process: pid is required";
+    assert_eq!(rig.hear(dispatch(asked.clone())), refused);
+    rig.ready(&worker("w"), submit("p"));
+    let body = dispatch(ServiceRequest { pid: Some(pid("p")), ..asked });
+    assert_eq!(rig.hear(body), "interrupt_not_found: interrupt not found: int_1");
 }
 
 /// K11, K204: what a restart interrupted goes on: workers have their leases, and handlers are
@@ -457,9 +460,9 @@ fn an_approval_that_was_never_granted_is_refused() {
 #[test]
 fn tries_go_on_after_a_restart() {
     let mut rig = Rig::served(1);
-    rig.order(dispatch(queued("a", "p")));
+    rig.work(dispatch(queued("a", "p")));
     let request = ServiceRequest { try_timeout_ms: 100_000_000, ..queued("b", "q") };
-    rig.order(dispatch(request));
+    rig.work(dispatch(request));
     let lease = rig.tasks(1).remove(0).lease;
     rig.now = rig.now.plus(1_000_000);
     rig.restart();
@@ -482,10 +485,10 @@ fn tries_go_on_after_a_restart() {
 #[test]
 fn dispatches_that_ended_are_kept_for_ten_minutes() {
     let mut rig = Rig::served(2);
-    rig.order(dispatch(queued("a", "q")));
-    rig.order(dispatch(queued("live", "q")));
+    rig.work(dispatch(queued("a", "q")));
+    rig.work(dispatch(queued("live", "q")));
     let lease = rig.tasks(1).remove(0).lease;
-    rig.order(done(&lease, "x"));
+    rig.work(done(&lease, "x"));
     rig.pass(599_999);
     assert!(rig.kernel.state.dispatch(&dsp("a")).is_some());
     assert_eq!(rig.kernel.state.dispatches_due_for_removal(rig.now, 9), []);

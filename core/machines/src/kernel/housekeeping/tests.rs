@@ -87,8 +87,8 @@ fn cleanup_by_command_removes_what_is_due_and_nothing_else() {
     assert_eq!(rig.say(&op, CommandBody::Cleanup), Ok(vec![]));
     rig.pass(25 * HOUR);
     let cleaned = Cleaned::of(&rig.say(&op, CommandBody::Cleanup).unwrap());
-    assert_eq!(cleaned, Cleaned { buried: 1, processes: 1, rates: 1, ..Cleaned::default() });
-    assert_eq!(cleaned.total(), 3);
+    assert_eq!(cleaned, Cleaned { buried: 1, processes: 2, rates: 1, ..Cleaned::default() });
+    assert_eq!(cleaned.total(), 4);
     rig.say(&op, CommandBody::Cleanup).unwrap();
     assert_eq!(rig.state("live"), ProcessState::New, "a live process is never touched");
     assert_eq!(rig.kernel.state().processes.len(), 1);

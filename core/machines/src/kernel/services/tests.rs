@@ -45,7 +45,7 @@ fn one_service_too_many_is_refused() {
     let mut config = KernelConfig::new();
     config.limits.services = 1;
     let mut rig = Rig::with(config);
-    rig.order(register(info("s", Pull, 2)));
+    rig.work(register(info("s", Pull, 2)));
     assert_eq!(rig.hear(register(info("t", Pull, 2))), "too_many: services: at most 1");
 }
 
@@ -53,14 +53,14 @@ fn one_service_too_many_is_refused() {
 #[test]
 fn what_a_service_had_to_do_is_lost_with_it() {
     let mut rig = Rig::served(2);
-    let slot = granted(&rig.order(acquire("p"))[0]).unwrap();
-    rig.order(dispatch(queued("run", "p")));
-    rig.order(dispatch(queued("wait", "p")));
+    let slot = granted(&rig.work(acquire("p"))[0]).unwrap();
+    rig.work(dispatch(queued("run", "p")));
+    rig.work(dispatch(queued("wait", "p")));
     let gone = CommandBody::UnregisterService { service: svc("p") };
     let refused = "permission_denied: service p belongs to another user";
     assert_eq!(told(rig.say(&worker("v"), gone.clone())), refused);
     let before = rig.events.len();
-    rig.order(gone.clone());
+    rig.work(gone.clone());
     let kinds = ["dispatch.finished", "dispatch.finished", "slot.released", "service.unregistered"];
     assert_eq!(rig.kinds(before), kinds);
     assert_eq!((rig.stage("run"), rig.stage("wait")), ("lost", "lost"));
@@ -76,11 +76,11 @@ fn services_are_listed_by_type_and_capability() {
     let can = |name: &str| Capability::parse("capability", name).unwrap();
     for (name, what) in [("b", "draw"), ("a", "write"), ("c", "draw")] {
         let capabilities = [can(what)].into();
-        rig.order(register(ServiceInfo { capabilities, ..info(name, Pull, 1) }));
+        rig.work(register(ServiceInfo { capabilities, ..info(name, Pull, 1) }));
     }
     let other = ServiceInfo { service_type: kind_of("inference"), ..info("d", Pull, 1) };
-    rig.order(register(other));
-    rig.order(acquire("b"));
+    rig.work(register(other));
+    rig.work(acquire("b"));
     let list = |of: Option<&str>, what: Option<&str>, accepting| {
         let (of, what) = (of.map(kind_of), what.map(can));
         let views = rig.kernel.state.list_services(of.as_ref(), what.as_ref(), accepting);
@@ -99,17 +99,17 @@ fn services_are_listed_by_type_and_capability() {
 #[test]
 fn capacity_follows_health_and_granted_slots_stay() {
     let mut rig = Rig::new();
-    rig.order(register(info("s", Pull, 3)));
-    rig.order(acquire("s"));
-    rig.order(acquire("s"));
-    rig.order(health("s", ServiceStatus::Degraded));
+    rig.work(register(info("s", Pull, 3)));
+    rig.work(acquire("s"));
+    rig.work(acquire("s"));
+    rig.work(health("s", ServiceStatus::Degraded));
     assert_eq!(rig.hear(acquire("s")), "service_at_capacity: service at capacity: s");
     for status in [ServiceStatus::Unhealthy, ServiceStatus::Unknown] {
-        rig.order(health("s", status));
+        rig.work(health("s", status));
         assert_eq!(rig.hear(acquire("s")), "service_unhealthy: service unhealthy: s");
     }
     assert_eq!(rig.load("s"), 2);
-    rig.order(health("s", ServiceStatus::Healthy));
+    rig.work(health("s", ServiceStatus::Healthy));
     assert_eq!(rig.hear(acquire("s")), "1 events");
     let refused = "permission_denied: service s belongs to another user";
     let body = health("s", ServiceStatus::Healthy);
@@ -122,10 +122,10 @@ fn capacity_follows_health_and_granted_slots_stay() {
 fn a_service_that_says_nothing_is_believed_less_and_less() {
     let mut rig = Rig::new();
     let remote = ServiceInfo { health_ttl_ms: Limit::at_most(30_000), ..info("s", Pull, 2) };
-    rig.order(register(remote));
+    rig.work(register(remote));
     rig.pass(29_999);
     assert_eq!(rig.status("s"), ServiceStatus::Healthy);
-    rig.order(health("s", ServiceStatus::Degraded));
+    rig.work(health("s", ServiceStatus::Degraded));
     rig.pass(29_999);
     assert_eq!(rig.status("s"), ServiceStatus::Degraded);
     rig.pass(1);
@@ -142,9 +142,9 @@ fn a_service_that_says_nothing_is_believed_less_and_less() {
 fn a_worker_that_goes_on_keeps_its_service_healthy() {
     let mut rig = Rig::served(2);
     let ttl = Limit::at_most(20_000);
-    rig.order(register(ServiceInfo { health_ttl_ms: ttl, ..info("r", Pull, 2) }));
-    rig.order(dispatch(ServiceRequest { try_timeout_ms: 200_000, ..queued("d", "r") }));
-    let events = rig.order(CommandBody::LeaseTasks { service: svc("r"), max: 1 });
+    rig.work(register(ServiceInfo { health_ttl_ms: ttl, ..info("r", Pull, 2) }));
+    rig.work(dispatch(ServiceRequest { try_timeout_ms: 200_000, ..queued("d", "r") }));
+    let events = rig.work(CommandBody::LeaseTasks { service: svc("r"), max: 1 });
     let lease = granted(&events[0]).unwrap();
     rig.pass(15_000);
     assert_eq!(rig.hear(renew(&lease)), "1 events");
@@ -153,11 +153,11 @@ fn a_worker_that_goes_on_keeps_its_service_healthy() {
     rig.pass(1);
     assert_eq!(rig.status("r"), ServiceStatus::Unknown);
     let before = rig.events.len();
-    rig.order(renew(&lease));
+    rig.work(renew(&lease));
     assert_eq!(rig.kinds(before), ["service.health_changed", "dispatch.renewed"]);
     assert_eq!(rig.status("r"), ServiceStatus::Healthy, "and lifts Unknown");
     rig.pass(19_000);
-    rig.order(done(&lease, "x"));
+    rig.work(done(&lease, "x"));
     rig.pass(19_999);
     assert_eq!(rig.status("r"), ServiceStatus::Healthy, "and so is a completion");
 }
@@ -166,7 +166,7 @@ fn a_worker_that_goes_on_keeps_its_service_healthy() {
 #[test]
 fn a_slot_comes_back_once() {
     let mut rig = Rig::served(1);
-    let lease = granted(&rig.order(acquire("q"))[0]).unwrap();
+    let lease = granted(&rig.work(acquire("q"))[0]).unwrap();
     assert_eq!(rig.hear(acquire("q")), "service_at_capacity: service at capacity: q");
     let refused = "not_holder: somebody else holds the lease";
     assert_eq!(told(rig.say(&worker("v"), release(&lease))), refused);
@@ -179,7 +179,7 @@ fn a_slot_comes_back_once() {
     let refused = format!("lease_not_found: lease not found: {lease}");
     assert_eq!(rig.hear(release(&lease)), refused);
     assert_eq!(rig.hear(renew(&lease)), refused);
-    rig.order(acquire("q"));
+    rig.work(acquire("q"));
     rig.pass(60_000);
     assert_eq!(rig.load("q"), 0, "a crashed worker's slot comes back");
     let asked = |lease_ms| CommandBody::AcquireSlot { service: svc("q"), pid: None, lease_ms };
@@ -222,7 +222,7 @@ fn handlers_are_the_nodes() {
 #[test]
 fn a_restart_drops_bindings_and_gives_leases_their_length_again() {
     let mut rig = Rig::served(2);
-    rig.order(acquire("q"));
+    rig.work(acquire("q"));
     rig.now = rig.now.plus(10_000_000);
     rig.restart();
     assert_eq!(rig.hear(acquire("p")), "no_handler: no handler for service: p");
@@ -236,8 +236,8 @@ fn a_restart_drops_bindings_and_gives_leases_their_length_again() {
 #[test]
 fn statistics_are_counted_as_things_happen() {
     let mut rig = Rig::served(3);
-    rig.order(acquire("q"));
-    rig.order(health("p", ServiceStatus::Unhealthy));
+    rig.work(acquire("q"));
+    rig.work(health("p", ServiceStatus::Unhealthy));
     let stats = ServiceStats {
         total_services: 2,
         healthy_services: 1,
@@ -285,8 +285,8 @@ fn one_command_renews_every_lease() {
 #[test]
 fn a_type_stands_for_its_service_with_the_most_room() {
     let mut rig = Rig::new();
-    rig.order(register(info("b", Pull, 4)));
-    rig.order(register(info("a", Pull, 1)));
+    rig.work(register(info("b", Pull, 4)));
+    rig.work(register(info("a", Pull, 1)));
     let by_type = |id: &str, queue| {
         let target = Target::Type { service_type: kind_of("flow"), capability: None };
         let request = ServiceRequest::new(target, "run", Json::NULL);
@@ -294,14 +294,14 @@ fn a_type_stands_for_its_service_with_the_most_room() {
     };
     let chosen =
         |rig: &Rig, id: &str| rig.kernel.state.dispatch(&dsp(id)).unwrap().service.to_string();
-    rig.order(by_type("d1", false));
+    rig.work(by_type("d1", false));
     assert_eq!(chosen(&rig, "d1"), "a", "a tie");
-    rig.order(by_type("d2", false));
+    rig.work(by_type("d2", false));
     assert_eq!(chosen(&rig, "d2"), "b", "the other one is taken");
-    rig.order(health("b", ServiceStatus::Unhealthy));
+    rig.work(health("b", ServiceStatus::Unhealthy));
     let refused = rig.hear(by_type("d3", false));
     assert_eq!(refused, "service_at_capacity: service at capacity: a", "a tie by name");
-    rig.order(by_type("d3", true));
+    rig.work(by_type("d3", true));
     assert_eq!(chosen(&rig, "d3"), "a");
     let refused = rig.hear(by_type("d4", false));
     assert_eq!(refused, "service_unhealthy: service unhealthy: b", "fewer wait there");
@@ -314,7 +314,7 @@ fn a_type_stands_for_its_service_with_the_most_room() {
 #[test]
 fn events_of_slots_name_service_and_holder() {
     let mut rig = Rig::served(1);
-    let events = rig.order(acquire("q"));
+    let events = rig.work(acquire("q"));
     let Body::Slot { event: SlotEvent::Acquired { service, holder, .. } } = &events[0].body else {
         panic!("{events:?}");
     };

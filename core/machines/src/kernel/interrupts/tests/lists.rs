@@ -148,7 +148,9 @@ fn the_counts_add_up() {
 /// K175, K360, K361: what is closed for long enough may go, what is open stays.
 #[test]
 fn what_is_long_closed_is_due_for_removal() {
-    let mut rig = Rig::new();
+    let mut config = crate::kernel::config::KernelConfig::new();
+    config.cleanup_interval_ms = 720 * HOUR; // So that it does not go by itself.
+    let mut rig = Rig::with(config);
     rig.running("a");
     let beside = || NewInterrupt { blocking: Some(false), ..new(InterruptKind::Clarification) };
     let first = rig.ask("a", NewInterrupt { ttl: Some(HOUR), ..beside() });
