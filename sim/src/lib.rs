@@ -17,8 +17,10 @@ pub mod clock;
 pub mod decorators;
 pub mod disk;
 pub mod failure;
+pub mod files;
 pub mod guest;
 pub mod host;
+pub mod keeper;
 pub mod lab;
 #[cfg(feature = "world")]
 pub mod madsim_world;
