@@ -14,15 +14,20 @@
 //! A run can be a *sweep*: at every operation of the disk the power is cut, with each
 //! [`Outcome`] in a copy of the world, and the copy starts again (ledger.md, section 8).
 
+pub mod book;
 pub mod checkers;
+mod fairness;
 pub mod history;
 pub mod io;
+pub mod kernel;
 pub mod lab;
 pub mod ledger;
 pub mod notes;
+mod promises;
 mod sweep;
 #[cfg(test)]
 mod tests;
+pub mod users;
 pub mod writers;
 
 use std::collections::BTreeMap;
@@ -31,7 +36,7 @@ use std::sync::Arc;
 
 use machines::choices::{Answer as Chosen, Overrides};
 use machines::digest::Digest;
-use machines::ledger::recovery::io::Head;
+use machines::ledger::root::StateRoot;
 use machines::{Choices, Instant};
 
 use crate::agenda::Agenda;
@@ -98,7 +103,18 @@ pub enum Seen<'a, G: Guest> {
     /// An operation is about to be done for a process.
     Does(u32, &'a Operation),
     /// The process says that records up to this one are durable.
-    Durable(Head),
+    Durable(u64),
+    /// Events that everybody may see: those of one decision.
+    Events(u64, &'a [G::Event]),
+    /// A call was handled: the last record and the root, before and after.
+    Handled {
+        /// What was asked.
+        request: &'a G::Request,
+        /// Before it.
+        before: (u64, Option<StateRoot>),
+        /// After it.
+        after: (u64, Option<StateRoot>),
+    },
     /// A call reached the process.
     Called(Number, &'a G::Request),
     /// A reply went out; it tells of records up to this one.
@@ -589,7 +605,7 @@ impl<G: Guest> World<G> {
         let guest = G::start(&self.setup.kind, now, wall_ms, seed);
         let flights = BTreeMap::new();
         self.processes.push(Process { number, guest, flights, wake: u64::MAX, up: false });
-        self.drain(number, None);
+        self.drain(number);
     }
 
     fn start_second(&mut self) {
@@ -609,15 +625,23 @@ impl<G: Guest> World<G> {
         };
         let now = Instant::from_nanos(self.now);
         let process = &mut self.processes[place];
+        let Some(call) = call else {
+            process.guest.handle(now, input);
+            return self.drain(number);
+        };
+        let before = (process.guest.appended(), process.guest.root());
         process.guest.handle(now, input);
-        if let Some(asked) = call.and_then(|call| self.asked.get_mut(&call)) {
-            asked.needs = process.guest.appended();
+        let after = (process.guest.appended(), process.guest.root());
+        if let Some(asked) = self.asked.get_mut(&call) {
+            asked.needs = after.0;
+            let request = asked.request.clone();
+            self.tell(&Seen::Handled { request: &request, before, after });
         }
-        self.drain(number, call);
+        self.drain(number);
     }
 
     /// Carries out what a process wants.
-    fn drain(&mut self, number: u32, _call: Option<Number>) {
+    fn drain(&mut self, number: u32) {
         let mut outputs = Vec::new();
         if let Some(place) = self.place(number) {
             let guest = &mut self.processes[place].guest;
@@ -640,7 +664,7 @@ impl<G: Guest> World<G> {
         }
     }
 
-    fn act(&mut self, number: u32, output: Output<G::Reply>) {
+    fn act(&mut self, number: u32, output: Output<G::Reply, G::Event>) {
         match output {
             Output::Disk { op, operation } => self.operate(number, op, operation),
             Output::Reply { call, reply } => self.reply(call, &reply),
@@ -650,10 +674,17 @@ impl<G: Guest> World<G> {
                 self.history.decide(&decided);
                 self.tell(&Seen::Decided(&decided));
             }
-            Output::Durable(head) => {
-                self.line("→ durable", format!("up to {}", head.record));
-                self.history.tell_durable(head.record);
-                self.tell(&Seen::Durable(head));
+            Output::Durable(record) => {
+                self.line("→ durable", format!("up to {record}"));
+                self.history.tell_durable(record);
+                self.tell(&Seen::Durable(record));
+            }
+            Output::Events { first, events } => {
+                for (nth, event) in (first..).zip(events.iter()) {
+                    self.line("→ event", format!("{nth}: {event:?}"));
+                }
+                self.hash.event(first, 2, format!("{events:?}").as_bytes());
+                self.tell(&Seen::Events(first, &events));
             }
             Output::Recovered(found) => self.recovered(number, &found),
             Output::Refused { reason, told } => self.refuse(number, reason, told),
@@ -666,10 +697,10 @@ impl<G: Guest> World<G> {
     }
 
     fn recovered(&mut self, number: u32, found: &Recovered) {
-        self.line("→ recovered", format!("{} records", found.head.record));
+        self.line("→ recovered", format!("{} records", found.record));
         self.struck.count("recovery");
         self.tell(&Seen::Recovered(found));
-        self.history.recover(found.head.record, found.root);
+        self.history.recover(found.record, found.root);
         if let Some(place) = self.place(number) {
             self.processes[place].up = true;
         }
@@ -746,7 +777,8 @@ impl<G: Guest> World<G> {
         }
         answer.hash(&mut self.hash);
         self.tell(&Seen::Ended(&operation, &answer));
-        self.feed(number, Input::Answer { op, answer }, None);
+        let wall_ms = self.wall_ms();
+        self.feed(number, Input::Answer { op, answer, wall_ms }, None);
     }
 
     fn wake(&mut self, number: u32) {

@@ -44,12 +44,12 @@ impl<G: Guest> Watch<G> for Lost {
         if world.is_disk_broken() {
             return Ok(false); // L61: then a loss may not be noticeable. L74 says when it is.
         }
-        let (record, told) = (found.head.record, world.history().acknowledged());
+        let (record, told) = (found.record, world.history().acknowledged());
         if record < told {
             return Err(format!("record {told} was acknowledged, and {record} is the last"));
         }
         let written = world.history().hash(record);
-        if written.is_some_and(|hash| hash != found.head.hash) {
+        if found.hash.is_some() && written.is_some() && written != found.hash {
             return Err(format!("record {record} is not the one that was written"));
         }
         Ok(told > 0)
@@ -69,14 +69,16 @@ impl<G: Guest> Watch<G> for Prefix {
         let Seen::Recovered(found) = seen else {
             return Ok(false);
         };
-        let (record, decided) = (found.head.record, world.history().decided());
+        let (record, decided) = (found.record, world.history().decided());
         if record > decided {
             return Err(format!("record {record} was never decided, {decided} were"));
         }
         let mut roots = (1..=decided).filter_map(|record| world.history().root(record));
-        match record == 0 || roots.any(|root| root == found.root) {
-            true => Ok(record > 0),
-            false => Err(format!("no record left the state that was recovered from {record}")),
+        match found.root {
+            _ if record == 0 => Ok(false),
+            None => Ok(true),
+            Some(found) if roots.any(|root| root == found) => Ok(true),
+            Some(_) => Err(format!("no record left the state that was recovered from {record}")),
         }
     }
 }
@@ -94,24 +96,24 @@ impl<G: Guest> Watch<G> for Roots {
         let Seen::Recovered(found) = seen else {
             return Ok(false);
         };
-        let record = found.head.record;
-        match world.history().root(record) {
-            Some(root) if root != found.root => Err(format!(
-                "the root at record {record} was {root:?}, and is {:?} after the snapshot of {}",
-                found.root, found.snapshot
+        let record = found.record;
+        match (world.history().root(record), found.root) {
+            (Some(was), Some(is)) if was != is => Err(format!(
+                "the root at record {record} was {was:?}, and is {is:?} after the snapshot of {}",
+                found.snapshot
             )),
-            Some(_) => Ok(true),
-            None => Ok(false),
+            (Some(_), Some(_)) => Ok(true),
+            (None, _) | (_, None) => Ok(false),
         }
     }
 }
 
 /// L73, L75: what a reply tells of stands on the platter, at that moment.
 #[derive(Clone, Copy, Debug)]
-struct TooEarly {
-    property: &'static str,
+pub(super) struct TooEarly {
+    pub(super) property: &'static str,
     /// It counts once this kind of fault has struck.
-    after: Option<&'static str>,
+    pub(super) after: Option<&'static str>,
 }
 
 impl<G: Guest> Watch<G> for TooEarly {
@@ -176,7 +178,7 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
                     return Err(format!(
                         "{file}: record {record} is damaged and was acknowledged, and the node \
                          serves from record {}",
-                        found.head.record
+                        found.record
                     ));
                 }
                 return Ok(true);

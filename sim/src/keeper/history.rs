@@ -42,7 +42,7 @@ pub struct Written<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// By record, from 1: bytes and root.
-    decided: Arc<Vec<(u64, StateRoot)>>,
+    decided: Arc<Vec<(u64, Option<StateRoot>)>>,
     /// By record, from 1: the hash that was written.
     hashes: Arc<Vec<Chain>>,
     /// Records that were not yet seen to be durable.
@@ -61,11 +61,11 @@ fn place(number: u64) -> usize {
 }
 
 impl History {
-    /// Returns the root after a record, if it was decided; 0 is none.
+    /// Returns the root after a record, if that is known; 0 is none.
     #[must_use]
     pub fn root(&self, record: u64) -> Option<StateRoot> {
         record.checked_sub(1)?;
-        self.decided.get(place(record)).map(|(_, root)| *root)
+        self.decided.get(place(record)).and_then(|(_, root)| *root)
     }
 
     /// Returns the hash that was written for a record.
@@ -118,7 +118,7 @@ impl History {
     }
 
     /// A start found records up to `head`; what came after them never happened.
-    pub(super) fn recover(&mut self, head: u64, root: StateRoot) {
+    pub(super) fn recover(&mut self, head: u64, root: Option<StateRoot>) {
         let kept = usize::try_from(head).expect("a run has few records");
         let all = Arc::make_mut(&mut self.decided);
         all.truncate(kept);

@@ -1,9 +1,10 @@
 //! What a process that keeps things durable takes and gives, whichever machine is inside.
 
 use std::fmt;
+use std::sync::Arc;
 
 use machines::{Choices, Instant};
-use machines::ledger::recovery::io::Head;
+use machines::ledger::record::Chain;
 use machines::ledger::root::StateRoot;
 
 use crate::files::{Answer, Operation};
@@ -37,12 +38,14 @@ pub enum Input<R> {
         op: Number,
         /// How.
         answer: Answer,
+        /// What the wall clock shows.
+        wall_ms: u64,
     },
 }
 
 /// What a process gives.
 #[derive(Clone, Debug)]
-pub enum Output<A> {
+pub enum Output<A, E> {
     /// Do this to the disk.
     Disk {
         /// Names the operation.
@@ -60,7 +63,14 @@ pub enum Output<A> {
     /// One decision more was made. Not for users: what a checker may know.
     Decided(Decided),
     /// The process says that all records up to this one are durable.
-    Durable(Head),
+    Durable(u64),
+    /// Events of one decision, which everybody may see.
+    Events {
+        /// The number of the first.
+        first: u64,
+        /// The events.
+        events: Arc<[E]>,
+    },
     /// The process has read what is on the disk, and serves from here on.
     Recovered(Recovered),
     /// The process does not start on this disk.
@@ -81,17 +91,19 @@ pub struct Decided {
     pub record: u64,
     /// How many bytes the record has.
     pub bytes: u64,
-    /// The root of the state after it.
-    pub root: StateRoot,
+    /// The root of the state after it, where it can be known.
+    pub root: Option<StateRoot>,
 }
 
 /// What a start came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The last record, and its hash.
-    pub head: Head,
-    /// The root of the state after it.
-    pub root: StateRoot,
+    /// The last record.
+    pub record: u64,
+    /// Its hash, where it is told.
+    pub hash: Option<Chain>,
+    /// The root of the state after it, where it can be known.
+    pub root: Option<StateRoot>,
     /// Of which record the snapshot was that was loaded; 0 if there was none.
     pub snapshot: u64,
 }
@@ -102,6 +114,8 @@ pub trait Guest: Clone + Send + 'static {
     type Request: Clone + fmt::Debug + Send + Sync;
     /// What it answers.
     type Reply: Clone + fmt::Debug + Send + Sync;
+    /// What happens.
+    type Event: Clone + fmt::Debug + Send + Sync;
     /// How it is made.
     type Kind: Clone + Send + Sync;
     /// Who asks.
@@ -117,11 +131,13 @@ pub trait Guest: Clone + Send + 'static {
     /// Handles one input; the outputs before it were taken.
     fn handle(&mut self, now: Instant, input: Input<Self::Request>);
     /// Takes the next output.
-    fn poll(&mut self) -> Option<Output<Self::Reply>>;
+    fn poll(&mut self) -> Option<Output<Self::Reply, Self::Event>>;
     /// When it must be told the time at the latest.
     fn deadline(&self) -> Instant;
     /// The number of the last record that it has appended.
     fn appended(&self) -> u64;
+    /// The root of the state as it is, once there is one.
+    fn root(&mut self) -> Option<StateRoot>;
     /// Whether a reply tells nothing that could be lost.
     fn tells_nothing(reply: &Self::Reply) -> bool;
     /// Whether a reply says that a command was done.

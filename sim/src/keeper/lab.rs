@@ -6,7 +6,9 @@ use machines::choices::Overrides;
 
 use super::checkers::{self, Make};
 use super::io::Guest;
+use super::kernel::{Clerk, Turn as Broken};
 use super::ledger::{Ledger, Turn};
+use super::promises;
 use super::{Setup, World};
 use crate::budget::Budget;
 use crate::checker::Violation;
@@ -178,11 +180,15 @@ fn to_the_end<G: Guest>(
 /// Returns the wings of this program.
 #[must_use]
 pub fn all() -> Vec<(Subject, Box<dyn AnyWing>)> {
-    vec![(Subject::Ledger, Box::new(ledger()))]
+    vec![(Subject::Ledger, Box::new(ledger())), (Subject::Kernel, Box::new(kernel()))]
 }
 
 fn ledger() -> Wing<Ledger> {
     Wing { watches: checkers::of_ledger(), saboteurs: of_ledger() }
+}
+
+fn kernel() -> Wing<Clerk> {
+    Wing { watches: promises::of_kernel(), saboteurs: of_kernel() }
 }
 
 fn sheet(
@@ -244,6 +250,67 @@ fn of_ledger() -> Vec<Sabotage<Ledger>> {
             ("ignores-lock", "L79", "ledger-two-processes", 3),
             "does not look at the lock of the data folder",
             Turn::IgnoresLock,
+        ),
+    ]
+}
+
+fn of_kernel() -> Vec<Sabotage<Clerk>> {
+    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
+    vec![
+        row(
+            ("grants-before-checking", "K420", "kernel-mixed", 5),
+            "grants what was asked for, and then looks at the limit",
+            Broken::GrantsBeforeChecking,
+        ),
+        row(
+            ("forgets-holds", "K421", "kernel-mixed", 5),
+            "forgets what a process had reserved when it ends",
+            Broken::ForgetsHolds,
+        ),
+        row(
+            ("lets-waiting-run", "K423", "kernel-mixed", 5),
+            "lets a process that waits be claimed",
+            Broken::LetsWaitingRun,
+        ),
+        row(
+            ("loses-ready", "K426", "kernel-mixed", 3),
+            "tells nobody of the processes that wait for their turn",
+            Broken::LosesReady,
+        ),
+        row(
+            ("forgets-after-snapshot", "K428", "kernel-power-cuts", 5),
+            "does not know all of the state after a snapshot was loaded",
+            Broken::ForgetsAfterSnapshot,
+        ),
+        row(
+            ("never-ages", "K429", "kernel-queue", 5),
+            "serves by priority alone",
+            Broken::NeverAges,
+        ),
+        row(
+            ("newest-first", "K430", "kernel-mixed", 5),
+            "serves the newest process of a user first",
+            Broken::NewestFirst,
+        ),
+        row(
+            ("counts-refused", "K434", "kernel-mixed", 3),
+            "counts a command before it is checked",
+            Broken::CountsRefused,
+        ),
+        row(
+            ("answers-at-apply", "K445", "kernel-power-cuts", 3),
+            "replies before the disk has the record",
+            Broken::RepliesAtApply,
+        ),
+        row(
+            ("remembers-last", "K448", "kernel-mixed", 10),
+            "remembers only the last closed reservation",
+            Broken::RemembersLast,
+        ),
+        row(
+            ("follows-clock", "K449", "kernel-clock-jumps", 5),
+            "takes the clock as it is when it jumps back",
+            Broken::FollowsClock,
         ),
     ]
 }

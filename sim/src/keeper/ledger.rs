@@ -26,7 +26,7 @@ use machines::ledger::snapshot::{self as snapshots, FileName, FrozenState, Resto
 use machines::ledger::snapshot::{SnapshotConfig, SnapshotWriter};
 
 use super::io::{Decided, Guest, Input, Number, Output, Recovered};
-use super::notes::{self, Notes, NotesPart, Request};
+use super::notes::{self, Event, Notes, NotesPart, Request};
 use super::writers::Writers;
 use crate::files::{Answer, Failure, Operation};
 use crate::scenario::Kept;
@@ -159,7 +159,7 @@ pub struct Ledger {
     config: Config,
     state: Notes,
     phase: Phase,
-    outputs: VecDeque<Output<Reply>>,
+    outputs: VecDeque<Output<Reply, Event>>,
     /// The files of the syncs that the journal has under way.
     syncs: BTreeMap<Number, String>,
 }
@@ -195,11 +195,6 @@ impl Ledger {
 
     fn turned(&self, turn: Turn) -> bool {
         self.config.turn == Some(turn)
-    }
-
-    fn root(&mut self) -> StateRoot {
-        let mut part = Held::<NotesPart>(&mut self.state);
-        StateRoot::of_parts(&[(part.tag(), part.root())])
     }
 
     fn disk(&mut self, op: Number, operation: Operation) {
@@ -344,10 +339,10 @@ impl Ledger {
             self.replay(last, true);
         }
         let (head, durable) = (found.head, found.durable);
-        let root = self.root();
         self.outputs.push_back(Output::Recovered(Recovered {
-            head,
-            root,
+            record: head.record,
+            hash: Some(head.hash),
+            root: Some(state_root(&mut self.state)),
             snapshot: scanning.snapshot,
         }));
         let time_ms = found.time_ms;
@@ -397,7 +392,7 @@ impl Ledger {
         for event in &events {
             NotesPart::apply(&mut self.state, event);
         }
-        let root = self.root();
+        let root = Some(state_root(&mut self.state));
         self.outputs.push_back(Output::Decided(Decided { record, bytes, root }));
         self.answer(record, call, Reply::Done(record));
     }
@@ -492,7 +487,7 @@ impl Ledger {
                     let durable = snapshots::Input::Durable(head.record);
                     up.writer.handle(now, durable).expect("only a snapshot is refused");
                 }
-                self.outputs.push_back(Output::Durable(head));
+                self.outputs.push_back(Output::Durable(head.record));
                 return self.release(head.record);
             }
             journal::Output::Stalled(_) => return self.outputs.push_back(Output::Stalled),
@@ -611,6 +606,7 @@ impl Ledger {
 impl Guest for Ledger {
     type Request = Request;
     type Reply = Reply;
+    type Event = Event;
     type Kind = Config;
     type Crowd = Writers;
     type Turn = Turn;
@@ -621,6 +617,10 @@ impl Guest for Ledger {
 
     fn start(kind: &Config, _: Instant, _: u64, _: [u8; 32]) -> Self {
         Self::new(kind.clone())
+    }
+
+    fn root(&mut self) -> Option<StateRoot> {
+        Some(state_root(&mut self.state))
     }
 
     fn tells_nothing(reply: &Reply) -> bool {
@@ -657,12 +657,12 @@ impl Guest for Ledger {
             Input::Call { call, wall_ms, nonce: _, request } => {
                 self.call(now, call, wall_ms, &request);
             }
-            Input::Answer { op, answer } => self.answered(now, op, answer),
+            Input::Answer { op, answer, wall_ms: _ } => self.answered(now, op, answer),
         }
         self.follow(now);
     }
 
-    fn poll(&mut self) -> Option<Output<Reply>> {
+    fn poll(&mut self) -> Option<Output<Reply, Event>> {
         self.outputs.pop_front()
     }
 
@@ -684,6 +684,11 @@ impl Guest for Ledger {
             Phase::Listing | Phase::Shelving(_) | Phase::Scanning(_) | Phase::Refused => 0,
         }
     }
+}
+
+fn state_root(state: &mut Notes) -> StateRoot {
+    let mut part = Held::<NotesPart>(state);
+    StateRoot::of_parts(&[(part.tag(), part.root())])
 }
 
 /// What tells the journal that an operation has ended well.
