@@ -26,6 +26,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
+pub mod part;
 pub mod pipeline;
 pub mod principal;
 pub mod process;
@@ -39,7 +40,7 @@ pub mod time;
 #[cfg(test)]
 mod props;
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;
 
@@ -116,6 +117,28 @@ pub enum CommandBody {
     },
 }
 
+impl CommandBody {
+    /// Says whether it frees space, so that it is decided even while the disk is full (L23).
+    #[must_use]
+    pub const fn frees(&self) -> bool {
+        match self {
+            Self::CleanupProcess { .. } => true,
+            Self::Start { .. }
+            | Self::Tick
+            | Self::Submit(_)
+            | Self::Schedule { .. }
+            | Self::NextRunnable
+            | Self::TransitionState { .. }
+            | Self::Terminate { .. }
+            | Self::Reserve(_)
+            | Self::Settle { .. }
+            | Self::Release { .. }
+            | Self::RecordUsage(_)
+            | Self::AdjustQuota { .. } => false,
+        }
+    }
+}
+
 /// The kernel of one node.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -168,6 +191,12 @@ impl Kernel {
     /// Changes the state as `event` says (K3).
     pub fn apply(&mut self, event: &Event) {
         self.state.apply(event);
+    }
+
+    /// Returns the number of the last event (K22).
+    #[must_use]
+    pub const fn last_event(&self) -> u64 {
+        self.state.counters.events
     }
 
     /// Returns when [`CommandBody::Tick`] is due at the latest (K10).

@@ -13,6 +13,7 @@ use super::deadlines::{Deadlines, Due};
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
 use super::ids::{ProcessId, ReservationId, UserId};
 use super::names::ProcessState;
+use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::ready::{Entry, ReadySet};
@@ -69,6 +70,7 @@ pub struct State {
     pub(super) processes: Table<ProcessId, Process>,
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
+    pub(super) singles: Singles,
     // Derived.
     pub(super) deadlines: Deadlines,
     pub(super) tally: Tally,
@@ -84,6 +86,7 @@ impl State {
             counters: Counters::default(),
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
+            singles: Singles::new(),
             deadlines: Deadlines::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
@@ -94,6 +97,12 @@ impl State {
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
         self.processes.get(pid)
+    }
+
+    /// Counts the processes, in whatever state (K63).
+    #[must_use]
+    pub const fn process_count(&self) -> u32 {
+        self.processes.len()
     }
 
     /// Lists a process and its ancestors that are still known, nearest first (K102).
@@ -181,6 +190,37 @@ impl State {
             (_, _) => None,
         });
         self.deadlines.follow(pid, process, kept);
+    }
+
+    /// Shows what follows from the tables, to be compared after a load (K12).
+    #[cfg(test)]
+    pub(super) fn derived(&self) -> impl PartialEq + std::fmt::Debug {
+        (
+            self.config.clone(),
+            self.counters,
+            self.ready.clone(),
+            self.deadlines.clone(),
+            self.tally,
+            self.live_of.clone(),
+        )
+    }
+
+    /// Finds what follows from the rows of processes.
+    pub(super) fn derive_processes(&mut self) {
+        self.deadlines = Deadlines::default();
+        self.tally = Tally::default();
+        self.live_of.clear();
+        let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
+        for pid in pids {
+            if let Some(process) = self.processes.get(&pid) {
+                self.tally.shift(None, Some(process.state));
+                if process.is_live() {
+                    *self.live_of.entry(process.user.clone()).or_default() += 1;
+                }
+            }
+            self.follow(&pid);
+            self.follow_reservations(&pid);
+        }
     }
 
     fn follow_reservations(&mut self, pid: &ProcessId) {
