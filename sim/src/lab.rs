@@ -13,6 +13,7 @@ use crate::budget::Budget;
 use crate::checker::{Checker, Known, Violation};
 use crate::guest::Guest;
 use crate::host::State;
+use crate::keeper::SPIN;
 use crate::keeper::lab::{AnyWing, Order};
 use crate::scenario::file::File;
 use crate::scenario::{Resolved, Scenario, Subject};
@@ -148,7 +149,7 @@ impl<G: Guest> Lab<G> {
     #[must_use]
     pub fn can_violate(&self, property: &str) -> bool {
         let kept = self.keepers.iter().flat_map(|(_, wing)| wing.properties());
-        [PANIC, SURVIVOR].contains(&property)
+        [PANIC, SURVIVOR, SPIN].contains(&property)
             || self.known.find(property).is_some()
             || kept.into_iter().any(|kept| kept == property)
     }

@@ -42,7 +42,7 @@ impl Wait {
 
 /// K429: how many claims can come before a process's own.
 #[derive(Clone, Debug, Default)]
-pub struct Bound {
+pub(super) struct Bound {
     follow: Follow,
     book: Book,
     waits: BTreeMap<ProcessId, Wait>,
@@ -145,7 +145,7 @@ struct Since {
 
 /// K430: first come, first served within (band, user), and users take turns.
 #[derive(Clone, Debug, Default)]
-pub struct InLine {
+pub(super) struct InLine {
     follow: Follow,
     book: Book,
     /// Of each user that waits in a band.

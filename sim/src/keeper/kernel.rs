@@ -21,7 +21,7 @@ use machines::kernel::process::Process;
 use machines::kernel::quota::{Amounts, Quota};
 use machines::kernel::ready::Row;
 use machines::kernel::state::Counters;
-use machines::kernel::{Command, CommandBody, Kernel, Refusal, Time};
+use machines::kernel::{Code, Command, CommandBody, Kernel, Refusal, Time};
 use machines::ledger::fold::Part;
 use machines::ledger::journal::io::{self as journal, DiskError, Limits};
 use machines::ledger::recovery::io::{Listed, Refusal as Unsound};
@@ -482,8 +482,8 @@ impl Guest for Clerk {
         self.keeper.as_mut()?.kernel_mut().map(Kernel::root)
     }
 
-    fn tells_nothing(_: &Reply) -> bool {
-        false
+    fn tells_nothing(reply: &Reply) -> bool {
+        matches!(reply, Err(refusal) if refusal.code == Code::NotDurable)
     }
 
     fn is_done(reply: &Reply) -> bool {

@@ -17,7 +17,7 @@ use super::{Seen, Watch, World};
 
 /// Lists the watches of the kernel's properties, and of the ledger's that its files must keep.
 #[must_use]
-pub fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
+pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
     let mut all: Vec<(&'static str, Make<Clerk>)> = of_ledger();
     // The keeper does not tell the size of its records, nor what it recovered before its start.
     all.retain(|(property, _)| !["L71", "L72", "L78"].contains(property));

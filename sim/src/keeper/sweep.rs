@@ -74,7 +74,7 @@ impl<G: Guest> World<G> {
     fn cut_and_start(&mut self, power: bool, outcome: Left) {
         self.kill_leaving(power, outcome);
         self.agenda = Agenda::with_capacity(8);
-        self.down_until = 0;
+        (self.down_until, self.refused) = (0, None);
         self.agenda.push(self.now + 1, Due::Start);
         let mut steps = 0;
         while self.serving().is_none() && self.refused.is_none() && self.step() {
