@@ -52,6 +52,8 @@ use io::{Crowd, Decided, Guest, Heard, Input, Number, Output, Recovered, Work};
 const EPOCH_MS: u64 = 1_700_000_000_000;
 /// How long one waits for an answer before asking again.
 const PATIENCE: u64 = 20_000_000_000;
+/// How long who has nothing to ask waits.
+const IDLE: u64 = 100_000_000;
 /// The property of a run in which a process keeps its driver busy for nothing.
 pub const SPIN: &str = "spin";
 /// How often that may happen in a row.
@@ -858,7 +860,7 @@ impl<G: Guest> World<G> {
         };
         let wall_ms = self.wall_ms();
         let Some(request) = self.crowd.next(caller, wall_ms, &mut self.choices) else {
-            return self.think(caller);
+            return self.agenda.push(self.now + IDLE, Due::Caller(caller));
         };
         self.calls += 1;
         let call = self.calls;

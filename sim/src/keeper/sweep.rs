@@ -39,7 +39,7 @@ impl<G: Guest> World<G> {
             }
             self.adopt(&mut copy, outcome);
             self.adopt(&mut again, outcome);
-            if self.cuts.is_multiple_of(GOES_ON) {
+            if (self.cuts / stripes).is_multiple_of(GOES_ON) {
                 self.go_on(copy, outcome);
             }
             if self.ended.is_some() {
@@ -50,7 +50,7 @@ impl<G: Guest> World<G> {
 
     /// Cuts the power of a copy again, a few operations later, and once more after that.
     fn go_on(&mut self, mut copy: Self, outcome: Left) {
-        for _ in 0..self.cuts / GOES_ON % 6 {
+        for _ in 0..self.cuts % 6 {
             copy.step();
         }
         copy.cut_and_start(true, outcome);

@@ -96,11 +96,12 @@ impl Users {
 
     fn use_it(&mut self, caller: u32, user: u64, choices: &mut Choices) -> Option<CommandBody> {
         let who = [u64::from(caller), 0];
-        let most = if self.work.script == Script::Queue { 3 } else { 10 };
+        let most = if self.work.script == Script::Queue { 3 } else { 14 };
         let pid = self.some(user, who, choices);
         Some(match (choices.choose("user.deed", who, most), pid) {
             (0, _) | (_, None) => self.submit(caller, user, choices)?,
             (1..=3, Some(pid)) => CommandBody::Schedule { pid },
+            (9..=10, Some(_)) => self.submit(caller, user, choices)?,
             (4, Some(pid)) => {
                 let amounts = spend(who, choices);
                 let record = id(RecordId::parse("record_id", &self.name(caller, "rec")));

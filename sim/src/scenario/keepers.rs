@@ -85,7 +85,7 @@ fn work(keeper: &Keeper) -> Result<Work, At> {
     let records = keeper.records.as_ref();
     Ok(Work {
         callers,
-        think: range(keeper.think.as_ref(), (100_000, 4_900_000))?,
+        think: range(keeper.think.as_ref(), (2_000_000, 18_000_000))?,
         bytes: number(keeper.bytes.as_ref(), 300)?,
         keys: number(keeper.keys.as_ref(), 32)?,
         records: records.map(|records| number(Some(records), 1)).transpose()?,
