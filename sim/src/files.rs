@@ -318,8 +318,7 @@ impl Files {
             Operation::List { folder: wanted } => {
                 let inside = self.names.iter().filter(|(path, _)| folder(path) == wanted);
                 let name = |path: &str| path[wanted.len() + 1..].to_owned();
-                let listed =
-                    inside.map(|(path, inode)| (name(path), self.inodes[inode].len()));
+                let listed = inside.map(|(path, inode)| (name(path), self.inodes[inode].len()));
                 Answer::Listed(listed.collect())
             }
             Operation::ReadAt { file, offset, bytes } => {
@@ -408,7 +407,11 @@ impl Files {
         Answer::Read(self.inodes[number].read(offset, bytes))
     }
 
-    fn sync(&mut self, taken: Option<(u64, Vec<(u64, Sector)>, u64)>, choices: &mut Choices) -> Answer {
+    fn sync(
+        &mut self,
+        taken: Option<(u64, Vec<(u64, Sector)>, u64)>,
+        choices: &mut Choices,
+    ) -> Answer {
         let Some((number, sectors, len)) = taken else {
             return Answer::Failed(Failure::Device);
         };
@@ -575,8 +578,7 @@ impl Files {
         bytes: &[u8],
         named: impl Fn(&str) -> bool,
     ) -> bool {
-        let has_name =
-            self.durable.iter().any(|(path, number)| *number == inode.0 && named(path));
+        let has_name = self.durable.iter().any(|(path, number)| *number == inode.0 && named(path));
         has_name && self.inodes.get(&inode.0).is_some_and(|inode| inode.has(offset, bytes))
     }
 
@@ -615,7 +617,8 @@ impl Files {
     /// Says in one number what a reader sees, names and contents.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let seen: Vec<_> = self.names.iter().map(|(path, n)| (path, self.inodes[n].now())).collect();
+        let seen: Vec<_> =
+            self.names.iter().map(|(path, n)| (path, self.inodes[n].now())).collect();
         machines::digest::Digest::of(&seen)
     }
 

@@ -477,7 +477,8 @@ impl<G: Guest> World<G> {
         };
         self.now = at;
         self.events += 1;
-        self.hash.event(at, 0, format!("{due:?}").as_bytes());
+        let [kind, whom] = due.who();
+        self.hash.event(at, u32::try_from(kind).unwrap_or(0), &whom.to_le_bytes());
         if let (Some(stripes), Due::Answer(number, op), false) =
             (self.setup.sweep, due, self.is_fork)
             && self.is_under_way(number, op)
@@ -507,7 +508,7 @@ impl<G: Guest> World<G> {
             Due::End(entry) => self.end_of(entry),
             Due::Quiet => {
                 self.quiet = true;
-                self.line("quiet", String::new());
+                self.line("quiet", || String::new());
                 self.tell(&Seen::Quiet);
             }
         }
@@ -579,9 +580,11 @@ impl<G: Guest> World<G> {
         true
     }
 
-    fn line(&mut self, event: &str, detail: String) {
+    /// Adds a line to the trace, if one is kept.
+    fn line(&mut self, event: &str, detail: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            trace.push(Line { at: self.now, node: Some(0), event: event.to_owned(), detail });
+            let (event, detail) = (event.to_owned(), detail());
+            trace.push(Line { at: self.now, node: Some(0), event, detail });
         }
     }
 
@@ -600,11 +603,11 @@ impl<G: Guest> World<G> {
         self.started += 1;
         let number = self.started;
         if self.files.lock(number).is_err() && !G::ignores_lock(&self.setup.kind) {
-            self.line("locked out", number.to_string());
+            self.line("locked out", || number.to_string());
             self.struck.count("locked-out");
             return;
         }
-        self.line("start", number.to_string());
+        self.line("start", || number.to_string());
         let words = [self.setup.seed, u64::from(number), 0, 0];
         let mut seed = [0; 32];
         for (bytes, word) in seed.chunks_exact_mut(8).zip(words) {
@@ -613,7 +616,14 @@ impl<G: Guest> World<G> {
         let (now, wall_ms) = (Instant::from_nanos(self.now), self.wall_ms());
         let guest = G::start(&self.setup.kind, now, wall_ms, seed);
         let flights = BTreeMap::new();
-        self.processes.push(Process { number, guest, flights, wake: u64::MAX, up: false, spins: 0 });
+        self.processes.push(Process {
+            number,
+            guest,
+            flights,
+            wake: u64::MAX,
+            up: false,
+            spins: 0,
+        });
         self.drain(number);
     }
 
@@ -686,27 +696,27 @@ impl<G: Guest> World<G> {
             Output::Disk { op, operation } => self.operate(number, op, operation),
             Output::Reply { call, reply } => self.reply(call, &reply),
             Output::Decided(decided) => {
-                self.line("→ decided", format!("record {}", decided.record));
+                self.line("→ decided", || format!("record {}", decided.record));
                 decided.root.hash(&mut self.hash);
                 self.history.decide(&decided);
                 self.tell(&Seen::Decided(&decided));
             }
             Output::Durable(record) => {
-                self.line("→ durable", format!("up to {record}"));
+                self.line("→ durable", || format!("up to {record}"));
                 self.history.tell_durable(record);
                 self.tell(&Seen::Durable(record));
             }
             Output::Events { first, events } => {
                 for (nth, event) in (first..).zip(events.iter()) {
-                    self.line("→ event", format!("{nth}: {event:?}"));
+                    self.line("→ event", || format!("{nth}: {event:?}"));
                 }
-                self.hash.event(first, 2, format!("{events:?}").as_bytes());
+                self.hash.event(first, 2, &events.len().to_le_bytes());
                 self.tell(&Seen::Events(first, &events));
             }
             Output::Recovered(found) => self.recovered(number, &found),
             Output::Refused { reason, told } => self.refuse(number, reason, told),
             Output::Stalled => {
-                self.line("→ stalled", String::new());
+                self.line("→ stalled", || String::new());
                 self.struck.count("stalled");
                 self.kill(false, Some(RESTART));
             }
@@ -714,7 +724,7 @@ impl<G: Guest> World<G> {
     }
 
     fn recovered(&mut self, number: u32, found: &Recovered) {
-        self.line("→ recovered", format!("{} records", found.record));
+        self.line("→ recovered", || format!("{} records", found.record));
         self.struck.count("recovery");
         self.tell(&Seen::Recovered(found));
         self.history.recover(found.record, found.root);
@@ -724,7 +734,7 @@ impl<G: Guest> World<G> {
     }
 
     fn refuse(&mut self, number: u32, reason: &'static str, told: String) {
-        self.line("→ refused", told);
+        self.line("→ refused", || told);
         *self.refusals.entry(reason).or_insert(0) += 1;
         self.refused = Some(reason);
         self.tell(&Seen::Refused { reason });
@@ -752,7 +762,7 @@ impl<G: Guest> World<G> {
     }
 
     fn operate(&mut self, number: u32, op: Number, operation: Operation) {
-        self.line(&format!("→ {}", operation.name()), operation.path().to_owned());
+        self.line(&format!("→ {}", operation.name()), || operation.path().to_owned());
         operation.hash(&mut self.hash);
         let mut history = std::mem::take(&mut self.history);
         let written = history.observe(&self.files, &operation);
@@ -790,7 +800,7 @@ impl<G: Guest> World<G> {
         self.tell(&Seen::Does(number, &operation));
         let answer = self.files.finish(flight, &mut self.choices);
         if let Answer::Failed(why) = &answer {
-            self.line(operation.name(), format!("{} failed: {why:?}", operation.path()));
+            self.line(operation.name(), || format!("{} failed: {why:?}", operation.path()));
         }
         answer.hash(&mut self.hash);
         self.tell(&Seen::Ended(&operation, &answer));
@@ -826,7 +836,7 @@ impl<G: Guest> World<G> {
     }
 
     fn kill_leaving(&mut self, power: bool, outcome: Left) {
-        self.line(if power { "power cut" } else { "killed" }, format!("{outcome:?}"));
+        self.line(if power { "power cut" } else { "killed" }, || format!("{outcome:?}"));
         let mut flights = Vec::new();
         for process in self.processes.drain(..) {
             flights.extend(process.flights.into_values());
@@ -837,7 +847,7 @@ impl<G: Guest> World<G> {
             true => self.files.power_cut(flights, &mut fate),
             false => self.files.process_end(flights, &mut fate),
         }
-        self.files.digest().hash(&mut self.hash);
+        outcome.hash(&mut self.hash);
         for (_, asked) in std::mem::take(&mut self.asked) {
             self.crowd.heard(asked.caller, &asked.request, Heard::Nothing);
             self.think(asked.caller);
@@ -864,7 +874,7 @@ impl<G: Guest> World<G> {
         };
         self.calls += 1;
         let call = self.calls;
-        self.line("call", format!("{call}: {request:?}"));
+        self.line("call", || format!("{call}: {request:?}"));
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&call.to_le_bytes());
         nonce[8..].copy_from_slice(&self.setup.seed.to_le_bytes());
@@ -876,15 +886,15 @@ impl<G: Guest> World<G> {
 
     fn give_up(&mut self, caller: u32, call: Number) {
         if let Some(asked) = self.asked.remove(&call) {
-            self.line("gave up", call.to_string());
+            self.line("gave up", || call.to_string());
             self.crowd.heard(caller, &asked.request, Heard::Nothing);
             self.think(caller);
         }
     }
 
     fn reply(&mut self, call: Number, reply: &G::Reply) {
-        self.line("→ reply", format!("{call}: {reply:?}"));
-        self.hash.event(call, 1, format!("{reply:?}").as_bytes());
+        self.line("→ reply", || format!("{call}: {reply:?}"));
+        self.hash.event(call, 1, &[u8::from(G::is_done(reply))]);
         let Some(asked) = self.asked.remove(&call) else {
             return;
         };
@@ -914,7 +924,7 @@ impl<G: Guest> World<G> {
 
     fn begin(&mut self, entry: u32) {
         let planned = self.setup.plan[entry as usize].clone();
-        self.line("fault begins", format!("{:?}", planned.act));
+        self.line("fault begins", || format!("{:?}", planned.act));
         self.active.push(entry);
         let lasts = planned.until.map(|until| until - planned.at);
         match planned.act {
@@ -933,7 +943,7 @@ impl<G: Guest> World<G> {
             Act::Second(_) => self.start_second(),
             Act::Disk(_, DiskFault::Rot) => {
                 if let Some(rotten) = self.files.rot(&mut self.choices) {
-                    self.line("rot", format!("{} at {}", rotten.file, rotten.offset));
+                    self.line("rot", || format!("{} at {}", rotten.file, rotten.offset));
                     self.tell(&Seen::Rotted(&rotten));
                 }
             }

@@ -77,14 +77,7 @@ impl<G: Guest> Sabotage<G> {
     #[must_use]
     pub const fn sheet(&self) -> Sheet {
         let Self { name, about, property, scenario, seeds, kind: _, change } = self;
-        Sheet {
-            name,
-            about,
-            property,
-            scenario,
-            seeds: *seeds,
-            change: *change,
-        }
+        Sheet { name, about, property, scenario, seeds: *seeds, change: *change }
     }
 
     /// Changes the scenario that it is let loose in.

@@ -143,8 +143,8 @@ impl<G: Guest> Watch<G> for TooEarly {
 struct TornOrCorrupt {
     /// Records that are damaged, in which file, and that something proves acknowledged.
     damaged: Vec<(u64, String)>,
-    /// What the files were when the start began.
-    files: u64,
+    /// Something was changed since the start began.
+    changed: bool,
 }
 
 impl<G: Guest> Watch<G> for TornOrCorrupt {
@@ -154,13 +154,14 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
 
     fn see(&mut self, world: &World<G>, seen: &Seen<'_, G>) -> Result<bool, String> {
         match seen {
-            Seen::Starting => self.files = world.files().digest(),
+            Seen::Starting => self.changed = false,
+            Seen::Does(_, operation) => self.changed |= !operation.only_reads(),
             Seen::Rotted(rotten) => {
                 let record = proved_record(world.files(), rotten);
                 self.damaged.extend(record.map(|record| (record, rotten.file.clone())));
             }
             Seen::Refused { reason } => {
-                if world.files().digest() != self.files {
+                if self.changed {
                     return Err("a start that was refused has changed something".to_owned());
                 }
                 let damaged = *reason != "unreadable";
@@ -171,9 +172,8 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
             }
             Seen::Recovered(found) => {
                 let there = |file: &str| world.files().paths().any(|path| path == file);
-                let needed = |(record, file): &&(u64, String)| {
-                    *record > found.snapshot && there(file)
-                };
+                let needed =
+                    |(record, file): &&(u64, String)| *record > found.snapshot && there(file);
                 if let Some((record, file)) = self.damaged.iter().find(needed) {
                     return Err(format!(
                         "{file}: record {record} is damaged and was acknowledged, and the node \
@@ -207,8 +207,8 @@ fn proved_record(files: &Files, rotten: &Rotten) -> Option<u64> {
         let path = format!("journal/{first:020}.seg");
         let bytes = if path == rotten.file { None } else { files.on_platter(&path) };
         let bytes = bytes.as_deref().unwrap_or(&rotten.before);
-        proved |= frames(bytes)
-            .any(|frame| frame.range != struck.range && frame.synced >= struck.number);
+        proved |=
+            frames(bytes).any(|frame| frame.range != struck.range && frame.synced >= struck.number);
     }
     proved.then_some(struck.number)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use machines::kernel::event::Event;
+use machines::kernel::event::{Body, Event};
 use machines::kernel::ids::{ProcessId, UserId};
 use machines::kernel::names::{Priority, ProcessState};
 
@@ -162,7 +162,9 @@ impl InLine {
             looked = self.serve(pid, &known)?;
         }
         self.book.add(event);
-        self.meet();
+        if let Body::Process { .. } = event.body {
+            self.meet();
+        }
         Ok(looked)
     }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use machines::{Choices, Instant};
 use machines::ledger::record::Chain;
 use machines::ledger::root::StateRoot;
+use machines::{Choices, Instant};
 
 use crate::files::{Answer, Operation};
 use crate::scenario::Kept;

@@ -431,7 +431,14 @@ impl Guest for Clerk {
         let keeper = Keeper::new(now, Time::from_millis(wall_ms), params);
         let keeper = Some(keeper.expect("the configuration is legal"));
         let outputs = VecDeque::new();
-        let mut clerk = Self { keeper, turn: kind.turn, outputs, seen: 0, answered: Vec::new(), out: BTreeSet::new() };
+        let mut clerk = Self {
+            keeper,
+            turn: kind.turn,
+            outputs,
+            seen: 0,
+            answered: Vec::new(),
+            out: BTreeSet::new(),
+        };
         clerk.follow();
         clerk
     }
@@ -456,9 +463,7 @@ impl Guest for Clerk {
                         keeper::Input::Failed(op, DiskError::NoSpace)
                     }
                     Answer::Failed(Failure::Short) => keeper::Input::Failed(op, DiskError::Short),
-                    Answer::Failed(Failure::Device) => {
-                        keeper::Input::Failed(op, DiskError::Device)
-                    }
+                    Answer::Failed(Failure::Device) => keeper::Input::Failed(op, DiskError::Device),
                 };
                 self.input(now, wall_ms, input);
             }

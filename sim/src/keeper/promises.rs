@@ -344,9 +344,13 @@ impl Watch<Clerk> for Idempotent {
         for events in self.follow.see(seen) {
             for event in events.iter() {
                 self.book.add(event);
+                if let Body::Process { event: ProcessEvent::Removed } = &event.body
+                    && let Some(pid) = &event.subject.pid
+                {
+                    self.accepted.remove(pid);
+                }
             }
         }
-        self.accepted.retain(|pid, _| self.book.known.contains_key(pid));
         let Seen::Replied { request, reply, .. } = seen else {
             return Ok(false);
         };
@@ -373,7 +377,9 @@ impl Watch<Clerk> for Idempotent {
             Ok(done) if done.events.iter().all(is_renewal) => Ok(true),
             Ok(done) => Err(format!("accepted before, and now {:?}: {request:?}", done.events)),
             Err(refusal) if is_passing(refusal.code) => Ok(false),
-            Err(refusal) => Err(format!("accepted before, and refused now: {refusal}: {request:?}")),
+            Err(refusal) => {
+                Err(format!("accepted before, and refused now: {refusal}: {request:?}"))
+            }
         }
     }
 }

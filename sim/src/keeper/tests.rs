@@ -125,7 +125,7 @@ fn a_sweep_cuts_at_every_operation_in_four_ways() {
     assert_eq!(outcome.ended, Ended::Passed);
     let (cuts, recoveries) = (outcome.strikes["sweep-cut"], outcome.strikes["sweep-recovery"]);
     assert!(cuts > 60, "{cuts}");
-    assert!(recoveries >= 8 * cuts, "each of four ways starts twice: {recoveries} of {cuts}");
+    assert!(recoveries > 5 * cuts, "each in four ways, and some again: {recoveries} of {cuts}");
     assert!(outcome.armed["L70"] > cuts, "{:?}", outcome.armed);
 }
 
@@ -161,8 +161,7 @@ fn every_property_of_a_keeper_has_a_checker_and_a_saboteur() {
 #[test]
 fn every_saboteur_of_a_keeper_is_caught() {
     let lab = lab();
-    let sheets: Vec<_> =
-        lab.keepers.iter().flat_map(|(_, wing)| wing.sheets()).copied().collect();
+    let sheets: Vec<_> = lab.keepers.iter().flat_map(|(_, wing)| wing.sheets()).copied().collect();
     assert!(sheets.len() > 20, "{} saboteurs", sheets.len());
     for sheet in sheets {
         let scenarios = [scenario(sheet.scenario)];

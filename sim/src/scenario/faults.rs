@@ -53,7 +53,16 @@ const NODES: &[&str] = &["nodes", "stagger"];
 const OF_KEEPERS: [&str; 3] = ["failed-sync", "failed-write", "second-process"];
 /// The other kinds that a keeper can be struck by.
 const FOR_KEEPERS: [&str; 11] = [
-    "kill", "pause", "slow", "jump", "torn", "lost-sync", "misdirected", "rot", "read-error", "full",
+    "kill",
+    "pause",
+    "slow",
+    "jump",
+    "torn",
+    "lost-sync",
+    "misdirected",
+    "rot",
+    "read-error",
+    "full",
     "stall",
 ];
 /// The most moments of a plan: every node of the largest cluster twice.

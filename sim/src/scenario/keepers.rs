@@ -106,9 +106,7 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
 }
 
 fn range(value: Option<&Spanned<String>>, default: (u64, u64)) -> Result<(u64, u64), At> {
-    value.map_or(Ok(default), |text| {
-        span::range(text.get_ref()).map_err(|why| (text.span(), why))
-    })
+    value.map_or(Ok(default), |text| span::range(text.get_ref()).map_err(|why| (text.span(), why)))
 }
 
 fn number(value: Option<&Spanned<u64>>, default: u64) -> Result<u64, At> {

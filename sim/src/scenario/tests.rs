@@ -151,7 +151,8 @@ fn what_a_swarm_draws_moves_no_answer_of_the_run() {
     use crate::ring::{Ring, RingKind};
 
     let kind = RingKind { period: 50_000_000, ..RingKind::default() };
-    let lab = Lab::<Ring> { known: Default::default(), kind, saboteurs: Vec::new(), keepers: Vec::new() };
+    let lab =
+        Lab::<Ring> { known: Default::default(), kind, saboteurs: Vec::new(), keepers: Vec::new() };
     let head = GOOD.split("[[fault]]").next().unwrap().replace("5m", "20s").replace("2m", "5s");
     let answers = |swarm: &str, seed| {
         let scenario = Scenario::parse("w.toml", &format!("{head}\n{swarm}")).unwrap();
