@@ -623,7 +623,7 @@ impl Waiting {
 }
 
 fn node_command(body: CommandBody) -> Command {
-    Command { by: Principal::node(), worker: None, body }
+    Command { by: Principal::node(), worker: None, rate: None, body }
 }
 
 fn not_durable(text: &str) -> Refusal {

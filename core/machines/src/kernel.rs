@@ -17,12 +17,18 @@ pub mod json;
 mod numbered;
 
 pub mod budget;
+pub mod bus;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
+pub mod dispatch;
+pub mod envelopes;
 pub mod event;
 pub mod expression;
+pub mod housekeeping;
 pub mod ids;
+pub mod interrupts;
+pub mod leases;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
@@ -30,10 +36,14 @@ pub mod part;
 pub mod pipeline;
 pub mod principal;
 pub mod process;
+pub mod query;
 pub mod quota;
+pub mod rates;
 pub mod ready;
 pub mod refusal;
+pub mod reply;
 pub mod schema;
+pub mod services;
 pub mod state;
 pub mod time;
 
@@ -52,13 +62,24 @@ use budget::{Record, Reserve};
 use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
+use dispatch::{Completion, ServiceRequest};
+use envelopes::EnvelopePatch;
+use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{ProcessId, ReservationId, WorkerId};
+use housekeeping::StopMode;
+use ids::{
+    DispatchId, Endpoint, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
+    UserId, WorkerId,
+};
+use interrupts::approval::Use;
+use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;
-use names::{ProcessState, TerminalReason};
+use names::{LapseCause, ProcessState};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
+use rates::{Scope, ScopeConfig};
+use services::{ServiceInfo, ServiceStatus};
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -68,6 +89,8 @@ pub struct Command {
     pub by: Principal,
     /// Which of its workers.
     pub worker: Option<WorkerId>,
+    /// The endpoint whose rate it counts for, with which it is one decision (K136).
+    pub rate: Option<Endpoint>,
     /// What.
     pub body: CommandBody,
 }
@@ -115,6 +138,94 @@ pub enum CommandBody {
         pid: ProcessId,
         quota: QuotaPatch,
     },
+    /// With `record` one hit if it is allowed; without it nothing, as the query (K135).
+    CheckRateLimit {
+        user: UserId,
+        endpoint: Endpoint,
+        record: bool,
+    },
+    SetRateLimit {
+        scope: Scope,
+        config: Option<ScopeConfig>,
+    },
+    ResetRateLimits {
+        user: UserId,
+    },
+    /// What is kept no longer goes now (K361).
+    Cleanup,
+    /// Nothing new is taken on (K362).
+    Drain {
+        deadline_ms: Option<Millis>,
+    },
+    /// A drain that ends in a stop: at rest, or at the deadline (K363).
+    Shutdown {
+        mode: StopMode,
+        deadline_ms: Option<Millis>,
+    },
+    /// Now, by the driver when all is at rest, or by a second signal (K363).
+    Stop {
+        mode: StopMode,
+    },
+    CreateEnvelope(Box<NewEnvelope>),
+    UpdateEnvelope {
+        id: EnvelopeId,
+        patch: Box<EnvelopePatch>,
+        expected_version: Option<u64>,
+    },
+    CloneEnvelope {
+        id: EnvelopeId,
+    },
+    CreateInterrupt {
+        pid: ProcessId,
+        interrupt: Box<NewInterrupt>,
+    },
+    ResolveInterrupt {
+        id: InterruptId,
+        response: Box<Response>,
+    },
+    CancelInterrupt {
+        id: InterruptId,
+        reason: String,
+    },
+    ConsumeApproval(Box<Use>),
+    RegisterService(Box<ServiceInfo>),
+    UnregisterService {
+        service: ServiceName,
+    },
+    UpdateHealth {
+        service: ServiceName,
+        status: ServiceStatus,
+    },
+    BindHandler {
+        service: ServiceName,
+    },
+    UnbindHandler {
+        service: ServiceName,
+    },
+    AcquireSlot {
+        service: ServiceName,
+        pid: Option<ProcessId>,
+        lease_ms: Option<Millis>,
+    },
+    ReleaseSlot {
+        lease: LeaseId,
+    },
+    /// Of a slot, a try, a run, or (by its id) a reservation, and if it is of one, whose.
+    RenewLease {
+        lease: LeaseId,
+        pid: Option<ProcessId>,
+        lease_ms: Option<Millis>,
+    },
+    Dispatch(Box<ServiceRequest>),
+    DispatchInference(Box<ServiceRequest>),
+    LeaseTasks {
+        service: ServiceName,
+        max: u32,
+    },
+    CompleteTask(Box<Completion>),
+    CancelDispatch {
+        dispatch: DispatchId,
+    },
 }
 
 impl CommandBody {
@@ -122,7 +233,7 @@ impl CommandBody {
     #[must_use]
     pub const fn frees(&self) -> bool {
         match self {
-            Self::CleanupProcess { .. } => true,
+            Self::CleanupProcess { .. } | Self::Cleanup => true,
             Self::Start { .. }
             | Self::Tick
             | Self::Submit(_)
@@ -134,7 +245,33 @@ impl CommandBody {
             | Self::Settle { .. }
             | Self::Release { .. }
             | Self::RecordUsage(_)
-            | Self::AdjustQuota { .. } => false,
+            | Self::AdjustQuota { .. }
+            | Self::CheckRateLimit { .. }
+            | Self::SetRateLimit { .. }
+            | Self::ResetRateLimits { .. }
+            | Self::Drain { .. }
+            | Self::Shutdown { .. }
+            | Self::Stop { .. }
+            | Self::CreateEnvelope(_)
+            | Self::UpdateEnvelope { .. }
+            | Self::CloneEnvelope { .. }
+            | Self::CreateInterrupt { .. }
+            | Self::ResolveInterrupt { .. }
+            | Self::CancelInterrupt { .. }
+            | Self::ConsumeApproval(_)
+            | Self::RegisterService(_)
+            | Self::UnregisterService { .. }
+            | Self::UpdateHealth { .. }
+            | Self::BindHandler { .. }
+            | Self::UnbindHandler { .. }
+            | Self::AcquireSlot { .. }
+            | Self::ReleaseSlot { .. }
+            | Self::RenewLease { .. }
+            | Self::Dispatch(_)
+            | Self::DispatchInference(_)
+            | Self::LeaseTasks { .. }
+            | Self::CompleteTask(_)
+            | Self::CancelDispatch { .. } => false,
         }
     }
 }
@@ -179,8 +316,12 @@ impl Kernel {
     pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);
-        match decision.run(&command.body) {
-            Ok(()) => Ok(decision.into_events()),
+        let passed = command.rate.as_ref().map_or(Ok(()), |rate| decision.pass_rate(rate));
+        match passed.and_then(|()| decision.run(&command.body)) {
+            Ok(()) => {
+                decision.take_hit();
+                Ok(decision.into_events())
+            }
             Err(refusal) => {
                 assert!(decision.is_untouched(), "refused after an event: {refusal}");
                 Err(refusal)
@@ -252,6 +393,43 @@ impl Decision<'_> {
                 Ok(())
             }
             CommandBody::AdjustQuota { pid, quota } => self.adjust_quota(pid, quota),
+            CommandBody::CheckRateLimit { user, endpoint, record } => {
+                self.check_rate((user, endpoint), *record)
+            }
+            CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
+            CommandBody::ResetRateLimits { user } => self.reset_rates(user).map(|_| ()),
+            CommandBody::Cleanup => self.clean(),
+            CommandBody::Drain { deadline_ms } => self.drain(*deadline_ms, None),
+            CommandBody::Shutdown { mode, deadline_ms } => self.drain(*deadline_ms, Some(*mode)),
+            CommandBody::Stop { mode } => self.stop(*mode),
+            CommandBody::CreateEnvelope(new) => self.create_envelope(new).map(|_| ()),
+            CommandBody::UpdateEnvelope { id, patch, expected_version } => {
+                self.update_envelope(id, patch, *expected_version)
+            }
+            CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
+            CommandBody::CreateInterrupt { pid, interrupt } => {
+                self.create_interrupt(pid, interrupt).map(|_| ())
+            }
+            CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
+            CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
+            CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
+            CommandBody::RegisterService(info) => self.register_service(info),
+            CommandBody::UnregisterService { service } => self.unregister_service(service),
+            CommandBody::UpdateHealth { service, status } => self.update_health(service, *status),
+            CommandBody::BindHandler { service } => self.bind_handler(service),
+            CommandBody::UnbindHandler { service } => self.unbind_handler(service),
+            CommandBody::AcquireSlot { service, pid, lease_ms } => {
+                self.acquire_slot(service, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::ReleaseSlot { lease } => self.release_slot(lease),
+            CommandBody::RenewLease { lease, pid, lease_ms } => {
+                self.renew_lease(lease, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::Dispatch(request) => self.dispatch(request, false),
+            CommandBody::DispatchInference(request) => self.dispatch(request, true),
+            CommandBody::LeaseTasks { service, max } => self.lease_tasks(service, *max),
+            CommandBody::CompleteTask(completion) => self.complete_task(completion),
+            CommandBody::CancelDispatch { dispatch } => self.cancel_dispatch(dispatch),
         }
     }
 
@@ -280,17 +458,24 @@ impl Decision<'_> {
                 return;
             };
             match due {
-                Due::Timeout(pid) => {
-                    let message = "the time of the process is used up";
-                    self.end(&pid, TerminalReason::TimeoutExceeded, message);
-                }
+                Due::Timeout(pid) => self.time_out(&pid),
                 Due::RunLease(pid) => self.lose_lease(&pid),
                 Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),
                 Due::SoftTimeout(pid) => self.warn_of_time(&pid),
+                Due::Interrupt(id) => self.expire(&id),
+                Due::Approval(id) => self.lapse(&id, LapseCause::Expired),
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }
-                Due::Cleanup(pid) => self.retire(&pid),
+                Due::DispatchDeadline(id) => self.time_out_dispatch(&id),
+                Due::TryTimeout(id) => self.time_out_try(&id),
+                Due::TryLease(id) => self.lose_try(&id),
+                Due::DispatchRetry(id) => self.requeue(&id),
+                Due::SlotLease(lease) => self.recover_slot(&lease),
+                Due::ServiceHealth(service) => self.worsen(&service),
+                Due::DispatchCleanup => self.remove_dispatches(),
+                Due::Drain => return self.drained(),
+                Due::Cleanup => return self.remove_due(),
             }
         }
     }

@@ -235,7 +235,7 @@ impl Rig {
     pub(super) fn send(&mut self, by: &Principal, body: CommandBody) -> Call {
         self.calls += 1;
         let call = Call(self.calls);
-        let command = Box::new(Command { by: by.clone(), worker: None, body });
+        let command = Box::new(Command { by: by.clone(), worker: None, rate: None, body });
         self.input(Input::Command { call, command });
         call
     }

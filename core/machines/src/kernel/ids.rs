@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader, Wire, put_str16};
 
+pub use super::pipeline::names::{AgentName, OutputKey, ServiceName, StageName};
 use super::refusal::{Code, Refusal};
 
 /// Ten times the default of 128 bytes (K25).
@@ -135,14 +136,12 @@ text_types! {
     WorkerId, is_id_byte, BadId;
     /// What a record of use is known by, so that it is taken once (K109).
     RecordId, is_id_byte, BadId;
-    /// A service.
-    ServiceName, is_name_byte, BadName;
-    /// A stage of a pipeline.
-    StageName, is_name_byte, BadName;
-    /// An agent.
-    AgentName, is_name_byte, BadName;
-    /// Where a stage's output is kept.
-    OutputKey, is_name_byte, BadName;
+    /// What the use of an approval is known by, so that it is taken once (K170).
+    UseId, is_id_byte, BadId;
+    /// What kind of service it is; well known are flow, worker, vertical and inference.
+    ServiceType, is_name_byte, BadName;
+    /// What a service can do.
+    Capability, is_name_byte, BadName;
     /// A type of messages on the bus.
     MessageType, is_name_byte, BadName;
 }

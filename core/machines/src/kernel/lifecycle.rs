@@ -1,5 +1,6 @@
 //! The life of a process: submit, schedule, claim, change, end (section 3).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::codec::Wire;
@@ -8,7 +9,7 @@ use super::config::check_quota;
 use super::decision::Decision;
 use super::event::{Body, Cause, ProcessEvent, Subject};
 use super::ids::{LeaseId, ProcessId, RequestId, SessionId, UserId};
-use super::names::{BlockReason, OnExhausted, Priority, ProcessState, TerminalReason};
+use super::names::{BlockReason, LapseCause, OnExhausted, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, Process, RunLease};
 use super::quota::{Quota, QuotaField, QuotaPatch};
 use super::refusal::{Code, Refusal};
@@ -279,9 +280,11 @@ impl Decision<'_> {
         if !from.next().contains(&to) {
             return Err(illegal(from, to));
         }
-        if from == ProcessState::Waiting && process.is_held() && !to.is_terminal() {
-            let first = process.interrupts.first();
-            let id = first.map_or_else(String::new, ToString::to_string);
+        // No approval can be walked around, from Waiting or while it is held (K61, K62).
+        let runs = from == ProcessState::Waiting || to == ProcessState::Running;
+        if runs && process.is_held() && !to.is_terminal() {
+            let first = self.state.oldest_blocking(pid);
+            let id = first.map_or_else(String::new, |first| first.id.to_string());
             let told = format!("interrupt {id} is pending");
             return Err(Refusal::new(Code::InterruptPending, told));
         }
@@ -341,12 +344,19 @@ impl Decision<'_> {
     /// Ends a live process and, depth first in order of pid, all that descend from it (K84).
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: &str) {
         let mut rest = vec![(pid.clone(), reason, Arc::from(message))];
+        let mut freed = BTreeSet::new();
         while let Some((pid, reason, message)) = rest.pop() {
-            let Some(process) = self.state.process(&pid).filter(|process| process.is_live()) else {
+            if !self.state.process(&pid).is_some_and(Process::is_live) {
+                continue;
+            }
+            self.cancel_pending(&pid, reason.name());
+            self.lapse_approvals(&pid, LapseCause::ProcessEnded);
+            let Some(process) = self.state.process(&pid) else {
                 continue;
             };
             let (usage, children) = (process.usage(self.now), process.children.clone());
             let outcome = reason.outcome();
+            freed.extend(self.cancel_dispatches(&pid));
             self.emit_process(&pid, ProcessEvent::Terminated { reason, outcome, message, usage });
             let message: Arc<str> = Arc::from(format!("parent {pid} has ended"));
             let below = children.into_iter().rev();
@@ -354,6 +364,7 @@ impl Decision<'_> {
                 below.map(|child| (child, TerminalReason::ParentTerminated, Arc::clone(&message))),
             );
         }
+        freed.iter().for_each(|service| self.pump(service));
     }
 
     /// `CleanupProcess`: through Zombie to nothing (K85).
@@ -374,6 +385,8 @@ impl Decision<'_> {
     /// Terminated → Zombie: what is still reserved is charged (K122).
     pub(super) fn bury(&mut self, pid: &ProcessId, cause: Cause) {
         self.charge_all(pid);
+        self.remove_envelope_of(pid);
+        self.remove_interrupts_of(pid);
         self.change(pid, ProcessState::Zombie, cause);
     }
 
@@ -381,19 +394,6 @@ impl Decision<'_> {
     pub(super) fn lose_lease(&mut self, pid: &ProcessId) {
         crate::sometimes!("kernel.lease_expired");
         self.change(pid, ProcessState::Ready, Cause::LeaseExpired);
-    }
-
-    /// The next step of a process that is over, by retention (K360).
-    pub(super) fn retire(&mut self, pid: &ProcessId) {
-        match self.state_of(pid) {
-            ProcessState::Terminated => self.bury(pid, Cause::Retention),
-            ProcessState::Zombie => self.emit_process(pid, ProcessEvent::Removed),
-            ProcessState::New
-            | ProcessState::Ready
-            | ProcessState::Running
-            | ProcessState::Waiting
-            | ProcessState::Blocked => {}
-        }
     }
 }
 

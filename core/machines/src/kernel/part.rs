@@ -10,6 +10,7 @@ use crate::ledger::table::{Stored, Table};
 
 use super::config::KernelConfig;
 use super::decision::At;
+use super::envelopes::index::EnvelopeIndex;
 use super::event::Event;
 use super::refusal::Refusal;
 use super::state::{Counters, State};
@@ -25,6 +26,52 @@ impl Wire for Only {
     fn decode(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
+}
+
+/// Says which tables there are, once: their names, and where in the state they are.
+macro_rules! tables {
+    ($($name:literal: $($place:ident).+ $([$at:literal] . $rest:ident)?;)*) => {
+        /// The names of the tables, in their order.
+        const NAMES: &[&str] = &[$($name),*];
+
+        impl State {
+            /// Returns a table by its number in [`NAMES`].
+            fn table(&mut self, number: usize) -> Option<&mut dyn Stored> {
+                let mut rest = number;
+                $(
+                    if rest == 0 {
+                        return Some(&mut self.$($place).+ $([$at].$rest)?);
+                    }
+                    rest = rest.wrapping_sub(1);
+                )*
+                let _ = rest;
+                None
+            }
+
+            /// Computes the roots of the tables, in their order, and keeps nothing of it. Those of
+            /// one row are as they were settled last.
+            fn current_roots(&self) -> Vec<[u8; 32]> {
+                vec![$(self.$($place).+ $([$at].$rest)?.current_root()),*]
+            }
+        }
+    };
+}
+
+tables! {
+    "config": singles.config;
+    "counters": singles.counters;
+    "processes": processes;
+    "ready": ready[0].rows;
+    "ready_driven": ready[1].rows;
+    "rates": rates.keys;
+    "rate_configs": rates.scopes;
+    "envelopes": envelopes;
+    "interrupts": interrupts;
+    "approvals": approvals;
+    "services": services;
+    "slots": slots;
+    "dispatches": dispatches;
+    "dispatch_turns": turns;
 }
 
 /// The rows of configuration and counters.
@@ -51,18 +98,6 @@ impl State {
         }
     }
 
-    /// Returns a table by its number in [`KernelPart::TABLES`].
-    fn table(&mut self, number: usize) -> Option<&mut dyn Stored> {
-        Some(match number {
-            0 => &mut self.singles.config,
-            1 => &mut self.singles.counters,
-            2 => &mut self.processes,
-            3 => self.ready[0].rows_mut(),
-            4 => self.ready[1].rows_mut(),
-            _ => return None,
-        })
-    }
-
     /// Finds what follows from the tables (K12).
     fn derive(&mut self) {
         if let Some(config) = self.singles.config.get(&Only) {
@@ -74,7 +109,13 @@ impl State {
         for ready in &mut self.ready {
             ready.derive();
         }
+        self.rates.derive();
         self.derive_processes();
+        self.derive_interrupts();
+        self.derive_services();
+        self.derive_leases();
+        self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
+        self.follow_housekeeping();
     }
 }
 
@@ -112,8 +153,7 @@ impl Part for KernelPart {
     const TAG: u16 = 1;
     const VERSION: u16 = 1;
     const OLDER: &'static [Older<Event>] = &[];
-    const TABLES: &'static [&'static str] =
-        &["config", "counters", "processes", "ready", "ready_driven"];
+    const TABLES: &'static [&'static str] = NAMES;
 
     fn table(kernel: &mut Kernel, number: usize) -> Option<&mut dyn Stored> {
         kernel.state.table(number)
@@ -129,5 +169,16 @@ impl Kernel {
     #[must_use]
     pub fn root(&mut self) -> StateRoot {
         StateRoot::of_parts(&[(KernelPart::TAG, KernelPart::root(self))])
+    }
+
+    /// Returns the same root without keeping what was hashed for it.
+    #[must_use]
+    pub fn current_root(&self) -> StateRoot {
+        let mut roots = self.state.current_roots();
+        let mut singles = Singles::new();
+        singles.config.insert(Only, self.state.config.clone());
+        singles.counters.insert(Only, self.state.counters);
+        roots[..2].copy_from_slice(&[singles.config.root(), singles.counters.root()]);
+        StateRoot::of_parts(&[(KernelPart::TAG, part_root(&roots))])
     }
 }

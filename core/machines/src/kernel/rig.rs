@@ -6,13 +6,16 @@ use crate::ledger::snapshot::{Encoder, FrozenState, Restoring};
 use super::budget::{Record, Reserve};
 use super::config::KernelConfig;
 use super::event::Event;
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{Endpoint, ProcessId, ReservationId, UserId};
 use super::lifecycle::Submit;
 use super::names::{OnExhausted, Priority, ProcessState};
 use super::part::KernelPart;
 use super::principal::{Principal, Role};
 use super::process::{Metadata, Process};
+use super::query::{Query, Told};
 use super::quota::{Amounts, Limit, QuotaField, QuotaPatch};
+use super::reply::Reply;
+use super::state::State;
 use super::{At, Command, CommandBody, Kernel, Refusal, Time};
 
 pub(super) fn pid(name: &str) -> ProcessId {
@@ -36,7 +39,7 @@ pub(super) fn worker(name: &str) -> Principal {
     Principal::new(UserId::parse("user", name).unwrap(), &[Role::Worker])
 }
 
-fn node() -> Principal {
+pub(super) fn node() -> Principal {
     Principal::new(UserId::parse("user", "node").unwrap(), &[Role::Node])
 }
 
@@ -90,6 +93,8 @@ pub(super) struct Rig {
     pub(super) kernel: Kernel,
     pub(super) now: Time,
     pub(super) events: Vec<Event>,
+    /// What commands carry (K136).
+    pub(super) rate: Option<Endpoint>,
     nonce: u64,
 }
 
@@ -101,7 +106,7 @@ impl Rig {
     pub(super) fn with(config: KernelConfig) -> Self {
         let kernel = Kernel::new(config.clone()).unwrap();
         let now = Time::from_millis(1_000_000);
-        let mut rig = Self { kernel, now, events: Vec::new(), nonce: 0 };
+        let mut rig = Self { kernel, now, events: Vec::new(), rate: None, nonce: 0 };
         rig.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
         rig
     }
@@ -113,9 +118,9 @@ impl Rig {
         At { now: self.now, nonce }
     }
 
-    fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
+    pub(super) fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         let at = self.at();
-        let command = Command { by: by.clone(), worker: None, body };
+        let command = Command { by: by.clone(), worker: None, rate: self.rate.clone(), body };
         let decided = self.kernel.decide(at, &command);
         let before = self.kernel.clone();
         let events = self.kernel.execute(at, &command);
@@ -124,6 +129,7 @@ impl Rig {
             let mut follower = before;
             events.iter().for_each(|event| follower.apply(event));
             let root = self.kernel.clone().root();
+            assert_eq!(self.kernel.current_root(), root, "every table is looked at");
             assert_eq!(follower.root(), root, "events are all that changes the state (K3)");
             assert_eq!(follower.state.derived(), self.kernel.state.derived());
             if self.nonce.is_multiple_of(8) {
@@ -132,6 +138,8 @@ impl Rig {
                 assert_eq!(loaded.state.derived(), self.kernel.state.derived(), "K12");
             }
             self.events.extend(events.iter().cloned());
+        } else {
+            assert_same(&self.kernel.state, &before.state);
         }
         events
     }
@@ -140,6 +148,25 @@ impl Rig {
     pub(super) fn say(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         self.tick();
         self.run(by, body)
+    }
+
+    /// As [`Rig::say`], with the reply.
+    pub(super) fn answered(
+        &mut self,
+        by: &Principal,
+        body: CommandBody,
+    ) -> Result<(Vec<Event>, Reply), Refusal> {
+        let command = Command { by: by.clone(), worker: None, rate: None, body };
+        let events = self.say(by, command.body.clone())?;
+        let reply = self.kernel.reply(&command, &events);
+        Ok((events, reply))
+    }
+
+    /// Asks the kernel as it is.
+    pub(super) fn query(&self, by: &Principal, query: &Query) -> Result<Told, Refusal> {
+        let answer = self.kernel.query(self.now, by, query)?;
+        assert_eq!(answer.as_of, self.kernel.state.counters.events, "K5");
+        Ok(answer.told)
     }
 
     fn tick(&mut self) {
@@ -192,6 +219,20 @@ pub(super) fn reloaded(kernel: &Kernel) -> Kernel {
     }
     restoring.finish().unwrap();
     loaded
+}
+
+/// Asserts that two states are the same, and that what is derived follows from the tables (K3,
+/// K12).
+pub(super) fn assert_same(one: &State, other: &State) {
+    let (mut one, mut other) = (one.clone(), other.clone());
+    assert_eq!(one.counters, other.counters, "events are all that changes the state (K3)");
+    other.derive_services();
+    other.derive_leases();
+    one.desks.forget_next_turns();
+    other.desks.forget_next_turns();
+    assert_eq!(one.desks, other.desks, "indexes follow from the tables (K12)");
+    assert_eq!(one.leases, other.leases, "indexes follow from the tables (K12)");
+    assert_eq!(one.deadlines, other.deadlines, "deadlines follow from the tables (K12)");
 }
 
 /// The refusal as one line.

@@ -10,13 +10,28 @@ use crate::wire_struct;
 
 use super::config::KernelConfig;
 use super::deadlines::{Deadlines, Due};
+use super::dispatch::{Dispatch, Turn};
+use super::envelopes::Envelope;
+use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::housekeeping::{Over, StopMode};
+use super::ids::{
+    DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName, UserId,
+};
+use super::interrupts::approval::Approval;
+use super::interrupts::fold::InterruptCounts;
+use super::interrupts::index::Index;
+use super::interrupts::interrupt::Interrupt;
+use super::leases::LeaseIndex;
 use super::names::ProcessState;
 use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
+use super::query::index::{Place, ProcessIndex};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
+use super::rates::Rates;
 use super::ready::{Entry, ReadySet};
+use super::services::desk::Desks;
+use super::services::{Service, Slot};
 use super::time::{Millis, Time};
 
 /// What is counted for ever (K100, K350).
@@ -34,11 +49,31 @@ pub struct Counters {
     pub processes: u64,
     /// What they used in all.
     pub used: Amounts,
+    /// Interrupts, and what became of them (K174).
+    pub interrupts: InterruptCounts,
     /// Until when the node drains, while it does (K362).
     pub draining: Option<Time>,
+    /// How it stops then, if it does (K363).
+    pub stop: Option<StopMode>,
+    /// Whether work was live when the deadline had come.
+    pub cut: bool,
+    /// Whether it was stopped and not started since.
+    pub stopped: bool,
 }
 
-wire_struct!(Counters { events, last, epoch, started_at, processes, used, draining });
+wire_struct!(Counters {
+    events,
+    last,
+    epoch,
+    started_at,
+    processes,
+    used,
+    interrupts,
+    draining,
+    stop,
+    cut,
+    stopped
+});
 
 /// How many processes are in a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,7 +86,7 @@ impl Tally {
         self.0[state.number() as usize - 1]
     }
 
-    fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
+    pub(super) fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
         let place = |state: ProcessState| usize::from(state.number() - 1);
         if let Some(from) = from {
             self.0[place(from)] -= 1;
@@ -70,9 +105,26 @@ pub struct State {
     pub(super) processes: Table<ProcessId, Process>,
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
+    /// Who did how much of late (K130).
+    pub(super) rates: Rates,
+    pub(super) envelopes: Table<EnvelopeId, Envelope>,
     pub(super) singles: Singles,
+    pub(super) interrupts: Table<InterruptId, Interrupt>,
+    pub(super) approvals: Table<InterruptId, Approval>,
     // Derived.
+    pub(super) envelope_index: EnvelopeIndex,
+    pub(super) process_index: ProcessIndex,
+    pub(super) services: Table<ServiceName, Service>,
+    pub(super) slots: Table<LeaseId, Slot>,
+    pub(super) dispatches: Table<DispatchId, Dispatch>,
+    /// Who has which turn among those who wait for a service (K72, K203).
+    pub(super) turns: Table<Turn, u64>,
+    // Derived.
+    pub(super) desks: Desks,
+    pub(super) leases: LeaseIndex,
+    pub(super) over: Over,
     pub(super) deadlines: Deadlines,
+    pub(super) asked: Index,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
 }
@@ -86,8 +138,22 @@ impl State {
             counters: Counters::default(),
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
+            rates: Rates::default(),
+            envelopes: Table::new(),
+            envelope_index: EnvelopeIndex::default(),
+            process_index: ProcessIndex::default(),
             singles: Singles::new(),
+            interrupts: Table::new(),
+            approvals: Table::new(),
+            services: Table::new(),
+            slots: Table::new(),
+            dispatches: Table::new(),
+            turns: Table::new(),
+            desks: Desks::default(),
+            leases: LeaseIndex::default(),
+            over: Over::default(),
             deadlines: Deadlines::default(),
+            asked: Index::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
         }
@@ -97,6 +163,12 @@ impl State {
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
         self.processes.get(pid)
+    }
+
+    /// Returns who did how much of late.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Counts the processes, in whatever state (K63).
@@ -125,13 +197,21 @@ impl State {
                     self.follow(pid);
                 }
             }
+            Body::Interrupt { event: body } => self.apply_interrupt(event.time, body),
+            Body::Approval { event: body } => self.apply_approval(event.time, body),
             Body::Quota { event: body } => {
                 if let Some(pid) = &event.subject.pid {
                     self.apply_quota(pid, body);
                     self.follow(pid);
                 }
             }
+            Body::Rate { event: body } => self.rates.apply(event.time, body),
+            Body::Envelope { event: body } => self.apply_envelope(event.time, body),
+            Body::Service { event: body } => self.apply_service(event.time, body),
+            Body::Slot { event: body } => self.apply_slot(event.time, body),
+            Body::Dispatch { event: body } => self.apply_dispatch(event.time, body),
         }
+        self.follow_housekeeping();
     }
 
     /// `away` is how long before `now` the last event was.
@@ -141,11 +221,19 @@ impl State {
                 self.counters.epoch = *epoch;
                 self.counters.started_at = now;
                 self.counters.draining = None;
+                self.counters.stop = None;
+                self.counters.cut = false;
+                self.counters.stopped = false;
                 self.config = config.as_ref().clone();
                 self.restart(now, away);
+                self.restart_services(now);
             }
-            KernelEvent::Draining { deadline } => self.counters.draining = Some(*deadline),
-            KernelEvent::Stopped { .. } => {}
+            KernelEvent::Draining { deadline, stop, cut } => {
+                self.counters.draining = Some(*deadline);
+                self.counters.stop = *stop;
+                self.counters.cut = *cut;
+            }
+            KernelEvent::Stopped { .. } => self.counters.stopped = true,
         }
     }
 
@@ -181,15 +269,7 @@ impl State {
     /// Brings the derived deadlines of a process up to its row.
     fn follow(&mut self, pid: &ProcessId) {
         let process = self.processes.get(pid);
-        let retention = self.config.retention;
-        let kept = process.and_then(|process| match (process.state, process.completed_at) {
-            (ProcessState::Terminated, Some(at)) => Some(at.plus(retention.terminated_ms)),
-            (ProcessState::Zombie, Some(at)) => {
-                Some(at.plus(retention.terminated_ms).plus(retention.zombie_ms))
-            }
-            (_, _) => None,
-        });
-        self.deadlines.follow(pid, process, kept);
+        self.deadlines.follow(pid, process);
     }
 
     /// Shows what follows from the tables, to be compared after a load (K12).
@@ -202,6 +282,11 @@ impl State {
             self.deadlines.clone(),
             self.tally,
             self.live_of.clone(),
+            self.asked.clone(),
+            self.rates.clone(),
+            self.over.clone(),
+            self.envelope_index.clone(),
+            self.process_index.clone(),
         )
     }
 
@@ -210,6 +295,8 @@ impl State {
         self.deadlines = Deadlines::default();
         self.tally = Tally::default();
         self.live_of.clear();
+        self.process_index = ProcessIndex::derive(&self.processes);
+        self.over = Over::derive(&self.processes);
         let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
         for pid in pids {
             if let Some(process) = self.processes.get(&pid) {
@@ -256,6 +343,7 @@ impl State {
                         run.until = *until;
                     }
                 });
+                self.renew_reservation(pid, lease, *until);
             }
             ProcessEvent::Terminated { reason, outcome: _, message, usage: _ } => {
                 self.enter(now, pid, (ProcessState::Terminated, Cause::Asked), |process| {
@@ -266,6 +354,7 @@ impl State {
                     process.terminal_reason = Some(*reason);
                     process.termination_message = Some(Arc::clone(message));
                 });
+                self.forget_rate(pid);
             }
             ProcessEvent::Removed => self.remove(pid),
         }
@@ -325,6 +414,7 @@ impl State {
             reservations: BTreeMap::new(),
             closed: VecDeque::new(),
         };
+        self.process_index.shift(pid, None, Some(Place::of(&process)));
         self.processes.insert(pid.clone(), process);
         if let Some(parent) = parent {
             self.processes.update(parent, |above| {
@@ -348,6 +438,9 @@ impl State {
             return;
         };
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
+        let place = Place::of(process);
+        self.leases.forget_run(process);
+        self.over.remove(pid, process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -368,7 +461,13 @@ impl State {
                 | ProcessState::Terminated => {}
             }
         });
+        if let Some(process) = self.processes.get(pid) {
+            self.leases.note_run(pid, process);
+            self.over.add(pid, process);
+        }
         self.tally.shift(Some(from), Some(to));
+        let now_at = self.processes.get(pid).map(Place::of);
+        self.process_index.shift(pid, Some(place), now_at);
         if to.is_terminal() && !from.is_terminal() {
             self.forget_live(&user);
         }
@@ -391,7 +490,7 @@ impl State {
     }
 
     /// Lets a Ready process that is not held wait for its turn (K62, K70).
-    fn join_ready(&mut self, pid: &ProcessId) {
+    pub(super) fn join_ready(&mut self, pid: &ProcessId) {
         let Some(process) = self.processes.get(pid) else {
             return;
         };
@@ -417,8 +516,12 @@ impl State {
         let Some(process) = self.processes.remove(pid) else {
             return;
         };
+        self.over.remove(pid, &process);
         self.tally.shift(Some(process.state), None);
+        self.process_index.shift(pid, Some(Place::of(&process)), None);
+        self.leases.forget_run(&process);
         for id in process.reservations.keys() {
+            self.leases.forget_reservation(pid, id);
             self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         }
         if let Some(parent) = &process.parent {
@@ -436,6 +539,8 @@ impl State {
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
+                self.process_index.note_reservations(0, 1);
+                self.leases.note_reservation(pid, reservation);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
                 self.book(pid, |account| account.held = account.held.plus(&amounts));
@@ -490,6 +595,8 @@ impl State {
         let Some(reservation) = held else {
             return;
         };
+        self.process_index.note_reservations(1, 0);
+        self.leases.forget_reservation(pid, id);
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);
