@@ -9,7 +9,8 @@ use std::sync::Arc;
 use machines::codec::Reader;
 use machines::kernel::Time;
 use machines::kernel::event::{Body, Cause, Event, ProcessEvent, QuotaEvent};
-use machines::kernel::ids::{ProcessId, ReservationId, UserId};
+use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId};
+use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::{Priority, ProcessState};
 use machines::kernel::part::KernelPart;
 use machines::kernel::quota::{Amounts, Quota};
@@ -43,6 +44,16 @@ pub struct Known {
     pub open: BTreeMap<ReservationId, Amounts>,
     /// Since when it has been ready, and by which event.
     pub ready: Option<(Time, u64)>,
+    /// Questions that block it.
+    pub blocking: BTreeSet<InterruptId>,
+}
+
+impl Known {
+    /// Says whether it waits for its turn: it is ready, not held, and nobody drives it (K62, K70).
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.state == ProcessState::Ready && !self.driven && self.blocking.is_empty()
+    }
 }
 
 /// See the file's header.
@@ -54,6 +65,8 @@ pub struct Book {
     pub events: u64,
     /// The time of the last.
     pub last: Time,
+    /// Questions that were asked, and whether they are pending.
+    pub asked: BTreeMap<InterruptId, bool>,
     /// Processes of which something changed since this was taken last.
     pub touched: BTreeSet<ProcessId>,
 }
@@ -82,7 +95,14 @@ impl Book {
         match &event.body {
             Body::Process { event: body } => self.add_process(event, pid, body),
             Body::Quota { event: body } => self.add_quota(pid, body),
-            _ => {}
+            Body::Interrupt { event: body } => self.add_interrupt(event.time, pid, body),
+            Body::Kernel { .. }
+            | Body::Rate { .. }
+            | Body::Envelope { .. }
+            | Body::Approval { .. }
+            | Body::Service { .. }
+            | Body::Slot { .. }
+            | Body::Dispatch { .. } => {}
         }
     }
 
@@ -102,6 +122,7 @@ impl Book {
                     unreserved: Amounts::ZERO,
                     open: BTreeMap::new(),
                     ready: None,
+                    blocking: BTreeSet::new(),
                 };
                 self.known.insert(pid.clone(), known);
             }
@@ -121,6 +142,34 @@ impl Book {
         if let Some(known) = self.known.get_mut(pid) {
             known.state = to;
             known.ready = (to == ProcessState::Ready).then_some((at, number));
+        }
+    }
+
+    fn add_interrupt(&mut self, at: Time, pid: &ProcessId, body: &InterruptEvent) {
+        match body {
+            InterruptEvent::Raised { interrupt } => {
+                self.asked.insert(interrupt.id.clone(), true);
+                if let Some(known) = self.known.get_mut(pid).filter(|_| interrupt.blocking) {
+                    known.blocking.insert(interrupt.id.clone());
+                }
+            }
+            InterruptEvent::Resolved { id, .. }
+            | InterruptEvent::Expired { id, .. }
+            | InterruptEvent::Cancelled { id, .. } => {
+                self.asked.insert(id.clone(), false);
+                let number = self.events;
+                if let Some(known) = self.known.get_mut(pid)
+                    && known.blocking.remove(id)
+                    && known.waits()
+                {
+                    known.ready = Some((at, number)); // It was held (K62).
+                }
+            }
+            InterruptEvent::Removed { ids } => {
+                for id in ids {
+                    self.asked.remove(id);
+                }
+            }
         }
     }
 
@@ -196,7 +245,16 @@ pub fn served(event: &Event) -> Option<&ProcessId> {
         Body::Process { event: ProcessEvent::StateChanged { cause: Cause::Served, .. } } => {
             event.subject.pid.as_ref()
         }
-        _ => None,
+        Body::Process { .. }
+        | Body::Kernel { .. }
+        | Body::Quota { .. }
+        | Body::Rate { .. }
+        | Body::Envelope { .. }
+        | Body::Interrupt { .. }
+        | Body::Approval { .. }
+        | Body::Service { .. }
+        | Body::Slot { .. }
+        | Body::Dispatch { .. } => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use machines::kernel::event::{Body, Event};
 use machines::kernel::ids::{ProcessId, UserId};
-use machines::kernel::names::{Priority, ProcessState};
+use machines::kernel::names::Priority;
 
 use super::book::{Book, Follow, Known, served};
 use super::kernel::{AGEING_MS, Clerk};
@@ -55,7 +55,7 @@ fn aged(ready_ms: u64, band: usize) -> u64 {
 impl Bound {
     fn users(&self) -> [u64; BANDS] {
         let mut users: [BTreeSet<&UserId>; BANDS] = Default::default();
-        for known in self.book.known.values().filter(|known| waits(known)) {
+        for known in self.book.known.values().filter(|known| known.waits()) {
             users[band(known.priority)].insert(&known.user);
         }
         users.map(|users| users.len() as u64)
@@ -78,7 +78,7 @@ impl Bound {
         let Some(pid) = &event.subject.pid else {
             return Ok(looked);
         };
-        let ready = self.book.known.get(pid).filter(|known| waits(known)).cloned();
+        let ready = self.book.known.get(pid).filter(|known| known.waits()).cloned();
         match ready {
             Some(_) if self.waits.contains_key(pid) => {}
             Some(known) => self.begin(pid, known.priority, &known.user),
@@ -95,7 +95,7 @@ impl Bound {
         let own = self.book.known[pid].ready.expect("it is ready");
         let own_aged = aged(own.0.as_millis(), band);
         let (mut earlier, mut place) = ([0; BANDS], 0);
-        for other in self.book.known.values().filter(|known| waits(known)) {
+        for other in self.book.known.values().filter(|known| known.waits()) {
             let ready = other.ready.expect("it is ready");
             let its = self::band(other.priority);
             earlier[its] += u64::from(aged(ready.0.as_millis(), its) <= own_aged);
@@ -110,10 +110,6 @@ impl Bound {
         let wait = Wait { band, aged: own_aged, place, users, earlier, passed: 0 };
         self.waits.insert(pid.clone(), wait);
     }
-}
-
-fn waits(known: &Known) -> bool {
-    known.state == ProcessState::Ready && !known.driven
 }
 
 impl Watch<Clerk> for Bound {
@@ -157,12 +153,12 @@ impl InLine {
         let mut looked = false;
         if let Some(pid) = served(event)
             && let Some(known) = self.book.known.get(pid).cloned()
-            && waits(&known)
+            && known.waits()
         {
             looked = self.serve(pid, &known)?;
         }
         self.book.add(event);
-        if let Body::Process { .. } = event.body {
+        if let Body::Process { .. } | Body::Interrupt { .. } = event.body {
             self.meet();
         }
         Ok(looked)
@@ -170,7 +166,7 @@ impl InLine {
 
     /// Lists who waits in which band.
     fn there(&self) -> BTreeSet<(usize, UserId)> {
-        let waiting = self.book.known.values().filter(|known| waits(known));
+        let waiting = self.book.known.values().filter(|known| known.waits());
         waiting.map(|known| (band(known.priority), known.user.clone())).collect()
     }
 
@@ -188,7 +184,7 @@ impl InLine {
 
     fn serve(&mut self, pid: &ProcessId, known: &Known) -> Result<bool, String> {
         let band = band(known.priority);
-        let here = |other: &&Known| waits(other) && self::band(other.priority) == band;
+        let here = |other: &&Known| other.waits() && self::band(other.priority) == band;
         let mut line = self.book.known.iter().filter(|(_, other)| here(other));
         let earlier = |other: &Known| other.user == known.user && other.ready < known.ready;
         if let Some((before, other)) = line.find(|(_, other)| earlier(other)) {

@@ -13,8 +13,9 @@ use machines::keeper::io::{self as keeper, Action, Call, Decided as Done, File, 
 use machines::keeper::{Keeper, KeeperParams};
 use machines::kernel::config::{KernelConfig, Retention};
 use machines::kernel::event::Event;
-use machines::kernel::ids::{ProcessId, UserId};
-use machines::kernel::names::ProcessState;
+use machines::kernel::ids::{InterruptId, ProcessId, UserId};
+use machines::kernel::interrupts::interrupt::Interrupt;
+use machines::kernel::names::{InterruptStatus, ProcessState};
 use machines::kernel::part::KernelPart;
 use machines::kernel::principal::Principal;
 use machines::kernel::process::Process;
@@ -44,6 +45,8 @@ pub enum Turn {
     GrantsBeforeChecking,
     /// K421: what a process had reserved is forgotten when it ends.
     ForgetsHolds,
+    /// K422: a question that was closed can be answered again.
+    ResolvesTwice,
     /// K423: a process that waits can be claimed.
     LetsWaitingRun,
     /// K426: nobody hears of processes that wait for their turn.
@@ -214,6 +217,9 @@ impl Clerk {
                 let nobody = UserId::parse("user", "nobody").expect("a name is an id");
                 command.by = Principal::new(nobody, &[]);
             }
+            (Some(Turn::ResolvesTwice), CommandBody::ResolveInterrupt { id, .. }) => {
+                self.open_again(id);
+            }
             (Some(Turn::FollowsClock), _) => self.forget_time(),
             (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, &command),
             (_, _) => {}
@@ -271,6 +277,22 @@ impl Clerk {
                 let mut counters = Counters::from_bytes(&row).expect("a row that was frozen");
                 counters.last = Time::ZERO;
                 counters.to_bytes()
+            });
+        }
+    }
+
+    /// Forgets that a question was closed for which nobody waits.
+    fn open_again(&mut self, id: &InterruptId) {
+        if let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) {
+            let wanted = id.to_bytes();
+            rewrite(kernel, "interrupts", |_, row| {
+                let mut asked = Interrupt::from_bytes(&row).expect("a row that was frozen");
+                if asked.id.to_bytes() == wanted && !asked.blocking {
+                    asked.status = InterruptStatus::Pending;
+                    (asked.answer, asked.closed_at, asked.cancel_reason) = (None, None, None);
+                    asked.expires_at = None;
+                }
+                asked.to_bytes()
             });
         }
     }
@@ -379,12 +401,41 @@ fn rows(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 #[must_use]
 pub fn subject(body: &CommandBody) -> Option<ProcessId> {
     match body {
-        CommandBody::Start { .. } | CommandBody::Tick | CommandBody::NextRunnable => None,
+        CommandBody::Start { .. }
+        | CommandBody::Tick
+        | CommandBody::NextRunnable
+        | CommandBody::CheckRateLimit { .. }
+        | CommandBody::SetRateLimit { .. }
+        | CommandBody::ResetRateLimits { .. }
+        | CommandBody::Cleanup
+        | CommandBody::Drain { .. }
+        | CommandBody::Shutdown { .. }
+        | CommandBody::Stop { .. }
+        | CommandBody::CreateEnvelope(_)
+        | CommandBody::UpdateEnvelope { .. }
+        | CommandBody::CloneEnvelope { .. }
+        | CommandBody::ResolveInterrupt { .. }
+        | CommandBody::CancelInterrupt { .. }
+        | CommandBody::ConsumeApproval(_)
+        | CommandBody::RegisterService(_)
+        | CommandBody::UnregisterService { .. }
+        | CommandBody::UpdateHealth { .. }
+        | CommandBody::BindHandler { .. }
+        | CommandBody::UnbindHandler { .. }
+        | CommandBody::AcquireSlot { .. }
+        | CommandBody::ReleaseSlot { .. }
+        | CommandBody::RenewLease { .. }
+        | CommandBody::Dispatch(_)
+        | CommandBody::DispatchInference(_)
+        | CommandBody::LeaseTasks { .. }
+        | CommandBody::CompleteTask(_)
+        | CommandBody::CancelDispatch { .. } => None,
         CommandBody::Submit(submit) => submit.pid.clone(),
         CommandBody::Schedule { pid }
         | CommandBody::TransitionState { pid, .. }
         | CommandBody::Terminate { pid, .. }
         | CommandBody::CleanupProcess { pid }
+        | CommandBody::CreateInterrupt { pid, .. }
         | CommandBody::Settle { pid, .. }
         | CommandBody::Release { pid, .. }
         | CommandBody::AdjustQuota { pid, .. } => Some(pid.clone()),

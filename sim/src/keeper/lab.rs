@@ -268,6 +268,11 @@ fn of_kernel() -> Vec<Sabotage<Clerk>> {
             Broken::ForgetsHolds,
         ),
         row(
+            ("resolves-twice", "K422", "kernel-mixed", 10),
+            "lets a question that was closed be answered again",
+            Broken::ResolvesTwice,
+        ),
+        row(
             ("lets-waiting-run", "K423", "kernel-mixed", 5),
             "lets a process that waits be claimed",
             Broken::LetsWaitingRun,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
 use machines::kernel::ids::ProcessId;
+use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::ProcessState;
 use machines::kernel::quota::Resource;
 use machines::kernel::{Code, Command, CommandBody, Kernel};
@@ -24,6 +25,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
     let own: Vec<(&'static str, Make<Clerk>)> = vec![
         ("K420", || Box::new(Each::new("K420", fits))),
         ("K421", || Box::new(Conserved::default())),
+        ("K422", || Box::new(Each::new("K422", once))),
         ("K423", || Box::new(Each::new("K423", legal))),
         ("K426", || Box::new(NobodyForgotten::default())),
         ("K428", || Box::new(SameState::default())),
@@ -93,6 +95,28 @@ fn fits(book: &Book, event: &Event) -> Result<bool, String> {
         }
     }
     Ok(true)
+}
+
+/// K422: a question leaves Pending exactly once.
+fn once(book: &Book, event: &Event) -> Result<bool, String> {
+    let Body::Interrupt { event: body } = &event.body else {
+        return Ok(false);
+    };
+    let (id, wanted) = match body {
+        InterruptEvent::Raised { interrupt } => (&interrupt.id, None),
+        InterruptEvent::Resolved { id, .. }
+        | InterruptEvent::Expired { id, .. }
+        | InterruptEvent::Cancelled { id, .. } => (id, Some(true)),
+        InterruptEvent::Removed { ids } => {
+            let pending = ids.iter().find(|id| book.asked.get(*id) == Some(&true));
+            return pending.map_or(Ok(true), |id| Err(format!("{id} was pending: {body:?}")));
+        }
+    };
+    let pending = book.asked.get(id).copied();
+    match pending == wanted {
+        true => Ok(wanted.is_some()),
+        false => Err(format!("{id} was pending: {pending:?}, and then: {body:?}")),
+    }
 }
 
 /// K423: legal transitions only.
@@ -211,9 +235,7 @@ impl Watch<Clerk> for NobodyForgotten {
         if !all || refusal.code != Code::NoRunnable {
             return Ok(false);
         }
-        let waits = |known: &super::book::Known| known.state == ProcessState::Ready;
-        let mut known = self.book.known.iter();
-        match known.find(|(_, known)| waits(known) && !known.driven) {
+        match self.book.known.iter().find(|(_, known)| known.waits()) {
             Some((pid, _)) => Err(format!("there is no work, and {pid} is ready")),
             None => Ok(true),
         }

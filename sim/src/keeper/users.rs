@@ -4,12 +4,18 @@
 //! and then somebody asks again though it was answered. Workers crash: they forget what they hold,
 //! and leave it to its lease.
 
+use std::sync::Arc;
+
 use machines::Choices;
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::event::{Body, Event, ProcessEvent};
-use machines::kernel::ids::{ProcessId, RecordId, ReservationId, UserId, WorkerId};
+use machines::kernel::ids::{InterruptId, ProcessId, RecordId, ReservationId, UserId, WorkerId};
+use machines::kernel::interrupts::event::InterruptEvent;
+use machines::kernel::interrupts::interrupt::{NewInterrupt, Response};
 use machines::kernel::lifecycle::Submit;
-use machines::kernel::names::{OnExhausted, Priority, ProcessState};
+use machines::kernel::names::{
+    ExpiryPolicy, InterruptKind, OnExhausted, Priority, ProcessState, ReviewDecision,
+};
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::process::Metadata;
 use machines::kernel::quota::{Amounts, Limit, QuotaField};
@@ -44,6 +50,8 @@ pub struct Users {
     /// Processes that were submitted, by user: the newest last.
     pids: Vec<Vec<ProcessId>>,
     submitted: u64,
+    /// Questions that were asked, by user: the newest last.
+    asked: Vec<Vec<(InterruptId, InterruptKind)>>,
 }
 
 /// What a caller is.
@@ -119,8 +127,77 @@ impl Users {
                 CommandBody::Terminate { pid, message: "enough".to_owned(), force }
             }
             (8, Some(pid)) => transition(pid, who, choices),
+            (11, Some(pid)) => self.question(caller, pid, choices),
+            (12, Some(pid)) => match self.answer(user, who, choices) {
+                Some(answer) => answer,
+                None => self.question(caller, pid, choices),
+            },
             (_, Some(pid)) => CommandBody::Schedule { pid },
         })
+    }
+
+    /// Asks a person something.
+    fn question(&mut self, caller: u32, pid: ProcessId, choices: &mut Choices) -> CommandBody {
+        let who = [u64::from(caller), 2];
+        let kinds = [
+            InterruptKind::Clarification,
+            InterruptKind::Confirmation,
+            InterruptKind::AgentReview,
+            InterruptKind::Checkpoint,
+            InterruptKind::SystemError,
+        ];
+        let kind = choices.choose("user.question", who, kinds.len() as u64);
+        let kind = kinds[usize::try_from(kind).expect("one of five")];
+        let mut new = NewInterrupt::new(kind);
+        new.question = Some(Arc::from("may I?"));
+        new.key = Some(Arc::from(self.name(caller, "ask")));
+        new.ttl = Some(300 + choices.choose("user.ttl", who, 4_000));
+        if !kind.asks_leave() {
+            new.blocking = Some(choices.choose("user.blocking", who, 2) == 0);
+        }
+        if choices.choose("user.escalate", who, 3) == 2 && kind != InterruptKind::Checkpoint {
+            new.on_expiry = Some(ExpiryPolicy::Escalate);
+        }
+        CommandBody::CreateInterrupt { pid, interrupt: Box::new(new) }
+    }
+
+    /// Answers one of the newest questions of a user, or takes it back.
+    fn answer(&self, user: u64, who: [u64; 2], choices: &mut Choices) -> Option<CommandBody> {
+        let asked = &self.asked[usize::try_from(user).expect("few users")];
+        let back = choices.choose("user.answer", who, 8) + 1;
+        let place = asked.len().checked_sub(usize::try_from(back).expect("small"))?;
+        let (id, kind) = asked[place].clone();
+        if choices.choose("user.cancel", who, 5) == 4 {
+            return Some(CommandBody::CancelInterrupt { id, reason: "never mind".to_owned() });
+        }
+        let yes = choices.choose("user.yes", who, 2) == 0;
+        let mut response = Response::default();
+        match kind {
+            InterruptKind::Clarification => response.text = Some(Arc::from("so be it")),
+            InterruptKind::Confirmation => response.approved = Some(yes),
+            InterruptKind::AgentReview => {
+                let (good, bad) = (ReviewDecision::Approve, ReviewDecision::Reject);
+                response.decision = Some(if yes { good } else { bad });
+            }
+            InterruptKind::Checkpoint
+            | InterruptKind::ResourceExhausted
+            | InterruptKind::Timeout
+            | InterruptKind::SystemError => {}
+        }
+        Some(CommandBody::ResolveInterrupt { id, response: Box::new(response) })
+    }
+
+    /// Remembers what was asked, with the id that it got.
+    fn remember(&mut self, caller: u32, events: &[Event]) {
+        let Part::User(user) = self.part(caller) else {
+            return;
+        };
+        let asked = &mut self.asked[usize::try_from(user).expect("few users")];
+        for event in events {
+            if let Body::Interrupt { event: InterruptEvent::Raised { interrupt } } = &event.body {
+                asked.push((interrupt.id.clone(), interrupt.kind));
+            }
+        }
     }
 
     fn submit(&mut self, caller: u32, user: u64, choices: &mut Choices) -> Option<CommandBody> {
@@ -268,6 +345,7 @@ impl Crowd<Clerk> for Users {
             callers: vec![Caller::default(); work.callers as usize],
             pids: vec![Vec::new(); users],
             submitted: 0,
+            asked: vec![Vec::new(); users],
         }
     }
 
@@ -281,10 +359,13 @@ impl Crowd<Clerk> for Users {
             Part::Operator | Part::User(_) => None,
         };
         let body = self.deed(caller, choices)?;
-        Some(Command { by, worker, body })
+        Some(Command { by, worker, rate: None, body })
     }
 
     fn heard(&mut self, caller: u32, request: &Command, heard: Heard<'_, Reply>) {
+        if let Heard::Reply(Ok(done)) = heard {
+            self.remember(caller, &done.events);
+        }
         let me = &mut self.callers[caller as usize];
         match heard {
             Heard::Nothing => me.again = Some(request.clone()),
