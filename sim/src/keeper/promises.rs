@@ -249,30 +249,46 @@ struct SameState {
     /// Follows the records as they are written.
     follower: Box<Kernel>,
     record: u64,
-    /// By record: the root of the follower, and the follower at the newest ones.
+    /// What the records make of it that everybody has seen the events of.
+    certain: Box<Kernel>,
+    seen: u64,
+    /// The events of the records after that.
+    written: BTreeMap<u64, Vec<Event>>,
+    /// By record: the root of the follower.
     roots: BTreeMap<u64, StateRoot>,
-    kept: VecDeque<(u64, Box<Kernel>)>,
     /// Roots that the kernel had and that the follower has not reached.
     told: BTreeMap<u64, StateRoot>,
 }
 
 impl Default for SameState {
     fn default() -> Self {
-        let follower = Kernel::new(kernel_config()).expect("the configuration is legal");
+        let new = Box::new(Kernel::new(kernel_config()).expect("the configuration is legal"));
         Self {
-            kept: VecDeque::from([(0, Box::new(follower.clone()))]),
-            follower: Box::new(follower),
+            follower: new.clone(),
             record: 0,
+            certain: new,
+            seen: 0,
+            written: BTreeMap::new(),
             roots: BTreeMap::new(),
             told: BTreeMap::new(),
         }
     }
 }
 
-/// How many states are kept: a crash loses fewer records.
-const KEPT: usize = 4_096;
-
 impl SameState {
+    /// Records up to this one are certain.
+    fn settle(&mut self, record: u64) {
+        while self.seen < record
+            && let Some(events) = self.written.remove(&(self.seen + 1))
+        {
+            events.iter().for_each(|event| self.certain.apply(event));
+            self.seen += 1;
+        }
+        let old = self.seen.saturating_sub(8);
+        self.roots = self.roots.split_off(&old);
+        self.told = self.told.split_off(&old);
+    }
+
     fn compare(&self, record: u64) -> Result<bool, String> {
         match (self.told.get(&record), self.roots.get(&record)) {
             (Some(told), Some(made)) if told != made => Err(format!(
@@ -292,27 +308,28 @@ impl Watch<Clerk> for SameState {
     fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
         match seen {
             Seen::Written(written) if written.number == self.record + 1 => {
-                for event in events_of(written.body, written.count) {
-                    self.follower.apply(&event);
-                }
+                let events = events_of(written.body, written.count);
+                events.iter().for_each(|event| self.follower.apply(event));
                 self.record += 1;
+                self.written.insert(self.record, events);
                 self.roots.insert(self.record, self.follower.root());
-                self.kept.push_back((self.record, self.follower.clone()));
-                if self.kept.len() > KEPT {
-                    self.kept.pop_front();
-                }
                 self.compare(self.record)
+            }
+            Seen::Events(..) => {
+                self.settle(self.seen + 1);
+                Ok(false)
             }
             Seen::Decided(decided) => {
                 self.told.extend(decided.root.map(|root| (decided.record, root)));
                 self.compare(decided.record)
             }
             Seen::Recovered(found) => {
-                self.kept.retain(|(record, _)| *record <= found.record);
-                let last = self.kept.back().filter(|(record, _)| *record == found.record);
-                let (record, follower) =
-                    last.ok_or_else(|| format!("record {} was never written", found.record))?;
-                (self.record, self.follower) = (*record, follower.clone());
+                self.settle(found.record);
+                if self.seen != found.record {
+                    return Err(format!("record {} was never written", found.record));
+                }
+                self.written.clear();
+                (self.record, self.follower) = (self.seen, self.certain.clone());
                 self.roots.split_off(&(found.record + 1));
                 self.told.split_off(&(found.record + 1));
                 Ok(false)
