@@ -190,7 +190,7 @@ impl Keeper {
                 let due = running
                     .due()
                     .map_or(Instant::FAR, |due| now + Duration::from_millis(due.since(wall)));
-                due.min(running.journal.deadline()).min(running.snapshots.deadline())
+                due.min(running.journal.deadline()).min(running.snapshot_due())
             }
         }
     }
@@ -596,6 +596,15 @@ impl Running {
         match self.stopping || self.journal.room(false).is_err() {
             true => None,
             false => self.kernel.next_deadline(),
+        }
+    }
+
+    /// Returns when the next snapshot can be begun, if that is a matter of time alone: who waits
+    /// for the disk is told by the disk.
+    fn snapshot_due(&self) -> Instant {
+        match self.journal.head().filter(|head| head.record > 0 && !self.stopping) {
+            Some(_) => self.snapshots.deadline(),
+            None => Instant::FAR,
         }
     }
 
