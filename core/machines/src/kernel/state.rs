@@ -141,7 +141,7 @@ impl State {
     }
 
     /// Gives leases that would end sooner their full length again, and lets the time since the last
-    /// event be nobody's active time (K11).
+    /// event be nobody's active time (K11). How long what is over is kept may have changed, too.
     fn restart(&mut self, now: Time, away: Millis) {
         let lease = now.plus(self.config.run_lease_ms);
         let reserved = now.plus(self.config.reservation_lease_ms);
@@ -149,6 +149,7 @@ impl State {
             process.run_lease.is_some()
                 || process.running_since.is_some()
                 || !process.reservations.is_empty()
+                || !process.is_live()
         };
         let pids = self.processes.iter().filter(|(_, process)| concerned(process));
         let pids: Vec<ProcessId> = pids.map(|(pid, _)| pid.clone()).collect();
