@@ -209,6 +209,11 @@ impl Decision<'_> {
         if let Some(text) = process.exceeded(self.now).first() {
             return Err(Refusal::new(Code::QuotaExceeded, text.clone()));
         }
+        let (time, elapsed) = (process.quota.timeout_ms, process.elapsed(self.now));
+        if time.less(elapsed) == Some(0) {
+            let told = format!("timeout_exceeded: {elapsed} of {time}");
+            return Err(Refusal::new(Code::QuotaExceeded, told));
+        }
         self.change(pid, ProcessState::Ready, Cause::Scheduled);
         Ok(())
     }

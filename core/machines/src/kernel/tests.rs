@@ -334,3 +334,17 @@ fn a_start_with_another_retention_moves_its_deadlines() {
     rig.start(config);
     assert_eq!(rig.kernel.next_deadline(), Some(ended.plus(60_000)));
 }
+
+/// K65: no time left is enough to refuse, and 0 allows none (K23).
+#[test]
+fn a_process_without_any_time_is_not_scheduled() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::TimeoutMs, 0)]);
+    let hasty = super::lifecycle::Submit { quota, ..submit("a") };
+    rig.say(&alice, CommandBody::Submit(Box::new(hasty))).unwrap();
+    let refused = "quota_exceeded: timeout_exceeded: 0 of 0";
+    let schedule = || CommandBody::Schedule { pid: pid("a") };
+    assert_eq!(told(rig.say(&alice, schedule())), refused);
+    assert_eq!(told(rig.say(&alice, to("a", ProcessState::Ready))), refused);
+}
