@@ -275,8 +275,8 @@ impl Decision<'_> {
         to: ProcessState,
         reason: &str,
     ) -> Result<(), Refusal> {
-        self.check_text("reason", reason)?;
         let process = self.held(pid)?;
+        self.check_text("reason", reason)?;
         let from = process.state;
         if from == to {
             return Ok(());
@@ -294,9 +294,8 @@ impl Decision<'_> {
             ProcessState::Running => self.claim(pid, Cause::Claimed),
             ProcessState::Terminated => self.end(pid, TerminalReason::UserCancelled, reason),
             ProcessState::Ready if from == ProcessState::New => self.schedule(pid)?,
-            ProcessState::New | ProcessState::Ready | ProcessState::Zombie => {
-                self.change(pid, to, Cause::Asked);
-            }
+            ProcessState::New | ProcessState::Ready => self.change(pid, to, Cause::Asked),
+            ProcessState::Zombie => self.bury(pid, Cause::Asked),
             ProcessState::Waiting => self.pause(pid, to, (None, Some(Arc::from(reason)))),
             ProcessState::Blocked => {
                 let text = Arc::from(reason);

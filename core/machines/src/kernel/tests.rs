@@ -348,3 +348,18 @@ fn a_process_without_any_time_is_not_scheduled() {
     assert_eq!(told(rig.say(&alice, schedule())), refused);
     assert_eq!(told(rig.say(&alice, to("a", ProcessState::Ready))), refused);
 }
+
+/// K122: whichever way a process becomes Zombie, what it still holds is charged, at every level.
+#[test]
+fn a_zombie_holds_nothing_above() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let child = super::lifecycle::Submit { parent: Some(pid("a")), ..submit("b") };
+    rig.ready(&alice, child);
+    rig.say(&alice, reserve("b", "r", calls(3))).unwrap();
+    rig.say(&alice, terminate("b", false)).unwrap();
+    rig.say(&alice, to("b", ProcessState::Zombie)).unwrap();
+    let above = &rig.process("a").account;
+    assert_eq!((above.held, above.used.amounts), (calls(0), calls(3)));
+}
