@@ -363,3 +363,22 @@ fn a_zombie_holds_nothing_above() {
     let above = &rig.process("a").account;
     assert_eq!((above.held, above.used.amounts), (calls(0), calls(3)));
 }
+
+/// K6, K108: a reservation for another time is another reservation.
+#[test]
+fn the_same_reservation_with_another_lease_is_a_conflict() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let with = |lease_ms| match reserve("a", "r", calls(1)) {
+        CommandBody::Reserve(mut reserve) => {
+            reserve.lease_ms = lease_ms;
+            CommandBody::Reserve(reserve)
+        }
+        body => body,
+    };
+    rig.say(&alice, with(Some(5_000))).unwrap();
+    assert_eq!(told(rig.say(&alice, with(Some(5_000)))), "0 events");
+    let refused = "reservation_conflict: reservation r exists with different content";
+    assert_eq!(told(rig.say(&alice, with(None))), refused);
+}
