@@ -382,3 +382,17 @@ fn the_same_reservation_with_another_lease_is_a_conflict() {
     let refused = "reservation_conflict: reservation r exists with different content";
     assert_eq!(told(rig.say(&alice, with(None))), refused);
 }
+
+/// K78: every accepted command of the holder that names the process extends its lease.
+#[test]
+fn an_owner_that_runs_its_process_and_lowers_its_limits_goes_on() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, CommandBody::NextRunnable).unwrap();
+    rig.pass(40_000);
+    let quota = limits(&[(QuotaField::MaxToolCalls, 5)]);
+    rig.say(&alice, CommandBody::AdjustQuota { pid: pid("a"), quota }).unwrap();
+    rig.pass(40_000);
+    assert_eq!(rig.state("a"), ProcessState::Running);
+}
