@@ -1,0 +1,497 @@
+//! Sequences of commands: who does what when, in small numbers so that things meet.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use machines::kernel::budget::{Record, Reserve};
+use machines::kernel::config::KernelConfig;
+use machines::kernel::ids::{ProcessId, RecordId, ReservationId, UserId, WorkerId};
+use machines::kernel::lifecycle::Submit;
+use machines::kernel::names::{OnExhausted, Priority, ProcessState};
+use machines::kernel::principal::{Principal, Role};
+use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch, Resource};
+use machines::kernel::{Command, CommandBody};
+
+use crate::draw::Draw;
+
+/// One sequence.
+#[derive(Clone)]
+pub(crate) struct Case {
+    /// In force at the first start.
+    pub(crate) config: KernelConfig,
+    /// What is done.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One step of a sequence.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// The clock goes forward.
+    Wait(u64),
+    /// The clock goes back.
+    Back(u64),
+    /// The clock goes to the next deadline, and so far beyond it or before.
+    ToDeadline(i64),
+    /// The node starts again, perhaps with another configuration.
+    Start(Box<KernelConfig>),
+    /// A command; what it says of minted ids is a number among them ([`Pid`]).
+    Do(Who, What),
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// One of three, with worker 0 (none), 1 or 2.
+    User(u8, u8),
+    /// One who takes the work of others, with one of two worker ids.
+    Worker(u8),
+    /// An operator.
+    Operator,
+    /// The node itself.
+    Node,
+}
+
+/// A process: chosen ids are below [`CHOSEN`], the others are the n-th minted.
+pub(crate) type Pid = u8;
+
+/// Ids that callers choose.
+pub(crate) const CHOSEN: u8 = 5;
+
+/// A reservation: chosen ids are below [`CHOSEN`], the others the n-th minted.
+pub(crate) type Rid = u8;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    Submit {
+        pid: Option<Pid>,
+        user: Option<u8>,
+        priority: Priority,
+        quota: QuotaPatch,
+        parent: Option<Pid>,
+        driven: bool,
+    },
+    Schedule(Pid),
+    NextRunnable,
+    Transition(Pid, ProcessState),
+    Terminate(Pid, bool),
+    CleanUp(Pid),
+    Reserve(Pid, Option<Rid>, Amounts, Option<u64>),
+    Settle(Pid, Rid, Amounts),
+    Release(Pid, Rid),
+    Record(Pid, Amounts, u64, Option<u8>),
+    Adjust(Pid, QuotaPatch),
+}
+
+/// Ids that were minted so far.
+#[derive(Default)]
+pub(crate) struct Names {
+    /// Processes.
+    pub(crate) pids: Vec<ProcessId>,
+    /// Reservations.
+    pub(crate) reservations: Vec<ReservationId>,
+}
+
+impl Names {
+    fn pid(&self, pid: Pid) -> ProcessId {
+        let minted = pid.checked_sub(CHOSEN).and_then(|at| self.pids.get(usize::from(at)));
+        let chosen = || ProcessId::parse("pid", &format!("p{pid}"));
+        minted.cloned().unwrap_or_else(|| chosen().expect("an id"))
+    }
+
+    fn reservation(&self, rid: Rid) -> ReservationId {
+        let minted = rid.checked_sub(CHOSEN).and_then(|at| self.reservations.get(usize::from(at)));
+        let chosen = || ReservationId::parse("reservation", &format!("r{rid}"));
+        minted.cloned().unwrap_or_else(|| chosen().expect("an id"))
+    }
+
+    /// Makes the command that a step means.
+    pub(crate) fn command(&self, who: Who, what: &What) -> Command {
+        let (by, worker) = principal(who);
+        Command { by, worker, body: self.body(what) }
+    }
+
+    fn body(&self, what: &What) -> CommandBody {
+        match what {
+            What::Submit { pid, user: of, priority, quota, parent, driven } => {
+                CommandBody::Submit(Box::new(Submit {
+                    pid: pid.map(|pid| self.pid(pid)),
+                    request: None,
+                    user: of.map(|of| user(&format!("u{of}"))),
+                    session: None,
+                    priority: *priority,
+                    quota: quota.clone(),
+                    parent: parent.map(|pid| self.pid(pid)),
+                    on_exhausted: OnExhausted::Terminate,
+                    driven: *driven,
+                    metadata: BTreeMap::new(),
+                }))
+            }
+            What::Schedule(pid) => CommandBody::Schedule { pid: self.pid(*pid) },
+            What::NextRunnable => CommandBody::NextRunnable,
+            What::Transition(pid, to) => {
+                CommandBody::TransitionState { pid: self.pid(*pid), to: *to, reason: "so".into() }
+            }
+            What::Terminate(pid, force) => {
+                let (pid, message) = (self.pid(*pid), "enough".into());
+                CommandBody::Terminate { pid, message, force: *force }
+            }
+            What::CleanUp(pid) => CommandBody::CleanupProcess { pid: self.pid(*pid) },
+            What::Reserve(pid, rid, amounts, lease_ms) => CommandBody::Reserve(Box::new(Reserve {
+                pid: self.pid(*pid),
+                reservation: rid.map(|rid| self.reservation(rid)),
+                attempt: None,
+                amounts: *amounts,
+                lease_ms: *lease_ms,
+            })),
+            What::Settle(pid, rid, actual) => {
+                let (pid, reservation) = (self.pid(*pid), self.reservation(*rid));
+                CommandBody::Settle { pid, reservation, actual: *actual }
+            }
+            What::Release(pid, rid) => {
+                let (pid, reservation) = (self.pid(*pid), self.reservation(*rid));
+                CommandBody::Release { pid, reservation }
+            }
+            What::Record(pid, amounts, agent_hops, record) => {
+                let id = |at: &u8| RecordId::parse("record", &format!("x{at}")).expect("an id");
+                CommandBody::RecordUsage(Box::new(Record {
+                    pid: self.pid(*pid),
+                    amounts: *amounts,
+                    agent_hops: *agent_hops,
+                    attempt: None,
+                    record: record.as_ref().map(id),
+                }))
+            }
+            What::Adjust(pid, quota) => {
+                CommandBody::AdjustQuota { pid: self.pid(*pid), quota: quota.clone() }
+            }
+        }
+    }
+}
+
+fn user(name: &str) -> UserId {
+    UserId::parse("user", name).expect("an id")
+}
+
+/// Who a caller is.
+pub(crate) fn principal(who: Who) -> (Principal, Option<WorkerId>) {
+    let worker =
+        |at: u8| (at > 0).then(|| WorkerId::parse("worker", &format!("w{at}")).expect("an id"));
+    match who {
+        Who::User(at, of) => (Principal::new(user(&format!("u{at}")), &[Role::User]), worker(of)),
+        Who::Worker(of) => (Principal::new(user("crew"), &[Role::Worker]), worker(of)),
+        Who::Operator => (Principal::new(user("ops"), &[Role::Operator]), None),
+        Who::Node => (Principal::new(user("node"), &[Role::Node]), None),
+    }
+}
+
+/// How likely each kind of step is in one sequence; and who owns what, as far as a glance tells.
+struct Plan {
+    weights: Vec<(u64, Kind)>,
+    owners: BTreeMap<Pid, u8>,
+    minted: u8,
+    reserved: Vec<(Pid, Rid)>,
+    ended: Vec<Pid>,
+    reservations: u8,
+    soft_percent: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Wait,
+    Back,
+    ToDeadline,
+    Start,
+    Submit,
+    Schedule,
+    Next,
+    Transition,
+    Terminate,
+    CleanUp,
+    Reserve,
+    Settle,
+    Release,
+    Record,
+    Adjust,
+}
+
+const KINDS: [(Kind, u64); 15] = [
+    (Kind::Wait, 24),
+    (Kind::Back, 4),
+    (Kind::ToDeadline, 16),
+    (Kind::Start, 2),
+    (Kind::Submit, 24),
+    (Kind::Schedule, 24),
+    (Kind::Next, 36),
+    (Kind::Transition, 24),
+    (Kind::Terminate, 6),
+    (Kind::CleanUp, 5),
+    (Kind::Reserve, 28),
+    (Kind::Settle, 16),
+    (Kind::Release, 6),
+    (Kind::Record, 12),
+    (Kind::Adjust, 12),
+];
+
+impl Case {
+    /// Draws a sequence. Each has its own emphasis, so that rare things come in crowds.
+    pub(crate) fn draw(draw: &mut Draw) -> Self {
+        let config = config(draw);
+        let weights = KINDS.iter().map(|(kind, weight)| (weight * draw.of(&[1, 2, 2, 6]), *kind));
+        let mut plan = Plan {
+            weights: weights.collect(),
+            owners: BTreeMap::new(),
+            minted: 0,
+            reserved: Vec::new(),
+            ended: Vec::new(),
+            reservations: 0,
+            soft_percent: config.soft_percent,
+        };
+        let length = 10 + draw.below(60);
+        let mut steps: Vec<Step> = (0..2).map(|_| plan.submit(draw)).collect();
+        steps.extend((0..length).map(|_| plan.step(draw)));
+        Self { config, steps }
+    }
+}
+
+impl Plan {
+    fn step(&mut self, draw: &mut Draw) -> Step {
+        let sum = self.weights.iter().map(|(weight, _)| weight).sum();
+        let mut at = draw.below(sum);
+        let mut kind = Kind::Wait;
+        for (weight, of) in &self.weights {
+            if at < *weight {
+                kind = *of;
+                break;
+            }
+            at -= weight;
+        }
+        self.of_kind(draw, kind)
+    }
+
+    fn of_kind(&mut self, draw: &mut Draw, kind: Kind) -> Step {
+        let (pid, rid) = self.subject(draw, kind);
+        let who = self.who(draw, pid);
+        let what = match kind {
+            Kind::Wait => {
+                let spans =
+                    [0, 1, 1, 3, 10, 10, 100, 499, 500, 1_000, 1_001, 5_000, 30_000, 4_000_000];
+                return Step::Wait(draw.of(&spans));
+            }
+            Kind::Back => return Step::Back(draw.of(&[1, 500, 10_000])),
+            Kind::ToDeadline => return Step::ToDeadline(draw.of(&[-1, 0, 0, 1])),
+            Kind::Start => {
+                // No rule says when a warning is due that a new configuration makes due.
+                let soft_percent = self.soft_percent;
+                return Step::Start(Box::new(KernelConfig { soft_percent, ..config(draw) }));
+            }
+            Kind::Submit => return self.submit(draw),
+            Kind::Schedule => What::Schedule(pid),
+            Kind::Next => return Step::Do(self.anyone(draw), What::NextRunnable),
+            Kind::Transition => {
+                let often = [ProcessState::Ready, ProcessState::Running, ProcessState::Waiting];
+                let to = match draw.percent(60) {
+                    true => draw.of(&often),
+                    false => draw.of(ProcessState::ALL),
+                };
+                What::Transition(pid, to)
+            }
+            Kind::Terminate => {
+                self.ended.push(pid);
+                What::Terminate(pid, draw.percent(70))
+            }
+            Kind::CleanUp => What::CleanUp(pid),
+            Kind::Reserve => {
+                let chosen = draw.percent(70).then(|| u8_below(draw, CHOSEN - 2));
+                self.reserved.push((pid, chosen.unwrap_or(CHOSEN + self.reservations)));
+                self.reservations += u8::from(chosen.is_none());
+                let leases = [None, None, Some(1_000), Some(2_500), Some(60_000), Some(999)];
+                What::Reserve(pid, chosen, amounts(draw), draw.of(&leases))
+            }
+            Kind::Settle => What::Settle(pid, rid, amounts(draw)),
+            Kind::Release => What::Release(pid, rid),
+            Kind::Record => {
+                let record = draw.of(&[None, Some(0), Some(1)]);
+                What::Record(pid, amounts(draw), draw.of(&[0, 0, 1, 3]), record)
+            }
+            Kind::Adjust => What::Adjust(pid, patch(draw)),
+        };
+        Step::Do(who, what)
+    }
+
+    fn submit(&mut self, draw: &mut Draw) -> Step {
+        let who = match draw.percent(80) {
+            true => Who::User(u8_below(draw, 3), 0),
+            false => self.anyone(draw),
+        };
+        let others = draw.percent(if who == Who::Operator { 80 } else { 4 });
+        let user = others.then(|| u8_below(draw, 2));
+        let free = |pid: &Pid| !self.owners.contains_key(pid) || draw.percent(15);
+        let fresh: Vec<Pid> = (0..CHOSEN).filter(free).collect();
+        let chosen = (!fresh.is_empty() && draw.percent(80)).then(|| draw.of(&fresh));
+        let pid = chosen.unwrap_or(CHOSEN + self.minted);
+        self.minted += u8::from(chosen.is_none());
+        let owner = match (user, who) {
+            (Some(user), Who::Operator) => Some(user),
+            (None, Who::User(user, _)) => Some(user),
+            _ => None,
+        };
+        if let Some(owner) = owner {
+            self.owners.entry(pid).or_insert(owner);
+        }
+        let mine =
+            self.owners.iter().filter(|(one, of)| Some(*of) == owner.as_ref() && **one != pid);
+        let mine: Vec<Pid> = mine.map(|(one, _)| *one).collect();
+        let parent = match draw.below(20) {
+            0..10 if !mine.is_empty() => Some(draw.of(&mine)),
+            10 => Some(self.pid(draw)),
+            _ => None,
+        };
+        let quota = match draw.percent(60) {
+            true => Vec::new(),
+            false => patch(draw),
+        };
+        let priority = draw.of(Priority::ALL);
+        let driven = draw.percent(5);
+        Step::Do(who, What::Submit { pid: chosen, user, priority, quota, parent, driven })
+    }
+
+    /// Mostly a process that may exist.
+    fn pid(&self, draw: &mut Draw) -> Pid {
+        let known: Vec<Pid> = self.owners.keys().copied().collect();
+        match known.is_empty() || draw.percent(4) {
+            true => u8_below(draw, CHOSEN + 2),
+            false => draw.of(&known),
+        }
+    }
+
+    /// Mostly one who may.
+    fn who(&self, draw: &mut Draw, pid: Pid) -> Who {
+        match (self.owners.get(&pid), draw.below(10)) {
+            (Some(owner), 0..7) => Who::User(*owner, u8_below(draw, 2)),
+            (_, 7) => Who::Operator,
+            (_, 8) => Who::Worker(1 + u8_below(draw, 2)),
+            (_, _) => self.anyone(draw),
+        }
+    }
+
+    fn anyone(&self, draw: &mut Draw) -> Who {
+        match draw.below(10) {
+            0..4 => Who::User(u8_below(draw, 3), u8_below(draw, 3)),
+            4..8 => Who::Worker(1 + u8_below(draw, 2)),
+            8 => Who::Operator,
+            _ => Who::Node,
+        }
+    }
+
+    /// A process, and a reservation that may be its own; where it matters, one that has ended.
+    fn subject(&self, draw: &mut Draw, kind: Kind) -> (Pid, Rid) {
+        let often = draw.percent(80);
+        match kind {
+            Kind::Settle | Kind::Release if often && !self.reserved.is_empty() => {
+                draw.of(&self.reserved)
+            }
+            Kind::CleanUp if often && !self.ended.is_empty() => (draw.of(&self.ended), 0),
+            _ => (self.pid(draw), u8_below(draw, CHOSEN - 2)),
+        }
+    }
+}
+
+fn u8_below(draw: &mut Draw, bound: u8) -> u8 {
+    u8::try_from(draw.below(u64::from(bound))).expect("below a byte")
+}
+
+/// A few amounts, mostly small, of one or two resources.
+fn amounts(draw: &mut Draw) -> Amounts {
+    let mut amounts = Amounts::ZERO;
+    for _ in 0..1 + draw.below(2) {
+        let n = draw.of(&[0, 1, 1, 2, 3, 4, 5, 8, 10, 1 << 41]);
+        match draw.of(&Resource::RESERVABLE) {
+            Resource::LlmCalls => amounts.llm_calls = n,
+            Resource::ToolCalls => amounts.tool_calls = n,
+            Resource::TokensIn => amounts.tokens_in = n,
+            Resource::TokensOut => amounts.tokens_out = n,
+            _ => amounts.inference_requests = n,
+        }
+    }
+    amounts
+}
+
+/// A few limits, near what is used.
+fn patch(draw: &mut Draw) -> QuotaPatch {
+    let mut patch = BTreeMap::new();
+    for _ in 0..1 + draw.below(2) {
+        let field = draw.of(&QuotaField::ALL[..11]);
+        let most = match field {
+            QuotaField::TimeoutMs => draw.of(&[0, 1_000, 1_500, 7_000, 300_000]),
+            QuotaField::SoftTimeoutMs => draw.of(&[500, 1_000, 6_000]),
+            _ => draw.of(&[0, 1, 3, 5, 8, 10, 12, 20]),
+        };
+        patch.insert(field, if draw.percent(5) { Limit::UNLIMITED } else { Limit::at_most(most) });
+    }
+    patch.into_iter().collect()
+}
+
+/// A configuration in which limits are near.
+pub(crate) fn config(draw: &mut Draw) -> KernelConfig {
+    let mut config = KernelConfig::new();
+    config.soft_percent = draw.of(&[80, 80, 50, 100, 1]);
+    config.ageing_ms = draw.of(&[1, 100, 1_000, 30_000]);
+    config.run_lease_ms = draw.of(&[1_000, 1_001, 5_000, 60_000]);
+    config.reservation_lease_ms = draw.of(&[1_000, 2_000, 120_000]);
+    config.tick_batch = draw.of(&[1, 1, 2, 256]);
+    config.retention.terminated_ms = draw.of(&[0, 2_000, 10_000, 3_600_000]);
+    config.retention.zombie_ms = draw.of(&[0, 3_000, 20_000]);
+    let limits = &mut config.limits;
+    limits.processes = draw.of(&[limits.processes, limits.processes, 4]);
+    limits.processes_of_user = draw.of(&[limits.processes_of_user, 2]);
+    limits.children = draw.of(&[limits.children, 2]);
+    limits.tree_depth = draw.of(&[8, 8, 3, 2]);
+    limits.reservations = draw.of(&[256, 2, 3]);
+    let quota = &mut config.default_quota;
+    for field in [
+        QuotaField::MaxLlmCalls,
+        QuotaField::MaxToolCalls,
+        QuotaField::MaxInputTokens,
+        QuotaField::MaxOutputTokens,
+        QuotaField::MaxContextTokens,
+        QuotaField::MaxInferenceRequests,
+        QuotaField::MaxAgentHops,
+    ] {
+        *quota.field_mut(field) = Limit::at_most(draw.of(&[5, 10, 10, 20, 1_000]));
+    }
+    quota.timeout_ms = Limit::at_most(draw.of(&[2_000, 30_000, 300_000]));
+    quota.soft_timeout_ms = draw.of(&[Limit::at_most(1_500), Limit::UNLIMITED]);
+    if draw.percent(20) {
+        config.quota_ceiling.max_llm_calls = Limit::at_most(10);
+    }
+    config
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        told(f, &self.config)?;
+        self.steps.iter().try_for_each(|step| match step {
+            Step::Start(config) => {
+                write!(f, "Start with ")?;
+                told(f, config)
+            }
+            Step::Wait(_) | Step::Back(_) | Step::ToDeadline(_) | Step::Do(..) => {
+                writeln!(f, "{step:?}")
+            }
+        })
+    }
+}
+
+/// Says of a configuration what [`config`] draws.
+fn told(f: &mut fmt::Formatter<'_>, config: &KernelConfig) -> fmt::Result {
+    let (limits, quota) = (&config.limits, &config.default_quota);
+    let spans = (config.ageing_ms, config.run_lease_ms, config.reservation_lease_ms);
+    writeln!(f, "soft_percent {}, tick_batch {}", config.soft_percent, config.tick_batch)?;
+    writeln!(f, "ageing, run lease, reservation lease {spans:?}, {:?}", config.retention)?;
+    write!(f, "processes {}, of a user {}", limits.processes, limits.processes_of_user)?;
+    write!(f, ", children {}, depth {}", limits.children, limits.tree_depth)?;
+    writeln!(f, ", reservations {}", limits.reservations)?;
+    write!(f, "ceiling of llm_calls {}; {quota:?}", config.quota_ceiling.max_llm_calls)?;
+    writeln!(f)
+}
