@@ -385,7 +385,13 @@ impl State {
         if let Some(parent) = &process.parent {
             self.processes.update(parent, |above| {
                 above.children.remove(pid);
+                above.children.extend(process.children.iter().cloned());
             });
+        }
+        // What its children still hold or use is charged above all the same; only the one that was
+        // removed is skipped (K102), and never taken for another that has its pid later.
+        for child in &process.children {
+            self.processes.update(child, |below| below.parent.clone_from(&process.parent));
         }
     }
 
@@ -485,11 +491,10 @@ impl State {
 }
 
 impl Process {
-    /// Keeps only the tombstone (K85).
+    /// Keeps only the tombstone (K85), and whom it stands above (K102).
     fn bury(&mut self) {
         self.metadata.clear();
         self.interrupts.clear();
-        self.children.clear();
         self.closed.clear();
     }
 }

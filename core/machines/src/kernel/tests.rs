@@ -396,3 +396,42 @@ fn an_owner_that_runs_its_process_and_lowers_its_limits_goes_on() {
     rig.pass(40_000);
     assert_eq!(rig.state("a"), ProcessState::Running);
 }
+
+/// K102: one that was removed is skipped, and those above it are not.
+#[test]
+fn a_grandchild_settles_with_its_grandparent_when_its_parent_is_gone() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    for (child, parent) in [("b", "a"), ("c", "b")] {
+        let child = super::lifecycle::Submit { parent: Some(pid(parent)), ..submit(child) };
+        rig.ready(&alice, child);
+    }
+    rig.say(&alice, reserve("c", "r", calls(3))).unwrap();
+    rig.say(&alice, terminate("b", false)).unwrap();
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("b") }).unwrap();
+    assert_eq!(rig.process("a").account.held, calls(3));
+    assert_eq!(rig.process("c").parent, Some(pid("a")));
+    rig.say(&alice, settle("c", "r", calls(2))).unwrap();
+    let above = &rig.process("a").account;
+    assert_eq!((above.held, above.used.amounts), (calls(0), calls(2)));
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("c") }).unwrap();
+    assert!(rig.process("a").children.is_empty());
+}
+
+/// K102: another process with the pid of a parent that is gone is nobody's parent.
+#[test]
+fn a_pid_that_is_used_again_inherits_no_children() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let child = super::lifecycle::Submit { parent: Some(pid("a")), ..submit("b") };
+    rig.ready(&alice, child);
+    rig.say(&alice, reserve("b", "r", calls(3))).unwrap();
+    rig.say(&alice, terminate("a", false)).unwrap();
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("a") }).unwrap();
+    rig.ready(&user("bob"), submit("a"));
+    rig.say(&alice, settle("b", "r", calls(3))).unwrap();
+    assert_eq!(rig.process("a").account.used.amounts, calls(0));
+    assert_eq!(rig.process("b").parent, None);
+}
