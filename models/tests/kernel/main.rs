@@ -62,7 +62,8 @@ fn the_kernel_is_its_reference() {
     if let Some((seed, failure)) = failure {
         let case = shrink(Case::draw(&mut Draw::new(seed)), None);
         let last = run(&case, None, &mut Met::default()).err().unwrap_or(failure);
-        panic!("sequence {seed}, shrunk:\n{case}\nstep {}: {}", last.step, last.told);
+        let Failure { step, command, told } = last;
+        panic!("sequence {seed}, shrunk:\n{case}\nstep {step}: {told}\n\n{command}");
     }
     met.check();
 }

@@ -249,6 +249,9 @@ impl Case {
         };
         let length = 10 + draw.below(60);
         let mut steps: Vec<Step> = (0..2).map(|_| plan.submit(draw)).collect();
+        if draw.percent(8) {
+            steps = plan.family(draw);
+        }
         steps.extend((0..length).map(|_| plan.step(draw)));
         Self { config, steps }
     }
@@ -317,6 +320,28 @@ impl Plan {
             Kind::Adjust => What::Adjust(pid, patch(draw)),
         };
         Step::Do(who, what)
+    }
+
+    /// Three generations; the youngest has a reservation, and the one between may be gone.
+    fn family(&mut self, draw: &mut Draw) -> Vec<Step> {
+        let who = Who::User(0, 0);
+        let child = |pid: Pid| What::Submit {
+            pid: Some(pid),
+            user: None,
+            priority: Priority::Normal,
+            quota: Vec::new(),
+            parent: pid.checked_sub(1),
+            driven: false,
+        };
+        self.owners.extend([(0, 0), (1, 0), (2, 0)]);
+        self.reserved.push((2, 0));
+        let mut whats: Vec<What> = (0..3).map(child).collect();
+        whats.push(What::Reserve(2, Some(0), amounts(draw), None));
+        whats.push(What::Terminate(1, true));
+        if draw.percent(70) {
+            whats.push(What::CleanUp(1));
+        }
+        whats.into_iter().map(|what| Step::Do(who, what)).collect()
     }
 
     fn submit(&mut self, draw: &mut Draw) -> Step {
@@ -437,7 +462,7 @@ pub(crate) fn config(draw: &mut Draw) -> KernelConfig {
     let mut config = KernelConfig::new();
     config.soft_percent = draw.of(&[80, 80, 50, 100, 1]);
     config.ageing_ms = draw.of(&[1, 100, 1_000, 30_000]);
-    config.run_lease_ms = draw.of(&[1_000, 1_001, 5_000, 60_000]);
+    config.run_lease_ms = draw.of(&[1_000, 1_500, 5_000, 60_000]);
     config.reservation_lease_ms = draw.of(&[1_000, 2_000, 120_000]);
     config.tick_batch = draw.of(&[1, 1, 2, 256]);
     config.retention.terminated_ms = draw.of(&[0, 2_000, 10_000, 3_600_000]);

@@ -94,19 +94,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// The process and those above it that are still known, nearest first (K102).
+    /// The process and those above it, nearest first (K102).
     fn levels(&self, pid: &ProcessId) -> Vec<ProcessId> {
-        let above = self.of(pid).ancestors.iter();
-        let mut levels = vec![pid.clone()];
-        for one in above {
-            match self.processes.contains_key(one) {
-                true if self.is(Wrong::NoRollUp) => {}
-                true => levels.push(one.clone()),
-                false if self.is(Wrong::StopAtRemovedAncestor) => break,
-                false => {}
-            }
-        }
-        levels
+        let above = match self.is(Wrong::NoRollUp) {
+            true => &[][..],
+            false => &self.of(pid).ancestors[..],
+        };
+        std::iter::once(pid).chain(above).cloned().collect()
     }
 
     /// Charges every level, and says what was reached by it (K102, K113, K114).

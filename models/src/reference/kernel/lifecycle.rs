@@ -295,9 +295,21 @@ impl Kernel {
         self.note(Note::Changed(pid.clone(), ProcessState::Terminated, ProcessState::Zombie));
     }
 
-    /// Zombie to nothing.
+    /// Zombie to nothing: those below skip it (K102).
     pub(super) fn remove(&mut self, pid: &ProcessId) {
         self.processes.remove(pid);
+        let stop = self.is(Wrong::StopAtRemovedAncestor);
+        for process in self.processes.values_mut() {
+            let Some(at) = process.ancestors.iter().position(|one| one == pid) else {
+                continue;
+            };
+            match stop {
+                true => process.ancestors.truncate(at),
+                false => {
+                    process.ancestors.remove(at);
+                }
+            }
+        }
         self.note(Note::Removed(pid.clone()));
     }
 

@@ -154,6 +154,10 @@ impl Kernel {
             (Some(_), None) => Some(format!("{pid} is missing")),
             (None, Some(_)) => Some(format!("{pid} should not exist")),
             (Some(model), Some(machine)) => {
+                let above = model.ancestors.first();
+                if above != machine.parent.as_ref() {
+                    return Some(format!("{pid}.parent: {:?}, not {above:?}", machine.parent));
+                }
                 let alike = tombstone(model, machine, self.time(at));
                 let alike = alike.or_else(|| match model.state {
                     ProcessState::Zombie => None,
@@ -178,7 +182,6 @@ fn tombstone(model: &Process, machine: &machine::Process, now: Time) -> Option<S
         "request" => &model.request, &machine.request;
         "session" => &model.session, &machine.session;
         "state" => model.state, machine.state;
-        "parent" => model.ancestors.first(), machine.parent.as_ref();
         "created_at" => model.created_at, machine.created_at;
         "started_at" => model.started_at, machine.started_at;
         "completed_at" => model.completed_at, machine.completed_at;
