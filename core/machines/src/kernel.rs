@@ -23,6 +23,7 @@ pub mod decision;
 pub mod event;
 pub mod expression;
 pub mod ids;
+pub mod interrupts;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
@@ -52,9 +53,11 @@ use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{ProcessId, ReservationId, WorkerId};
+use ids::{InterruptId, ProcessId, ReservationId, WorkerId};
+use interrupts::approval::Use;
+use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;
-use names::{ProcessState, TerminalReason};
+use names::{LapseCause, ProcessState};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
@@ -114,6 +117,19 @@ pub enum CommandBody {
         pid: ProcessId,
         quota: QuotaPatch,
     },
+    CreateInterrupt {
+        pid: ProcessId,
+        interrupt: Box<NewInterrupt>,
+    },
+    ResolveInterrupt {
+        id: InterruptId,
+        response: Box<Response>,
+    },
+    CancelInterrupt {
+        id: InterruptId,
+        reason: String,
+    },
+    ConsumeApproval(Box<Use>),
 }
 
 /// The kernel of one node.
@@ -227,6 +243,12 @@ impl Decision<'_> {
                 self.touch_lease(pid);
                 Ok(())
             }
+            CommandBody::CreateInterrupt { pid, interrupt } => {
+                self.create_interrupt(pid, interrupt).map(|_| ())
+            }
+            CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
+            CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
+            CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
         }
     }
 
@@ -255,13 +277,12 @@ impl Decision<'_> {
                 return;
             };
             match due {
-                Due::Timeout(pid) => {
-                    let message = "the time of the process is used up";
-                    self.end(&pid, TerminalReason::TimeoutExceeded, message);
-                }
+                Due::Timeout(pid) => self.time_out(&pid),
                 Due::RunLease(pid) => self.lose_lease(&pid),
                 Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),
                 Due::SoftTimeout(pid) => self.warn_of_time(&pid),
+                Due::Interrupt(id) => self.expire(&id),
+                Due::Approval(id) => self.lapse(&id, LapseCause::Expired),
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }

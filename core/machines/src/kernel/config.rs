@@ -364,6 +364,14 @@ impl KernelConfig {
             let told = format!("{} cannot {} on expiry", kind.name(), config.on_expiry.name());
             return Err(Refusal::new(Code::PolicyNotAllowed, told));
         }
+        // An answer to what asks leave says yes or no, whatever the configuration (K427).
+        if kind.asks_leave() && !config.require_response {
+            return Err(bad(format!("{}: require_response cannot be turned off", kind.name())));
+        }
+        let most = self.limits.span_ms;
+        if let Some(ttl) = config.default_ttl.filter(|ttl| !(1..=most).contains(ttl)) {
+            return Err(bad(format!("{}: default_ttl: {ttl} is not in 1..={most}", kind.name())));
+        }
         match (config.auto_expire, config.default_ttl) {
             (true, None) => Err(bad(format!("{}: auto_expire needs a TTL", kind.name()))),
             (true | false, _) => Ok(()),

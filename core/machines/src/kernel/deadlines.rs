@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ids::{ProcessId, ReservationId};
+use super::ids::{InterruptId, ProcessId, ReservationId};
 use super::process::Process;
 use super::time::Time;
 
@@ -17,6 +17,10 @@ pub enum Due {
     Reservation(ProcessId, ReservationId),
     /// The time of a process is nearly used up (K113).
     SoftTimeout(ProcessId),
+    /// Nobody answered an interrupt (K160).
+    Interrupt(InterruptId),
+    /// Nobody used an approval (K171).
+    Approval(InterruptId),
     /// A block ends (K269 and section 3).
     Unblock(ProcessId),
     /// A process that is over is kept no longer (K360, K361).

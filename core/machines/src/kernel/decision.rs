@@ -92,7 +92,7 @@ impl<'a> Decision<'a> {
         self.emit(subject, Body::Quota { event });
     }
 
-    fn subject(&self, pid: &ProcessId) -> Subject {
+    pub(super) fn subject(&self, pid: &ProcessId) -> Subject {
         let process = self.state.process(pid);
         Subject {
             pid: Some(pid.clone()),

@@ -8,6 +8,7 @@ use super::config::KernelConfig;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
+use super::interrupts::event::{ApprovalEvent, InterruptEvent};
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
@@ -48,12 +49,16 @@ pub enum Body {
     Kernel { event: KernelEvent },
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
+    Interrupt { event: InterruptEvent },
+    Approval { event: ApprovalEvent },
 }
 
 wire_enum!(Body, "an area of events" {
     Kernel { event } = 1,
     Process { event } = 2,
     Quota { event } = 3,
+    Interrupt { event } = 5,
+    Approval { event } = 6,
 });
 
 /// Of the kernel as a whole.
@@ -306,6 +311,8 @@ impl Body {
                 ProcessEvent::Terminated { .. } => "process.terminated",
                 ProcessEvent::Removed => "process.removed",
             },
+            Self::Interrupt { event } => event.kind(),
+            Self::Approval { event } => event.kind(),
             Self::Quota { event } => match event {
                 QuotaEvent::Reserved { .. } => "quota.reserved",
                 QuotaEvent::Settled { .. } => "quota.settled",

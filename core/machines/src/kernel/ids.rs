@@ -135,6 +135,8 @@ text_types! {
     WorkerId, is_id_byte, BadId;
     /// What a record of use is known by, so that it is taken once (K109).
     RecordId, is_id_byte, BadId;
+    /// What the use of an approval is known by, so that it is taken once (K170).
+    UseId, is_id_byte, BadId;
     /// A service.
     ServiceName, is_name_byte, BadName;
     /// A stage of a pipeline.

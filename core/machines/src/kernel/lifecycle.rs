@@ -8,7 +8,7 @@ use super::config::check_quota;
 use super::decision::Decision;
 use super::event::{Body, Cause, ProcessEvent, Subject};
 use super::ids::{LeaseId, ProcessId, RequestId, SessionId, UserId};
-use super::names::{BlockReason, OnExhausted, Priority, ProcessState, TerminalReason};
+use super::names::{BlockReason, LapseCause, OnExhausted, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, Process, RunLease};
 use super::quota::{Quota, QuotaField, QuotaPatch};
 use super::refusal::{Code, Refusal};
@@ -284,9 +284,11 @@ impl Decision<'_> {
         if !from.next().contains(&to) {
             return Err(illegal(from, to));
         }
-        if from == ProcessState::Waiting && process.is_held() && !to.is_terminal() {
-            let first = process.interrupts.first();
-            let id = first.map_or_else(String::new, ToString::to_string);
+        // No approval can be walked around, from Waiting or while it is held (K61, K62).
+        let runs = from == ProcessState::Waiting || to == ProcessState::Running;
+        if runs && process.is_held() && !to.is_terminal() {
+            let first = self.state.oldest_blocking(pid);
+            let id = first.map_or_else(String::new, |first| first.id.to_string());
             let told = format!("interrupt {id} is pending");
             return Err(Refusal::new(Code::InterruptPending, told));
         }
@@ -346,7 +348,12 @@ impl Decision<'_> {
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: &str) {
         let mut rest = vec![(pid.clone(), reason, Arc::from(message))];
         while let Some((pid, reason, message)) = rest.pop() {
-            let Some(process) = self.state.process(&pid).filter(|process| process.is_live()) else {
+            if !self.state.process(&pid).is_some_and(Process::is_live) {
+                continue;
+            }
+            self.cancel_pending(&pid, reason.name());
+            self.lapse_approvals(&pid, LapseCause::ProcessEnded);
+            let Some(process) = self.state.process(&pid) else {
                 continue;
             };
             let (usage, children) = (process.usage(self.now), process.children.clone());
@@ -378,6 +385,7 @@ impl Decision<'_> {
     /// Terminated → Zombie: what is still reserved is charged (K122).
     pub(super) fn bury(&mut self, pid: &ProcessId, cause: Cause) {
         self.charge_all(pid);
+        self.remove_interrupts_of(pid);
         self.change(pid, ProcessState::Zombie, cause);
     }
 

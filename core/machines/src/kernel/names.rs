@@ -78,6 +78,36 @@ numbered! {
         Escalate = 4 "escalate",
     }
 
+    /// What a reviewer says.
+    ReviewDecision "a review decision" {
+        /// As it is.
+        Approve = 1 "approve",
+        /// Not at all.
+        Reject = 2 "reject",
+        /// As the reviewer changed it.
+        Modify = 3 "modify",
+    }
+
+    /// What became of an approval (K170, K171).
+    ApprovalState "an approval state" {
+        /// Can be used.
+        Granted = 1 "granted",
+        /// Was used, once.
+        Consumed = 2 "consumed",
+        /// Can be used no more.
+        Lapsed = 3 "lapsed",
+    }
+
+    /// Why an approval can be used no more (K171).
+    LapseCause "a cause of a lapse" {
+        /// Nobody used it in time.
+        Expired = 1 "expired",
+        /// Its process ended.
+        ProcessEnded = 2 "process_ended",
+        /// Its session was replaced.
+        SessionReplaced = 3 "session_replaced",
+    }
+
     /// Why a process is Blocked.
     BlockReason "a block reason" {
         /// A retry waits.

@@ -1,7 +1,7 @@
 //! Who asks (K26, K27).
 
 use crate::codec::{Malformed, Reader, Wire};
-use crate::wire_struct;
+use crate::{wire_enum, wire_struct};
 
 use super::ids::{UserId, WorkerId};
 
@@ -16,6 +16,24 @@ pub enum Role {
     Operator = 4,
     /// The driver of this node itself.
     Node = 8,
+}
+
+wire_enum!(Role, "a role" { User = 1, Worker = 2, Operator = 4, Node = 8 });
+
+impl Role {
+    /// All, in order.
+    pub const ALL: &'static [Self] = &[Self::User, Self::Worker, Self::Operator, Self::Node];
+
+    /// Returns how callers name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Worker => "worker",
+            Self::Operator => "operator",
+            Self::Node => "node",
+        }
+    }
 }
 
 /// A set of roles.

@@ -199,7 +199,11 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
                 return Err(format!("K423: {} -> {}", from.name(), to.name()));
             }
         }
-        Body::Kernel { .. } | Body::Process { .. } | Body::Quota { .. } => {}
+        Body::Kernel { .. }
+        | Body::Process { .. }
+        | Body::Quota { .. }
+        | Body::Interrupt { .. }
+        | Body::Approval { .. } => {}
     }
     Ok(())
 }

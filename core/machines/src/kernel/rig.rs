@@ -127,6 +127,13 @@ impl Rig {
             let (mut here, mut there) = (self.kernel.state.clone(), follower.state);
             let roots = (here.processes.root(), there.processes.root());
             assert_eq!(roots.0, roots.1, "events are all that changes the state (K3)");
+            let roots = (here.interrupts.root(), there.interrupts.root());
+            assert_eq!(roots.0, roots.1);
+            assert_eq!(here.approvals.root(), there.approvals.root());
+            let derived = (here.asked.clone(), here.deadlines.clone());
+            here.derive_interrupts();
+            assert_eq!(derived, (here.asked.clone(), here.deadlines.clone()), "K12");
+            assert_eq!((&here.asked, here.counters), (&there.asked, there.counters));
             assert_eq!(here.ready, there.ready);
             assert_eq!(here.deadlines, there.deadlines);
             self.events.extend(events.iter().cloned());

@@ -11,7 +11,11 @@ use crate::wire_struct;
 use super::config::KernelConfig;
 use super::deadlines::{Deadlines, Due};
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{InterruptId, ProcessId, ReservationId, UserId};
+use super::interrupts::approval::Approval;
+use super::interrupts::fold::InterruptCounts;
+use super::interrupts::index::Index;
+use super::interrupts::interrupt::Interrupt;
 use super::names::ProcessState;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
@@ -33,11 +37,13 @@ pub struct Counters {
     pub processes: u64,
     /// What they used in all.
     pub used: Amounts,
+    /// Interrupts, and what became of them (K174).
+    pub interrupts: InterruptCounts,
     /// Until when the node drains, while it does (K362).
     pub draining: Option<Time>,
 }
 
-wire_struct!(Counters { events, last, epoch, started_at, processes, used, draining });
+wire_struct!(Counters { events, last, epoch, started_at, processes, used, interrupts, draining });
 
 /// How many processes are in a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,8 +75,11 @@ pub struct State {
     pub(super) processes: Table<ProcessId, Process>,
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
+    pub(super) interrupts: Table<InterruptId, Interrupt>,
+    pub(super) approvals: Table<InterruptId, Approval>,
     // Derived.
     pub(super) deadlines: Deadlines,
+    pub(super) asked: Index,
     pub(super) tally: Tally,
     pub(super) live_of: BTreeMap<UserId, u64>,
 }
@@ -84,7 +93,10 @@ impl State {
             counters: Counters::default(),
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
+            interrupts: Table::new(),
+            approvals: Table::new(),
             deadlines: Deadlines::default(),
+            asked: Index::default(),
             tally: Tally::default(),
             live_of: BTreeMap::new(),
         }
@@ -116,6 +128,8 @@ impl State {
                     self.follow(pid);
                 }
             }
+            Body::Interrupt { event: body } => self.apply_interrupt(event.time, body),
+            Body::Approval { event: body } => self.apply_approval(event.time, body),
             Body::Quota { event: body } => {
                 if let Some(pid) = &event.subject.pid {
                     self.apply_quota(pid, body);
@@ -352,7 +366,7 @@ impl State {
     }
 
     /// Lets a Ready process that is not held wait for its turn (K62, K70).
-    fn join_ready(&mut self, pid: &ProcessId) {
+    pub(super) fn join_ready(&mut self, pid: &ProcessId) {
         let Some(process) = self.processes.get(pid) else {
             return;
         };
