@@ -11,6 +11,7 @@
 
 pub mod budget;
 pub mod due;
+pub mod interrupts;
 pub mod lifecycle;
 pub mod minted;
 pub mod process;
@@ -21,12 +22,13 @@ use std::collections::BTreeMap;
 
 use machines::kernel::config::KernelConfig;
 use machines::kernel::event::Event;
-use machines::kernel::ids::{ProcessId, ReservationId, UserId, WorkerId};
+use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId, WorkerId};
 use machines::kernel::names::{ProcessState, TerminalReason};
 use machines::kernel::principal::{Holder, Principal};
 use machines::kernel::quota::{QuotaField, Resource};
 use machines::kernel::{Code, Command, CommandBody, Time};
 
+use interrupts::{Approval, Interrupt};
 use minted::Minted;
 use process::Process;
 pub use wrong::Wrong;
@@ -62,6 +64,20 @@ pub enum Note {
     Warned(ProcessId, Resource),
     /// A limit was passed (K114).
     Exceeded(ProcessId, Resource),
+    /// A person is asked, for a process (K152).
+    Raised(ProcessId),
+    /// Somebody answered (K155).
+    Resolved(InterruptId),
+    /// Nobody did (K160).
+    Expired(InterruptId),
+    /// It was taken back (K158, K173).
+    Cancelled(InterruptId),
+    /// Leave to do something was given (K170).
+    Granted(InterruptId),
+    /// It was used.
+    Consumed(InterruptId),
+    /// It can be used no more (K171).
+    Lapsed(InterruptId),
 }
 
 /// What a command comes to.
@@ -77,6 +93,10 @@ pub struct Kernel {
     processes: BTreeMap<ProcessId, Process>,
     /// Users with ready processes, in the order of their turns, by executor or not, and band (K72).
     turns: BTreeMap<(bool, u8), Vec<UserId>>,
+    interrupts: BTreeMap<InterruptId, Interrupt>,
+    approvals: BTreeMap<InterruptId, Approval>,
+    /// Interrupts ever raised.
+    asked: u64,
     /// How often a process became ready: the order among equals in time (K70).
     readied: u64,
 
@@ -104,6 +124,9 @@ impl Kernel {
             last: Time::ZERO,
             processes: BTreeMap::new(),
             turns: BTreeMap::new(),
+            interrupts: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            asked: 0,
             readied: 0,
             now: Time::ZERO,
             by: Principal::new(user.clone(), &[]),
@@ -169,6 +192,12 @@ impl Kernel {
             CommandBody::Release { pid, reservation } => self.release(pid, reservation),
             CommandBody::RecordUsage(record) => self.record(record),
             CommandBody::AdjustQuota { pid, quota } => self.adjust(pid, quota),
+            CommandBody::CreateInterrupt { pid, interrupt } => {
+                self.create_interrupt(pid, interrupt)
+            }
+            CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
+            CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
+            CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
         }
     }
 

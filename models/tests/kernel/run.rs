@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent, QuotaEvent};
+use machines::kernel::interrupts::event::{ApprovalEvent, InterruptEvent};
 use machines::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
 use models::reference::kernel::{Kernel as Reference, Note, Wrong};
 
@@ -154,6 +155,10 @@ impl Pair {
         if machine != reference {
             return Some(format!("next_deadline: {machine:?}, not {reference:?}"));
         }
+        let asked = self.reference.interrupts_differ(self.machine.state());
+        if asked.is_some() {
+            return asked;
+        }
         let gone = self.names.pids.iter();
         let pids = self.reference.pids();
         pids.iter()
@@ -173,7 +178,15 @@ impl Pair {
                 {
                     self.names.reservations.push(reservation.clone());
                 }
-                Body::Kernel { .. } | Body::Process { .. } | Body::Quota { .. } => {}
+                Body::Interrupt { event: InterruptEvent::Raised { interrupt } } => {
+                    let hash = interrupt.target.as_ref().map(|target| target.hash);
+                    self.names.interrupts.push((interrupt.id.clone(), hash));
+                }
+                Body::Kernel { .. }
+                | Body::Process { .. }
+                | Body::Quota { .. }
+                | Body::Interrupt { .. }
+                | Body::Approval { .. } => {}
             }
         }
     }
@@ -252,6 +265,18 @@ fn note(event: &Event) -> Option<Note> {
             QuotaEvent::Adjusted { field, .. } => Note::Adjusted(pid(), *field),
             QuotaEvent::Warning { resource, .. } => Note::Warned(pid(), *resource),
             QuotaEvent::Exceeded { resource, .. } => Note::Exceeded(pid(), *resource),
+        },
+        Body::Interrupt { event } => match event {
+            InterruptEvent::Raised { .. } => Note::Raised(pid()),
+            InterruptEvent::Resolved { id, .. } => Note::Resolved(id.clone()),
+            InterruptEvent::Expired { id, .. } => Note::Expired(id.clone()),
+            InterruptEvent::Cancelled { id, .. } => Note::Cancelled(id.clone()),
+            InterruptEvent::Removed { .. } => return None,
+        },
+        Body::Approval { event } => match event {
+            ApprovalEvent::Granted { interrupt, .. } => Note::Granted(interrupt.clone()),
+            ApprovalEvent::Consumed { interrupt, .. } => Note::Consumed(interrupt.clone()),
+            ApprovalEvent::Lapsed { interrupt, .. } => Note::Lapsed(interrupt.clone()),
         },
     })
 }

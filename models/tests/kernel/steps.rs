@@ -2,12 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::config::KernelConfig;
-use machines::kernel::ids::{ProcessId, RecordId, ReservationId, UserId, WorkerId};
+use machines::kernel::ids::{
+    InterruptId, ProcessId, RecordId, ReservationId, UseId, UserId, WorkerId,
+};
+use machines::kernel::interrupts::approval::Use;
+use machines::kernel::interrupts::interrupt::{Assignee, NewInterrupt, NewTarget, Response};
+use machines::kernel::json::Json;
 use machines::kernel::lifecycle::Submit;
-use machines::kernel::names::{OnExhausted, Priority, ProcessState};
+use machines::kernel::names::{
+    ExpiryPolicy, InterruptKind, OnExhausted, Priority, ProcessState, ReviewDecision,
+};
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch, Resource};
 use machines::kernel::{Command, CommandBody};
@@ -70,6 +78,7 @@ pub(crate) enum What {
         quota: QuotaPatch,
         parent: Option<Pid>,
         driven: bool,
+        asks: bool,
     },
     Schedule(Pid),
     NextRunnable,
@@ -81,6 +90,12 @@ pub(crate) enum What {
     Release(Pid, Rid),
     Record(Pid, Amounts, u64, Option<u8>),
     Adjust(Pid, QuotaPatch),
+    Ask(Pid, Box<NewInterrupt>),
+    /// The answer to the n-th question, and whether it quotes the target that was shown.
+    Reply(u8, Response, bool),
+    TakeBack(u8),
+    /// Use of the n-th approval, for what it is for or for something else, by an id.
+    Use(u8, bool, u8),
 }
 
 /// Ids that were minted so far.
@@ -90,6 +105,8 @@ pub(crate) struct Names {
     pub(crate) pids: Vec<ProcessId>,
     /// Reservations.
     pub(crate) reservations: Vec<ReservationId>,
+    /// Interrupts, with the hashes of their targets.
+    pub(crate) interrupts: Vec<(InterruptId, Option<[u8; 32]>)>,
 }
 
 impl Names {
@@ -105,6 +122,11 @@ impl Names {
         minted.cloned().unwrap_or_else(|| chosen().expect("an id"))
     }
 
+    fn interrupt(&self, nth: u8) -> (InterruptId, Option<[u8; 32]>) {
+        let none = || (InterruptId::parse("id", "int_none").expect("an id"), None);
+        self.interrupts.get(usize::from(nth)).cloned().unwrap_or_else(none)
+    }
+
     /// Makes the command that a step means.
     pub(crate) fn command(&self, who: Who, what: &What) -> Command {
         let (by, worker) = principal(who);
@@ -113,7 +135,7 @@ impl Names {
 
     fn body(&self, what: &What) -> CommandBody {
         match what {
-            What::Submit { pid, user: of, priority, quota, parent, driven } => {
+            What::Submit { pid, user: of, priority, quota, parent, driven, asks } => {
                 CommandBody::Submit(Box::new(Submit {
                     pid: pid.map(|pid| self.pid(pid)),
                     request: None,
@@ -122,7 +144,10 @@ impl Names {
                     priority: *priority,
                     quota: quota.clone(),
                     parent: parent.map(|pid| self.pid(pid)),
-                    on_exhausted: OnExhausted::Terminate,
+                    on_exhausted: match asks {
+                        true => OnExhausted::Interrupt,
+                        false => OnExhausted::Terminate,
+                    },
                     driven: *driven,
                     metadata: BTreeMap::new(),
                 }))
@@ -165,6 +190,26 @@ impl Names {
             What::Adjust(pid, quota) => {
                 CommandBody::AdjustQuota { pid: self.pid(*pid), quota: quota.clone() }
             }
+            What::Ask(pid, asked) => {
+                CommandBody::CreateInterrupt { pid: self.pid(*pid), interrupt: asked.clone() }
+            }
+            What::Reply(nth, response, quotes) => {
+                let (id, hash) = self.interrupt(*nth);
+                let wrong = hash.map(|_| [0; 32]);
+                let target_hash = if *quotes { hash } else { wrong };
+                let response = Box::new(Response { target_hash, ..response.clone() });
+                CommandBody::ResolveInterrupt { id, response }
+            }
+            What::TakeBack(nth) => {
+                let (id, reason) = (self.interrupt(*nth).0, "never mind".into());
+                CommandBody::CancelInterrupt { id, reason }
+            }
+            What::Use(nth, right, id) => CommandBody::ConsumeApproval(Box::new(Use {
+                interrupt: self.interrupt(*nth).0,
+                action: Arc::from("pay"),
+                params: if *right { params() } else { Json::object::<&str>([]) },
+                use_id: UseId::parse("use_id", &format!("use{id}")).expect("an id"),
+            })),
         }
     }
 }
@@ -193,6 +238,7 @@ struct Plan {
     reserved: Vec<(Pid, Rid)>,
     ended: Vec<Pid>,
     reservations: u8,
+    asked: Vec<(Pid, InterruptKind)>,
     soft_percent: u64,
 }
 
@@ -213,9 +259,13 @@ enum Kind {
     Release,
     Record,
     Adjust,
+    Ask,
+    Reply,
+    TakeBack,
+    Use,
 }
 
-const KINDS: [(Kind, u64); 15] = [
+const KINDS: [(Kind, u64); 19] = [
     (Kind::Wait, 24),
     (Kind::Back, 4),
     (Kind::ToDeadline, 16),
@@ -231,6 +281,10 @@ const KINDS: [(Kind, u64); 15] = [
     (Kind::Release, 6),
     (Kind::Record, 12),
     (Kind::Adjust, 12),
+    (Kind::Ask, 24),
+    (Kind::Reply, 28),
+    (Kind::TakeBack, 5),
+    (Kind::Use, 10),
 ];
 
 impl Case {
@@ -245,6 +299,7 @@ impl Case {
             reserved: Vec::new(),
             ended: Vec::new(),
             reservations: 0,
+            asked: Vec::new(),
             soft_percent: config.soft_percent,
         };
         let length = 10 + draw.below(60);
@@ -318,6 +373,18 @@ impl Plan {
                 What::Record(pid, amounts(draw), draw.of(&[0, 0, 1, 3]), record)
             }
             Kind::Adjust => What::Adjust(pid, patch(draw)),
+            Kind::Ask => {
+                let asked = question(draw);
+                self.asked.push((pid, asked.kind));
+                What::Ask(pid, Box::new(asked))
+            }
+            Kind::Reply => {
+                let nth = self.nth(draw);
+                let kind = self.asked.get(usize::from(nth)).map(|(_, kind)| *kind);
+                What::Reply(nth, reply(draw, kind), !draw.percent(8))
+            }
+            Kind::TakeBack => What::TakeBack(self.nth(draw)),
+            Kind::Use => What::Use(self.nth(draw), !draw.percent(20), u8_below(draw, 2)),
         };
         Step::Do(who, what)
     }
@@ -332,6 +399,7 @@ impl Plan {
             quota: Vec::new(),
             parent: pid.checked_sub(1),
             driven: false,
+            asks: false,
         };
         self.owners.extend([(0, 0), (1, 0), (2, 0)]);
         self.reserved.push((2, 0));
@@ -378,7 +446,8 @@ impl Plan {
         };
         let priority = draw.of(Priority::ALL);
         let driven = draw.percent(5);
-        Step::Do(who, What::Submit { pid: chosen, user, priority, quota, parent, driven })
+        let asks = draw.percent(25);
+        Step::Do(who, What::Submit { pid: chosen, user, priority, quota, parent, driven, asks })
     }
 
     /// Mostly a process that may exist.
@@ -407,6 +476,12 @@ impl Plan {
             8 => Who::Operator,
             _ => Who::Node,
         }
+    }
+
+    /// One of the last questions.
+    fn nth(&self, draw: &mut Draw) -> u8 {
+        let asked = u8::try_from(self.asked.len()).unwrap_or(u8::MAX);
+        asked.saturating_sub(u8_below(draw, 4))
     }
 
     /// A process, and a reservation that may be its own; where it matters, one that has ended.
@@ -442,6 +517,65 @@ fn amounts(draw: &mut Draw) -> Amounts {
     amounts
 }
 
+/// What is to be approved.
+fn params() -> Json {
+    Json::object([("to", Json::list(vec![]))])
+}
+
+/// A question, mostly as its kind has it.
+fn question(draw: &mut Draw) -> NewInterrupt {
+    let kind = draw.of(InterruptKind::ALL);
+    let mut asked = NewInterrupt::new(kind);
+    let person = |at: u8| Assignee::User { user: user(&format!("u{at}")) };
+    asked.ttl = draw.of(&[None, Some(1_000), Some(1_000), Some(5_000), Some(700)]);
+    asked.auto_expire = draw.of(&[None, None, None, None, Some(true), Some(false)]);
+    if draw.percent(50) {
+        asked.on_expiry = Some(draw.of(ExpiryPolicy::ALL));
+    }
+    asked.assignee = draw.percent(30).then(|| person(u8_below(draw, 3)));
+    asked.escalate_to = draw.percent(30).then(|| person(u8_below(draw, 3)));
+    asked.blocking = draw.of(&[None, None, None, None, Some(false), Some(true)]);
+    let leave = [InterruptKind::Confirmation, InterruptKind::AgentReview].contains(&kind);
+    if leave && draw.percent(60) {
+        let (action, params) = (Arc::from("pay"), params());
+        asked.target = Some(Box::new(NewTarget { action, params, binds: Vec::new() }));
+    }
+    if asked.on_expiry != Some(ExpiryPolicy::Escalate) && draw.percent(15) {
+        asked.key = Some(Arc::from("once"));
+    }
+    asked
+}
+
+/// An answer, mostly one that suits the kind.
+fn reply(draw: &mut Draw, kind: Option<InterruptKind>) -> Response {
+    let kind = kind.unwrap_or(InterruptKind::Clarification);
+    let mut said = Response::default();
+    match kind {
+        InterruptKind::Clarification => {
+            said.text = draw.of(&[Some("so"), Some("no"), None]).map(Arc::from)
+        }
+        InterruptKind::Confirmation => {
+            said.approved = draw.of(&[Some(true), Some(true), Some(false), None])
+        }
+        InterruptKind::AgentReview => {
+            let decisions =
+                [ReviewDecision::Approve, ReviewDecision::Reject, ReviewDecision::Modify];
+            said.decision = Some(draw.of(&decisions));
+            if said.decision == Some(ReviewDecision::Modify) || draw.percent(5) {
+                said.data = Some(params());
+            }
+        }
+        InterruptKind::Checkpoint
+        | InterruptKind::ResourceExhausted
+        | InterruptKind::Timeout
+        | InterruptKind::SystemError => {}
+    }
+    if draw.percent(4) {
+        said.approved = Some(true);
+    }
+    said
+}
+
 /// A few limits, near what is used.
 fn patch(draw: &mut Draw) -> QuotaPatch {
     let mut patch = BTreeMap::new();
@@ -473,6 +607,10 @@ pub(crate) fn config(draw: &mut Draw) -> KernelConfig {
     limits.children = draw.of(&[limits.children, 2]);
     limits.tree_depth = draw.of(&[8, 8, 3, 2]);
     limits.reservations = draw.of(&[256, 2, 3]);
+    limits.interrupts_pending = draw.of(&[16, 2]);
+    limits.interrupts = draw.of(&[1_000, 4]);
+    config.approval_ttl_ms = draw.of(&[1_000, 900_000]);
+    config.max_escalations = draw.of(&[0, 1, 2]);
     let quota = &mut config.default_quota;
     for field in [
         QuotaField::MaxLlmCalls,

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use machines::kernel::Time;
-use machines::kernel::ids::{ProcessId, ReservationId};
-use machines::kernel::names::{ProcessState, TerminalReason};
+use machines::kernel::ids::{InterruptId, ProcessId, ReservationId};
+use machines::kernel::names::{ApprovalState, InterruptStatus, ProcessState};
 use machines::kernel::quota::Resource;
 
 use super::process::Process;
@@ -21,6 +21,10 @@ pub enum Due {
     Reservation(ProcessId, ReservationId),
     /// A process has nearly run for as long as it may (K113).
     SoftTimeout(ProcessId),
+    /// Nobody answered (K160).
+    Interrupt(InterruptId),
+    /// Nobody used an approval (K171).
+    Approval(InterruptId),
     /// A process is Blocked no longer.
     Unblock(ProcessId),
     /// A process is kept no longer (K360).
@@ -31,6 +35,16 @@ impl Kernel {
     /// All deadlines, in the order in which they are handled.
     fn deadlines(&self) -> BTreeSet<(Time, u8, Due)> {
         let all = self.processes.iter().flat_map(|(pid, one)| self.deadlines_of(pid, one));
+        let asked = self
+            .interrupts
+            .iter()
+            .filter(|(_, one)| one.auto_expire && one.status == InterruptStatus::Pending);
+        let asked =
+            asked.filter_map(|(id, one)| Some((one.expires_at?, Due::Interrupt(id.clone()))));
+        let granted = self.approvals.iter();
+        let granted = granted.filter(|(_, one)| one.state == ApprovalState::Granted);
+        let granted = granted.map(|(id, one)| (one.until, Due::Approval(id.clone())));
+        let all = all.chain(asked).chain(granted);
         let kind = |due: &Due| match due {
             Due::RunLease(_) if self.is(Wrong::KindsReversed) => 0,
             _ => 1,
@@ -99,7 +113,9 @@ impl Kernel {
 
     fn handle_due(&mut self, due: &Due) {
         match due {
-            Due::Timeout(pid) => self.end(pid, TerminalReason::TimeoutExceeded, None),
+            Due::Timeout(pid) => self.time_out(pid),
+            Due::Interrupt(id) => self.expire(id),
+            Due::Approval(id) => self.lapse(id),
             Due::RunLease(pid) | Due::Unblock(pid) => self.change(pid, ProcessState::Ready),
             Due::Reservation(pid, id) => self.charge_in_full(pid, id),
             Due::SoftTimeout(pid) => {

@@ -69,6 +69,7 @@ impl Kernel {
             ancestors,
             reason: None,
             message: None,
+            interrupts_ever: 0,
             open: BTreeMap::new(),
             closed: VecDeque::new(),
         };
@@ -163,9 +164,17 @@ impl Kernel {
         }
         match (from, to) {
             (ProcessState::New, ProcessState::Ready) => return self.schedule_new(pid),
-            (ProcessState::Ready, ProcessState::Running) => self.claim(pid),
+            (ProcessState::Ready, ProcessState::Running) => {
+                if self.is_held(pid) && !self.is(Wrong::HeldRuns) {
+                    return Err(Code::InterruptPending);
+                }
+                self.claim(pid);
+            }
             (ProcessState::Waiting, ProcessState::Ready) if self.is(Wrong::NoWaking) => {
                 return Err(Code::IllegalTransition);
+            }
+            (ProcessState::Waiting, ProcessState::Ready) if self.is_held(pid) => {
+                return Err(Code::InterruptPending);
             }
             (
                 ProcessState::Running | ProcessState::Waiting | ProcessState::Blocked,
@@ -205,7 +214,9 @@ impl Kernel {
         process.wait = None;
         if to == ProcessState::Ready {
             process.ready_at = Some(now);
-            self.join_ready(pid);
+            if !self.is_held(pid) {
+                self.join_ready(pid);
+            }
         }
         self.note(Note::Changed(pid.clone(), from, to));
     }
@@ -266,6 +277,7 @@ impl Kernel {
         process.message = message.map(str::to_owned);
         process.completed_at = Some(now);
         self.note(Note::Ended(pid.clone(), reason));
+        self.end_interrupts(pid);
         if self.is(Wrong::OrphansLive) {
             return;
         }
@@ -292,6 +304,7 @@ impl Kernel {
         process.state = ProcessState::Zombie;
         process.open.clear();
         process.closed.clear();
+        self.drop_interrupts(pid);
         self.note(Note::Changed(pid.clone(), ProcessState::Terminated, ProcessState::Zombie));
     }
 

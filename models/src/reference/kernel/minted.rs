@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
-use machines::kernel::ids::{LeaseId, ProcessId, RequestId, ReservationId, SessionId};
+use machines::kernel::ids::{InterruptId, LeaseId, ProcessId, RequestId, ReservationId, SessionId};
+use machines::kernel::interrupts::event::InterruptEvent;
+use machines::kernel::interrupts::target::TargetHash;
 
 /// Ids that the model may need in one decision. Those that a caller chose are among them and are
 /// not taken.
@@ -13,6 +15,8 @@ pub struct Minted {
     pub created: Option<(ProcessId, RequestId, SessionId)>,
     /// Of claims.
     pub leases: VecDeque<LeaseId>,
+    /// Of interrupts, with the hashes of their targets.
+    pub interrupts: VecDeque<(InterruptId, Option<TargetHash>)>,
     /// Of a reservation.
     pub reservation: Option<ReservationId>,
 }
@@ -35,6 +39,11 @@ impl Minted {
                 Body::Quota { event: QuotaEvent::Reserved { reservation, .. } } => {
                     minted.reservation = Some(reservation.clone());
                 }
+                Body::Interrupt { event: InterruptEvent::Raised { interrupt } } => {
+                    let hash = interrupt.target.as_ref().map(|target| target.hash);
+                    minted.interrupts.push_back((interrupt.id.clone(), hash));
+                }
+                Body::Interrupt { .. } | Body::Approval { .. } => {}
                 Body::Process { .. } | Body::Quota { .. } | Body::Kernel { .. } => {}
             }
         }

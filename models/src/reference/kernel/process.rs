@@ -89,6 +89,8 @@ pub struct Process {
     /// Parent, its parent, and so on.
     pub ancestors: Vec<ProcessId>,
     pub reason: Option<TerminalReason>,
+    /// Interrupts ever raised of it (K25).
+    pub interrupts_ever: u64,
     /// What whoever ended it said.
     pub message: Option<String>,
     pub open: BTreeMap<ReservationId, Open>,
@@ -161,11 +163,20 @@ impl Kernel {
                 let alike = tombstone(model, machine, self.time(at));
                 let alike = alike.or_else(|| match model.state {
                     ProcessState::Zombie => None,
-                    _ => body(model, machine),
+                    _ => body(model, machine).or_else(|| self.asks(pid, machine)),
                 });
                 alike.map(|told| format!("{pid}.{told}"))
             }
         }
+    }
+
+    /// What it waits for people to say (2.3).
+    fn asks(&self, pid: &ProcessId, machine: &machine::Process) -> Option<String> {
+        same! {
+            "interrupts" => self.pending_of(pid), machine.interrupts.clone();
+            "held" => self.is_held(pid), machine.blocking > 0;
+        }
+        None
     }
 
     /// Returns the pids of all processes.
@@ -210,7 +221,8 @@ fn body(model: &Process, machine: &machine::Process) -> Option<String> {
         "warned" => &model.warned, &set(machine.account.warned);
         "exceeded" => &model.exceeded, &set(machine.account.exceeded);
         "last_scheduled_at" => model.last_scheduled_at, machine.last_scheduled_at;
-        "ready_at" => model.ready_at, machine.ready_at;
+        "ready_at" => model.ready_at.filter(|_| model.is_live()),
+            machine.ready_at.filter(|_| machine.is_live());
         "block" => &model.block, &machine.block;
         "wait" => &model.wait, &machine.wait;
         "lease.id" => model.lease.as_ref().map(|one| &one.id), lease.map(|one| &one.lease);

@@ -39,9 +39,10 @@ impl Kernel {
 
     /// The ready set: of the executor, or of everyone else (K74, K290).
     fn ready(&self, driven: bool) -> impl Iterator<Item = (&ProcessId, &Process)> {
-        self.processes
-            .iter()
-            .filter(move |(_, one)| one.state == ProcessState::Ready && one.submit.driven == driven)
+        self.processes.iter().filter(move |(pid, one)| {
+            let ready = one.state == ProcessState::Ready && one.submit.driven == driven;
+            ready && (!self.is_held(pid) || self.is(Wrong::HeldRuns))
+        })
     }
 
     /// K71–K74.

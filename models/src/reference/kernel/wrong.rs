@@ -51,11 +51,21 @@ pub enum Wrong {
     SubmitAgain,
     /// A Waiting process cannot be woken (section 3).
     NoWaking,
+    /// Who is not heard agrees (K151, K427).
+    YesBySilence,
+    /// Any second answer is taken (K155, K422).
+    SecondAnswer,
+    /// The last answer wakes nobody (K159, K426).
+    ForgetWake,
+    /// A held process can be claimed (K62).
+    HeldRuns,
+    /// An approval is for anything (K170, K441).
+    AnyParams,
 }
 
 impl Wrong {
     /// All.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::LimitOffByOne,
         Self::Lifo,
         Self::NoAgeing,
@@ -80,5 +90,10 @@ impl Wrong {
         Self::RecordTwice,
         Self::SubmitAgain,
         Self::NoWaking,
+        Self::YesBySilence,
+        Self::SecondAnswer,
+        Self::ForgetWake,
+        Self::HeldRuns,
+        Self::AnyParams,
     ];
 }
