@@ -39,15 +39,22 @@ use machines::cluster::ids::{Addr, Instance, NodeId};
 use machines::cluster::sealer::Suite;
 use machines::cluster::swim::io::Seed;
 use machines::cluster::wire::{Meta, schema};
+use machines::keeper::{self, Keeper, KeeperParams};
+use machines::kernel::config::KernelConfig;
+use machines::ledger::journal::io as journal;
+use machines::ledger::snapshot::SnapshotConfig;
 use machines::node::{Node, NodeParams};
 use madsim::net::NetSim;
 use madsim::runtime::Runtime;
 use madsim::task::spawn_local;
-use runtime::{Ended, Entropy, Handle, NoSession, World, burn_session};
+use runtime::{
+    Clock, Ended, Entropy, Handle, KeeperHandle, NoSession, World, burn_session, keep,
+    keeper_handle,
+};
 
 use crate::decorators::{DiskRates, Faults, Faulty, Flaky, LinkRates, Skew, Skewed};
 use client::Client;
-use ports::{Drawn, File, Platter, Simulated, Sockets, VirtualClock};
+use ports::{Drawn, File, Platter, Shelf, Simulated, Sockets, VirtualClock};
 use record::Record;
 pub use record::Verdict;
 pub use saboteur::Sabotage;
@@ -181,6 +188,7 @@ impl Run {
             choices: choices(),
         };
         spawn_local(client.work());
+        let _keeper = self.keep(place, own, &mut entropy);
         let world = World::<Simulated> {
             clock,
             network: Flaky::new(sockets, link, choices(), self.faults.clone()),
@@ -193,6 +201,35 @@ impl Run {
         let node = Subject::new(node, self.sabotage, now);
         let ended = runtime::run(world, node, commands, buffer, listen).await;
         ended.map_err(|why| why.to_string())
+    }
+}
+
+impl Run {
+    /// Keeps a kernel beside the node, on the same disk, until the handle is dropped. What its
+    /// recovery finds, and what it decides at its start, is part of the run.
+    fn keep(self: &Arc<Self>, place: usize, own: &Place, entropy: &mut Drawn) -> KeeperHandle {
+        let mut seed = [0; 32];
+        entropy.fill(&mut seed);
+        let limits = journal::Limits { segment_bytes: 1 << 20, ..journal::Limits::STANDARD };
+        let clock = Skewed::new(VirtualClock, own.skew.clone());
+        let params = KeeperParams {
+            node: own.id,
+            kernel: KernelConfig::new(),
+            journal: journal::Config::new(limits).expect("the limits are legal"),
+            snapshots: SnapshotConfig::STANDARD,
+            seed,
+        };
+        let keeper = Keeper::new(clock.now(), clock.wall(), params);
+        let keeper = keeper.expect("the default configuration is legal");
+        let (handle, asks) = keeper_handle();
+        let record = self.record.clone();
+        let listen = move |output: &keeper::io::Output| {
+            if let keeper::io::Output::Started(report) = output {
+                record.note(place, &("kept", report.record, report.events));
+            }
+        };
+        spawn_local(keep(clock, Shelf::on(own.platter.clone()), keeper, asks, listen));
+        handle
     }
 }
 

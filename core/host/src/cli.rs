@@ -14,6 +14,7 @@ use crate::control::{self, Request};
 use crate::failure::{Exit, Failure};
 use crate::files;
 use crate::kernel::hex;
+use crate::ledger::Ledger;
 use crate::log::{self, LogFormat, LogLevel};
 use crate::node::{Node, Reloaded};
 use crate::status::{MemberStatus, Status, members_table};
@@ -29,7 +30,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok; 1 failure at run time; 2 bad usage, configuration or allowlist; 3 address or \
 data folder in use; 4 key missing, readable by others, malformed or held twice; 5 session file \
-corrupt.
+or ledger corrupt.
 
 Every configuration key can be set in lockstep.toml, as LOCKSTEP_<KEY> in the environment, or \
 with --set <key>=<value>; the last of these wins.";
@@ -47,6 +48,52 @@ enum Command {
     Status(Ask),
     /// Make the local node leave its cluster and stop
     Leave(Ask),
+    /// Have the local node's kernel decide commands: each a line of JSON, such as
+    /// {"user":"alice","do":{"submit":{"pid":"p1"}}}
+    Kernel {
+        #[command(flatten)]
+        from: From,
+        /// The commands; without any, lines of standard input
+        #[arg(value_name = "JSON")]
+        commands: Vec<String>,
+    },
+    /// Examine a ledger that no node uses: chain, snapshots, replay, room; exit code 5 if it is
+    /// not sound
+    Doctor(Doctor),
+    /// Look into a journal that no node uses
+    #[command(subcommand)]
+    Journal(Journal),
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    #[command(flatten)]
+    ask: Ask,
+    /// Copy what can be read to this new folder, and say what is lost
+    #[arg(long, value_name = "OUT")]
+    salvage: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Journal {
+    /// Print the records and their events
+    Cat {
+        #[command(flatten)]
+        ask: Ask,
+        /// The first record to print
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        from: u64,
+    },
+    /// Check the chain of all records
+    Verify(Ask),
+    /// Print the state root after the last record
+    Root {
+        #[command(flatten)]
+        ask: Ask,
+        /// After this record instead
+        #[arg(long, value_name = "N")]
+        at: Option<u64>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +206,58 @@ fn run(command: Command) -> Result<(), Failure> {
                 true => options.print(&value, || Ok("left the cluster".to_owned())),
                 false => Err(Failure::NotLeft),
             }
+        }
+        Command::Kernel { from, commands } => decide(from, commands),
+        Command::Doctor(doctor) => examine(&doctor),
+        Command::Journal(journal) => look_into(&journal),
+    }
+}
+
+/// Has commands decided one after the other, and prints each answer as a line.
+fn decide(from: From, commands: Vec<String>) -> Result<(), Failure> {
+    let ask = Ask { from, json: true };
+    let data = ask.sources()?.data()?;
+    let lines: Box<dyn Iterator<Item = std::io::Result<String>>> = match commands.is_empty() {
+        true => Box::new(std::io::stdin().lines()),
+        false => Box::new(commands.into_iter().map(Ok)),
+    };
+    for line in lines {
+        let line = line.map_err(|error| Failure::Control(error.to_string()))?;
+        let command = serde_json::from_str(&line)
+            .map_err(|error| Failure::Control(format!("not JSON: {error}")))?;
+        say(&block_on(control::command(&data, command))?.to_string());
+    }
+    Ok(())
+}
+
+fn examine(Doctor { ask, salvage }: &Doctor) -> Result<(), Failure> {
+    let ledger = ask.ledger()?;
+    let report = ledger.examine()?;
+    let salvaged = salvage.as_deref().map(|out| ledger.salvage(out)).transpose()?;
+    let value = match &salvaged {
+        None => json!(report),
+        Some(salvaged) => json!({ "report": report, "salvaged": salvaged }),
+    };
+    ask.print(&value, || {
+        let salvaged = salvaged.iter().map(|salvaged| format!("\n\n{salvaged}"));
+        Ok(format!("{report}{}", salvaged.collect::<String>()))
+    })?;
+    match report.problems.len() {
+        0 => Ok(()),
+        problems => Err(Failure::Unsound(problems)),
+    }
+}
+
+fn look_into(journal: &Journal) -> Result<(), Failure> {
+    match journal {
+        Journal::Cat { ask, from } => ask.ledger()?.cat(*from, ask.json, std::io::stdout()),
+        Journal::Verify(ask) => {
+            let verified = ask.ledger()?.verify()?;
+            ask.print(&verified.to_json(), || Ok(verified.to_string()))
+        }
+        Journal::Root { ask, at } => {
+            let rooted = ask.ledger()?.root(*at)?;
+            ask.print(&rooted.to_json(), || Ok(rooted.to_string()))
         }
     }
 }
@@ -280,11 +379,20 @@ impl Serve {
 
 impl Ask {
     fn ask(&self, request: Request) -> Result<Value, Failure> {
+        let data = self.sources()?.data()?;
+        block_on(control::ask(&data, request))
+    }
+
+    /// Opens the ledger that no node uses.
+    fn ledger(&self) -> Result<Ledger, Failure> {
+        let sources = self.sources()?;
+        Ledger::open(&sources.data()?, &sources.key_file()?)
+    }
+
+    fn sources(&self) -> Result<Sources, Failure> {
         let data = self.from.data.clone();
         let flags = data.map(|data| ("data".to_owned(), data));
-        let sources = Sources::new(self.from.config.as_deref(), flags.into_iter().collect())?;
-        let data = sources.data()?;
-        block_on(control::ask(&data, request))
+        Ok(Sources::new(self.from.config.as_deref(), flags.into_iter().collect())?)
     }
 
     fn print(

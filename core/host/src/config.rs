@@ -11,11 +11,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile as FigmentProfile, Provider};
 use machines::cluster::config::{ClusterConfig, ConfigInvalid, Profile};
+use machines::ledger::journal::io as journal;
+use machines::ledger::snapshot::SnapshotConfig;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +141,18 @@ macro_rules! config {
             /// How log lines look.
             #[serde(default)]
             pub log_format: LogFormat,
+            /// How large the files of the journal are: 1 MiB to 1 GiB (L10).
+            #[serde(default = "default_segment")]
+            pub segment: Bytes,
+            /// How long a file of the journal is kept after its last record (L43).
+            #[serde(default = "default_journal_keep")]
+            pub journal_keep: Span,
+            /// After how many records a snapshot is due (L40).
+            #[serde(default = "default_snapshot_records")]
+            pub snapshot_records: Count,
+            /// After how many bytes of records a snapshot is due (L40).
+            #[serde(default = "default_snapshot_bytes")]
+            pub snapshot_bytes: Bytes,
             $($(#[doc = $doc])* #[serde(default)] pub $key: Option<$type>,)*
         }
 
@@ -158,6 +173,10 @@ macro_rules! config {
                     meta: String::new(),
                     log: LogLevel::default(),
                     log_format: LogFormat::default(),
+                    segment: default_segment(),
+                    journal_keep: default_journal_keep(),
+                    snapshot_records: default_snapshot_records(),
+                    snapshot_bytes: default_snapshot_bytes(),
                     $($key: None,)*
                 }
             }
@@ -179,6 +198,10 @@ macro_rules! config {
                 note("meta", self.meta != other.meta);
                 note("log", self.log != other.log);
                 note("log_format", self.log_format != other.log_format);
+                note("segment", self.segment != other.segment);
+                note("journal_keep", self.journal_keep != other.journal_keep);
+                note("snapshot_records", self.snapshot_records != other.snapshot_records);
+                note("snapshot_bytes", self.snapshot_bytes != other.snapshot_bytes);
                 // A default that is written out, or no longer, changes nothing.
                 let (mine, theirs) = (self.unchecked(), other.unchecked());
                 $({
@@ -287,7 +310,7 @@ config! {
     default_ttl: Span => registry = default_ttl,
 }
 
-impl From<Span> for std::time::Duration {
+impl From<Span> for Duration {
     fn from(span: Span) -> Self {
         span.0
     }
@@ -322,6 +345,36 @@ impl Config {
         cluster.check().map_err(invalid)?;
         self.check()?;
         Ok(cluster)
+    }
+
+    /// Returns the limits of the journal, and when snapshots are due, checked.
+    ///
+    /// # Errors
+    ///
+    /// Names the first key that is wrong.
+    pub fn ledger(&self) -> Result<(journal::Config, SnapshotConfig), ConfigError> {
+        let limits = journal::Limits {
+            segment_bytes: self.segment.0.into(),
+            journal_keep: self.journal_keep.0,
+            ..journal::Limits::STANDARD
+        };
+        let checked = journal::Config::new(limits).map_err(|_| {
+            let bytes = self.segment.0;
+            let why = format!("{bytes} bytes: must be a multiple of 4KiB from 1MiB to 1GiB");
+            ConfigError::of("segment", why)
+        })?;
+        if self.snapshot_records.0 == 0 {
+            return Err(ConfigError::of("snapshot_records", "must be at least 1"));
+        }
+        if self.snapshot_bytes.0 == 0 {
+            return Err(ConfigError::of("snapshot_bytes", "must be at least 1"));
+        }
+        let snapshots = SnapshotConfig {
+            records: self.snapshot_records.0.into(),
+            bytes: self.snapshot_bytes.0.into(),
+            ..SnapshotConfig::STANDARD
+        };
+        Ok((checked, snapshots))
     }
 
     /// Takes over from `other` what can change while a node runs: [`RELOADABLE`].
@@ -382,6 +435,22 @@ fn default_bind() -> SocketAddr {
 
 fn default_data() -> PathBuf {
     PathBuf::from(".")
+}
+
+const fn default_segment() -> Bytes {
+    Bytes(64 << 20)
+}
+
+const fn default_journal_keep() -> Span {
+    Span(Duration::from_secs(7 * 24 * 3_600))
+}
+
+const fn default_snapshot_records() -> Count {
+    Count(100_000)
+}
+
+const fn default_snapshot_bytes() -> Bytes {
+    Bytes(256 << 20)
 }
 
 fn default_key_file() -> PathBuf {
@@ -507,13 +576,26 @@ impl Sources {
     ///
     /// The value, or the file, cannot be read.
     pub fn data(&self) -> Result<PathBuf, ConfigError> {
-        if self.figment.contains("data") {
-            let data = self.figment.extract_inner("data");
-            return data.map_err(|error| self.error(error));
+        self.path("data", default_data)
+    }
+
+    /// Reads where the key is, with the data folder in front.
+    ///
+    /// # Errors
+    ///
+    /// The value, or the file, cannot be read.
+    pub fn key_file(&self) -> Result<PathBuf, ConfigError> {
+        Ok(self.data()?.join(self.path("key_file", default_key_file)?))
+    }
+
+    fn path(&self, key: &str, default: fn() -> PathBuf) -> Result<PathBuf, ConfigError> {
+        if self.figment.contains(key) {
+            let path = self.figment.extract_inner(key);
+            return path.map_err(|error| self.error(error));
         }
         // A file with a mistake would else look like one without the key.
         let all: Result<Dict, _> = self.figment.extract();
-        all.map(|_| default_data()).map_err(|error| self.error(error))
+        all.map(|_| default()).map_err(|error| self.error(error))
     }
 
     fn error(&self, error: figment::Error) -> ConfigError {

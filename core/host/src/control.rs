@@ -5,6 +5,9 @@
 //!   ← {"ok":[…]}            or {"error":"why"}
 //! ```
 //!
+//! After a command of the kernel ([`commands`](crate::commands)) more may follow on the connection;
+//! after anything else it is closed.
+//!
 //! It is a Unix-domain socket in a folder that only its owner may enter; whoever can open it may
 //! do everything. The folder is made with mode 0700 before the socket is, and a folder that
 //! others may enter is refused, so there is no moment at which others could connect.
@@ -22,12 +25,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::commands;
 use crate::failure::Failure;
 use crate::files::{self, Folder};
 use crate::node::View;
 
-/// The longest request, in bytes.
-const REQUEST_MAX: u64 = 4_096;
+/// The longest request, in bytes (K394).
+const REQUEST_MAX: u64 = 4 << 20;
 /// How long a client may take to ask.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client waits for an answer; leaving takes the longest.
@@ -43,13 +47,24 @@ pub enum Request {
     Status,
     /// Leave the cluster and stop; answered when the node has left.
     Leave,
+    /// How far the kernel is: its last record and event, and the state root after them.
+    Kernel,
 }
 
 /// One line of a client.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Line {
+    Command { command: Request },
+    Kernel { kernel: Value },
+}
+
+/// One line, as the node reads it.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    command: Request,
+struct Asked {
+    command: Option<Request>,
+    kernel: Option<commands::Line>,
 }
 
 /// Makes the socket of a node on `folder`. A socket left by a crash is replaced: the folder is
@@ -87,29 +102,69 @@ pub(crate) async fn serve(listener: UnixListener, view: View) {
 
 async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
-    let mut line = Vec::new();
-    let mut read = BufReader::new(read.take(REQUEST_MAX));
-    timeout(PATIENCE, read.read_until(b'\n', &mut line)).await??;
-    let request = serde_json::from_slice::<Line>(&line).map(|line| line.command);
-    let answer = match &request {
-        Ok(request) => obey(*request, view).await,
-        Err(error) => Err(format!("no such request: {error}")),
-    };
-    let answer = match answer {
-        Ok(value) => json!({ "ok": value }),
-        Err(why) => json!({ "error": why }),
-    };
-    let mut text = serde_json::to_vec(&answer)?;
-    text.push(b'\n');
-    let mut written = write.write_all(&text).await;
-    if written.is_ok() {
-        written = write.shutdown().await;
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut read).take(REQUEST_MAX);
+        timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await??;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let asked = serde_json::from_slice::<Asked>(&line);
+        let (answer, next) = match asked {
+            Ok(Asked { command: None, kernel: Some(line) }) => {
+                (decide(line, view).await, Next::More)
+            }
+            Ok(Asked { command: Some(request), kernel: None }) => {
+                let answer = match obey(request, view).await {
+                    Ok(value) => json!({ "ok": value }),
+                    Err(why) => json!({ "error": why }),
+                };
+                (answer, if request == Request::Leave { Next::Stop } else { Next::Close })
+            }
+            Ok(Asked { .. }) => {
+                (json!({ "error": "no such request: command or kernel is needed" }), Next::Close)
+            }
+            Err(error) => (json!({ "error": format!("no such request: {error}") }), Next::Close),
+        };
+        let mut text = serde_json::to_vec(&answer)?;
+        text.push(b'\n');
+        let mut written = write.write_all(&text).await;
+        if next == Next::More && written.is_ok() {
+            continue;
+        }
+        if written.is_ok() {
+            written = write.shutdown().await;
+        }
+        if next == Next::Stop {
+            // Only now: a node that has stopped may end its process before the answer is written.
+            let _ = view.stop();
+        }
+        return written;
     }
-    if let Ok(Request::Leave) = request {
-        // Only now: a node that has stopped may end its process before the answer is written.
-        let _ = view.stop();
+}
+
+/// What comes after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Another line of the client.
+    More,
+    /// The end of the connection.
+    Close,
+    /// The end of the node.
+    Stop,
+}
+
+/// Has the kernel decide, and waits until that is durable.
+async fn decide(line: commands::Line, view: &View) -> Value {
+    let command = match line.command() {
+        Ok(command) => command,
+        Err(refusal) => return commands::refused(&refusal),
+    };
+    match view.keeper().command(command).await {
+        Ok(decided) => commands::shown(&decided),
+        Err(gone) => json!({ "error": gone.to_string() }),
     }
-    written
 }
 
 async fn obey(request: Request, view: &View) -> Result<Value, String> {
@@ -117,6 +172,7 @@ async fn obey(request: Request, view: &View) -> Result<Value, String> {
     let value = match request {
         Request::Members => serde_json::to_value(view.members().await.map_err(gone)?),
         Request::Status => serde_json::to_value(view.status().await.map_err(gone)?),
+        Request::Kernel => serde_json::to_value(view.kernel().await.map_err(gone)?),
         Request::Leave => {
             info!("asked to leave");
             let left = view.leave_in_time().await;
@@ -132,6 +188,28 @@ async fn obey(request: Request, view: &View) -> Result<Value, String> {
 ///
 /// No node runs there, or it answers with an error.
 pub async fn ask(data: &Path, request: Request) -> Result<Value, Failure> {
+    let mut answer = exchange(data, &Line::Command { command: request }).await?;
+    match answer.get_mut("ok") {
+        Some(value) => Ok(value.take()),
+        None => Err(Failure::Control(answer["error"].as_str().unwrap_or("?").to_owned())),
+    }
+}
+
+/// Has the kernel of the node that runs on the data folder `data` decide a command, and returns its
+/// answer as it stands.
+///
+/// # Errors
+///
+/// No node runs there, or it is no command.
+pub async fn command(data: &Path, kernel: Value) -> Result<Value, Failure> {
+    let answer = exchange(data, &Line::Kernel { kernel }).await?;
+    match answer.get("error").and_then(Value::as_str) {
+        Some(why) => Err(Failure::Control(why.to_owned())),
+        None => Ok(answer),
+    }
+}
+
+async fn exchange(data: &Path, line: &Line) -> Result<Value, Failure> {
     let path = files::control(data);
     let connected = UnixStream::connect(&path).await;
     let absent = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
@@ -140,21 +218,16 @@ pub async fn ask(data: &Path, request: Request) -> Result<Value, Failure> {
         false => Failure::Control(format!("{}: {error}", path.display())),
     })?;
     let broken = |error: io::Error| Failure::Control(error.to_string());
-    let line = Line { command: request };
-    let mut line = serde_json::to_vec(&line).expect("a request is always JSON");
+    let mut line = serde_json::to_vec(line).expect("a request is always JSON");
     line.push(b'\n');
     stream.write_all(&line).await.map_err(broken)?;
+    stream.shutdown().await.map_err(broken)?;
     let mut text = Vec::new();
     match timeout(ANSWER_MAX, stream.read_to_end(&mut text)).await {
         Ok(read) => read.map_err(broken)?,
         Err(elapsed) => return Err(Failure::Control(elapsed.to_string())),
     };
-    let mut answer: Value =
-        serde_json::from_slice(&text).map_err(|_| Failure::Control("it has stopped".to_owned()))?;
-    match answer.get_mut("ok") {
-        Some(value) => Ok(value.take()),
-        None => Err(Failure::Control(answer["error"].as_str().unwrap_or("?").to_owned())),
-    }
+    serde_json::from_slice(&text).map_err(|_| Failure::Control("it has stopped".to_owned()))
 }
 
 #[cfg(test)]
@@ -163,11 +236,11 @@ mod tests {
 
     #[test]
     fn requests_are_spelled_as_the_header_says() {
-        let line = Line { command: Request::Members };
+        let line = Line::Command { command: Request::Members };
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"command":"members"}"#);
-        for wrong in [r#"{"command":"stop"}"#, r#"{"command":"leave","now":1}"#, "{}", ""] {
-            assert!(serde_json::from_str::<Line>(wrong).is_err(), "{wrong}");
+        for wrong in [r#"{"command":"stop"}"#, r#"{"command":"leave","now":1}"#, ""] {
+            assert!(serde_json::from_str::<Asked>(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -5,6 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use machines::keeper::io::RefusedStart;
+use machines::ledger::fold::Unreadable;
+use machines::ledger::recovery::io::Refusal;
 use machines::node::io::StopReason;
 use runtime::{Gone, RunError};
 
@@ -19,7 +22,7 @@ use crate::config::ConfigError;
 /// | 2 | bad usage, configuration or allowlist |
 /// | 3 | the address or the data folder is in use |
 /// | 4 | the key cannot be used: missing, readable by others, malformed, held by another process |
-/// | 5 | the session file is corrupt |
+/// | 5 | the session file or the ledger is corrupt |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -33,8 +36,8 @@ pub enum Exit {
     InUse = 3,
     /// The key cannot be used.
     Key = 4,
-    /// The session file is corrupt.
-    SessionCorrupt = 5,
+    /// The session file or the ledger is corrupt.
+    Corrupt = 5,
 }
 
 /// Why a node does not start, or stopped (C105). Each prints as one line.
@@ -79,8 +82,13 @@ pub enum Failure {
         /// Why.
         error: io::Error,
     },
-    /// Another process uses the data folder.
-    FolderInUse(PathBuf),
+    /// Another process uses the data folder (L2).
+    FolderInUse {
+        /// Which.
+        path: PathBuf,
+        /// Who, if that is known.
+        pid: Option<u32>,
+    },
     /// The data folder cannot be used.
     Folder {
         /// Which.
@@ -88,6 +96,30 @@ pub enum Failure {
         /// Why.
         error: io::Error,
     },
+    /// The kernel must not start on what is in the data folder. Nothing was changed (L33, L34, L36).
+    Unkept(Box<RefusedStart>),
+    /// There is no ledger in this data folder.
+    NoLedger(PathBuf),
+    /// The journal cannot be used as it is; nothing was changed (L33, L34).
+    Ledger(Refusal),
+    /// A sound record holds what this program cannot read (L36).
+    LedgerUnknown {
+        /// Which.
+        record: u64,
+        /// Why.
+        why: Unreadable,
+    },
+    /// The journal has no such record.
+    NoRecord {
+        /// Which.
+        record: u64,
+        /// The last one that it has.
+        last: u64,
+    },
+    /// The doctor found so many problems, and has told them.
+    Unsound(usize),
+    /// What was asked for cannot be printed.
+    Printing(io::Error),
     /// The node stopped by itself.
     Stopped(StopReason),
     /// The run loop failed.
@@ -109,11 +141,19 @@ impl Failure {
         match self {
             Self::ConfigInvalid(_) | Self::AllowlistInvalid { .. } => Exit::Usage,
             Self::KeyUnreadable { .. } | Self::Stopped(StopReason::KeyInUse) => Exit::Key,
-            Self::SessionCorrupt { .. } => Exit::SessionCorrupt,
-            Self::AddrInUse(_) | Self::FolderInUse(_) => Exit::InUse,
+            Self::SessionCorrupt { .. }
+            | Self::Unkept(_)
+            | Self::LedgerUnknown { .. }
+            | Self::Unsound(_) => Exit::Corrupt,
+            Self::Ledger(Refusal::Unreadable { .. }) => Exit::Runtime,
+            Self::Ledger(_) => Exit::Corrupt,
+            Self::AddrInUse(_) | Self::FolderInUse { .. } => Exit::InUse,
             Self::SessionUnusable { .. }
             | Self::Bind { .. }
             | Self::Folder { .. }
+            | Self::NoLedger(_)
+            | Self::NoRecord { .. }
+            | Self::Printing(_)
             | Self::Stopped(StopReason::SessionsExhausted)
             | Self::Run(_)
             | Self::Panicked
@@ -142,14 +182,29 @@ impl fmt::Display for Failure {
                 Some(line) => write!(f, "allowlist {}, line {line}: {why}", path.display()),
                 None => write!(f, "allowlist {}: {why}", path.display()),
             },
+            Self::Unkept(why) => why.fmt(f),
             Self::AddrInUse(addr) => write!(f, "bind: {addr} is in use by another process"),
             Self::Bind { addr, error } => write!(f, "bind: cannot listen at {addr}: {error}"),
-            Self::FolderInUse(path) => {
-                write!(f, "data: another node runs on the folder {}", path.display())
+            Self::FolderInUse { path, pid: Some(pid) } => {
+                write!(f, "data: process {pid} uses the folder {}", path.display())
+            }
+            Self::FolderInUse { path, pid: None } => {
+                write!(f, "data: another process uses the folder {}", path.display())
             }
             Self::Folder { path, error } => {
                 write!(f, "data: cannot use the folder {}: {error}", path.display())
             }
+            Self::NoLedger(path) => {
+                write!(f, "there is no ledger in the data folder {}", path.display())
+            }
+            Self::Ledger(refusal) => refusal.fmt(f),
+            Self::LedgerUnknown { record, why } => write!(f, "journal: record {record}: {why}"),
+            Self::NoRecord { record, last } => {
+                write!(f, "journal: there is no record {record}; the last one is {last}")
+            }
+            Self::Unsound(1) => f.write_str("the ledger is not sound: 1 problem"),
+            Self::Unsound(problems) => write!(f, "the ledger is not sound: {problems} problems"),
+            Self::Printing(error) => write!(f, "cannot print: {error}"),
             Self::Stopped(StopReason::KeyInUse) => f.write_str(
                 "KeyInUse: another process runs with this key; stop it, or make a new key",
             ),

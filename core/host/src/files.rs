@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use crate::failure::Failure;
 const KEY_MAX: u64 = 4_096;
 /// The longest allowlist read, in bytes: a million keys fit.
 const ALLOWLIST_MAX: u64 = 256 << 20;
+/// The file, in the data folder, that a process locks for its life, its pid inside (L2).
+const LOCK: &str = "LOCK";
 /// The folder, in the data folder, of what exists only while a node runs.
 const RUN_FOLDER: &str = "run";
 
@@ -153,13 +155,37 @@ impl Folder {
             Err(error) => return Err(failed(error)),
         }
         let mut open = OpenOptions::new();
-        let open = open.create(true).truncate(false).write(true).mode(0o600);
-        let lock = open.open(run.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(Failure::FolderInUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
+        let open = open.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let lock = open.open(path.join(LOCK)).map_err(failed)?;
+        hold(path, lock)
+    }
+
+    /// Takes the folder if a node has ever held it, and makes nothing in it: for those who only
+    /// read. A folder in which this process may not write is taken beside others who only read.
+    ///
+    /// # Errors
+    ///
+    /// Another process holds it, or it cannot be read.
+    pub fn inspect(path: &Path) -> Result<Option<Self>, Failure> {
+        let failed = |error| Failure::Folder { path: path.to_owned(), error };
+        let lock = path.join(LOCK);
+        fs::metadata(path).map_err(failed)?;
+        match OpenOptions::new().read(true).write(true).open(&lock) {
+            Ok(lock) => return hold(path, lock).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(_) => {} // It may still be read.
         }
+        let lock = File::open(&lock).map_err(failed)?;
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { path: path.to_owned(), _lock: lock })),
+            Err(error) => Err(not_locked(path, &lock, error)),
+        }
+    }
+
+    /// Returns where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns where the control socket of a node on this folder is.
@@ -167,6 +193,32 @@ impl Folder {
     pub fn control(&self) -> PathBuf {
         control(&self.path)
     }
+}
+
+/// Locks the file, and says in it who holds it (L2).
+fn hold(path: &Path, lock: File) -> Result<Folder, Failure> {
+    if let Err(error) = lock.try_lock() {
+        return Err(not_locked(path, &lock, error));
+    }
+    let pid = format!("{}\n", std::process::id());
+    let told = lock.set_len(0).and_then(|()| lock.write_all_at(pid.as_bytes(), 0));
+    told.map_err(|error| Failure::Folder { path: path.to_owned(), error })?;
+    Ok(Folder { path: path.to_owned(), _lock: lock })
+}
+
+fn not_locked(path: &Path, lock: &File, error: TryLockError) -> Failure {
+    let path = path.to_owned();
+    match error {
+        TryLockError::WouldBlock => Failure::FolderInUse { path, pid: holder(lock) },
+        TryLockError::Error(error) => Failure::Folder { path, error },
+    }
+}
+
+/// Reads who holds the lock, if they have said so already.
+fn holder(lock: &File) -> Option<u32> {
+    let mut digits = [0; 16];
+    let length = lock.read_at(&mut digits, 0).ok()?;
+    std::str::from_utf8(&digits[..length]).ok()?.trim_end().parse().ok()
 }
 
 /// Refuses what is no folder, and a folder that others may enter.
@@ -261,7 +313,25 @@ mod tests {
         let first = Folder::lock(folder.path()).unwrap();
         let second = Folder::lock(folder.path()).expect_err("it is held");
         assert_eq!(second.exit(), crate::Exit::InUse);
+        let pid = format!("process {}", std::process::id());
+        assert!(second.to_string().contains(&pid), "{second}");
+        let third = Folder::inspect(folder.path()).expect_err("nor may one read what changes");
+        assert_eq!(third.to_string(), second.to_string());
         drop(first);
+        Folder::lock(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn who_only_reads_makes_nothing_in_the_folder_and_keeps_a_node_away() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Folder::inspect(folder.path()).unwrap().is_none());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        drop(Folder::lock(folder.path()).unwrap());
+        let reader = Folder::inspect(folder.path()).unwrap().expect("a node was here");
+        let failure = Folder::lock(folder.path()).expect_err("it is being read");
+        assert_eq!(failure.exit(), crate::Exit::InUse);
+        drop(reader);
         Folder::lock(folder.path()).unwrap();
     }
 }

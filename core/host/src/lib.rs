@@ -6,6 +6,7 @@
 //! | [`config`] | file, environment, flags; errors that say what would be right (C107, C108) |
 //! | [`world`] | the ports of `runtime` over tokio and the operating system |
 //! | [`files`], [`seeds`] | key, allowlist, data folder; names and addresses of seeds |
+//! | [`ledger`] | a data folder's ledger, looked at without a node: doctor, salvage, `journal` |
 //! | [`control`] | how the command line asks a running node |
 //! | [`status`] | what it answers (C121) |
 //! | [`log`](mod@log) | structured logs, one line for each kind of refusal and second (C117) |
@@ -17,11 +18,14 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod commands;
 pub mod config;
 pub mod control;
 pub mod failure;
 pub mod files;
+mod keeping;
 mod kernel;
+pub mod ledger;
 pub mod log;
 pub mod node;
 pub mod seeds;

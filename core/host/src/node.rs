@@ -16,7 +16,8 @@ use machines::cluster::wire::{Meta, schema};
 use machines::node::NodeParams;
 use machines::node::io::StopReason;
 use runtime::{
-    Clock, Ended, Entropy, Gone, Handle, NoSession, Won, World, burn_session, handle, race, run,
+    Clock, Ended, Entropy, Gone, Handle, KeeperHandle, NoSession, Won, World, burn_session, handle,
+    race, run,
 };
 use sync::{Channel, MailboxOptions, Snapshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,13 +28,14 @@ use crate::config::{Allow, Config, ConfigError};
 use crate::control;
 use crate::failure::Failure;
 use crate::files::{self, Folder};
+use crate::keeping::Keeping;
 use crate::kernel::{self, Kernel};
 use crate::log::Listener;
 use crate::seeds;
-use crate::status::{MemberStatus, Status};
+use crate::status::{KernelStatus, MemberStatus, Status};
 pub use crate::watcher::Reloaded;
 use crate::watcher::{self, AllowError, Following, Reload};
-use crate::world::{Counts, SessionFile, Sockets, System, SystemClock, SystemEntropy};
+use crate::world::{Counts, LedgerFiles, SessionFile, Sockets, System, SystemClock, SystemEntropy};
 
 /// How long a start waits for the name servers of each seed; what is not resolved by then is tried
 /// again later.
@@ -56,6 +58,7 @@ pub struct Node {
 #[derive(Clone)]
 pub struct View {
     handle: Handle<Kernel>,
+    keeper: KeeperHandle,
     facts: Arc<Facts>,
     allow_error: Snapshot<Option<AllowError>>,
     reloads: Channel<Reload>,
@@ -106,6 +109,10 @@ impl Node {
         let allowed = files::read_allowed(&config.allow, &allow_path)?;
         seeds::check(&config.seeds, &allowed)?;
         let folder = Folder::lock(&config.data)?;
+        let unusable = |error| Failure::Folder { path: config.data.clone(), error };
+        let files = LedgerFiles::open(&folder).map_err(unusable)?;
+        let mut entropy = SystemEntropy;
+        let keeping = Keeping::start(&config, &key, files, drawn(&mut entropy)).await?;
 
         let mut disk = SessionFile::new(config.path(&config.session_file));
         let session = take_session(&mut disk, &key, &config).await?;
@@ -118,7 +125,6 @@ impl Node {
         // A name that stands for nothing just now is not the same as no seed (C55).
         let awaited = found.seeds.is_empty() && !found.unresolved.is_empty();
 
-        let mut entropy = SystemEntropy;
         let instance = Instance(draw(&mut entropy));
         let choices = Choices::new(draw(&mut entropy));
         let facts = Arc::new(Facts {
@@ -153,7 +159,8 @@ impl Node {
         info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
         let (allow_writer, allow_error) = sync::snapshot(None);
         let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
-        let view = View { handle, facts, allow_error, reloads };
+        let keeper = keeping.handle.clone();
+        let view = View { handle, keeper, facts, allow_error, reloads };
         let mut tasks = JoinSet::new();
         if let Allow::File(_) = config.allow {
             let tell = view.handle.clone();
@@ -169,6 +176,7 @@ impl Node {
             let ended = run(world, kernel, commands, watch_buffer, hear).await;
             // They hold handles of their own, and would go on.
             tasks.shutdown().await;
+            keeping.stop().await;
             // The folder is free only when nothing writes to it any more.
             drop(folder);
             Ok(ended?)
@@ -228,6 +236,31 @@ impl Deref for View {
 }
 
 impl View {
+    /// Returns the handle of the node's kernel.
+    #[must_use]
+    pub const fn keeper(&self) -> &KeeperHandle {
+        &self.keeper
+    }
+
+    /// Returns how far the kernel is, as far as that is durable, or nothing while it is behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub async fn kernel(&self) -> Result<Option<KernelStatus>, Gone> {
+        self.keeper
+            .look(|keeper| {
+                let (kernel, journal) = (keeper.kernel()?, keeper.journal()?);
+                let record = journal.appended();
+                (journal.durable() == record).then(|| KernelStatus {
+                    record,
+                    events: kernel.last_event(),
+                    root: kernel.clone().root().to_string(),
+                })
+            })
+            .await
+    }
+
     /// Returns where others find this node.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
@@ -360,7 +393,11 @@ fn advertised(config: &Config, sockets: &Sockets) -> Result<Addr, Failure> {
 }
 
 fn draw(entropy: &mut SystemEntropy) -> u64 {
-    let mut bytes = [0; 8];
+    u64::from_le_bytes(drawn(entropy))
+}
+
+fn drawn<const N: usize>(entropy: &mut SystemEntropy) -> [u8; N] {
+    let mut bytes = [0; N];
     entropy.fill(&mut bytes);
-    u64::from_le_bytes(bytes)
+    bytes
 }

@@ -6,6 +6,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// How far a node's kernel is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelStatus {
+    /// The last record of its journal.
+    pub record: u64,
+    /// The number of the last event.
+    pub events: u64,
+    /// The state root after them.
+    pub root: String,
+}
+
 /// One row of the membership table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {

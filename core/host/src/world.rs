@@ -2,12 +2,14 @@
 
 mod clock;
 mod disk;
+pub(crate) mod files;
 mod sockets;
 
 use runtime::{Entropy, Env};
 
 pub use clock::SystemClock;
 pub use disk::SessionFile;
+pub use files::LedgerFiles;
 pub use sockets::{Counts, Sockets};
 
 /// The world that production nodes live in.
@@ -18,6 +20,7 @@ impl Env for System {
     type Clock = SystemClock;
     type Network = Sockets;
     type Disk = SessionFile;
+    type Files = LedgerFiles;
     type Entropy = SystemEntropy;
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use host::config::ProfileName;
+use host::span::Bytes;
 use host::{Config, Node, files};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle};
@@ -70,5 +71,6 @@ fn prepare() -> (TempDir, Config) {
     config.data = folder.path().to_owned();
     config.bind = "127.0.0.1:0".parse().unwrap();
     config.profile = ProfileName::Local;
+    config.segment = Bytes(1 << 20);
     (folder, config)
 }

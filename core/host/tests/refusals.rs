@@ -112,10 +112,10 @@ fn an_address_in_use_by_tcp_or_udp() {
 fn a_folder_in_use() {
     let folder = sound();
     let path = folder.path().to_owned();
-    let _first = Process::serve(folder, &[]);
+    let first = Process::serve(folder, &[]);
     let (code, line) = serve(&path, &[]);
     assert_eq!(code, 3);
-    assert_eq!(line, "error: data: another node runs on the folder .");
+    assert_eq!(line, format!("error: data: process {} uses the folder .", first.pid()));
 }
 
 #[test]

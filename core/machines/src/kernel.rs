@@ -17,9 +17,11 @@ pub mod json;
 mod numbered;
 
 pub mod budget;
+pub mod bus;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
+pub mod envelopes;
 pub mod event;
 pub mod expression;
 pub mod ids;
@@ -27,12 +29,16 @@ pub mod interrupts;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
+pub mod part;
 pub mod pipeline;
 pub mod principal;
 pub mod process;
+pub mod query;
 pub mod quota;
+pub mod rates;
 pub mod ready;
 pub mod refusal;
+pub mod reply;
 pub mod schema;
 pub mod state;
 pub mod time;
@@ -40,7 +46,7 @@ pub mod time;
 #[cfg(test)]
 mod props;
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;
 
@@ -52,8 +58,10 @@ use budget::{Record, Reserve};
 use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
+use envelopes::EnvelopePatch;
+use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{InterruptId, ProcessId, ReservationId, WorkerId};
+use ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId, WorkerId};
 use interrupts::approval::Use;
 use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;
@@ -61,6 +69,7 @@ use names::{LapseCause, ProcessState};
 use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
+use rates::{Scope, ScopeConfig};
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -70,6 +79,8 @@ pub struct Command {
     pub by: Principal,
     /// Which of its workers.
     pub worker: Option<WorkerId>,
+    /// The endpoint whose rate it counts for, with which it is one decision (K136).
+    pub rate: Option<Endpoint>,
     /// What.
     pub body: CommandBody,
 }
@@ -117,6 +128,28 @@ pub enum CommandBody {
         pid: ProcessId,
         quota: QuotaPatch,
     },
+    /// With `record` one hit if it is allowed; without it nothing, as the query (K135).
+    CheckRateLimit {
+        user: UserId,
+        endpoint: Endpoint,
+        record: bool,
+    },
+    SetRateLimit {
+        scope: Scope,
+        config: Option<ScopeConfig>,
+    },
+    ResetRateLimits {
+        user: UserId,
+    },
+    CreateEnvelope(Box<NewEnvelope>),
+    UpdateEnvelope {
+        id: EnvelopeId,
+        patch: Box<EnvelopePatch>,
+        expected_version: Option<u64>,
+    },
+    CloneEnvelope {
+        id: EnvelopeId,
+    },
     CreateInterrupt {
         pid: ProcessId,
         interrupt: Box<NewInterrupt>,
@@ -130,6 +163,38 @@ pub enum CommandBody {
         reason: String,
     },
     ConsumeApproval(Box<Use>),
+}
+
+impl CommandBody {
+    /// Says whether it frees space, so that it is decided even while the disk is full (L23).
+    #[must_use]
+    pub const fn frees(&self) -> bool {
+        match self {
+            Self::CleanupProcess { .. } => true,
+            Self::Start { .. }
+            | Self::Tick
+            | Self::Submit(_)
+            | Self::Schedule { .. }
+            | Self::NextRunnable
+            | Self::TransitionState { .. }
+            | Self::Terminate { .. }
+            | Self::Reserve(_)
+            | Self::Settle { .. }
+            | Self::Release { .. }
+            | Self::RecordUsage(_)
+            | Self::AdjustQuota { .. }
+            | Self::CheckRateLimit { .. }
+            | Self::SetRateLimit { .. }
+            | Self::ResetRateLimits { .. }
+            | Self::CreateEnvelope(_)
+            | Self::UpdateEnvelope { .. }
+            | Self::CloneEnvelope { .. }
+            | Self::CreateInterrupt { .. }
+            | Self::ResolveInterrupt { .. }
+            | Self::CancelInterrupt { .. }
+            | Self::ConsumeApproval(_) => false,
+        }
+    }
 }
 
 /// The kernel of one node.
@@ -172,8 +237,12 @@ impl Kernel {
     pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);
-        match decision.run(&command.body) {
-            Ok(()) => Ok(decision.into_events()),
+        let passed = command.rate.as_ref().map_or(Ok(()), |rate| decision.pass_rate(rate));
+        match passed.and_then(|()| decision.run(&command.body)) {
+            Ok(()) => {
+                decision.take_hit();
+                Ok(decision.into_events())
+            }
             Err(refusal) => {
                 assert!(decision.is_untouched(), "refused after an event: {refusal}");
                 Err(refusal)
@@ -184,6 +253,12 @@ impl Kernel {
     /// Changes the state as `event` says (K3).
     pub fn apply(&mut self, event: &Event) {
         self.state.apply(event);
+    }
+
+    /// Returns the number of the last event (K22).
+    #[must_use]
+    pub const fn last_event(&self) -> u64 {
+        self.state.counters.events
     }
 
     /// Returns when [`CommandBody::Tick`] is due at the latest (K10).
@@ -243,6 +318,16 @@ impl Decision<'_> {
                 self.touch_lease(pid);
                 Ok(())
             }
+            CommandBody::CheckRateLimit { user, endpoint, record } => {
+                self.check_rate((user, endpoint), *record)
+            }
+            CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
+            CommandBody::ResetRateLimits { user } => self.reset_rates(user).map(|_| ()),
+            CommandBody::CreateEnvelope(new) => self.create_envelope(new).map(|_| ()),
+            CommandBody::UpdateEnvelope { id, patch, expected_version } => {
+                self.update_envelope(id, patch, *expected_version)
+            }
+            CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
             CommandBody::CreateInterrupt { pid, interrupt } => {
                 self.create_interrupt(pid, interrupt).map(|_| ())
             }

@@ -2,9 +2,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Entropy`], what each may do |
+//! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Files`], [`Entropy`], what each may do |
 //! | [`run`](mod@run) | the loop: one future per node, on any executor |
+//! | [`keep`](mod@keep) | the loop of a node's kernel and its files |
 //! | [`start`] | a new durable session, before the first socket |
+//! | [`ledger`] | between the words of the ledger's machines and those of [`Files`] |
 //! | [`handle`](mod@handle) | what users of a node hold: calls, endpoints, watches |
 //! | [`machine`] | what the loop needs of a node |
 //! | [`race`](mod@race) | two futures, one winner, ties go left |
@@ -15,6 +17,8 @@
 #![forbid(unsafe_code)]
 
 pub mod handle;
+pub mod keep;
+pub mod ledger;
 pub mod machine;
 pub mod ports;
 pub mod race;
@@ -24,8 +28,12 @@ mod users;
 pub mod watch;
 
 pub use handle::{Endpoint, Gone, Handle, Tracked, handle};
+pub use keep::{Asks, KeeperHandle, Kept, keep, keeper_handle};
 pub use machine::{Machine, Names};
-pub use ports::{Clock, Disk, Entropy, Env, Happened, Network, World};
+pub use ports::{
+    Clock, Disk, Entropy, Env, Fault, Files, Folder, Happened, LedgerFile, Network, Task, TaskId,
+    Told, World,
+};
 pub use race::{Won, race};
 pub use run::{Commands, Ended, RunError, run};
 pub use start::{NoSession, burn_session};

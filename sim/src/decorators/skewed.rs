@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use machines::Instant;
+use machines::kernel::Time;
 use machines::time::nanos;
 use runtime::Clock;
 
@@ -83,6 +84,14 @@ impl<C: Clock> Skewed<C> {
 impl<C: Clock> Clock for Skewed<C> {
     fn now(&self) -> Instant {
         self.skew.shown(self.inner.now())
+    }
+
+    /// The time of day is off by as much as the monotonic one.
+    fn wall(&self) -> Time {
+        let (inner, shown) = (self.inner.now(), self.skew.shown(self.inner.now()));
+        let millis = |at: Instant| at.as_nanos() / 1_000_000;
+        let wall = self.inner.wall().as_millis() + millis(shown);
+        Time::from_millis(wall.saturating_sub(millis(inner)))
     }
 
     async fn sleep_until(&self, at: Instant) {

@@ -85,6 +85,10 @@ impl Clock for Sundial {
         Instant::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed))
     }
 
+    fn wall(&self) -> Time {
+        Time::from_millis(self.now().as_nanos() / 1_000_000)
+    }
+
     async fn sleep_until(&self, at: Instant) {
         if self.now() < at {
             pending::<()>().await;

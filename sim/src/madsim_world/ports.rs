@@ -10,11 +10,16 @@ use std::time::Duration;
 
 use machines::Instant;
 use machines::cluster::ids::Conn;
+use machines::kernel::Time;
+use machines::ledger::journal::io::DiskError;
+use machines::ledger::recovery::io::Listed;
 use machines::time::nanos;
 use madsim::net::{TcpListener, TcpStream, UdpSocket};
 use madsim::task::spawn_local;
 use madsim::time::TimeHandle;
-use runtime::{Clock, Disk, Entropy, Env, Happened, Network};
+use runtime::{
+    Clock, Disk, Entropy, Env, Fault, Files, Happened, LedgerFile, Network, Task, TaskId, Told,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSender};
 
@@ -39,6 +44,7 @@ impl Env for Simulated {
     type Clock = Skewed<VirtualClock>;
     type Network = Flaky<Sockets>;
     type Disk = Faulty<File>;
+    type Files = Shelf;
     type Entropy = Drawn;
 }
 
@@ -49,6 +55,11 @@ pub(super) struct VirtualClock;
 impl Clock for VirtualClock {
     fn now(&self) -> Instant {
         Instant::START + TimeHandle::current().elapsed()
+    }
+
+    fn wall(&self) -> Time {
+        let millis = TimeHandle::current().elapsed().as_millis();
+        Time::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
     async fn sleep_until(&self, at: Instant) {
@@ -255,7 +266,10 @@ async fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<u32> {
 
 /// What a node's disk holds; outlives its processes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Platter(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Platter {
+    session: Arc<Mutex<Vec<u8>>>,
+    ledger: Arc<Mutex<BTreeMap<LedgerFile, Vec<u8>>>>,
+}
 
 impl Platter {
     /// Removes the file.
@@ -265,7 +279,11 @@ impl Platter {
 
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
         // A panic ends the whole run, so what it left behind does not matter.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, BTreeMap<LedgerFile, Vec<u8>>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -312,6 +330,89 @@ impl Disk for File {
         self.writing.pop_front();
         self.due = None;
         Ok(())
+    }
+}
+
+/// The files of a ledger, as one process of a node sees them: honest, and one task after the other.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    platter: Platter,
+    tasks: VecDeque<(TaskId, Task)>,
+    /// When the oldest task has ended.
+    due: Option<Duration>,
+}
+
+impl Shelf {
+    pub(super) fn on(platter: Platter) -> Self {
+        Self { platter, tasks: VecDeque::new(), due: None }
+    }
+
+    fn perform(&self, task: &Task) -> Result<Told, Fault> {
+        let mut files = self.platter.ledger();
+        let missing = |file: &LedgerFile| Fault {
+            kind: DiskError::Device,
+            why: format!("there is no {file}"),
+        };
+        let place = |offset: u64| usize::try_from(offset).expect("a simulated file is small");
+        match task {
+            Task::Create { file, bytes } => {
+                files.insert(*file, vec![0; place(*bytes)]);
+            }
+            Task::Write { file, offset, bytes } => {
+                let held = files.get_mut(file).ok_or_else(|| missing(file))?;
+                let (start, end) = (place(*offset), place(*offset) + bytes.len());
+                held.resize(held.len().max(end), 0);
+                held[start..end].copy_from_slice(bytes);
+            }
+            Task::Sync { file } => {
+                files.get(file).ok_or_else(|| missing(file))?;
+            }
+            Task::Rename { from, to } => {
+                let held = files.remove(from).ok_or_else(|| missing(from))?;
+                files.insert(*to, held);
+            }
+            Task::Remove { file } => {
+                files.remove(file);
+            }
+            Task::SyncDir { .. } => {}
+            Task::List { folder } => {
+                let here = files.iter().filter(|(file, _)| file.folder() == *folder);
+                let listed = here.filter_map(|(file, held)| {
+                    let path = file.to_string();
+                    let (_, name) = path.split_once('/')?;
+                    Some(Listed { name: name.to_owned(), bytes: held.len() as u64 })
+                });
+                return Ok(Told::Listed(listed.collect()));
+            }
+            Task::ReadAt { file, offset, bytes } => {
+                let held = files.get(file).ok_or_else(|| missing(file))?;
+                let rest = held.get(place(*offset)..).unwrap_or_default();
+                return Ok(Told::Read(rest[..rest.len().min(place(*bytes))].to_vec()));
+            }
+            Task::Room => return Ok(Told::Room(1 << 40)),
+        }
+        Ok(Told::Done)
+    }
+}
+
+impl Files for Shelf {
+    fn submit(&mut self, id: TaskId, task: Task) {
+        self.tasks.push_back((id, task));
+    }
+
+    async fn ended(&mut self) -> (TaskId, Result<Told, Fault>) {
+        let Some((id, task)) = self.tasks.front() else {
+            return pending().await;
+        };
+        let now = TimeHandle::current().elapsed();
+        let due = *self.due.get_or_insert(now + SYNC);
+        if now < due {
+            madsim::time::sleep(due - now).await;
+        }
+        let ended = (*id, self.perform(task));
+        self.tasks.pop_front();
+        self.due = None;
+        ended
     }
 }
 

@@ -1,8 +1,9 @@
 //! Monotonic time, counted from the start of the node.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use machines::Instant;
+use machines::kernel::Time;
 use runtime::Clock;
 
 /// The operating system's monotonic clock.
@@ -22,6 +23,12 @@ impl SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Instant {
         Instant::START + self.start.elapsed()
+    }
+
+    fn wall(&self) -> Time {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = since.map_or(0, |since| since.as_millis()); // A clock before 1970: 1970.
+        Time::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
     async fn sleep_until(&self, at: Instant) {

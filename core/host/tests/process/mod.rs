@@ -93,6 +93,11 @@ impl Cluster {
 }
 
 impl Process {
+    /// Returns the id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Starts a node on `folder` with the local profile, and waits until it answers.
     ///
     /// Its configuration is kept in the folder, so that a restart has the same.
@@ -101,7 +106,7 @@ impl Process {
         if !config.exists() {
             let mut text = String::from(
                 "cluster = 'story'\nprofile = 'local'\nbind = '127.0.0.1:0'\nlog = 'debug'\n\
-                 log_format = 'json'\nbackoff_long = '10s'\n",
+                 log_format = 'json'\nbackoff_long = '10s'\nsegment = '1MiB'\n",
             );
             for (key, value) in keys {
                 text.push_str(&format!("{key} = '{value}'\n"));

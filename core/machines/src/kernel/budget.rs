@@ -7,6 +7,7 @@ use super::event::QuotaEvent;
 use super::ids::{AttemptId, ProcessId, RecordId, ReservationId};
 use super::process::{Closed, ContentHash, Process, record_key};
 use super::quota::{Amounts, Limit, Quota, QuotaPatch, Resource, SUM_MAX, Usage};
+use super::rates::counts_for_rate;
 use super::refusal::{Code, Refusal};
 use super::time::Millis;
 
@@ -95,6 +96,10 @@ impl Decision<'_> {
             return Err(Refusal::new(Code::TooMany, told));
         }
         self.check_fits(pid, &reserve.amounts)?;
+        let counts = counts_for_rate(&reserve.amounts);
+        if counts {
+            self.refuse_process_rate(pid)?;
+        }
         let taken = |state: &super::state::State, id: &ReservationId| {
             state.process(pid).is_some_and(|process| process.reservations.contains_key(id))
         };
@@ -104,6 +109,9 @@ impl Decision<'_> {
         };
         let (attempt, amounts) = (reserve.attempt.clone(), reserve.amounts);
         let until = self.now.plus(lease);
+        if counts {
+            self.hit_process(pid);
+        }
         let event = QuotaEvent::Reserved {
             reservation: reservation.clone(),
             attempt,
@@ -283,6 +291,7 @@ impl Decision<'_> {
             }
         }
         self.watch(pid);
+        self.rate_adjusted(pid, patch);
         Ok(())
     }
 

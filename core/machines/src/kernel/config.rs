@@ -1,8 +1,11 @@
 //! Configuration of the kernel, which is part of its state (K11, K25).
 
+use std::collections::BTreeSet;
+
 use crate::wire_struct;
 
-use super::ids::ServiceName;
+use super::bus::BusRules;
+use super::ids::{Endpoint, ServiceName};
 use super::names::{ExpiryPolicy, InterruptKind};
 use super::quota::{Limit, Quota};
 use super::refusal::{Code, Refusal};
@@ -210,6 +213,8 @@ pub struct KernelConfig {
     pub quota_ceiling: Quota,
     /// The rate of keys that are given none (K130).
     pub default_rate: RateConfig,
+    /// The calls for which the server demands a rate, by their names (K136).
+    pub rate_enforced_calls: BTreeSet<Endpoint>,
     /// The service of stages that name none.
     pub default_service: ServiceName,
     /// How long a wait is worth one band (K71).
@@ -244,6 +249,8 @@ pub struct KernelConfig {
     pub drain_ms: Millis,
     /// How long what is over is kept.
     pub retention: Retention,
+    /// Timeouts and breakers of the bus (K305, K308).
+    pub bus: BusRules,
 }
 
 wire_struct!(KernelConfig {
@@ -251,6 +258,7 @@ wire_struct!(KernelConfig {
     default_quota,
     quota_ceiling,
     default_rate,
+    rate_enforced_calls,
     default_service,
     ageing_ms,
     run_lease_ms,
@@ -268,6 +276,7 @@ wire_struct!(KernelConfig {
     cleanup_interval_ms,
     drain_ms,
     retention,
+    bus,
 });
 
 impl KernelConfig {
@@ -288,6 +297,7 @@ impl KernelConfig {
             default_quota: Quota::DEFAULT,
             quota_ceiling: Quota::UNLIMITED,
             default_rate: RateConfig::DEFAULT,
+            rate_enforced_calls: BTreeSet::new(),
             default_service: service.expect("the default service has a name"),
             ageing_ms: 30_000,
             run_lease_ms: 60_000,
@@ -305,6 +315,7 @@ impl KernelConfig {
             cleanup_interval_ms: 300_000,
             drain_ms: 30_000,
             retention: Retention::DEFAULT,
+            bus: BusRules::DEFAULT,
         }
     }
 
@@ -329,6 +340,8 @@ impl KernelConfig {
             ("executor_max", self.executor_max),
             ("tick_batch", self.tick_batch),
             ("cleanup_interval_ms", self.cleanup_interval_ms),
+            ("bus.timeout_default_ms", self.bus.timeout_default_ms),
+            ("bus.reset_timeout_ms", self.bus.reset_timeout_ms),
         ];
         for (field, value) in positive {
             if value == 0 {
@@ -337,6 +350,10 @@ impl KernelConfig {
         }
         if !(1..=100).contains(&self.soft_percent) {
             return Err(bad(format!("soft_percent: {} is not in 1..=100", self.soft_percent)));
+        }
+        let (usual, most) = (self.bus.timeout_default_ms, self.bus.timeout_max_ms);
+        if usual > most {
+            return Err(bad(format!("bus.timeout_default_ms: {usual}, at most {most}")));
         }
         check_quota("default_quota", &self.default_quota)?;
         InterruptKind::ALL.iter().try_for_each(|kind| self.check_interrupt(*kind))

@@ -9,6 +9,7 @@ use super::event::{Body, Event, ProcessEvent, QuotaEvent, Subject};
 use super::ids::{Minted, ProcessId, WorkerId};
 use super::principal::{Holder, Principal};
 use super::process::Process;
+use super::rates::RateKey;
 use super::refusal::{Code, Refusal};
 use super::state::State;
 use super::time::Time;
@@ -47,6 +48,8 @@ pub(super) struct Decision<'a> {
     pub(super) now: Time,
     pub(super) by: Principal,
     pub(super) worker: Option<WorkerId>,
+    /// The hit that the command carries, until it is made (K136).
+    pub(super) hit: Option<RateKey>,
     nonce: [u8; 16],
     minted: u32,
     events: Vec<Event>,
@@ -60,7 +63,8 @@ impl<'a> Decision<'a> {
         worker: Option<WorkerId>,
     ) -> Self {
         let now = at.now.max(state.counters.last);
-        Self { state, now, by, worker, nonce: at.nonce, minted: 0, events: Vec::new() }
+        let (nonce, minted, events) = (at.nonce, 0, Vec::new());
+        Self { state, now, by, worker, hit: None, nonce, minted, events }
     }
 
     /// Ends the decision.
@@ -75,6 +79,7 @@ impl<'a> Decision<'a> {
 
     /// Makes an event, which takes effect at once.
     pub(super) fn emit(&mut self, subject: Subject, body: Body) {
+        self.take_hit();
         let event = Event { time: self.now, subject, body };
         self.state.apply(&event);
         self.events.push(event);
@@ -165,6 +170,26 @@ impl<'a> Decision<'a> {
         match text.bytes().position(|byte| byte == 0) {
             Some(at) => Err(Refusal::new(Code::BadValue, format!("{field}: NUL at byte {at}"))),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a name of a caller that is too long (K25).
+    pub(super) fn check_name(&self, field: &str, name: &str) -> Result<(), Refusal> {
+        let most = self.state.config.limits.name_bytes;
+        match name.len() as u64 > most {
+            true => {
+                let told = format!("{field}: {} bytes, at most {most}", name.len());
+                Err(Refusal::new(Code::BadName, told))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses anyone but operators and the node (K370).
+    pub(super) fn only_operator(&self) -> Result<(), Refusal> {
+        match self.by.is_operator() || self.by.is_node() {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::PermissionDenied, "only operators do this")),
         }
     }
 

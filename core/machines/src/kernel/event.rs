@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::config::KernelConfig;
+use super::envelopes::EnvelopeEvent;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
@@ -12,6 +13,7 @@ use super::interrupts::event::{ApprovalEvent, InterruptEvent};
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
+use super::rates::RateEvent;
 use super::time::Time;
 
 /// Whom an event is about, so that a reader can pick without knowing the state (K331).
@@ -49,6 +51,8 @@ pub enum Body {
     Kernel { event: KernelEvent },
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
+    Rate { event: RateEvent },
+    Envelope { event: EnvelopeEvent },
     Interrupt { event: InterruptEvent },
     Approval { event: ApprovalEvent },
 }
@@ -57,6 +61,8 @@ wire_enum!(Body, "an area of events" {
     Kernel { event } = 1,
     Process { event } = 2,
     Quota { event } = 3,
+    Rate { event } = 4,
+    Envelope { event } = 10,
     Interrupt { event } = 5,
     Approval { event } = 6,
 });
@@ -323,6 +329,8 @@ impl Body {
                 QuotaEvent::Warning { .. } => "quota.warning",
                 QuotaEvent::Exceeded { .. } => "quota.exceeded",
             },
+            Self::Rate { event } => event.kind(),
+            Self::Envelope { event } => event.kind(),
         }
     }
 }

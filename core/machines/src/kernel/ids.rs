@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader, Wire, put_str16};
 
+pub use super::pipeline::names::{AgentName, OutputKey, ServiceName, StageName};
 use super::refusal::{Code, Refusal};
 
 /// Ten times the default of 128 bytes (K25).
@@ -137,14 +138,6 @@ text_types! {
     RecordId, is_id_byte, BadId;
     /// What the use of an approval is known by, so that it is taken once (K170).
     UseId, is_id_byte, BadId;
-    /// A service.
-    ServiceName, is_name_byte, BadName;
-    /// A stage of a pipeline.
-    StageName, is_name_byte, BadName;
-    /// An agent.
-    AgentName, is_name_byte, BadName;
-    /// Where a stage's output is kept.
-    OutputKey, is_name_byte, BadName;
     /// A type of messages on the bus.
     MessageType, is_name_byte, BadName;
 }

@@ -385,6 +385,7 @@ impl Decision<'_> {
     /// Terminated → Zombie: what is still reserved is charged (K122).
     pub(super) fn bury(&mut self, pid: &ProcessId, cause: Cause) {
         self.charge_all(pid);
+        self.remove_envelope_of(pid);
         self.remove_interrupts_of(pid);
         self.change(pid, ProcessState::Zombie, cause);
     }

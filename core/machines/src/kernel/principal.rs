@@ -80,6 +80,17 @@ pub struct Principal {
 wire_struct!(Principal { user, roles });
 
 impl Principal {
+    /// Returns the driver of this node itself.
+    ///
+    /// # Panics
+    ///
+    /// Never: the name is an id.
+    #[must_use]
+    pub fn node() -> Self {
+        let user = UserId::parse("user", "node").expect("the name of the driver is an id");
+        Self::new(user, &[Role::Node])
+    }
+
     /// Makes a principal.
     #[must_use]
     pub fn new(user: UserId, roles: &[Role]) -> Self {

@@ -202,6 +202,8 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
         Body::Kernel { .. }
         | Body::Process { .. }
         | Body::Quota { .. }
+        | Body::Rate { .. }
+        | Body::Envelope { .. }
         | Body::Interrupt { .. }
         | Body::Approval { .. } => {}
     }

@@ -223,6 +223,10 @@ codes! {
         SlowSubscriber "slow_subscriber",
         /// The server has too much to do.
         Overloaded "overloaded",
+        /// Too much waits for the disk (L22).
+        Busy "busy",
+        /// The disk is full (L23).
+        DiskFull "disk_full",
     }
     Unavailable {
         /// The node is draining.

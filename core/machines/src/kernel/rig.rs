@@ -1,14 +1,20 @@
 //! A kernel with a clock, for tests: commands go in as users, and deadlines come first (K10).
 
+use crate::ledger::fold::Held;
+use crate::ledger::snapshot::{Encoder, FrozenState, Restoring};
+
 use super::budget::{Record, Reserve};
 use super::config::KernelConfig;
 use super::event::Event;
-use super::ids::{ProcessId, ReservationId, UserId};
+use super::ids::{Endpoint, ProcessId, ReservationId, UserId};
 use super::lifecycle::Submit;
 use super::names::{OnExhausted, Priority, ProcessState};
+use super::part::KernelPart;
 use super::principal::{Principal, Role};
 use super::process::{Metadata, Process};
+use super::query::{Query, Told};
 use super::quota::{Amounts, Limit, QuotaField, QuotaPatch};
+use super::reply::Reply;
 use super::{At, Command, CommandBody, Kernel, Refusal, Time};
 
 pub(super) fn pid(name: &str) -> ProcessId {
@@ -45,7 +51,7 @@ pub(super) fn limits(fields: &[(QuotaField, u64)]) -> QuotaPatch {
     fields.iter().map(|(field, most)| (*field, Limit::at_most(*most))).collect()
 }
 
-pub(super) fn submit(name: &str) -> Submit {
+pub(crate) fn submit(name: &str) -> Submit {
     Submit {
         pid: Some(pid(name)),
         request: None,
@@ -86,6 +92,8 @@ pub(super) struct Rig {
     pub(super) kernel: Kernel,
     pub(super) now: Time,
     pub(super) events: Vec<Event>,
+    /// What commands carry (K136).
+    pub(super) rate: Option<Endpoint>,
     nonce: u64,
 }
 
@@ -97,7 +105,7 @@ impl Rig {
     pub(super) fn with(config: KernelConfig) -> Self {
         let kernel = Kernel::new(config.clone()).unwrap();
         let now = Time::from_millis(1_000_000);
-        let mut rig = Self { kernel, now, events: Vec::new(), nonce: 0 };
+        let mut rig = Self { kernel, now, events: Vec::new(), rate: None, nonce: 0 };
         rig.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
         rig
     }
@@ -116,7 +124,7 @@ impl Rig {
 
     fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         let at = self.at();
-        let command = Command { by: by.clone(), worker: None, body };
+        let command = Command { by: by.clone(), worker: None, rate: self.rate.clone(), body };
         let decided = self.kernel.decide(at, &command);
         let before = self.kernel.clone();
         let events = self.kernel.execute(at, &command);
@@ -124,18 +132,15 @@ impl Rig {
         if let Ok(events) = &events {
             let mut follower = before;
             events.iter().for_each(|event| follower.apply(event));
-            let (mut here, mut there) = (self.kernel.state.clone(), follower.state);
-            let roots = (here.processes.root(), there.processes.root());
-            assert_eq!(roots.0, roots.1, "events are all that changes the state (K3)");
-            let roots = (here.interrupts.root(), there.interrupts.root());
-            assert_eq!(roots.0, roots.1);
-            assert_eq!(here.approvals.root(), there.approvals.root());
-            let derived = (here.asked.clone(), here.deadlines.clone());
-            here.derive_interrupts();
-            assert_eq!(derived, (here.asked.clone(), here.deadlines.clone()), "K12");
-            assert_eq!((&here.asked, here.counters), (&there.asked, there.counters));
-            assert_eq!(here.ready, there.ready);
-            assert_eq!(here.deadlines, there.deadlines);
+            let root = self.kernel.clone().root();
+            assert_eq!(self.kernel.current_root(), root, "every table is looked at");
+            assert_eq!(follower.root(), root, "events are all that changes the state (K3)");
+            assert_eq!(follower.state.derived(), self.kernel.state.derived());
+            if self.nonce.is_multiple_of(8) {
+                let mut loaded = reloaded(&self.kernel);
+                assert_eq!(loaded.root(), root, "a snapshot is all of the state (L72)");
+                assert_eq!(loaded.state.derived(), self.kernel.state.derived(), "K12");
+            }
             self.events.extend(events.iter().cloned());
         }
         events
@@ -145,6 +150,25 @@ impl Rig {
     pub(super) fn say(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         self.tick();
         self.run(by, body)
+    }
+
+    /// As [`Rig::say`], with the reply.
+    pub(super) fn answered(
+        &mut self,
+        by: &Principal,
+        body: CommandBody,
+    ) -> Result<(Vec<Event>, Reply), Refusal> {
+        let command = Command { by: by.clone(), worker: None, rate: None, body };
+        let events = self.say(by, command.body.clone())?;
+        let reply = self.kernel.reply(&command, &events);
+        Ok((events, reply))
+    }
+
+    /// Asks the kernel as it is.
+    pub(super) fn query(&self, by: &Principal, query: &Query) -> Result<Told, Refusal> {
+        let answer = self.kernel.query(self.now, by, query)?;
+        assert_eq!(answer.as_of, self.kernel.state.counters.events, "K5");
+        Ok(answer.told)
     }
 
     fn tick(&mut self) {
@@ -181,6 +205,22 @@ impl Rig {
     pub(super) fn kinds(&self, from: usize) -> Vec<&'static str> {
         self.events[from..].iter().map(|event| event.body.kind()).collect()
     }
+}
+
+/// Writes a snapshot and loads it.
+pub(super) fn reloaded(kernel: &Kernel) -> Kernel {
+    let (node, record) = (crate::cluster::ids::NodeId::from_bytes([7; 16]), 5);
+    let mut kernel = kernel.clone();
+    let mut held = Held::<KernelPart>(&mut kernel);
+    let frozen = FrozenState::of(node, record, [9; 32], &mut [&mut held]);
+    let mut loaded = Kernel::new(KernelConfig::new()).unwrap();
+    let (mut encoder, mut restoring) = (Encoder::new(frozen), Restoring::new(node, record));
+    while let Some(piece) = encoder.piece() {
+        let mut held = Held::<KernelPart>(&mut loaded);
+        restoring.push(&piece, &mut [&mut held]).unwrap();
+    }
+    restoring.finish().unwrap();
+    loaded
 }
 
 /// The refusal as one line.

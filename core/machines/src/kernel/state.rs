@@ -10,15 +10,20 @@ use crate::wire_struct;
 
 use super::config::KernelConfig;
 use super::deadlines::{Deadlines, Due};
+use super::envelopes::Envelope;
+use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{InterruptId, ProcessId, ReservationId, UserId};
+use super::ids::{EnvelopeId, InterruptId, ProcessId, ReservationId, UserId};
 use super::interrupts::approval::Approval;
 use super::interrupts::fold::InterruptCounts;
 use super::interrupts::index::Index;
 use super::interrupts::interrupt::Interrupt;
 use super::names::ProcessState;
+use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
+use super::query::index::{Place, ProcessIndex};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
+use super::rates::Rates;
 use super::ready::{Entry, ReadySet};
 use super::time::{Millis, Time};
 
@@ -56,7 +61,7 @@ impl Tally {
         self.0[state.number() as usize - 1]
     }
 
-    fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
+    pub(super) fn shift(&mut self, from: Option<ProcessState>, to: Option<ProcessState>) {
         let place = |state: ProcessState| usize::from(state.number() - 1);
         if let Some(from) = from {
             self.0[place(from)] -= 1;
@@ -75,9 +80,15 @@ pub struct State {
     pub(super) processes: Table<ProcessId, Process>,
     /// Who waits to be run: by workers, and by the executor (K74, K290).
     pub(super) ready: [ReadySet; 2],
+    /// Who did how much of late (K130).
+    pub(super) rates: Rates,
+    pub(super) envelopes: Table<EnvelopeId, Envelope>,
+    pub(super) singles: Singles,
     pub(super) interrupts: Table<InterruptId, Interrupt>,
     pub(super) approvals: Table<InterruptId, Approval>,
     // Derived.
+    pub(super) envelope_index: EnvelopeIndex,
+    pub(super) process_index: ProcessIndex,
     pub(super) deadlines: Deadlines,
     pub(super) asked: Index,
     pub(super) tally: Tally,
@@ -93,6 +104,11 @@ impl State {
             counters: Counters::default(),
             processes: Table::new(),
             ready: [ReadySet::new(), ReadySet::new()],
+            rates: Rates::default(),
+            envelopes: Table::new(),
+            envelope_index: EnvelopeIndex::default(),
+            process_index: ProcessIndex::default(),
+            singles: Singles::new(),
             interrupts: Table::new(),
             approvals: Table::new(),
             deadlines: Deadlines::default(),
@@ -106,6 +122,18 @@ impl State {
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
         self.processes.get(pid)
+    }
+
+    /// Returns who did how much of late.
+    #[must_use]
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Counts the processes, in whatever state (K63).
+    #[must_use]
+    pub const fn process_count(&self) -> u32 {
+        self.processes.len()
     }
 
     /// Lists a process and its ancestors that are still known, nearest first (K102).
@@ -136,6 +164,8 @@ impl State {
                     self.follow(pid);
                 }
             }
+            Body::Rate { event: body } => self.rates.apply(event.time, body),
+            Body::Envelope { event: body } => self.apply_envelope(event.time, body),
         }
     }
 
@@ -198,6 +228,42 @@ impl State {
         self.deadlines.follow(pid, process, kept);
     }
 
+    /// Shows what follows from the tables, to be compared after a load (K12).
+    #[cfg(test)]
+    pub(super) fn derived(&self) -> impl PartialEq + std::fmt::Debug {
+        (
+            self.config.clone(),
+            self.counters,
+            self.ready.clone(),
+            self.deadlines.clone(),
+            self.tally,
+            self.live_of.clone(),
+            self.asked.clone(),
+            self.rates.clone(),
+            self.envelope_index.clone(),
+            self.process_index.clone(),
+        )
+    }
+
+    /// Finds what follows from the rows of processes.
+    pub(super) fn derive_processes(&mut self) {
+        self.deadlines = Deadlines::default();
+        self.tally = Tally::default();
+        self.live_of.clear();
+        self.process_index = ProcessIndex::derive(&self.processes);
+        let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
+        for pid in pids {
+            if let Some(process) = self.processes.get(&pid) {
+                self.tally.shift(None, Some(process.state));
+                if process.is_live() {
+                    *self.live_of.entry(process.user.clone()).or_default() += 1;
+                }
+            }
+            self.follow(&pid);
+            self.follow_reservations(&pid);
+        }
+    }
+
     fn follow_reservations(&mut self, pid: &ProcessId) {
         let Some(process) = self.processes.get(pid) else {
             return;
@@ -241,6 +307,7 @@ impl State {
                     process.terminal_reason = Some(*reason);
                     process.termination_message = Some(Arc::clone(message));
                 });
+                self.forget_rate(pid);
             }
             ProcessEvent::Removed => self.remove(pid),
         }
@@ -300,6 +367,7 @@ impl State {
             reservations: BTreeMap::new(),
             closed: VecDeque::new(),
         };
+        self.process_index.shift(pid, None, Some(Place::of(&process)));
         self.processes.insert(pid.clone(), process);
         if let Some(parent) = parent {
             self.processes.update(parent, |above| {
@@ -323,6 +391,7 @@ impl State {
             return;
         };
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
+        let place = Place::of(process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -344,6 +413,8 @@ impl State {
             }
         });
         self.tally.shift(Some(from), Some(to));
+        let now_at = self.processes.get(pid).map(Place::of);
+        self.process_index.shift(pid, Some(place), now_at);
         if to.is_terminal() && !from.is_terminal() {
             self.forget_live(&user);
         }
@@ -393,6 +464,7 @@ impl State {
             return;
         };
         self.tally.shift(Some(process.state), None);
+        self.process_index.shift(pid, Some(Place::of(&process)), None);
         for id in process.reservations.keys() {
             self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         }
@@ -417,6 +489,7 @@ impl State {
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
+                self.process_index.note_reservations(0, 1);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
                 self.book(pid, |account| account.held = account.held.plus(&amounts));
@@ -471,6 +544,7 @@ impl State {
         let Some(reservation) = held else {
             return;
         };
+        self.process_index.note_reservations(1, 0);
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);

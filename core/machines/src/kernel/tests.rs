@@ -1,5 +1,7 @@
 //! Goal: the life and the budget of processes by examples (sections 3, 4 and 14).
 
+mod methods;
+
 use super::CommandBody;
 use super::config::KernelConfig;
 use super::names::{ProcessState, TerminalReason};
@@ -311,7 +313,8 @@ fn a_restart_takes_no_time_from_anyone() {
         &[super::principal::Role::Node],
     );
     let config = Box::new(KernelConfig::new());
-    let start = super::Command { by: node, worker: None, body: CommandBody::Start { config } };
+    let start =
+        super::Command { by: node, worker: None, rate: None, body: CommandBody::Start { config } };
     rig.kernel.execute(super::At { now: rig.now, nonce: [9; 16] }, &start).unwrap();
     assert_eq!(rig.process("a").elapsed(rig.now), 0);
     rig.pass(59_999);

@@ -60,3 +60,33 @@ impl Wire for Time {
         reader.u64().map(Self)
     }
 }
+
+/// Shows a span as people read it, in seconds to the nearest hundredth: `30.00s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub Millis);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hundredths = self.0 / 10 + u64::from(self.0 % 10 >= 5);
+        write!(f, "{}.{:02}s", hundredths / 100, hundredths % 100)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_saturates_instead_of_wrapping() {
+        assert_eq!(Time::FAR.plus(1), Time::FAR);
+        assert_eq!(Time::ZERO.since(Time::FAR), 0);
+        assert_eq!(Time::from_millis(7).plus(5).since(Time::from_millis(2)), 10);
+    }
+
+    #[test]
+    fn a_span_prints_as_seconds_to_the_nearest_hundredth() {
+        let shown = [30_000, 1_500, 5, 4, 999_994, 999_995].map(|span| Seconds(span).to_string());
+        assert_eq!(shown, ["30.00s", "1.50s", "0.01s", "0.00s", "999.99s", "1000.00s"]);
+        assert_eq!(Seconds(u64::MAX).to_string(), "18446744073709551.62s");
+    }
+}

@@ -315,6 +315,14 @@ impl Journal {
         self.appended
     }
 
+    /// Returns the last record taken and its hash, which is known once the record is encoded: at the
+    /// latest when the write before it is done.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        let head = Head { record: self.encoded, hash: self.chain };
+        (self.encoded == self.appended).then_some(head)
+    }
+
     /// Returns the number of the last record known to be durable.
     #[must_use]
     pub const fn durable(&self) -> u64 {

@@ -17,11 +17,13 @@ use machines::cluster::registry::io::{NameEvent, NameEventKind};
 use machines::cluster::router::io::{Delivery, Outcome, SendError};
 use machines::cluster::swim::Snapshot;
 use machines::cluster::wire::BounceCode;
+use machines::kernel::Time;
 use machines::node::io::{Call, Event, Input, OpenError, Output, Reply, StopReason};
 
 use super::*;
 use crate::handle::{Gone, Handle, handle};
 use crate::machine::Names;
+use crate::ports::{Fault, Files, Task, TaskId, Told};
 use crate::watch::Watched;
 
 #[test]
@@ -512,6 +514,10 @@ impl Clock for Still {
         at(self.0.load(Relaxed))
     }
 
+    fn wall(&self) -> Time {
+        Time::from_millis(self.0.load(Relaxed))
+    }
+
     async fn sleep_until(&self, due: Instant) {
         poll_fn(|_| match due <= self.now() {
             true => Poll::Ready(()),
@@ -578,6 +584,19 @@ impl Disk for Paper {
     }
 }
 
+/// Files that nobody uses: no machine here has a ledger.
+struct Nowhere;
+
+impl Files for Nowhere {
+    fn submit(&mut self, id: TaskId, task: Task) {
+        panic!("{id:?} is submitted: {task:?}");
+    }
+
+    async fn ended(&mut self) -> (TaskId, Result<Told, Fault>) {
+        pending().await
+    }
+}
+
 /// Entropy that counts.
 struct Count(u8);
 
@@ -594,6 +613,7 @@ impl Env for Tests {
     type Clock = Still;
     type Network = Queue;
     type Disk = Paper;
+    type Files = Nowhere;
     type Entropy = Count;
 }
 

@@ -222,7 +222,7 @@ impl Decision<'_> {
             request: process.request.clone(),
             user: process.user.clone(),
             session: process.session.clone(),
-            envelope: self.state.envelope_of(pid),
+            envelope: self.state.envelope_of(pid).cloned(),
             kind: new.kind,
             question: new.question,
             message: new.message,

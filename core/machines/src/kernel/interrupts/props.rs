@@ -469,7 +469,7 @@ fn at(rig: &Rig) -> crate::kernel::At {
 }
 
 fn by_alice(body: CommandBody) -> crate::kernel::Command {
-    crate::kernel::Command { by: user("alice"), worker: None, body }
+    crate::kernel::Command { by: user("alice"), worker: None, rate: None, body }
 }
 
 /// K427: a kernel that clears a confirmation when it expires, and lets the process go on.

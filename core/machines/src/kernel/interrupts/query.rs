@@ -109,16 +109,21 @@ impl<'a> Interrupts<'a> {
         }
     }
 
-    /// `GetPendingInterrupt` by request: the oldest over the request's processes (K153).
-    ///
-    /// # Errors
-    ///
-    /// `permission_denied` if it is not for the caller.
-    pub fn pending_of(&self, request: &RequestId) -> Result<Option<&'a Interrupt>, Refusal> {
-        match self.state.asked.oldest(&Scope::Request(request.clone())) {
-            Some(id) => self.get(id).map(Some),
-            None => Ok(None),
-        }
+    /// `GetPendingInterrupt` by request: the oldest over the request's processes (K153). A request is
+    /// but a label, which others may use, too: what the caller may not see is left out (K446).
+    #[must_use]
+    pub fn pending_of(&self, request: &RequestId) -> Option<&'a Interrupt> {
+        let scope = Scope::Request(request.clone());
+        let pending = InterruptStatus::Pending;
+        let oldest = |kind: &InterruptKind| {
+            let mut found = self.state.asked.of(scope.clone(), pending, *kind, 0);
+            found.find_map(|(number, id)| {
+                let interrupt = self.state.interrupts.get(id).filter(|one| self.sees(one));
+                interrupt.map(|interrupt| (number, interrupt))
+            })
+        };
+        let found = InterruptKind::ALL.iter().filter_map(oldest);
+        found.min_by_key(|(number, _)| *number).map(|(_, interrupt)| interrupt)
     }
 
     /// `HasPending`: whether anything waits for an answer, blocking or not.
@@ -220,13 +225,14 @@ impl<'a> Interrupts<'a> {
         self.state.process(pid).ok_or_else(missing)
     }
 
-    /// Says whether the principal is owner, holder or operator (K27).
+    /// Says whether the principal is owner, holder or operator (K27). Without a worker, any of its
+    /// workers may be the holder.
     fn may(&self, process: &Process) -> bool {
-        let worker = self.worker.map_or(self.by.user.as_str(), WorkerId::as_str);
-        let holds = process.run_lease.as_ref().is_some_and(|run| {
-            run.holder.user == self.by.user && run.holder.worker.as_str() == worker
-        });
-        process.user == self.by.user || self.by.is_operator() || self.by.is_node() || holds
+        let held = |worker: &WorkerId| {
+            process.run_lease.as_ref().is_some_and(|run| run.holder.worker == *worker)
+        };
+        let owns = process.user == self.by.user || self.by.sees_all();
+        owns || (self.by.may_see(process) && self.worker.is_none_or(held))
     }
 
     fn sees(&self, interrupt: &Interrupt) -> bool {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::kernel::decision::Decision;
 use crate::kernel::event::{Cause, ProcessEvent};
 use crate::kernel::expression::{FieldRef, Scope};
-use crate::kernel::ids::{EnvelopeId, ProcessId};
+use crate::kernel::ids::ProcessId;
 use crate::kernel::json::Json;
 use crate::kernel::names::{InterruptKind, InterruptStatus, ProcessState, TerminalReason};
 use crate::kernel::pipeline::names::OutputKey;
@@ -71,11 +71,6 @@ impl State {
     /// Says whether a session steers the process, so that fields can be bound (K168).
     pub(in crate::kernel) const fn binds_fields(&self, _: &ProcessId) -> bool {
         false
-    }
-
-    /// Returns the envelope of the session of a process.
-    pub(in crate::kernel) const fn envelope_of(&self, _: &ProcessId) -> Option<EnvelopeId> {
-        None
     }
 
     /// Says whether somebody works on a stage of the process (K81).

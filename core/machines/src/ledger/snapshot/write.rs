@@ -179,6 +179,13 @@ impl Shelf {
         self.vouched.insert(record);
     }
 
+    /// Returns the newest sound snapshot older than that of `record`: the one that recovery falls
+    /// back on, so that what it covers is all that no recovery needs (L43).
+    #[must_use]
+    pub fn vouched_before(&self, record: u64) -> Option<u64> {
+        self.vouched.range(..record).next_back().copied()
+    }
+
     /// Lists what may go once the snapshot of `record` is current.
     fn removable(&self, record: u64) -> Vec<FileName> {
         let before = self.vouched.range(..record).next_back();

@@ -48,7 +48,7 @@ fn the_oldest_question_comes_first() {
     };
     assert_eq!(pending(&rig, "a"), Some(third.clone()));
     let of = |rig: &Rig| {
-        let oldest = rig.kernel.interrupts(&alice, None).pending_of(&request).unwrap();
+        let oldest = rig.kernel.interrupts(&alice, None).pending_of(&request);
         oldest.map(|interrupt| interrupt.id.clone())
     };
     assert_eq!(of(&rig), Some(second.clone()));

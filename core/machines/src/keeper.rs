@@ -1,0 +1,633 @@
+//! The keeper: a kernel whose decisions are durable before anyone hears of them (DESIGN 2, K5).
+//!
+//! ```text
+//!           sound snapshot,           all records        the journal's
+//!           or none                   applied            first segment
+//!   new ─► Loading ───────► Replaying ─────────► Running ─────────────► … ─► Stopping ─► Stopped
+//!             │                │                    │ the disk failed too often
+//!             ▼                ▼                    ▼
+//!           Refused         Refused              Stalled
+//!
+//!   Running:   command ─► ticks that are due ─► decide, apply ─► Append ─┐
+//!                                                    reply, held back    │
+//!                       released ◄─ Durable(n) ◄─ write, sync ◄──────────┘
+//! ```
+//!
+//! It owns the kernel, the journal, the recovery that comes before it, and the writer of snapshots;
+//! they do not call each other. It reads no clock: each input comes with monotonic time, by which
+//! the disk is waited for, and with the time of day, which is the kernel's (K7).
+//!
+//! # What a call may see
+//!
+//! Whatever a reply tells was decided on a state that includes events that may not be durable yet.
+//! So each reply, a refusal too, waits until all records appended when it was computed are durable.
+//!
+//! # Known limits
+//!
+//! Events of one decision are one record, and a record has at most
+//! [`body_bytes_max`](crate::ledger::journal::io::Config::body_bytes_max) bytes, 16 MiB by default.
+//! A decision that is longer (no command makes one within the default limits of the kernel) cannot
+//! be kept: the keeper stalls, and the decision never happened.
+
+pub mod io;
+mod loading;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::ids::NodeId;
+use crate::kernel::config::KernelConfig;
+use crate::kernel::event::Event;
+use crate::kernel::part::KernelPart;
+use crate::kernel::principal::Principal;
+use crate::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
+use crate::ledger::fold::{Held, put_event};
+use crate::ledger::journal::Journal;
+use crate::ledger::journal::io::{self as journal, Config, Decision, DiskError, Refused};
+use crate::ledger::recovery::io::{Head, Recovered};
+use crate::ledger::snapshot::{self, FrozenState, SnapshotConfig, SnapshotWriter};
+use crate::sometimes;
+use crate::time::Instant;
+use io::{Action, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
+use loading::Loading;
+
+/// How many replies may wait for the disk before commands are refused `overloaded`.
+pub const HELD_MAX: usize = 65_536;
+
+/// What a keeper is made of.
+#[derive(Clone, Debug)]
+pub struct KeeperParams {
+    /// Whose data folder it is.
+    pub node: NodeId,
+    /// The kernel's configuration from this start on (K11).
+    pub kernel: KernelConfig,
+    /// The journal's limits.
+    pub journal: Config,
+    /// When snapshots are due.
+    pub snapshots: SnapshotConfig,
+    /// Drawn at this start; what the nonces of decisions are made of (K8).
+    pub seed: [u8; 32],
+}
+
+/// Which machine an operation belongs to, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    Loading,
+    Recovery(journal::Op),
+    Journal(journal::Op, Kind),
+    Snapshots(snapshot::Op),
+}
+
+/// What the journal is told when an operation is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Write,
+    Sync,
+    Other,
+}
+
+/// Something that waits until a record is durable.
+#[derive(Clone, Debug)]
+enum Waiting {
+    Reply(Call, Result<Decided, Box<Refusal>>),
+    Events { first: u64, events: Arc<[Event]> },
+}
+
+/// A keeper at work.
+#[derive(Clone, Debug)]
+struct Running {
+    kernel: Kernel,
+    journal: Journal,
+    snapshots: SnapshotWriter,
+    /// What waits, by the record that it waits for; never decreasing.
+    held: VecDeque<(u64, Waiting)>,
+    stopping: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Loading(Box<Loading>),
+    Running(Box<Running>),
+    /// Nothing is decided any more, and nothing will be: stalled, stopped or refused.
+    Ended(Refusal),
+}
+
+/// The keeper of one data folder.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    params: KeeperParams,
+    phase: Phase,
+    /// Operations that are out.
+    out: Vec<(Op, Lane)>,
+    ops: u64,
+    decisions: u64,
+    /// The last input's times, which relate the two clocks.
+    clocks: (Instant, Time),
+    outputs: VecDeque<Output>,
+}
+
+impl Keeper {
+    /// Makes the keeper of a data folder, which it begins to read.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the kernel's configuration.
+    pub fn new(now: Instant, wall: Time, params: KeeperParams) -> Result<Self, Refusal> {
+        let kernel = Kernel::new(params.kernel.clone())?;
+        let loading = Box::new(Loading::new(params.node, kernel));
+        let mut keeper = Self {
+            params,
+            phase: Phase::Loading(loading),
+            out: Vec::new(),
+            ops: 0,
+            decisions: 0,
+            clocks: (now, wall),
+            outputs: VecDeque::new(),
+        };
+        keeper.load(None);
+        Ok(keeper)
+    }
+
+    /// Lets time pass up to `now` and `wall`, then applies `input`.
+    pub fn handle(&mut self, now: Instant, wall: Time, input: Input) {
+        debug_assert!(self.outputs.is_empty(), "drain `poll` before the next input");
+        self.clocks = (now, wall);
+        match input {
+            Input::Tick => self.disk(journal::Input::Tick),
+            Input::Command { call, command } => self.command(call, &command),
+            Input::Done(op) => self.done(op),
+            Input::Read(op, bytes) => self.read(op, bytes),
+            Input::Listed(op, files) => self.listed(op, files),
+            Input::Failed(op, error) => self.failed(op, error),
+            Input::Stop => self.stop(),
+        }
+        self.tick();
+        self.snapshot();
+    }
+
+    /// Takes the next thing to do or to tell. Call until it returns `None` after `new` and every
+    /// `handle`.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call `handle` at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match &self.phase {
+            Phase::Loading(_) | Phase::Ended(_) => Instant::FAR,
+            Phase::Running(running) => {
+                let (now, wall) = self.clocks;
+                let due = running
+                    .due()
+                    .map_or(Instant::FAR, |due| now + Duration::from_millis(due.since(wall)));
+                due.min(running.journal.deadline()).min(running.snapshots.deadline())
+            }
+        }
+    }
+
+    /// Returns the kernel, once all that there was is applied.
+    #[must_use]
+    pub fn kernel(&self) -> Option<&Kernel> {
+        match &self.phase {
+            Phase::Running(running) => Some(&running.kernel),
+            Phase::Loading(_) | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Returns the journal, once it is being written.
+    #[must_use]
+    pub fn journal(&self) -> Option<&Journal> {
+        match &self.phase {
+            Phase::Running(running) => Some(&running.journal),
+            Phase::Loading(_) | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Returns the kernel to a simulation that breaks a promise on purpose (T32). Production has
+    /// no use for it.
+    pub fn kernel_mut(&mut self) -> Option<&mut Kernel> {
+        match &mut self.phase {
+            Phase::Running(running) => Some(&mut running.kernel),
+            Phase::Loading(_) | Phase::Ended(_) => None,
+        }
+    }
+
+    fn ask(&mut self, lane: Lane, action: Action) {
+        self.ops += 1;
+        let op = Op(self.ops);
+        self.out.push((op, lane));
+        self.outputs.push_back(Output::Disk(op, action));
+    }
+
+    /// Takes the operation off the list of those that are out.
+    fn lane(&mut self, op: Op) -> Option<Lane> {
+        let place = self.out.iter().position(|(own, _)| *own == op)?;
+        Some(self.out.swap_remove(place).1)
+    }
+
+    fn done(&mut self, op: Op) {
+        match self.lane(op) {
+            Some(Lane::Journal(op, Kind::Write)) => self.disk(journal::Input::Wrote(op)),
+            Some(Lane::Journal(op, Kind::Sync)) => self.disk(journal::Input::Synced(op)),
+            Some(Lane::Journal(op, Kind::Other)) => self.disk(journal::Input::Done(op)),
+            Some(Lane::Snapshots(op)) => self.shelf(snapshot::Input::Done(op)),
+            Some(Lane::Loading | Lane::Recovery(_)) | None => {}
+        }
+    }
+
+    fn read(&mut self, op: Op, bytes: Vec<u8>) {
+        match self.lane(op) {
+            Some(Lane::Loading) => self.load(Some(loading::Input::Read(bytes))),
+            Some(Lane::Recovery(op)) => self.load(Some(loading::Input::Record(op, bytes))),
+            Some(Lane::Journal(..) | Lane::Snapshots(_)) | None => {}
+        }
+    }
+
+    fn listed(&mut self, op: Op, files: Vec<io::Listed>) {
+        match self.lane(op) {
+            Some(Lane::Loading | Lane::Recovery(_)) => {
+                self.load(Some(loading::Input::Listed(files)));
+            }
+            Some(Lane::Journal(..) | Lane::Snapshots(_)) | None => {}
+        }
+    }
+
+    fn failed(&mut self, op: Op, error: DiskError) {
+        match self.lane(op) {
+            Some(Lane::Loading) => self.load(Some(loading::Input::Failed(None, error))),
+            Some(Lane::Recovery(op)) => self.load(Some(loading::Input::Failed(Some(op), error))),
+            Some(Lane::Journal(op, _)) => self.disk(journal::Input::Failed(op, error)),
+            Some(Lane::Snapshots(op)) => {
+                self.shelf(snapshot::Input::Failed { op, error: error.to_string() });
+            }
+            None => {}
+        }
+    }
+
+    /// Goes on with the reading of what there is.
+    fn load(&mut self, input: Option<loading::Input>) {
+        let Phase::Loading(loading) = &mut self.phase else {
+            return;
+        };
+        if let Some(input) = input {
+            loading.handle(input);
+        }
+        while let Phase::Loading(loading) = &mut self.phase {
+            match loading.poll() {
+                None => return,
+                Some(loading::Output::Own(action)) => self.ask(Lane::Loading, action),
+                Some(loading::Output::Recovery(op, action)) => {
+                    self.ask(Lane::Recovery(op), action);
+                }
+                Some(loading::Output::Refused(why)) => {
+                    self.phase = Phase::Ended(not_durable("the node did not start"));
+                    self.outputs.push_back(Output::Refused(why));
+                }
+                Some(loading::Output::Loaded(loaded)) => self.start(*loaded),
+            }
+        }
+    }
+
+    /// All is applied: opens the journal and decides the start (K11).
+    fn start(&mut self, loaded: loading::Loaded) {
+        let loading::Loaded { kernel, recovered, shelf, report, bytes } = loaded;
+        let (now, wall) = self.clocks;
+        let Recovered { durable, .. } = recovered;
+        let config = self.params.journal.clone();
+        let journal = Journal::new(now, config, self.params.node, recovered);
+        let mut snapshots = SnapshotWriter::new(self.params.snapshots, shelf, durable);
+        let appended = snapshot::Input::Appended { records: report.replayed, bytes };
+        snapshots.handle(now, appended).expect("only a beginning is refused");
+        let held = VecDeque::new();
+        let running = Running { kernel, journal, snapshots, held, stopping: false };
+        self.phase = Phase::Running(Box::new(running));
+        self.outputs.push_back(Output::Started(Box::new(report)));
+        let config = Box::new(self.params.kernel.clone());
+        let body = CommandBody::Start { config };
+        self.drain();
+        if let Err(refusal) = self.decide(wall, &node_command(body)) {
+            self.end(refusal.clone());
+            let why = RefusedStart::Config(refusal);
+            self.outputs.push_back(Output::Refused(Box::new(why)));
+        }
+    }
+
+    fn command(&mut self, call: Call, command: &Command) {
+        let wall = self.clocks.1;
+        self.tick();
+        let decided = match &self.phase {
+            Phase::Loading(_) => Err(Refusal::new(Code::NotDurable, "the node is starting")),
+            Phase::Ended(refusal) => Err(refusal.clone()),
+            Phase::Running(running) if running.stopping => {
+                Err(Refusal::new(Code::Draining, "the node is stopping"))
+            }
+            Phase::Running(running) if running.held.len() >= HELD_MAX => {
+                let told = format!("{HELD_MAX} replies wait for the disk");
+                Err(Refusal::new(Code::Overloaded, told))
+            }
+            Phase::Running(running) => match running.journal.room(command.body.frees()) {
+                Ok(()) => self.decide(wall, command),
+                Err(refused) => Err(no_room(refused)),
+            },
+        };
+        self.hold(Waiting::Reply(call, decided.map_err(Box::new)));
+    }
+
+    /// Decides, applies and appends; what it makes visible is held back.
+    fn decide(&mut self, wall: Time, command: &Command) -> Result<Decided, Refusal> {
+        let at = At { now: wall, nonce: self.nonce() };
+        let Phase::Running(running) = &mut self.phase else {
+            return Err(not_durable("the journal is closed"));
+        };
+        let first = running.kernel.last_event() + 1;
+        let events: Arc<[Event]> = running.kernel.execute(at, command)?.into();
+        let as_of = running.kernel.last_event();
+        let decided = Decided { as_of, events: Arc::clone(&events) };
+        if events.is_empty() {
+            return Ok(decided);
+        }
+        let now = self.clocks.0;
+        if let Err(refused) = running.append(now, command.body.frees(), &events) {
+            // Nothing was told of what was applied, and nothing will be.
+            self.end(no_room(refused));
+            self.outputs.push_back(Output::Stalled(DiskError::Short));
+            return Err(no_room(refused));
+        }
+        self.drain();
+        self.hold(Waiting::Events { first, events });
+        Ok(decided)
+    }
+
+    fn nonce(&mut self) -> [u8; 16] {
+        self.decisions += 1;
+        let mut hasher = blake3::Hasher::new_keyed(&self.params.seed);
+        hasher.update(&self.decisions.to_le_bytes());
+        let mut nonce = [0; 16];
+        hasher.finalize_xof().fill(&mut nonce);
+        nonce
+    }
+
+    /// Lets every passed deadline of the kernel act (K10), as long as the journal has room.
+    fn tick(&mut self) {
+        let wall = self.clocks.1;
+        loop {
+            let Phase::Running(running) = &self.phase else {
+                return;
+            };
+            let due = running.due().is_some_and(|due| due <= wall);
+            if !due || running.stopping || running.journal.room(false).is_err() {
+                return;
+            }
+            if self.decide(wall, &node_command(CommandBody::Tick)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Gives the journal an input and does what it wants.
+    fn disk(&mut self, input: journal::Input) {
+        let now = self.clocks.0;
+        if let Phase::Running(running) = &mut self.phase {
+            let taken = running.journal.handle(now, input);
+            debug_assert!(taken.is_ok(), "only records are refused");
+            self.drain();
+        }
+    }
+
+    /// Does what the journal and the writer of snapshots want, until neither wants any more.
+    fn drain(&mut self) {
+        while let Phase::Running(running) = &mut self.phase {
+            if let Some(output) = running.journal.poll() {
+                self.journal_wants(output);
+            } else if let Some(output) = running.snapshots.poll() {
+                self.snapshots_want(output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn journal_wants(&mut self, output: journal::Output) {
+        use journal::Output as Wanted;
+        let file = File::Journal;
+        match output {
+            Wanted::Create { op, file: name, bytes } => {
+                let action = Action::Create { file: file(name), zeros: bytes };
+                self.ask(Lane::Journal(op, Kind::Other), action);
+            }
+            Wanted::Write { op, file: name, offset, bytes } => {
+                let action = Action::Write { file: file(name), offset, bytes };
+                self.ask(Lane::Journal(op, Kind::Write), action);
+            }
+            Wanted::Sync { op, file: name } => {
+                self.ask(Lane::Journal(op, Kind::Sync), Action::Sync(file(name)));
+            }
+            Wanted::Rename { op, from, to } => {
+                let action = Action::Rename { from: file(from), to: file(to) };
+                self.ask(Lane::Journal(op, Kind::Other), action);
+            }
+            Wanted::Remove { op, file: name } => {
+                self.ask(Lane::Journal(op, Kind::Other), Action::Remove(file(name)));
+            }
+            Wanted::SyncDir { op } => {
+                self.ask(Lane::Journal(op, Kind::Other), Action::SyncDir(Folder::Journal));
+            }
+            Wanted::Durable(head) => self.release(head),
+            Wanted::Stalled(error) => {
+                self.end(not_durable("the disk failed too often"));
+                self.outputs.push_back(Output::Stalled(error));
+            }
+            Wanted::Stopped => {
+                self.end(not_durable("the node has stopped"));
+                self.outputs.push_back(Output::Stopped);
+            }
+        }
+    }
+
+    fn snapshots_want(&mut self, output: snapshot::Output) {
+        use snapshot::Output as Wanted;
+        let file = File::Snapshot;
+        match output {
+            Wanted::Create { op, file: name } => {
+                let action = Action::Create { file: file(name), zeros: 0 };
+                self.ask(Lane::Snapshots(op), action);
+            }
+            Wanted::Write { op, file: name, offset, bytes } => {
+                let action = Action::Write { file: file(name), offset, bytes: Arc::new(bytes) };
+                self.ask(Lane::Snapshots(op), action);
+            }
+            Wanted::Sync { op, file: name } => {
+                self.ask(Lane::Snapshots(op), Action::Sync(file(name)));
+            }
+            Wanted::Rename { op, from, to } => {
+                let action = Action::Rename { from: file(from), to: file(to) };
+                self.ask(Lane::Snapshots(op), action);
+            }
+            Wanted::SyncDir { op } => {
+                self.ask(Lane::Snapshots(op), Action::SyncDir(Folder::Snapshots));
+            }
+            Wanted::Remove { op, file: name } => {
+                self.ask(Lane::Snapshots(op), Action::Remove(file(name)));
+            }
+            Wanted::Current(header) => self.cover(header.record),
+            Wanted::Abandoned { record, error } => {
+                self.outputs.push_back(Output::SnapshotFailed { record, error });
+            }
+        }
+    }
+
+    /// A snapshot is current: what the one before it covers too may go (L43).
+    fn cover(&mut self, current: u64) {
+        let (now, wall) = self.clocks;
+        self.outputs.push_back(Output::Snapshot { record: current });
+        if let Phase::Running(running) = &mut self.phase {
+            let older = running.snapshots.shelf().vouched_before(current);
+            if let Some(record) = older {
+                let covered = journal::Input::Covered { record, time_ms: wall.as_millis() };
+                let taken = running.journal.handle(now, covered);
+                debug_assert!(taken.is_ok(), "only records are refused");
+            }
+        }
+    }
+
+    /// Everything up to a record is durable: tells what waited for that (K5).
+    fn release(&mut self, head: Head) {
+        let now = self.clocks.0;
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        let durable = snapshot::Input::Durable(head.record);
+        running.snapshots.handle(now, durable).expect("only a beginning is refused");
+        while let Some((_, waiting)) = running.held.pop_front_if(|held| held.0 <= head.record) {
+            self.outputs.push_back(waiting.tell());
+        }
+    }
+
+    /// Holds something back until all that is appended is durable.
+    fn hold(&mut self, waiting: Waiting) {
+        match &mut self.phase {
+            Phase::Running(running) if running.journal.durable() < running.journal.appended() => {
+                running.held.push_back((running.journal.appended(), waiting));
+            }
+            Phase::Loading(_) | Phase::Running(_) | Phase::Ended(_) => {
+                self.outputs.push_back(waiting.tell());
+            }
+        }
+    }
+
+    /// Nothing is decided any more. Whoever waits is told that, and nothing else (K365).
+    fn end(&mut self, refusal: Refusal) {
+        if let Phase::Running(running) = mem::replace(&mut self.phase, Phase::Ended(refusal)) {
+            let told = || Box::new(not_durable("the journal is closed"));
+            self.outputs.extend(running.held.into_iter().filter_map(|(_, held)| match held {
+                Waiting::Reply(call, _) => Some(Output::Reply(call, Err(told()))),
+                Waiting::Events { .. } => None,
+            }));
+        }
+    }
+
+    fn stop(&mut self) {
+        match &mut self.phase {
+            Phase::Running(running) => {
+                running.stopping = true;
+                self.disk(journal::Input::Stop);
+            }
+            Phase::Loading(_) => {
+                self.phase = Phase::Ended(not_durable("the node has stopped"));
+                self.outputs.push_back(Output::Stopped);
+            }
+            Phase::Ended(_) => self.outputs.push_back(Output::Stopped),
+        }
+    }
+
+    fn shelf(&mut self, input: snapshot::Input) {
+        let now = self.clocks.0;
+        if let Phase::Running(running) = &mut self.phase {
+            running.snapshots.handle(now, input).expect("only a beginning is refused");
+            self.drain();
+        }
+    }
+
+    /// Begins a snapshot if one is due, and the hash of the last record is known (L40).
+    fn snapshot(&mut self) {
+        let (now, node) = (self.clocks.0, self.params.node);
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        let Some(head) = running.journal.head() else {
+            return;
+        };
+        if head.record == 0 || running.stopping || !running.snapshots.is_due(now) {
+            return;
+        }
+        sometimes!("keeper: a snapshot is begun");
+        let mut part = Held::<KernelPart>(&mut running.kernel);
+        let frozen = FrozenState::of(node, head.record, head.hash, &mut [&mut part]);
+        let begun = running.snapshots.handle(now, snapshot::Input::Begin(frozen));
+        debug_assert!(begun.is_ok(), "none is due while one is written");
+        self.drain();
+    }
+}
+
+impl Running {
+    /// Returns when the kernel wants to be told the time.
+    fn due(&self) -> Option<Time> {
+        match self.stopping || self.journal.room(false).is_err() {
+            true => None,
+            false => self.kernel.next_deadline(),
+        }
+    }
+
+    fn append(&mut self, now: Instant, frees: bool, events: &[Event]) -> Result<(), Refused> {
+        let Some(last) = events.last() else {
+            return Ok(());
+        };
+        let mut body = Vec::new();
+        for event in events {
+            put_event::<KernelPart>(&mut body, event);
+        }
+        let bytes = body.len() as u64;
+        let count = u32::try_from(events.len()).map_err(|_| Refused::TooLong)?;
+        let time_ms = last.time.as_millis();
+        let decision = Decision { time_ms, count, body, frees };
+        self.journal.handle(now, journal::Input::Append(decision))?;
+        let appended = snapshot::Input::Appended { records: 1, bytes };
+        self.snapshots.handle(now, appended).expect("only a beginning is refused");
+        Ok(())
+    }
+}
+
+impl Waiting {
+    fn tell(self) -> Output {
+        match self {
+            Self::Reply(call, decided) => Output::Reply(call, decided),
+            Self::Events { first, events } => Output::Events { first, events },
+        }
+    }
+}
+
+fn node_command(body: CommandBody) -> Command {
+    Command { by: Principal::node(), worker: None, rate: None, body }
+}
+
+fn not_durable(text: &str) -> Refusal {
+    Refusal::new(Code::NotDurable, text)
+}
+
+/// What callers are told while the journal takes nothing (L22, L23, K365).
+fn no_room(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Busy => Refusal::new(Code::Busy, "too much waits for the disk"),
+        Refused::DiskFull => Refusal::new(Code::DiskFull, "the disk is full"),
+        Refused::TooLong => Refusal::new(Code::NotDurable, "the decision is too long to keep"),
+        Refused::Stopping => Refusal::new(Code::Draining, "the node is stopping"),
+        Refused::Stalled => not_durable("the disk failed too often"),
+    }
+}

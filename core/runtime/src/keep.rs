@@ -1,0 +1,240 @@
+//! The keeper's loop: it carries commands, files and time to a node's kernel, and decides nothing.
+//!
+//! ```text
+//!   KeeperHandle ─ commands ─► ┌──────────────┐ ── Input ──► ┌────────┐
+//!   Files ──────── ended ────► │ keeper  loop │              │ Keeper │
+//!   Clock ─────── deadline ──► │              │ ◄─ Output ── └────────┘
+//!                              └──────────────┘ ──► Files, whoever waits, `listen`
+//! ```
+//!
+//! It is another loop than that of the cluster's machines: kernel and cluster have nothing to tell
+//! each other yet, and so a disk that stalls takes no heartbeat with it (K1: one owner each).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use machines::keeper::Keeper;
+use machines::keeper::io::{Action, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
+use machines::kernel::{Command, Refusal};
+use sync::{Channel, Inbox, MailboxOptions, channel};
+
+use crate::handle::Gone;
+use crate::ports::{self, Clock, Fault, Files, LedgerFile, Task, TaskId, Told};
+use crate::race::{Won, race};
+
+/// A look at the keeper between two inputs.
+type Look = dyn FnOnce(&Keeper) + Send;
+
+/// What a handle sends to the loop.
+enum Ask {
+    /// Decide this.
+    Command(Box<Command>, sync::Reply<Result<Decided, Box<Refusal>>>),
+    /// Look at the keeper.
+    Look(Box<Look>),
+    /// Stop cleanly.
+    Stop,
+}
+
+/// The loop's end of the handles of a keeper.
+pub struct Asks {
+    inbox: Inbox<Ask>,
+}
+
+/// A keeper that runs somewhere else. Cheap to clone; when the last clone is dropped, the loop ends
+/// without a clean stop.
+#[derive(Clone)]
+pub struct KeeperHandle {
+    asks: Channel<Ask>,
+}
+
+/// How the loop ended.
+#[derive(Debug)]
+pub enum Kept {
+    /// A user asked for it; all that was told is durable.
+    Stopped,
+    /// The last handle was dropped.
+    Abandoned,
+    /// The data folder must not be started on; nothing was changed.
+    Refused(Box<RefusedStart>),
+}
+
+/// Makes the two ends between the users of a keeper and its loop.
+#[must_use]
+pub fn keeper_handle() -> (KeeperHandle, Asks) {
+    let (asks, inbox) = channel(MailboxOptions::unbounded());
+    (KeeperHandle { asks }, Asks { inbox })
+}
+
+impl KeeperHandle {
+    /// Has `command` decided, and waits until what came of it is durable (K5).
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] if the loop has ended: whether the command took effect is not known. Inside, the
+    /// refusal.
+    pub async fn command(&self, command: Command) -> Result<Result<Decided, Box<Refusal>>, Gone> {
+        let (reply, answer) = sync::reply();
+        self.ask(Ask::Command(Box::new(command), reply))?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Looks at the keeper between two inputs; `look` runs on the loop and must be short. What it
+    /// sees may not be durable yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Keeper) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (reply, answer) = sync::reply();
+        let look = move |keeper: &Keeper| {
+            // Late: whoever asked has gone.
+            let _ = reply.send(look(keeper));
+        };
+        self.ask(Ask::Look(Box::new(look)))?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Asks for a clean stop; the loop ends when it is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`]: it has ended already.
+    pub fn stop(&self) -> Result<(), Gone> {
+        self.ask(Ask::Stop)
+    }
+
+    fn ask(&self, ask: Ask) -> Result<(), Gone> {
+        self.asks.send(ask).map(|_| ()).map_err(|_| Gone)
+    }
+}
+
+impl fmt::Debug for KeeperHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeeperHandle").finish_non_exhaustive()
+    }
+}
+
+/// Runs `keeper` over `files` until a user stops it. `listen` sees every output that is neither a
+/// reply nor a task; it must not block.
+pub async fn keep<C: Clock, F: Files>(
+    clock: C,
+    files: F,
+    keeper: Keeper,
+    mut asks: Asks,
+    listen: impl FnMut(&Output) + Send,
+) -> Kept {
+    let mut node =
+        Loop { clock, files, keeper, waiting: BTreeMap::new(), calls: 0, listen, ended: None };
+    node.carry();
+    loop {
+        if let Some(ended) = node.ended.take() {
+            return ended;
+        }
+        let due = node.clock.sleep_until(node.keeper.deadline());
+        match race(node.files.ended(), race(asks.inbox.receive(), due)).await {
+            Won::Left((id, result)) => node.hand(told(Op(id.0), result)),
+            Won::Right(Won::Left(Some(ask))) => node.obey(ask),
+            Won::Right(Won::Left(None)) => return Kept::Abandoned,
+            Won::Right(Won::Right(())) => node.hand(Input::Tick),
+        }
+    }
+}
+
+/// One keeper in its world.
+struct Loop<C, F, L> {
+    clock: C,
+    files: F,
+    keeper: Keeper,
+    waiting: BTreeMap<Call, sync::Reply<Result<Decided, Box<Refusal>>>>,
+    calls: u64,
+    listen: L,
+    ended: Option<Kept>,
+}
+
+impl<C: Clock, F: Files, L: FnMut(&Output) + Send> Loop<C, F, L> {
+    fn obey(&mut self, ask: Ask) {
+        match ask {
+            Ask::Command(command, reply) => {
+                self.calls += 1;
+                let call = Call(self.calls);
+                self.waiting.insert(call, reply);
+                self.hand(Input::Command { call, command });
+            }
+            Ask::Look(look) => look(&self.keeper),
+            Ask::Stop => self.hand(Input::Stop),
+        }
+    }
+
+    fn hand(&mut self, input: Input) {
+        self.keeper.handle(self.clock.now(), self.clock.wall(), input);
+        self.carry();
+    }
+
+    fn carry(&mut self) {
+        while let Some(output) = self.keeper.poll() {
+            match output {
+                Output::Disk(op, action) => self.files.submit(TaskId(op.0), task(action)),
+                Output::Reply(call, result) => {
+                    if let Some(reply) = self.waiting.remove(&call) {
+                        // Late: whoever asked has gone.
+                        let _ = reply.send(result);
+                    }
+                }
+                Output::Refused(why) => {
+                    (self.listen)(&Output::Refused(why.clone()));
+                    self.ended = Some(Kept::Refused(why));
+                }
+                Output::Stopped => {
+                    (self.listen)(&Output::Stopped);
+                    self.ended = Some(Kept::Stopped);
+                }
+                other @ (Output::Started(_)
+                | Output::Events { .. }
+                | Output::Snapshot { .. }
+                | Output::SnapshotFailed { .. }
+                | Output::Stalled(_)) => (self.listen)(&other),
+            }
+        }
+    }
+}
+
+/// Says an operation in the words of the port.
+fn task(action: Action) -> Task {
+    match action {
+        Action::List(folder) => Task::List { folder: folder_of(folder) },
+        Action::Read { file, offset, bytes } => Task::ReadAt { file: file_of(file), offset, bytes },
+        Action::Create { file, zeros } => Task::Create { file: file_of(file), bytes: zeros },
+        Action::Write { file, offset, bytes } => Task::Write { file: file_of(file), offset, bytes },
+        Action::Sync(file) => Task::Sync { file: file_of(file) },
+        Action::Rename { from, to } => Task::Rename { from: file_of(from), to: file_of(to) },
+        Action::Remove(file) => Task::Remove { file: file_of(file) },
+        Action::SyncDir(folder) => Task::SyncDir { folder: folder_of(folder) },
+    }
+}
+
+const fn folder_of(folder: Folder) -> ports::Folder {
+    match folder {
+        Folder::Journal => ports::Folder::Journal,
+        Folder::Snapshots => ports::Folder::Snapshots,
+    }
+}
+
+const fn file_of(file: File) -> LedgerFile {
+    match file {
+        File::Journal(file) => LedgerFile::Journal(file),
+        File::Snapshot(file) => LedgerFile::Snapshot(file),
+    }
+}
+
+/// Says what became of an operation in the keeper's words.
+fn told(op: Op, result: Result<Told, Fault>) -> Input {
+    match result {
+        Ok(Told::Listed(files)) => Input::Listed(op, files),
+        Ok(Told::Read(bytes)) => Input::Read(op, bytes),
+        Ok(Told::Done | Told::Room(_)) => Input::Done(op),
+        Err(Fault { kind, .. }) => Input::Failed(op, kind),
+    }
+}
