@@ -15,6 +15,7 @@ pub mod interrupts;
 pub mod lifecycle;
 pub mod minted;
 pub mod process;
+pub mod rates;
 pub mod ready;
 pub mod wrong;
 
@@ -26,6 +27,7 @@ use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId, Worke
 use machines::kernel::names::{ProcessState, TerminalReason};
 use machines::kernel::principal::{Holder, Principal};
 use machines::kernel::quota::{QuotaField, Resource};
+use machines::kernel::rates::{RateKey, Scope, ScopeConfig};
 use machines::kernel::{Code, Command, CommandBody, Time};
 
 use interrupts::{Approval, Interrupt};
@@ -78,6 +80,12 @@ pub enum Note {
     Consumed(InterruptId),
     /// It can be used no more (K171).
     Lapsed(InterruptId),
+    /// A request was allowed and counts (K135).
+    Hit,
+    /// A limit on requests was set or cleared (K138).
+    RateSet,
+    /// Counters were dropped (K138).
+    RateReset,
 }
 
 /// What a command comes to.
@@ -97,6 +105,9 @@ pub struct Kernel {
     approvals: BTreeMap<InterruptId, Approval>,
     /// Interrupts ever raised.
     asked: u64,
+    /// Every request that was allowed, in order (K132).
+    hits: Vec<(RateKey, Time)>,
+    scopes: BTreeMap<Scope, ScopeConfig>,
     /// How often a process became ready: the order among equals in time (K70).
     readied: u64,
 
@@ -106,6 +117,7 @@ pub struct Kernel {
     holder: Holder,
     minted: Minted,
     notes: Vec<Note>,
+    retry_at: Option<u64>,
 }
 
 impl Kernel {
@@ -127,6 +139,9 @@ impl Kernel {
             interrupts: BTreeMap::new(),
             approvals: BTreeMap::new(),
             asked: 0,
+            hits: Vec::new(),
+            scopes: BTreeMap::new(),
+            retry_at: None,
             readied: 0,
             now: Time::ZERO,
             by: Principal::new(user.clone(), &[]),
@@ -159,7 +174,14 @@ impl Kernel {
         self.holder = Holder { user: self.by.user.clone(), worker };
         self.minted = Minted::of(events);
         self.notes.clear();
+        self.retry_at = None;
+        if let Some(endpoint) = &command.rate {
+            self.pass_rate(endpoint)?;
+        }
         self.run(&command.body)?;
+        if let Some(endpoint) = &command.rate {
+            self.take_hit(endpoint);
+        }
         if !self.notes.is_empty() {
             self.last = self.now;
         }
@@ -192,6 +214,16 @@ impl Kernel {
             CommandBody::Release { pid, reservation } => self.release(pid, reservation),
             CommandBody::RecordUsage(record) => self.record(record),
             CommandBody::AdjustQuota { pid, quota } => self.adjust(pid, quota),
+            CommandBody::CheckRateLimit { user, endpoint, record } => {
+                self.check_rate(user, endpoint, *record)
+            }
+            CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
+            CommandBody::ResetRateLimits { user } => self.reset_rates(user),
+            CommandBody::CreateEnvelope(_)
+            | CommandBody::UpdateEnvelope { .. }
+            | CommandBody::CloneEnvelope { .. } => {
+                unreachable!("envelopes have their own properties and are not in the sequences")
+            }
             CommandBody::CreateInterrupt { pid, interrupt } => {
                 self.create_interrupt(pid, interrupt)
             }

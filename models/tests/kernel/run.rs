@@ -5,6 +5,7 @@ use std::fmt;
 
 use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent, QuotaEvent};
 use machines::kernel::interrupts::event::{ApprovalEvent, InterruptEvent};
+use machines::kernel::rates::RateEvent;
 use machines::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
 use models::reference::kernel::{Kernel as Reference, Note, Wrong};
 
@@ -66,6 +67,7 @@ pub(crate) fn run(case: &Case, wrong: Option<Wrong>, met: &mut Met) -> Result<()
     let start = |config| Command {
         by: principal(Who::Node).0,
         worker: None,
+        rate: None,
         body: CommandBody::Start { config },
     };
     pair.both(&start(Box::new(case.config.clone())), met)?;
@@ -99,7 +101,7 @@ impl Pair {
     /// Ticks until nothing is due (K10).
     fn catch_up(&mut self, met: &mut Met) -> Result<(), Failure> {
         let (by, worker) = principal(Who::Node);
-        let tick = Command { by, worker, body: CommandBody::Tick };
+        let tick = Command { by, worker, rate: None, body: CommandBody::Tick };
         for _ in 0..1_000 {
             let now = self.reference.time(Time::from_millis(self.clock));
             if self.reference.next_deadline().is_none_or(|deadline| deadline > now) {
@@ -142,12 +144,21 @@ impl Pair {
         let reference = self.reference.handle(at.now, command, events);
         self.remember(events);
         count(met, command, &reference);
-        let differs = differs(&machine, &reference).or_else(|| self.states(at.now));
+        let differs = differs(&machine, &reference);
+        let differs = differs.or_else(|| self.retries(&machine)).or_else(|| self.states(at.now));
         differs.map_or(Ok(()), |told| Err(self.failure(command, told)))
     }
 
     fn failure(&self, command: &Command, told: String) -> Failure {
         Failure { step: self.step, command: format!("{command:?}"), told }
+    }
+
+    /// K134: the time at which one that was refused may try again, to the millisecond.
+    fn retries(&self, machine: &Result<Vec<Event>, Refusal>) -> Option<String> {
+        let refusal = machine.as_ref().err()?;
+        let model = self.reference.retry_at();
+        let differs = refusal.code == Code::RateLimited && refusal.retry_at != model;
+        differs.then(|| format!("retry_at {:?}, not {model:?}", refusal.retry_at))
     }
 
     fn states(&self, now: Time) -> Option<String> {
@@ -158,6 +169,10 @@ impl Pair {
         let asked = self.reference.interrupts_differ(self.machine.state());
         if asked.is_some() {
             return asked;
+        }
+        let hits = self.reference.rates_differ(now, self.machine.state());
+        if hits.is_some() {
+            return hits;
         }
         let gone = self.names.pids.iter();
         let pids = self.reference.pids();
@@ -186,7 +201,9 @@ impl Pair {
                 | Body::Process { .. }
                 | Body::Quota { .. }
                 | Body::Interrupt { .. }
-                | Body::Approval { .. } => {}
+                | Body::Approval { .. }
+                | Body::Rate { .. }
+                | Body::Envelope { .. } => {}
             }
         }
     }
@@ -266,6 +283,13 @@ fn note(event: &Event) -> Option<Note> {
             QuotaEvent::Warning { resource, .. } => Note::Warned(pid(), *resource),
             QuotaEvent::Exceeded { resource, .. } => Note::Exceeded(pid(), *resource),
         },
+        Body::Rate { event } => match event {
+            RateEvent::Recorded { .. } => Note::Hit,
+            RateEvent::Configured { .. } => Note::RateSet,
+            RateEvent::Reset { .. } => Note::RateReset,
+            RateEvent::Swept { .. } => return None,
+        },
+        Body::Envelope { .. } => return None,
         Body::Interrupt { event } => match event {
             InterruptEvent::Raised { .. } => Note::Raised(pid()),
             InterruptEvent::Resolved { id, .. } => Note::Resolved(id.clone()),

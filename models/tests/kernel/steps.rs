@@ -7,7 +7,7 @@ use std::sync::Arc;
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::config::KernelConfig;
 use machines::kernel::ids::{
-    InterruptId, ProcessId, RecordId, ReservationId, UseId, UserId, WorkerId,
+    Endpoint, InterruptId, ProcessId, RecordId, ReservationId, UseId, UserId, WorkerId,
 };
 use machines::kernel::interrupts::approval::Use;
 use machines::kernel::interrupts::interrupt::{Assignee, NewInterrupt, NewTarget, Response};
@@ -18,6 +18,7 @@ use machines::kernel::names::{
 };
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch, Resource};
+use machines::kernel::rates::{Scope, ScopeConfig};
 use machines::kernel::{Command, CommandBody};
 
 use crate::draw::Draw;
@@ -96,6 +97,11 @@ pub(crate) enum What {
     TakeBack(u8),
     /// Use of the n-th approval, for what it is for or for something else, by an id.
     Use(u8, bool, u8),
+    /// A command that counts for an endpoint (K136).
+    Limited(u8, Box<What>),
+    CheckRate(u8, u8, bool),
+    SetRate(Option<u8>, u8, Option<ScopeConfig>),
+    ResetRates(u8),
 }
 
 /// Ids that were minted so far.
@@ -130,7 +136,15 @@ impl Names {
     /// Makes the command that a step means.
     pub(crate) fn command(&self, who: Who, what: &What) -> Command {
         let (by, worker) = principal(who);
-        Command { by, worker, body: self.body(what) }
+        let carried = match what {
+            What::Limited(endpoint, _) => Some(rate_endpoint(*endpoint)),
+            _ => None,
+        };
+        let body = match what {
+            What::Limited(_, what) => self.body(what),
+            _ => self.body(what),
+        };
+        Command { by, worker, rate: carried, body }
     }
 
     fn body(&self, what: &What) -> CommandBody {
@@ -200,6 +214,18 @@ impl Names {
                 let response = Box::new(Response { target_hash, ..response.clone() });
                 CommandBody::ResolveInterrupt { id, response }
             }
+            What::Limited(_, what) => self.body(what),
+            What::CheckRate(of, endpoint, record) => CommandBody::CheckRateLimit {
+                user: user(&format!("u{of}")),
+                endpoint: rate_endpoint(*endpoint),
+                record: *record,
+            },
+            What::SetRate(of, endpoint, config) => {
+                let user = of.map(|of| user(&format!("u{of}")));
+                let scope = Scope { user, endpoint: rate_endpoint(*endpoint) };
+                CommandBody::SetRateLimit { scope, config: *config }
+            }
+            What::ResetRates(of) => CommandBody::ResetRateLimits { user: user(&format!("u{of}")) },
             What::TakeBack(nth) => {
                 let (id, reason) = (self.interrupt(*nth).0, "never mind".into());
                 CommandBody::CancelInterrupt { id, reason }
@@ -212,6 +238,12 @@ impl Names {
             })),
         }
     }
+}
+
+/// One of two endpoints, or the user as a whole.
+fn rate_endpoint(at: u8) -> Endpoint {
+    let names = ["", "chat", "search"];
+    Endpoint::parse("endpoint", names[usize::from(at)]).expect("a name")
 }
 
 fn user(name: &str) -> UserId {
@@ -263,9 +295,12 @@ enum Kind {
     Reply,
     TakeBack,
     Use,
+    CheckRate,
+    SetRate,
+    ResetRates,
 }
 
-const KINDS: [(Kind, u64); 19] = [
+const KINDS: [(Kind, u64); 22] = [
     (Kind::Wait, 24),
     (Kind::Back, 4),
     (Kind::ToDeadline, 16),
@@ -285,6 +320,9 @@ const KINDS: [(Kind, u64); 19] = [
     (Kind::Reply, 28),
     (Kind::TakeBack, 5),
     (Kind::Use, 10),
+    (Kind::CheckRate, 20),
+    (Kind::SetRate, 4),
+    (Kind::ResetRates, 1),
 ];
 
 impl Case {
@@ -384,9 +422,31 @@ impl Plan {
                 What::Reply(nth, reply(draw, kind), !draw.percent(8))
             }
             Kind::TakeBack => What::TakeBack(self.nth(draw)),
+            Kind::CheckRate => {
+                let (of, endpoint) = (u8_below(draw, 2), u8_below(draw, 2));
+                What::CheckRate(of, endpoint, !draw.percent(10))
+            }
+            Kind::SetRate => {
+                let user = draw.percent(50).then(|| u8_below(draw, 2));
+                let limit = |draw: &mut Draw| {
+                    let most = draw.of(&[None, Some(0), Some(1), Some(2), Some(4)]);
+                    most.map(Limit::at_most)
+                };
+                let (burst, minute) = (limit(draw), limit(draw));
+                let set = ScopeConfig { burst, minute, hour: limit(draw), day: None };
+                let set = draw.percent(85).then_some(set);
+                return Step::Do(Who::Operator, What::SetRate(user, u8_below(draw, 2), set));
+            }
+            Kind::ResetRates => {
+                return Step::Do(Who::Operator, What::ResetRates(u8_below(draw, 2)));
+            }
             Kind::Use => What::Use(self.nth(draw), !draw.percent(20), u8_below(draw, 2)),
         };
-        Step::Do(who, what)
+        // A question about a rate carries none: whether that is one hit or two is not said.
+        match draw.percent(6) && kind != Kind::CheckRate {
+            true => Step::Do(who, What::Limited(u8_below(draw, 2), Box::new(what))),
+            false => Step::Do(who, what),
+        }
     }
 
     /// Three generations; the youngest has a reservation, and the one between may be gone.
@@ -580,7 +640,7 @@ fn reply(draw: &mut Draw, kind: Option<InterruptKind>) -> Response {
 fn patch(draw: &mut Draw) -> QuotaPatch {
     let mut patch = BTreeMap::new();
     for _ in 0..1 + draw.below(2) {
-        let field = draw.of(&QuotaField::ALL[..11]);
+        let field = draw.of(&QuotaField::ALL);
         let most = match field {
             QuotaField::TimeoutMs => draw.of(&[0, 1_000, 1_500, 7_000, 300_000]),
             QuotaField::SoftTimeoutMs => draw.of(&[500, 1_000, 6_000]),
@@ -610,6 +670,9 @@ pub(crate) fn config(draw: &mut Draw) -> KernelConfig {
     limits.interrupts_pending = draw.of(&[16, 2]);
     limits.interrupts = draw.of(&[1_000, 4]);
     config.approval_ttl_ms = draw.of(&[1_000, 900_000]);
+    let rate = &mut config.default_rate;
+    rate.burst = Limit::at_most(draw.of(&[1, 2, 3, 10]));
+    rate.minute = Limit::at_most(draw.of(&[2, 3, 60]));
     config.max_escalations = draw.of(&[0, 1, 2]);
     let quota = &mut config.default_quota;
     for field in [

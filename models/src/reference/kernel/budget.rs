@@ -47,6 +47,7 @@ impl Kernel {
             return Err(Code::TooMany);
         }
         self.fits(pid, &reserve.amounts)?;
+        self.pass_process_rate(pid, &reserve.amounts)?;
         let id = reserve.reservation.clone().or(self.minted.reservation.clone());
         let Some(id) = id else {
             self.note(Note::Recorded(pid.clone()));
@@ -55,6 +56,7 @@ impl Kernel {
         let until = self.now.plus(length);
         self.of_mut(pid).open.insert(id.clone(), Open { asked, until });
         self.note(Note::Reserved(pid.clone(), id));
+        self.take_process_hit(pid, &reserve.amounts);
         self.charge(pid, &Charge { hold: sums(&reserve.amounts), ..Charge::default() });
         self.renew_lease(pid);
         Ok(())

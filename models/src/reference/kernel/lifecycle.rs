@@ -278,6 +278,7 @@ impl Kernel {
         process.completed_at = Some(now);
         self.note(Note::Ended(pid.clone(), reason));
         self.end_interrupts(pid);
+        self.drop_rates(pid);
         if self.is(Wrong::OrphansLive) {
             return;
         }

@@ -43,7 +43,10 @@ impl Minted {
                     let hash = interrupt.target.as_ref().map(|target| target.hash);
                     minted.interrupts.push_back((interrupt.id.clone(), hash));
                 }
-                Body::Interrupt { .. } | Body::Approval { .. } => {}
+                Body::Interrupt { .. }
+                | Body::Approval { .. }
+                | Body::Rate { .. }
+                | Body::Envelope { .. } => {}
                 Body::Process { .. } | Body::Quota { .. } | Body::Kernel { .. } => {}
             }
         }

@@ -61,11 +61,13 @@ pub enum Wrong {
     HeldRuns,
     /// An approval is for anything (K170, K441).
     AnyParams,
+    /// A window has 49 slots (K132, K431).
+    FewerSlots,
 }
 
 impl Wrong {
     /// All.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::LimitOffByOne,
         Self::Lifo,
         Self::NoAgeing,
@@ -95,5 +97,6 @@ impl Wrong {
         Self::ForgetWake,
         Self::HeldRuns,
         Self::AnyParams,
+        Self::FewerSlots,
     ];
 }
