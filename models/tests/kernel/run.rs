@@ -312,8 +312,66 @@ impl Met {
     ///
     /// If something that rules speak of was never met.
     pub(crate) fn check(&self) {
-        let refused = |name: &str, code| self.refused.contains_key(&(name.to_owned(), code));
-        assert!(refused("Reserve", Code::QuotaExceeded));
+        let notes = [
+            "Adjusted",
+            "Cancelled",
+            "Changed",
+            "Charged",
+            "Consumed",
+            "Created",
+            "Ended",
+            "Exceeded",
+            "Expired",
+            "Granted",
+            "Hit",
+            "Lapsed",
+            "Raised",
+            "RateReset",
+            "RateSet",
+            "Recorded",
+            "Released",
+            "Removed",
+            "Renewed",
+            "Reserved",
+            "Resolved",
+            "Settled",
+            "Started",
+            "Warned",
+        ];
+        for note in notes {
+            assert!(self.notes.get(note).is_some_and(|n| *n >= 5), "{note} was hardly met");
+        }
+        let refusals = [
+            ("AdjustQuota", Code::PermissionDenied),
+            ("CleanupProcess", Code::ProcessNotTerminal),
+            ("ConsumeApproval", Code::ApprovalNotUsable),
+            ("ConsumeApproval", Code::NotHolder),
+            ("ConsumeApproval", Code::StaleTarget),
+            ("CreateInterrupt", Code::PolicyNotAllowed),
+            ("CreateInterrupt", Code::TooMany),
+            ("NextRunnable", Code::NoRunnable),
+            ("RecordUsage", Code::ReservationConflict),
+            ("Reserve", Code::QuotaExceeded),
+            ("Reserve", Code::RateLimited),
+            ("Reserve", Code::ReservationConflict),
+            ("ResolveInterrupt", Code::InterruptExpired),
+            ("ResolveInterrupt", Code::InterruptNotPending),
+            ("ResolveInterrupt", Code::ResponseInvalid),
+            ("ResolveInterrupt", Code::StaleTarget),
+            ("Schedule", Code::QuotaExceeded),
+            ("Settle", Code::ReservationClosed),
+            ("Submit", Code::ParentTerminal),
+            ("Submit", Code::ProcessLimit),
+            ("Submit", Code::SubmitConflict),
+            ("Submit", Code::TooDeep),
+            ("Terminate", Code::ForceRequired),
+            ("TransitionState", Code::IllegalTransition),
+            ("TransitionState", Code::InterruptPending),
+        ];
+        for (command, code) in refusals {
+            let met = self.refused.contains_key(&(command.to_owned(), code));
+            assert!(met, "{command} was never refused {code}");
+        }
     }
 }
 

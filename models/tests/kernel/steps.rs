@@ -342,8 +342,10 @@ impl Case {
         };
         let length = 10 + draw.below(60);
         let mut steps: Vec<Step> = (0..2).map(|_| plan.submit(draw)).collect();
-        if draw.percent(8) {
-            steps = plan.family(draw);
+        match draw.below(12) {
+            0 => steps = plan.family(draw),
+            1 => steps = plan.leave(draw),
+            _ => {}
         }
         steps.extend((0..length).map(|_| plan.step(draw)));
         Self { config, steps }
@@ -447,6 +449,28 @@ impl Plan {
             true => Step::Do(who, What::Limited(u8_below(draw, 2), Box::new(what))),
             false => Step::Do(who, what),
         }
+    }
+
+    /// A process that asks for leave, gets it, and runs.
+    fn leave(&mut self, draw: &mut Draw) -> Vec<Step> {
+        let who = Who::User(0, 0);
+        let mut steps = self.family(draw);
+        steps.truncate(1);
+        let mut asked = NewInterrupt::new(InterruptKind::Confirmation);
+        let (action, params) = (Arc::from("pay"), params());
+        asked.target = Some(Box::new(NewTarget { action, params, binds: Vec::new() }));
+        self.asked.push((0, asked.kind));
+        let yes = Response { approved: Some(true), ..Response::default() };
+        let whats = [
+            What::Schedule(0),
+            What::Ask(0, Box::new(asked)),
+            What::Reply(0, yes, true),
+            What::NextRunnable,
+            What::Use(0, draw.percent(60), 0),
+            What::Use(0, true, u8_below(draw, 2)),
+        ];
+        steps.extend(whats.into_iter().map(|what| Step::Do(who, what)));
+        steps
     }
 
     /// Three generations; the youngest has a reservation, and the one between may be gone.

@@ -392,14 +392,16 @@ impl Kernel {
         };
         let same = approval.allowed == (wanted.action.to_string(), wanted.params.clone());
         let used_so = approval.used_by.as_ref() == Some(&wanted.use_id);
+        let same = same || self.is(Wrong::AnyParams);
         match approval.state {
-            ApprovalState::Consumed if same && used_so => {
+            ApprovalState::Lapsed => return Err(Code::ApprovalNotUsable),
+            ApprovalState::Consumed if !used_so => return Err(Code::ApprovalNotUsable),
+            ApprovalState::Granted | ApprovalState::Consumed if !same => {
+                return Err(Code::StaleTarget);
+            }
+            ApprovalState::Consumed => {
                 self.renew_lease(&pid);
                 return Ok(());
-            }
-            ApprovalState::Consumed | ApprovalState::Lapsed => return Err(Code::ApprovalNotUsable),
-            ApprovalState::Granted if !same && !self.is(Wrong::AnyParams) => {
-                return Err(Code::StaleTarget);
             }
             ApprovalState::Granted => {}
         }
