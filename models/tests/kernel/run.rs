@@ -126,7 +126,7 @@ impl Pair {
             let mut met = Met::default();
             copy.catch_up(&mut met)?;
             copy.both(&command, &mut met)?;
-            if met.taken.get("NextRunnable").is_none() {
+            if !met.taken.contains_key("NextRunnable") {
                 break;
             }
         }

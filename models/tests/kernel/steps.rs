@@ -136,15 +136,15 @@ impl Names {
     /// Makes the command that a step means.
     pub(crate) fn command(&self, who: Who, what: &What) -> Command {
         let (by, worker) = principal(who);
-        let carried = match what {
+        let rate = match what {
             What::Limited(endpoint, _) => Some(rate_endpoint(*endpoint)),
-            _ => None,
+            What::Submit { .. } | What::Schedule(_) | What::NextRunnable => None,
+            What::Transition(..) | What::Terminate(..) | What::CleanUp(_) => None,
+            What::Reserve(..) | What::Settle(..) | What::Release(..) | What::Record(..) => None,
+            What::Adjust(..) | What::Ask(..) | What::Reply(..) | What::TakeBack(_) => None,
+            What::Use(..) | What::CheckRate(..) | What::SetRate(..) | What::ResetRates(_) => None,
         };
-        let body = match what {
-            What::Limited(_, what) => self.body(what),
-            _ => self.body(what),
-        };
-        Command { by, worker, rate: carried, body }
+        Command { by, worker, rate, body: self.body(what) }
     }
 
     fn body(&self, what: &What) -> CommandBody {
@@ -571,12 +571,13 @@ impl Plan {
     /// A process, and a reservation that may be its own; where it matters, one that has ended.
     fn subject(&self, draw: &mut Draw, kind: Kind) -> (Pid, Rid) {
         let often = draw.percent(80);
-        match kind {
-            Kind::Settle | Kind::Release if often && !self.reserved.is_empty() => {
-                draw.of(&self.reserved)
-            }
-            Kind::CleanUp if often && !self.ended.is_empty() => (draw.of(&self.ended), 0),
-            _ => (self.pid(draw), u8_below(draw, CHOSEN - 2)),
+        let closes = [Kind::Settle, Kind::Release].contains(&kind);
+        if closes && often && !self.reserved.is_empty() {
+            draw.of(&self.reserved)
+        } else if kind == Kind::CleanUp && often && !self.ended.is_empty() {
+            (draw.of(&self.ended), 0)
+        } else {
+            (self.pid(draw), u8_below(draw, CHOSEN - 2))
         }
     }
 }
@@ -595,7 +596,12 @@ fn amounts(draw: &mut Draw) -> Amounts {
             Resource::ToolCalls => amounts.tool_calls = n,
             Resource::TokensIn => amounts.tokens_in = n,
             Resource::TokensOut => amounts.tokens_out = n,
-            _ => amounts.inference_requests = n,
+            Resource::InferenceInputChars => amounts.inference_input_chars = n,
+            Resource::InferenceRequests
+            | Resource::AgentHops
+            | Resource::Iterations
+            | Resource::ContextTokens
+            | Resource::ElapsedMs => amounts.inference_requests = n,
         }
     }
     amounts
@@ -665,10 +671,10 @@ fn patch(draw: &mut Draw) -> QuotaPatch {
     let mut patch = BTreeMap::new();
     for _ in 0..1 + draw.below(2) {
         let field = draw.of(&QuotaField::ALL);
-        let most = match field {
-            QuotaField::TimeoutMs => draw.of(&[0, 1_000, 1_500, 7_000, 300_000]),
-            QuotaField::SoftTimeoutMs => draw.of(&[500, 1_000, 6_000]),
-            _ => draw.of(&[0, 1, 3, 5, 8, 10, 12, 20]),
+        let spans = [QuotaField::TimeoutMs, QuotaField::SoftTimeoutMs];
+        let most = match spans.contains(&field) {
+            true => draw.of(&[0, 500, 1_000, 1_500, 6_000, 7_000, 300_000]),
+            false => draw.of(&[0, 1, 3, 5, 8, 10, 12, 20]),
         };
         patch.insert(field, if draw.percent(5) { Limit::UNLIMITED } else { Limit::at_most(most) });
     }

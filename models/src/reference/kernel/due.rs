@@ -45,10 +45,8 @@ impl Kernel {
         let granted = granted.filter(|(_, one)| one.state == ApprovalState::Granted);
         let granted = granted.map(|(id, one)| (one.until, Due::Approval(id.clone())));
         let all = all.chain(asked).chain(granted);
-        let kind = |due: &Due| match due {
-            Due::RunLease(_) if self.is(Wrong::KindsReversed) => 0,
-            _ => 1,
-        };
+        let early = self.is(Wrong::KindsReversed);
+        let kind = |due: &Due| u8::from(!(early && matches!(due, Due::RunLease(_))));
         all.map(|(time, due)| (time, kind(&due), due)).collect()
     }
 
@@ -122,10 +120,8 @@ impl Kernel {
                 self.of_mut(pid).warned.insert(Resource::ElapsedMs);
                 self.note(Note::Warned(pid.clone(), Resource::ElapsedMs));
             }
-            Due::Retention(pid) => match self.of(pid).state {
-                ProcessState::Zombie => self.remove(pid),
-                _ => self.bury(pid),
-            },
+            Due::Retention(pid) if self.of(pid).state == ProcessState::Zombie => self.remove(pid),
+            Due::Retention(pid) => self.bury(pid),
         }
     }
 }

@@ -161,9 +161,9 @@ impl Kernel {
                     return Some(format!("{pid}.parent: {:?}, not {above:?}", machine.parent));
                 }
                 let alike = tombstone(model, machine, self.time(at));
-                let alike = alike.or_else(|| match model.state {
-                    ProcessState::Zombie => None,
-                    _ => body(model, machine).or_else(|| self.asks(pid, machine)),
+                let alike = alike.or_else(|| match model.state == ProcessState::Zombie {
+                    true => None,
+                    false => body(model, machine).or_else(|| self.asks(pid, machine)),
                 });
                 alike.map(|told| format!("{pid}.{told}"))
             }
