@@ -21,11 +21,14 @@ pub mod bus;
 pub mod config;
 pub mod deadlines;
 pub mod decision;
+pub mod dispatch;
 pub mod envelopes;
 pub mod event;
 pub mod expression;
+pub mod housekeeping;
 pub mod ids;
 pub mod interrupts;
+pub mod leases;
 pub mod lifecycle;
 pub mod merge;
 pub mod names;
@@ -40,6 +43,7 @@ pub mod ready;
 pub mod refusal;
 pub mod reply;
 pub mod schema;
+pub mod services;
 pub mod state;
 pub mod time;
 
@@ -58,10 +62,15 @@ use budget::{Record, Reserve};
 use config::KernelConfig;
 use deadlines::Due;
 use decision::Decision;
+use dispatch::{Completion, ServiceRequest};
 use envelopes::EnvelopePatch;
 use envelopes::command::NewEnvelope;
 use event::{Body, Event, KernelEvent, Subject};
-use ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId, WorkerId};
+use housekeeping::StopMode;
+use ids::{
+    DispatchId, Endpoint, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
+    UserId, WorkerId,
+};
 use interrupts::approval::Use;
 use interrupts::interrupt::{NewInterrupt, Response};
 use lifecycle::Submit;
@@ -70,6 +79,7 @@ use principal::Principal;
 use process::Process;
 use quota::{Amounts, QuotaPatch};
 use rates::{Scope, ScopeConfig};
+use services::{ServiceInfo, ServiceStatus};
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -141,6 +151,21 @@ pub enum CommandBody {
     ResetRateLimits {
         user: UserId,
     },
+    /// What is kept no longer goes now (K361).
+    Cleanup,
+    /// Nothing new is taken on (K362).
+    Drain {
+        deadline_ms: Option<Millis>,
+    },
+    /// A drain that ends in a stop: at rest, or at the deadline (K363).
+    Shutdown {
+        mode: StopMode,
+        deadline_ms: Option<Millis>,
+    },
+    /// Now, by the driver when all is at rest, or by a second signal (K363).
+    Stop {
+        mode: StopMode,
+    },
     CreateEnvelope(Box<NewEnvelope>),
     UpdateEnvelope {
         id: EnvelopeId,
@@ -163,6 +188,44 @@ pub enum CommandBody {
         reason: String,
     },
     ConsumeApproval(Box<Use>),
+    RegisterService(Box<ServiceInfo>),
+    UnregisterService {
+        service: ServiceName,
+    },
+    UpdateHealth {
+        service: ServiceName,
+        status: ServiceStatus,
+    },
+    BindHandler {
+        service: ServiceName,
+    },
+    UnbindHandler {
+        service: ServiceName,
+    },
+    AcquireSlot {
+        service: ServiceName,
+        pid: Option<ProcessId>,
+        lease_ms: Option<Millis>,
+    },
+    ReleaseSlot {
+        lease: LeaseId,
+    },
+    /// Of a slot, a try, a run, or (by its id) a reservation, and if it is of one, whose.
+    RenewLease {
+        lease: LeaseId,
+        pid: Option<ProcessId>,
+        lease_ms: Option<Millis>,
+    },
+    Dispatch(Box<ServiceRequest>),
+    DispatchInference(Box<ServiceRequest>),
+    LeaseTasks {
+        service: ServiceName,
+        max: u32,
+    },
+    CompleteTask(Box<Completion>),
+    CancelDispatch {
+        dispatch: DispatchId,
+    },
 }
 
 impl CommandBody {
@@ -170,7 +233,7 @@ impl CommandBody {
     #[must_use]
     pub const fn frees(&self) -> bool {
         match self {
-            Self::CleanupProcess { .. } => true,
+            Self::CleanupProcess { .. } | Self::Cleanup => true,
             Self::Start { .. }
             | Self::Tick
             | Self::Submit(_)
@@ -186,13 +249,29 @@ impl CommandBody {
             | Self::CheckRateLimit { .. }
             | Self::SetRateLimit { .. }
             | Self::ResetRateLimits { .. }
+            | Self::Drain { .. }
+            | Self::Shutdown { .. }
+            | Self::Stop { .. }
             | Self::CreateEnvelope(_)
             | Self::UpdateEnvelope { .. }
             | Self::CloneEnvelope { .. }
             | Self::CreateInterrupt { .. }
             | Self::ResolveInterrupt { .. }
             | Self::CancelInterrupt { .. }
-            | Self::ConsumeApproval(_) => false,
+            | Self::ConsumeApproval(_)
+            | Self::RegisterService(_)
+            | Self::UnregisterService { .. }
+            | Self::UpdateHealth { .. }
+            | Self::BindHandler { .. }
+            | Self::UnbindHandler { .. }
+            | Self::AcquireSlot { .. }
+            | Self::ReleaseSlot { .. }
+            | Self::RenewLease { .. }
+            | Self::Dispatch(_)
+            | Self::DispatchInference(_)
+            | Self::LeaseTasks { .. }
+            | Self::CompleteTask(_)
+            | Self::CancelDispatch { .. } => false,
         }
     }
 }
@@ -323,6 +402,10 @@ impl Decision<'_> {
             }
             CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
             CommandBody::ResetRateLimits { user } => self.reset_rates(user).map(|_| ()),
+            CommandBody::Cleanup => self.clean(),
+            CommandBody::Drain { deadline_ms } => self.drain(*deadline_ms, None),
+            CommandBody::Shutdown { mode, deadline_ms } => self.drain(*deadline_ms, Some(*mode)),
+            CommandBody::Stop { mode } => self.stop(*mode),
             CommandBody::CreateEnvelope(new) => self.create_envelope(new).map(|_| ()),
             CommandBody::UpdateEnvelope { id, patch, expected_version } => {
                 self.update_envelope(id, patch, *expected_version)
@@ -334,6 +417,23 @@ impl Decision<'_> {
             CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
             CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
             CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
+            CommandBody::RegisterService(info) => self.register_service(info),
+            CommandBody::UnregisterService { service } => self.unregister_service(service),
+            CommandBody::UpdateHealth { service, status } => self.update_health(service, *status),
+            CommandBody::BindHandler { service } => self.bind_handler(service),
+            CommandBody::UnbindHandler { service } => self.unbind_handler(service),
+            CommandBody::AcquireSlot { service, pid, lease_ms } => {
+                self.acquire_slot(service, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::ReleaseSlot { lease } => self.release_slot(lease),
+            CommandBody::RenewLease { lease, pid, lease_ms } => {
+                self.renew_lease(lease, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::Dispatch(request) => self.dispatch(request, false),
+            CommandBody::DispatchInference(request) => self.dispatch(request, true),
+            CommandBody::LeaseTasks { service, max } => self.lease_tasks(service, *max),
+            CommandBody::CompleteTask(completion) => self.complete_task(completion),
+            CommandBody::CancelDispatch { dispatch } => self.cancel_dispatch(dispatch),
         }
     }
 
@@ -371,7 +471,14 @@ impl Decision<'_> {
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }
-                Due::Cleanup(pid) => self.retire(&pid),
+                Due::DispatchDeadline(id) => self.time_out_dispatch(&id),
+                Due::TryTimeout(id) => self.time_out_try(&id),
+                Due::TryLease(id) => self.lose_try(&id),
+                Due::DispatchRetry(id) => self.requeue(&id),
+                Due::SlotLease(lease) => self.recover_slot(&lease),
+                Due::ServiceHealth(service) => self.worsen(&service),
+                Due::Drain => return self.drained(),
+                Due::Cleanup => return self.remove_due(),
             }
         }
     }

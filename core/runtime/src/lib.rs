@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Files`], [`Entropy`], what each may do |
+//! | [`ports`] | [`Env`]: [`Clock`], [`Network`], [`Disk`], [`Files`], [`Entropy`], and contracts |
 //! | [`run`](mod@run) | the loop: one future per node, on any executor |
 //! | [`keep`](mod@keep) | the loop of a node's kernel and its files |
 //! | [`start`] | a new durable session, before the first socket |

@@ -349,7 +349,7 @@ fn refused(level: &ProcessId, pid: &ProcessId, process: &Process, resource: Reso
     }
 }
 
-fn refuse_terminal(pid: &ProcessId, process: &Process) -> Result<(), Refusal> {
+pub(super) fn refuse_terminal(pid: &ProcessId, process: &Process) -> Result<(), Refusal> {
     match process.is_live() {
         true => Ok(()),
         false => Err(Refusal::new(Code::ProcessTerminal, format!("process {pid} has ended"))),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ids::{InterruptId, ProcessId, ReservationId};
+use super::ids::{DispatchId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName};
 use super::process::Process;
 use super::time::Time;
 
@@ -23,8 +23,22 @@ pub enum Due {
     Approval(InterruptId),
     /// A block ends (K269 and section 3).
     Unblock(ProcessId),
-    /// A process that is over is kept no longer (K360, K361).
-    Cleanup(ProcessId),
+    /// A dispatch did not end in time (K208).
+    DispatchDeadline(DispatchId),
+    /// A try did not end in time (K208).
+    TryTimeout(DispatchId),
+    /// Who works on a try was not heard of (K210).
+    TryLease(DispatchId),
+    /// A dispatch has waited for its next try (K209).
+    DispatchRetry(DispatchId),
+    /// Who has a slot was not heard of (K196).
+    SlotLease(LeaseId),
+    /// Nothing was heard of a service (K195).
+    ServiceHealth(ServiceName),
+    /// The node stops, at rest or not (K362, K363).
+    Drain,
+    /// Something is kept no longer (K360, K361).
+    Cleanup,
 }
 
 /// Deadlines by time.
@@ -35,8 +49,9 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Sets when something is due, or that it never is.
+    /// Sets when something is due, or that it never is, as [`Time::FAR`] is.
     pub fn set(&mut self, due: Due, at: Option<Time>) {
+        let at = at.filter(|at| *at < Time::FAR);
         let before = match at {
             Some(at) => self.times.insert(due.clone(), at),
             None => self.times.remove(&due),
@@ -65,12 +80,7 @@ impl Deadlines {
     }
 
     /// Sets all that a process's row says; `None` is a process that is gone.
-    pub(super) fn follow(
-        &mut self,
-        pid: &ProcessId,
-        process: Option<&Process>,
-        kept: Option<Time>,
-    ) {
+    pub(super) fn follow(&mut self, pid: &ProcessId, process: Option<&Process>) {
         let live = process.filter(|process| process.is_live());
         let lease = live.and_then(|process| process.run_lease.as_ref()).map(|lease| lease.until);
         let block = live.and_then(|process| process.block.as_ref()).and_then(|block| block.until);
@@ -78,6 +88,5 @@ impl Deadlines {
         self.set(Due::RunLease(pid.clone()), lease);
         self.set(Due::SoftTimeout(pid.clone()), live.and_then(Process::warns_at));
         self.set(Due::Unblock(pid.clone()), block);
-        self.set(Due::Cleanup(pid.clone()), kept);
     }
 }

@@ -107,14 +107,26 @@ impl<'a> Decision<'a> {
         }
     }
 
+    /// Returns random bits that no other draw of the decision has (K8).
+    fn random(&mut self) -> [u8; 32] {
+        let mut input = self.nonce.to_vec();
+        input.extend_from_slice(&self.minted.to_be_bytes());
+        self.minted += 1;
+        *blake3::hash(&input).as_bytes()
+    }
+
+    /// Draws a number of `0..=most` (K8).
+    pub(super) fn draw(&mut self, most: u32) -> u32 {
+        let random = self.random();
+        let bits = u64::from_be_bytes(*random.first_chunk().expect("a hash has 32 bytes"));
+        let drawn = bits % (u64::from(most) + 1);
+        u32::try_from(drawn).expect("it is at most a u32")
+    }
+
     /// Makes an id that `taken` does not know (K8).
     pub(super) fn mint<T: Minted>(&mut self, taken: impl Fn(&State, &T) -> bool) -> T {
         loop {
-            let mut input = self.nonce.to_vec();
-            input.extend_from_slice(&self.minted.to_be_bytes());
-            self.minted += 1;
-            let hash = blake3::hash(&input);
-            let random = *hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
+            let random = *self.random().first_chunk().expect("a hash has 32 bytes");
             let id = T::of(Arc::from(format!("{}{}", T::PREFIX, ulid(self.now, random))));
             if !taken(self.state, &id) {
                 return id;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::{wire_enum, wire_struct};
 
 use super::config::KernelConfig;
+use super::dispatch::event::DispatchEvent;
 use super::envelopes::EnvelopeEvent;
+use super::housekeeping::StopMode;
 use super::ids::{
     AttemptId, LeaseId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
 };
@@ -14,6 +16,7 @@ use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason}
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
 use super::rates::RateEvent;
+use super::services::event::{ServiceEvent, SlotEvent};
 use super::time::Time;
 
 /// Whom an event is about, so that a reader can pick without knowing the state (K331).
@@ -55,6 +58,9 @@ pub enum Body {
     Envelope { event: EnvelopeEvent },
     Interrupt { event: InterruptEvent },
     Approval { event: ApprovalEvent },
+    Service { event: ServiceEvent },
+    Slot { event: SlotEvent },
+    Dispatch { event: DispatchEvent },
 }
 
 wire_enum!(Body, "an area of events" {
@@ -65,6 +71,9 @@ wire_enum!(Body, "an area of events" {
     Envelope { event } = 10,
     Interrupt { event } = 5,
     Approval { event } = 6,
+    Service { event } = 7,
+    Slot { event } = 8,
+    Dispatch { event } = 9,
 });
 
 /// Of the kernel as a whole.
@@ -81,6 +90,10 @@ pub enum KernelEvent {
     Draining {
         /// Until when.
         deadline: Time,
+        /// How the node stops then, if it does (K363).
+        stop: Option<StopMode>,
+        /// Whether work was live when the deadline had come.
+        cut: bool,
     },
     /// The end of a run (K363).
     Stopped {
@@ -93,7 +106,7 @@ pub enum KernelEvent {
 
 wire_enum!(KernelEvent, "an event of the kernel" {
     Started { epoch, config } = 1,
-    Draining { deadline } = 2,
+    Draining { deadline, stop, cut } = 2,
     Stopped { preserve, clean } = 3,
 });
 
@@ -331,6 +344,9 @@ impl Body {
             },
             Self::Rate { event } => event.kind(),
             Self::Envelope { event } => event.kind(),
+            Self::Service { event } => event.kind(),
+            Self::Slot { event } => event.kind(),
+            Self::Dispatch { event } => event.kind(),
         }
     }
 }

@@ -85,6 +85,11 @@ impl State {
         pending.filter_map(|id| self.interrupts.get(id)).find(|interrupt| interrupt.blocking)
     }
 
+    /// Returns when the first interrupt is kept no longer (K175).
+    pub(super) fn first_interrupt_due(&self) -> Option<Time> {
+        self.asked.over().next().map(|(at, _)| at.plus(self.config.retention.interrupt_ms))
+    }
+
     /// Lists at most `most` interrupts that are kept no longer, the longest over first (K175,
     /// K361).
     #[must_use]

@@ -1,5 +1,6 @@
 //! The life of a process: submit, schedule, claim, change, end (section 3).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::codec::Wire;
@@ -347,6 +348,7 @@ impl Decision<'_> {
     /// Ends a live process and, depth first in order of pid, all that descend from it (K84).
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: &str) {
         let mut rest = vec![(pid.clone(), reason, Arc::from(message))];
+        let mut freed = BTreeSet::new();
         while let Some((pid, reason, message)) = rest.pop() {
             if !self.state.process(&pid).is_some_and(Process::is_live) {
                 continue;
@@ -358,6 +360,7 @@ impl Decision<'_> {
             };
             let (usage, children) = (process.usage(self.now), process.children.clone());
             let outcome = reason.outcome();
+            freed.extend(self.cancel_dispatches(&pid));
             self.emit_process(&pid, ProcessEvent::Terminated { reason, outcome, message, usage });
             let message: Arc<str> = Arc::from(format!("parent {pid} has ended"));
             let below = children.into_iter().rev();
@@ -365,6 +368,7 @@ impl Decision<'_> {
                 below.map(|child| (child, TerminalReason::ParentTerminated, Arc::clone(&message))),
             );
         }
+        freed.iter().for_each(|service| self.pump(service));
     }
 
     /// `CleanupProcess`: through Zombie to nothing (K85).
@@ -394,19 +398,6 @@ impl Decision<'_> {
     pub(super) fn lose_lease(&mut self, pid: &ProcessId) {
         crate::sometimes!("kernel.lease_expired");
         self.change(pid, ProcessState::Ready, Cause::LeaseExpired);
-    }
-
-    /// The next step of a process that is over, by retention (K360).
-    pub(super) fn retire(&mut self, pid: &ProcessId) {
-        match self.state_of(pid) {
-            ProcessState::Terminated => self.bury(pid, Cause::Retention),
-            ProcessState::Zombie => self.emit_process(pid, ProcessEvent::Removed),
-            ProcessState::New
-            | ProcessState::Ready
-            | ProcessState::Running
-            | ProcessState::Waiting
-            | ProcessState::Blocked => {}
-        }
     }
 }
 

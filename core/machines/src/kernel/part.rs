@@ -68,6 +68,10 @@ tables! {
     "envelopes": envelopes;
     "interrupts": interrupts;
     "approvals": approvals;
+    "services": services;
+    "slots": slots;
+    "dispatches": dispatches;
+    "dispatch_turns": turns;
 }
 
 /// The rows of configuration and counters.
@@ -108,7 +112,10 @@ impl State {
         self.rates.derive();
         self.derive_processes();
         self.derive_interrupts();
+        self.derive_services();
+        self.derive_leases();
         self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
+        self.follow_housekeeping();
     }
 }
 

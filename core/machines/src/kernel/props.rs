@@ -205,7 +205,10 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
         | Body::Rate { .. }
         | Body::Envelope { .. }
         | Body::Interrupt { .. }
-        | Body::Approval { .. } => {}
+        | Body::Approval { .. }
+        | Body::Service { .. }
+        | Body::Slot { .. }
+        | Body::Dispatch { .. } => {}
     }
     Ok(())
 }

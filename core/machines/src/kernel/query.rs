@@ -9,6 +9,7 @@
 //! | of an envelope, O H P | its owner, who holds the process that it serves, operators |
 //! | of an interrupt, O H P | as of its process, and its assignee |
 //! | of a rate | that user, workers and operators |
+//! | of a service | anyone |
 //! | of the node, P | operators |
 //!
 //! The node itself may ask everything: it drives what it asks about. A query names no worker, so any
@@ -22,6 +23,7 @@ pub mod interrupts;
 pub mod page;
 #[cfg(test)]
 mod props;
+pub mod services;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,7 @@ pub mod view;
 use super::Kernel;
 use super::envelopes::Envelope;
 use super::envelopes::command::{foreign, missing};
-use super::ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, UserId};
+use super::ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ServiceName, UserId};
 use super::interrupts::fold::InterruptCounts;
 use super::interrupts::interrupt::Interrupt;
 use super::principal::Principal;
@@ -39,6 +41,7 @@ use super::quota::{Amounts, Quota};
 use super::rates::RateResult;
 use super::rates::WindowUsage;
 use super::refusal::{Code, Refusal};
+use super::services::desk::ServiceStats;
 use super::state::State;
 use super::time::Time;
 use bounds::{Bounds, BoundsOf};
@@ -46,6 +49,7 @@ use budget::{InferenceCheck, QuotaCheck, Remaining, ResourceUse};
 use envelope::EnvelopeView;
 use interrupts::{InterruptPage, ListInterrupts, PendingOf};
 use page::{ListProcesses, ProcessPage};
+use services::{ListServices, ShownService};
 use status::{ProcessCounts, RequestStatus, SystemStatus, SystemUsage};
 use view::ProcessControlBlock;
 
@@ -73,6 +77,10 @@ pub enum Query {
     GetInterruptStats,
     CheckRateLimit { user: UserId, endpoint: Endpoint },
     GetRateLimitUsage { user: UserId, endpoint: Endpoint },
+    GetService { service: ServiceName },
+    ListServices(Box<ListServices>),
+    CanAccept { service: ServiceName },
+    GetServiceStats { service: Option<ServiceName> },
 }
 
 /// An answer, and how much of what happened it knows (K5).
@@ -108,6 +116,10 @@ pub enum Told {
     InterruptCounts(InterruptCounts),
     Rate(Box<RateResult>),
     RateUsage(Box<[WindowUsage; 4]>),
+    Service(Box<ShownService>),
+    Services(Vec<ShownService>),
+    CanAccept(bool),
+    ServiceStats(Box<ServiceStats>),
 }
 
 impl Kernel {
@@ -190,6 +202,14 @@ impl<'a> Inquiry<'a> {
             Query::GetRateLimitUsage { user, endpoint } => {
                 let windows = self.state.rate_usage(self.now, self.by, (user, endpoint))?;
                 Told::RateUsage(Box::new(windows))
+            }
+            Query::GetService { service } => {
+                Told::Service(Box::new(self.state.shown_service(service)?))
+            }
+            Query::ListServices(list) => Told::Services(self.list_services(list)),
+            Query::CanAccept { service } => Told::CanAccept(self.state.can_accept(service)?),
+            Query::GetServiceStats { service } => {
+                Told::ServiceStats(Box::new(self.service_stats(service.as_ref())?))
             }
         })
     }

@@ -145,10 +145,24 @@ impl Rates {
         }
     }
 
+    /// Returns when the first key has run out (K360).
+    #[must_use]
+    pub fn first_out(&self) -> Option<Time> {
+        self.by_last.first().map(|(_, key)| self.runs_out(key))
+    }
+
     /// Says whether a sweep at `now` would drop a key (K360).
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
-        self.by_last.first().is_some_and(|(_, key)| self.runs_out(key) <= now)
+        self.first_out().is_some_and(|at| at <= now)
+    }
+
+    /// Counts the keys that have run out at `now`, up to `most`.
+    #[must_use]
+    pub fn due(&self, now: Time, most: u64) -> u64 {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let out = self.by_last.iter().take(most);
+        out.take_while(|(_, key)| self.runs_out(key) <= now).count() as u64
     }
 
     /// Returns how many keys of a user there are: those that a reset drops.
@@ -194,8 +208,8 @@ impl Rates {
                     self.forget(&key);
                 }
             }
-            RateEvent::Swept { before, most } => {
-                self.sweep(*before, *most);
+            RateEvent::Swept { before, keys } => {
+                self.sweep(*before, *keys);
             }
         }
     }

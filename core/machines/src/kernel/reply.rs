@@ -8,17 +8,25 @@
 mod tests;
 
 use super::budget::Record;
+use super::dispatch::event::DispatchEvent;
+use super::dispatch::{ServiceResponse, Task};
 use super::envelopes::EnvelopeEvent;
 use super::envelopes::command::NewEnvelope;
 use super::event::{Body, Event, ProcessEvent, QuotaEvent};
-use super::ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ReservationId, UserId};
+use super::housekeeping::Cleaned;
+use super::ids::{
+    DispatchId, Endpoint, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
+    UserId,
+};
 use super::interrupts::approval::Approval;
 use super::interrupts::event::InterruptEvent;
 use super::interrupts::interrupt::Interrupt;
 use super::query::budget::{Remaining, ResourceUse};
 use super::query::envelope::EnvelopeView;
+use super::query::services::ShownService;
 use super::query::view::ProcessControlBlock;
 use super::rates::{RateEvent, RateResult, was_recorded};
+use super::services::event::SlotEvent;
 use super::state::State;
 use super::time::Time;
 use super::{Command, CommandBody, Kernel};
@@ -77,6 +85,31 @@ pub enum Done {
     Approval(Box<Approval>),
     /// Whether a hit was allowed (K135).
     Rate(Box<RateResult>),
+    /// The service as it is now.
+    Service(Box<ShownService>),
+    /// A lease was given, or extended.
+    Leased {
+        /// Which.
+        lease: LeaseId,
+        /// Until when.
+        until: Time,
+    },
+    /// A dispatch is under way, or has ended.
+    Dispatched {
+        /// Which.
+        dispatch: DispatchId,
+        /// How it ended, once it has.
+        response: Option<Box<ServiceResponse>>,
+    },
+    /// Work was handed out (K205).
+    Tasks(Vec<Task>),
+    /// What was kept no longer is gone (K361).
+    Cleaned {
+        /// How many of each.
+        cleaned: Cleaned,
+        /// Whether there is more.
+        more: bool,
+    },
     /// So many were removed.
     Removed {
         /// How many.
@@ -99,7 +132,19 @@ impl State {
             CommandBody::Start { .. }
             | CommandBody::Tick
             | CommandBody::CleanupProcess { .. }
-            | CommandBody::SetRateLimit { .. } => Done::Nothing,
+            | CommandBody::SetRateLimit { .. }
+            | CommandBody::UnregisterService { .. }
+            | CommandBody::BindHandler { .. }
+            | CommandBody::UnbindHandler { .. }
+            | CommandBody::ReleaseSlot { .. }
+            | CommandBody::CompleteTask(_)
+            | CommandBody::Drain { .. }
+            | CommandBody::Shutdown { .. }
+            | CommandBody::Stop { .. } => Done::Nothing,
+            CommandBody::Cleanup => {
+                let more = self.is_cleanup_due(self.shown_at());
+                Done::Cleaned { cleaned: Cleaned::of(events), more }
+            }
             CommandBody::Submit(submit) => self.shown(created(events).or(submit.pid.as_ref())),
             CommandBody::NextRunnable => self.shown(claimed(events)),
             CommandBody::Schedule { pid }
@@ -133,6 +178,15 @@ impl State {
                 let result = self.rate_reply(self.shown_at(), (user, endpoint), hit);
                 Done::Rate(Box::new(result))
             }
+            CommandBody::RegisterService(info) => self.serving(&info.name),
+            CommandBody::UpdateHealth { service, .. } => self.serving(service),
+            CommandBody::AcquireSlot { .. } => self.leased(acquired(events), None),
+            CommandBody::RenewLease { lease, pid, .. } => self.leased(Some(lease), pid.as_ref()),
+            CommandBody::Dispatch(request) | CommandBody::DispatchInference(request) => {
+                self.dispatched(queued(events).or(request.dispatch.as_ref()))
+            }
+            CommandBody::CancelDispatch { dispatch } => self.dispatched(Some(dispatch)),
+            CommandBody::LeaseTasks { .. } => self.tasks(events),
             CommandBody::ResetRateLimits { .. } => Done::Removed { count: reset(events) },
         }
     }
@@ -140,6 +194,45 @@ impl State {
     fn asked(&self, id: Option<&InterruptId>) -> Done {
         let interrupt = id.and_then(|id| self.interrupt(id)).cloned();
         interrupt.map_or(Done::Nothing, |interrupt| Done::Interrupt(Box::new(interrupt)))
+    }
+
+    fn serving(&self, name: &ServiceName) -> Done {
+        let shown = self.shown_service(name);
+        shown.map_or(Done::Nothing, |service| Done::Service(Box::new(service)))
+    }
+
+    /// Shows until when a lease lasts: a slot's, a run's, or a reservation's, by its id.
+    fn leased(&self, lease: Option<&LeaseId>, pid: Option<&ProcessId>) -> Done {
+        let until = |lease: &LeaseId| {
+            let run = self.leases.run(lease).and_then(|pid| self.process(pid)?.run_lease.as_ref());
+            let slot = self.slot(lease).map(|slot| slot.until);
+            slot.or(run.map(|run| run.until)).or_else(|| self.reserved_until(lease, pid))
+        };
+        let found = lease.and_then(|lease| Some((lease.clone(), until(lease)?)));
+        found.map_or(Done::Nothing, |(lease, until)| Done::Leased { lease, until })
+    }
+
+    fn reserved_until(&self, lease: &LeaseId, pid: Option<&ProcessId>) -> Option<Time> {
+        let id = ReservationId::parse("lease", lease.as_str()).ok()?;
+        let pid = pid.or_else(|| self.leases.reserved_by(&id).next())?;
+        self.process(pid)?.reservations.get(&id).map(|open| open.until)
+    }
+
+    fn dispatched(&self, id: Option<&DispatchId>) -> Done {
+        id.map_or(Done::Nothing, |id| Done::Dispatched {
+            dispatch: id.clone(),
+            response: self.response(id).map(Box::new),
+        })
+    }
+
+    fn tasks(&self, events: &[Event]) -> Done {
+        let lease = |event: &Event| {
+            if let Body::Dispatch { event: DispatchEvent::Started { lease, .. } } = &event.body {
+                return self.task(lease);
+            }
+            None
+        };
+        Done::Tasks(events.iter().filter_map(lease).collect())
     }
 
     /// The time up to which running stretches are counted: that of the last event (K7).
@@ -195,6 +288,26 @@ impl State {
             advanced,
         })
     }
+}
+
+/// Finds the slot that was acquired.
+fn acquired(events: &[Event]) -> Option<&LeaseId> {
+    events.iter().find_map(|event| {
+        if let Body::Slot { event: SlotEvent::Acquired { lease, .. } } = &event.body {
+            return Some(lease);
+        }
+        None
+    })
+}
+
+/// Finds the dispatch that was made.
+fn queued(events: &[Event]) -> Option<&DispatchId> {
+    events.iter().find_map(|event| {
+        if let Body::Dispatch { event: DispatchEvent::Queued { dispatch, .. } } = &event.body {
+            return Some(dispatch);
+        }
+        None
+    })
 }
 
 /// Finds the interrupt that was raised.

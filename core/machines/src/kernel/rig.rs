@@ -15,6 +15,7 @@ use super::process::{Metadata, Process};
 use super::query::{Query, Told};
 use super::quota::{Amounts, Limit, QuotaField, QuotaPatch};
 use super::reply::Reply;
+use super::state::State;
 use super::{At, Command, CommandBody, Kernel, Refusal, Time};
 
 pub(super) fn pid(name: &str) -> ProcessId {
@@ -38,7 +39,7 @@ pub(super) fn worker(name: &str) -> Principal {
     Principal::new(UserId::parse("user", name).unwrap(), &[Role::Worker])
 }
 
-fn node() -> Principal {
+pub(super) fn node() -> Principal {
     Principal::new(UserId::parse("user", "node").unwrap(), &[Role::Node])
 }
 
@@ -122,7 +123,7 @@ impl Rig {
         At { now: self.now, nonce }
     }
 
-    fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
+    pub(super) fn run(&mut self, by: &Principal, body: CommandBody) -> Result<Vec<Event>, Refusal> {
         let at = self.at();
         let command = Command { by: by.clone(), worker: None, rate: self.rate.clone(), body };
         let decided = self.kernel.decide(at, &command);
@@ -142,6 +143,8 @@ impl Rig {
                 assert_eq!(loaded.state.derived(), self.kernel.state.derived(), "K12");
             }
             self.events.extend(events.iter().cloned());
+        } else {
+            assert_same(&self.kernel.state, &before.state);
         }
         events
     }
@@ -221,6 +224,20 @@ pub(super) fn reloaded(kernel: &Kernel) -> Kernel {
     }
     restoring.finish().unwrap();
     loaded
+}
+
+/// Asserts that two states are the same, and that what is derived follows from the tables (K3,
+/// K12).
+pub(super) fn assert_same(one: &State, other: &State) {
+    let (mut one, mut other) = (one.clone(), other.clone());
+    assert_eq!(one.counters, other.counters, "events are all that changes the state (K3)");
+    other.derive_services();
+    other.derive_leases();
+    one.desks.forget_next_turns();
+    other.desks.forget_next_turns();
+    assert_eq!(one.desks, other.desks, "indexes follow from the tables (K12)");
+    assert_eq!(one.leases, other.leases, "indexes follow from the tables (K12)");
+    assert_eq!(one.deadlines, other.deadlines, "deadlines follow from the tables (K12)");
 }
 
 /// The refusal as one line.

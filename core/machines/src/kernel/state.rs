@@ -10,14 +10,19 @@ use crate::wire_struct;
 
 use super::config::KernelConfig;
 use super::deadlines::{Deadlines, Due};
+use super::dispatch::{Dispatch, Turn};
 use super::envelopes::Envelope;
 use super::envelopes::index::EnvelopeIndex;
 use super::event::{Body, Cause, Event, KernelEvent, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{EnvelopeId, InterruptId, ProcessId, ReservationId, UserId};
+use super::housekeeping::{Over, StopMode};
+use super::ids::{
+    DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName, UserId,
+};
 use super::interrupts::approval::Approval;
 use super::interrupts::fold::InterruptCounts;
 use super::interrupts::index::Index;
 use super::interrupts::interrupt::Interrupt;
+use super::leases::LeaseIndex;
 use super::names::ProcessState;
 use super::part::Singles;
 use super::process::{Closed, Process, Remembered, Reservation, record_key};
@@ -25,6 +30,8 @@ use super::query::index::{Place, ProcessIndex};
 use super::quota::{Account, Amounts, Limit, QuotaField, Resource};
 use super::rates::Rates;
 use super::ready::{Entry, ReadySet};
+use super::services::desk::Desks;
+use super::services::{Service, Slot};
 use super::time::{Millis, Time};
 
 /// What is counted for ever (K100, K350).
@@ -46,9 +53,27 @@ pub struct Counters {
     pub interrupts: InterruptCounts,
     /// Until when the node drains, while it does (K362).
     pub draining: Option<Time>,
+    /// How it stops then, if it does (K363).
+    pub stop: Option<StopMode>,
+    /// Whether work was live when the deadline had come.
+    pub cut: bool,
+    /// Whether it was stopped and not started since.
+    pub stopped: bool,
 }
 
-wire_struct!(Counters { events, last, epoch, started_at, processes, used, interrupts, draining });
+wire_struct!(Counters {
+    events,
+    last,
+    epoch,
+    started_at,
+    processes,
+    used,
+    interrupts,
+    draining,
+    stop,
+    cut,
+    stopped
+});
 
 /// How many processes are in a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,6 +114,15 @@ pub struct State {
     // Derived.
     pub(super) envelope_index: EnvelopeIndex,
     pub(super) process_index: ProcessIndex,
+    pub(super) services: Table<ServiceName, Service>,
+    pub(super) slots: Table<LeaseId, Slot>,
+    pub(super) dispatches: Table<DispatchId, Dispatch>,
+    /// Who has which turn among those who wait for a service (K72, K203).
+    pub(super) turns: Table<Turn, u64>,
+    // Derived.
+    pub(super) desks: Desks,
+    pub(super) leases: LeaseIndex,
+    pub(super) over: Over,
     pub(super) deadlines: Deadlines,
     pub(super) asked: Index,
     pub(super) tally: Tally,
@@ -111,6 +145,13 @@ impl State {
             singles: Singles::new(),
             interrupts: Table::new(),
             approvals: Table::new(),
+            services: Table::new(),
+            slots: Table::new(),
+            dispatches: Table::new(),
+            turns: Table::new(),
+            desks: Desks::default(),
+            leases: LeaseIndex::default(),
+            over: Over::default(),
             deadlines: Deadlines::default(),
             asked: Index::default(),
             tally: Tally::default(),
@@ -166,7 +207,11 @@ impl State {
             }
             Body::Rate { event: body } => self.rates.apply(event.time, body),
             Body::Envelope { event: body } => self.apply_envelope(event.time, body),
+            Body::Service { event: body } => self.apply_service(event.time, body),
+            Body::Slot { event: body } => self.apply_slot(event.time, body),
+            Body::Dispatch { event: body } => self.apply_dispatch(event.time, body),
         }
+        self.follow_housekeeping();
     }
 
     /// `away` is how long before `now` the last event was.
@@ -176,11 +221,19 @@ impl State {
                 self.counters.epoch = *epoch;
                 self.counters.started_at = now;
                 self.counters.draining = None;
+                self.counters.stop = None;
+                self.counters.cut = false;
+                self.counters.stopped = false;
                 self.config = config.as_ref().clone();
                 self.restart(now, away);
+                self.restart_services(now);
             }
-            KernelEvent::Draining { deadline } => self.counters.draining = Some(*deadline),
-            KernelEvent::Stopped { .. } => {}
+            KernelEvent::Draining { deadline, stop, cut } => {
+                self.counters.draining = Some(*deadline);
+                self.counters.stop = *stop;
+                self.counters.cut = *cut;
+            }
+            KernelEvent::Stopped { .. } => self.counters.stopped = true,
         }
     }
 
@@ -217,15 +270,7 @@ impl State {
     /// Brings the derived deadlines of a process up to its row.
     fn follow(&mut self, pid: &ProcessId) {
         let process = self.processes.get(pid);
-        let retention = self.config.retention;
-        let kept = process.and_then(|process| match (process.state, process.completed_at) {
-            (ProcessState::Terminated, Some(at)) => Some(at.plus(retention.terminated_ms)),
-            (ProcessState::Zombie, Some(at)) => {
-                Some(at.plus(retention.terminated_ms).plus(retention.zombie_ms))
-            }
-            (_, _) => None,
-        });
-        self.deadlines.follow(pid, process, kept);
+        self.deadlines.follow(pid, process);
     }
 
     /// Shows what follows from the tables, to be compared after a load (K12).
@@ -240,6 +285,7 @@ impl State {
             self.live_of.clone(),
             self.asked.clone(),
             self.rates.clone(),
+            self.over.clone(),
             self.envelope_index.clone(),
             self.process_index.clone(),
         )
@@ -251,6 +297,7 @@ impl State {
         self.tally = Tally::default();
         self.live_of.clear();
         self.process_index = ProcessIndex::derive(&self.processes);
+        self.over = Over::derive(&self.processes);
         let pids: Vec<ProcessId> = self.processes.iter().map(|(pid, _)| pid.clone()).collect();
         for pid in pids {
             if let Some(process) = self.processes.get(&pid) {
@@ -297,6 +344,7 @@ impl State {
                         run.until = *until;
                     }
                 });
+                self.renew_reservation(pid, lease, *until);
             }
             ProcessEvent::Terminated { reason, outcome: _, message, usage: _ } => {
                 self.enter(now, pid, (ProcessState::Terminated, Cause::Asked), |process| {
@@ -392,6 +440,8 @@ impl State {
         };
         let (from, user, driven) = (process.state, process.user.clone(), process.driven);
         let place = Place::of(process);
+        self.leases.forget_run(process);
+        self.over.remove(pid, process);
         self.processes.update(pid, |process| {
             change(process);
             process.state = to;
@@ -412,6 +462,10 @@ impl State {
                 | ProcessState::Terminated => {}
             }
         });
+        if let Some(process) = self.processes.get(pid) {
+            self.leases.note_run(pid, process);
+            self.over.add(pid, process);
+        }
         self.tally.shift(Some(from), Some(to));
         let now_at = self.processes.get(pid).map(Place::of);
         self.process_index.shift(pid, Some(place), now_at);
@@ -463,9 +517,12 @@ impl State {
         let Some(process) = self.processes.remove(pid) else {
             return;
         };
+        self.over.remove(pid, &process);
         self.tally.shift(Some(process.state), None);
         self.process_index.shift(pid, Some(Place::of(&process)), None);
+        self.leases.forget_run(&process);
         for id in process.reservations.keys() {
+            self.leases.forget_reservation(pid, id);
             self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         }
         if let Some(parent) = &process.parent {
@@ -490,6 +547,7 @@ impl State {
                     process.reservations.insert(reservation.clone(), held);
                 });
                 self.process_index.note_reservations(0, 1);
+                self.leases.note_reservation(pid, reservation);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
                 self.book(pid, |account| account.held = account.held.plus(&amounts));
@@ -545,6 +603,7 @@ impl State {
             return;
         };
         self.process_index.note_reservations(1, 0);
+        self.leases.forget_reservation(pid, id);
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);

@@ -1,6 +1,7 @@
 //! Goal: the life and the budget of processes by examples (sections 3, 4 and 14).
 
 mod methods;
+mod service_methods;
 
 use super::CommandBody;
 use super::config::KernelConfig;

@@ -60,9 +60,11 @@ fn rig() -> Rig {
 }
 
 fn advanced(events: &Result<Vec<Event>, Refusal>) -> bool {
-    let updated = |event: &Event| match &event.body {
-        Body::Envelope { event: EnvelopeEvent::Updated { advanced, .. } } => Some(*advanced),
-        _ => None,
+    let updated = |event: &Event| {
+        if let Body::Envelope { event: EnvelopeEvent::Updated { advanced, .. } } = &event.body {
+            return Some(*advanced);
+        }
+        None
     };
     events.as_ref().unwrap().iter().find_map(updated).unwrap()
 }

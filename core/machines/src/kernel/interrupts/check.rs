@@ -262,11 +262,11 @@ impl Decision<'_> {
         exhausted: Exhausted,
         origin: Origin,
     ) -> Option<InterruptId> {
-        let (kind, name) = match exhausted.resource {
-            Resource::ElapsedMs => (InterruptKind::Timeout, "timeout".to_owned()),
-            resource => (InterruptKind::ResourceExhausted, format!("max_{}", resource.name())),
+        let Exhausted { resource, used, held, limit } = exhausted;
+        let (kind, name) = match resource == Resource::ElapsedMs {
+            true => (InterruptKind::Timeout, "timeout".to_owned()),
+            false => (InterruptKind::ResourceExhausted, format!("max_{}", resource.name())),
         };
-        let Exhausted { used, held, limit, .. } = exhausted;
         let message = format!("{name}_exceeded: {used} used, {held} held, limit {limit}");
         let new = NewInterrupt {
             message: Some(Arc::from(message)),

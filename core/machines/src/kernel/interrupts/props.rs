@@ -374,6 +374,11 @@ fn pass(rig: &mut Rig, oracle: &mut Oracle, millis: u64) -> Result<(), String> {
 fn run(steps: &[Step]) -> Result<(Rig, Oracle), String> {
     let (mut rig, mut oracle) = (Rig::new(), Oracle::default());
     for step in steps {
+        if let Step::Consume { .. } = step {
+            // Who uses leave runs the process: it is claimed if it is there to be.
+            pass(&mut rig, &mut oracle, 0)?;
+            say(&mut rig, &mut oracle, (worker("w"), CommandBody::NextRunnable))?;
+        }
         match (step, command(step, &oracle, &rig)) {
             (Step::Pass(millis), _) => pass(&mut rig, &mut oracle, *millis)?,
             (_, Some(said)) => {
@@ -422,7 +427,8 @@ fn random_sequences_reach_every_end() {
     let kinds = kinds.iter().map(|kind| format!("interrupt.{kind}"));
     let approvals = ["granted", "consumed", "lapsed"].iter().map(|kind| format!("approval.{kind}"));
     for kind in kinds.chain(approvals) {
-        assert!(seen.contains_key(kind.as_str()), "{kind}: {seen:?}");
+        let count = seen.get(kind.as_str()).copied().unwrap_or(0);
+        assert!(count >= 3, "{kind}: {seen:?}");
     }
 }
 

@@ -6,6 +6,7 @@ mod tests;
 use super::kinds::ErrorKind;
 use crate::kernel::json::document::Problems;
 use crate::kernel::refusal::Code;
+use crate::wire_struct;
 
 document! {
     /// When and how a failed try is repeated.
@@ -24,6 +25,15 @@ document! {
         pub retry_on: Vec<ErrorKind> => or(RetryPolicy::RETRIED.to_vec()),
     }
 }
+
+wire_struct!(RetryPolicy {
+    max_retries,
+    initial_backoff_ms,
+    max_backoff_ms,
+    multiplier_pct,
+    jitter_pct,
+    retry_on,
+});
 
 impl Default for RetryPolicy {
     fn default() -> Self {
@@ -81,7 +91,7 @@ impl RetryPolicy {
     }
 
     /// Adds what is out of range to `problems`; `field` is how they call the policy.
-    pub(super) fn check(&self, field: &str, span_ms: u64, problems: &mut Problems) {
+    pub(in crate::kernel) fn check(&self, field: &str, span_ms: u64, problems: &mut Problems) {
         let spans = [
             ("initial_backoff_ms", self.initial_backoff_ms),
             ("max_backoff_ms", self.max_backoff_ms),

@@ -57,6 +57,13 @@ impl ProcessIndex {
         index
     }
 
+    /// Returns a live process, if there is one.
+    #[must_use]
+    pub fn first_live(&self) -> Option<&ProcessId> {
+        // The states are in the order of their numbers: terminal ones come last.
+        self.by_state.first().filter(|(state, _)| !state.is_terminal()).map(|(_, pid)| pid)
+    }
+
     /// Takes note that a process's place changed.
     pub fn shift(&mut self, pid: &ProcessId, from: Option<Place>, to: Option<Place>) {
         if from == to {

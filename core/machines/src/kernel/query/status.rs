@@ -5,12 +5,14 @@ use super::budget::Remaining;
 use super::envelope::EnvelopeView;
 use super::view::ProcessControlBlock;
 use crate::kernel::Kernel;
-use crate::kernel::ids::{ProcessId, UserId};
+use crate::kernel::ids::{ProcessId, ServiceType, UserId};
 use crate::kernel::interrupts::fold::InterruptCounts;
 use crate::kernel::interrupts::interrupt::Interrupt;
 use crate::kernel::names::{Priority, ProcessState};
 use crate::kernel::process::Process;
 use crate::kernel::quota::Amounts;
+use crate::kernel::services::ServiceStatus;
+use crate::kernel::services::desk::{DispatchCounts, ServiceStats};
 use crate::kernel::state::{State, Tally};
 use crate::kernel::time::{Millis, Time};
 use crate::ledger::root::StateRoot;
@@ -57,6 +59,14 @@ pub struct SystemStatus {
     pub by_priority: [u64; 5],
     /// What they used.
     pub resources: SystemUsage,
+    /// Its services, all together (K213).
+    pub services: ServiceStats,
+    /// How many services there are of each type.
+    pub services_by_type: Vec<(ServiceType, u64)>,
+    /// How many services are in each status, in order.
+    pub services_by_status: [u64; 4],
+    /// Dispatches that have not ended.
+    pub dispatches: DispatchCounts,
     /// What became of interrupts (K174).
     pub interrupts: InterruptCounts,
     /// Keys of rates.
@@ -133,10 +143,13 @@ impl SystemStatus {
     pub(super) fn of(kernel: &Kernel, now: Time) -> Self {
         let state = kernel.state();
         let counters = &state.counters;
-        let of_priority = |priority: &Priority| state.process_index.of_priority(*priority);
         let mut by_priority = [0; 5];
         for (place, priority) in by_priority.iter_mut().zip(Priority::ALL) {
-            *place = of_priority(priority);
+            *place = state.process_index.of_priority(*priority);
+        }
+        let mut services_by_status = [0; 4];
+        for (place, status) in services_by_status.iter_mut().zip(ServiceStatus::ALL) {
+            *place = state.desks.by_status(*status);
         }
         Self {
             started_at: counters.started_at,
@@ -146,6 +159,14 @@ impl SystemStatus {
             processes: ProcessCounts::of(state),
             by_priority,
             resources: SystemUsage::of(state),
+            services: state.desks.stats(),
+            services_by_type: state
+                .desks
+                .by_type()
+                .map(|(of, count)| (of.clone(), count))
+                .collect(),
+            services_by_status,
+            dispatches: state.desks.dispatches(),
             interrupts: counters.interrupts,
             rate_keys: u64::from(state.rates.keys().len()),
             busiest: state.rates.busiest(now, BUSIEST_MAX),

@@ -219,7 +219,7 @@ fn inference_that_would_not_fit_is_told() {
     let large = "amount_too_large: inference_input_chars: 1099511627777, at most 1099511627776";
     assert_eq!(ask(&rig, 0, (1 << 40) + 1), Err(large.to_owned()));
     let amounts = Amounts { inference_requests: 2, ..Amounts::ZERO };
-    assert_eq!(told(rig.say(&alice, reserve("b", "r", amounts))), "1 events", "as was told");
+    assert_eq!(told(rig.say(&alice, reserve("b", "r", amounts))), "2 events", "and a warning");
     let message = "enough".to_owned();
     rig.say(&alice, CommandBody::Terminate { pid: pid("b"), message, force: false }).unwrap();
     assert_eq!(ask(&rig, 0, 0), Ok((false, "process b has ended".to_owned())));

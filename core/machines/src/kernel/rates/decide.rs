@@ -107,12 +107,12 @@ impl Decision<'_> {
 
     /// Drops keys that have run out, at most `most`; returns how many (K360, K361).
     pub(in crate::kernel) fn sweep_rates(&mut self, most: u64) -> u64 {
-        let before = u64::from(self.state.rates.keys.len());
-        if most > 0 && self.state.rates.is_due(self.now) {
-            let event = RateEvent::Swept { before: self.now, most };
+        let (before, keys) = (self.now, self.state.rates.due(self.now, most));
+        if keys > 0 {
+            let event = RateEvent::Swept { before, keys };
             self.emit(Subject::default(), Body::Rate { event });
         }
-        before - u64::from(self.state.rates.keys.len())
+        keys
     }
 
     /// Says whether a process may make a call now, by the rates of its quota; else when it may

@@ -31,8 +31,8 @@ pub enum RateEvent {
     Swept {
         /// By when they had run out.
         before: Time,
-        /// How many at the most.
-        most: u64,
+        /// How many.
+        keys: u64,
     },
 }
 
@@ -40,7 +40,7 @@ wire_enum!(RateEvent, "an event of rates" {
     Recorded { key } = 1,
     Configured { scope, config } = 2,
     Reset { user, removed } = 3,
-    Swept { before, most } = 4,
+    Swept { before, keys } = 4,
 });
 
 impl RateEvent {

@@ -246,7 +246,7 @@ proptest! {
                 }
                 1 => {
                     list.retain(|(.., last)| runs_out(*last) > now);
-                    rates.apply(ms(now), &RateEvent::Swept { before: ms(now), most: 9 });
+                    rates.apply(ms(now), &RateEvent::Swept { before: ms(now), keys: 9 });
                 }
                 _ => {
                     let first_out = list.iter().map(|(.., last)| runs_out(*last)).min();
@@ -261,7 +261,7 @@ proptest! {
                     };
                     prop_assert_eq!(room, expected);
                     if room == Ok(true) {
-                        rates.apply(ms(now), &RateEvent::Swept { before: ms(now), most: 9 });
+                        rates.apply(ms(now), &RateEvent::Swept { before: ms(now), keys: 9 });
                         list.retain(|(.., last)| runs_out(*last) > now);
                     }
                     if room.is_ok() {

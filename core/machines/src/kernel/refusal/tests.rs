@@ -33,7 +33,7 @@ const K395: &[(Class, &str)] = &[
     (
         Class::ResourceExhausted,
         "quota_exceeded, rate_limited, process_limit, service_at_capacity, queue_full, \
-         rate_table_full, slow_subscriber, overloaded",
+         rate_table_full, slow_subscriber, overloaded, busy, disk_full",
     ),
     (
         Class::Unavailable,

@@ -21,7 +21,8 @@ use crate::kernel::rig::{Rig, calls, operator, pid, reserve, rsv, settle, submit
 use crate::kernel::{CommandBody, Refusal};
 
 /// Everyone there is: alice owns the process `a` and the envelope `e`, worker `h` holds `a`.
-const EVERYONE: [&str; 6] = ["owner", "holder", "worker", "operator", "node", "stranger"];
+pub(super) const EVERYONE: [&str; 6] =
+    ["owner", "holder", "worker", "operator", "node", "stranger"];
 
 /// O H P, and the node itself.
 const CONCERNED: [&str; 4] = ["owner", "holder", "operator", "node"];
@@ -30,9 +31,9 @@ const CONCERNED: [&str; 4] = ["owner", "holder", "operator", "node"];
 const OWNERS: [&str; 3] = ["owner", "operator", "node"];
 
 /// P, and the node itself.
-const OPERATORS: [&str; 2] = ["operator", "node"];
+pub(super) const OPERATORS: [&str; 2] = ["operator", "node"];
 
-fn principal(who: &str) -> Principal {
+pub(super) fn principal(who: &str) -> Principal {
     match who {
         "owner" => user("alice"),
         "holder" => worker("h"),
@@ -47,7 +48,7 @@ fn env() -> EnvelopeId {
     EnvelopeId::parse("envelope_id", "e").unwrap()
 }
 
-fn world() -> Rig {
+pub(super) fn world() -> Rig {
     let mut rig = Rig::new();
     let alice = user("alice");
     rig.ready(&alice, submit("a"));
@@ -61,6 +62,14 @@ fn world() -> Rig {
 
 /// Lists who is not refused for who they are.
 fn let_through(act: impl Fn(&mut Rig, &Principal) -> Result<(), Refusal>) -> Vec<&'static str> {
+    let_through_in(world, act)
+}
+
+/// The same in another world.
+pub(super) fn let_through_in(
+    world: impl Fn() -> Rig,
+    act: impl Fn(&mut Rig, &Principal) -> Result<(), Refusal>,
+) -> Vec<&'static str> {
     let through = |who: &&str| match act(&mut world(), &principal(who)) {
         Ok(()) => true,
         Err(refusal) => refusal.code != Code::PermissionDenied && refusal.code != Code::NotHolder,
@@ -73,7 +82,11 @@ fn command(body: impl Fn() -> CommandBody) -> Vec<&'static str> {
 }
 
 fn query(query: &Query) -> Vec<&'static str> {
-    let_through(|rig, by| rig.query(by, query).map(|_| ()))
+    query_in(world, query)
+}
+
+pub(super) fn query_in(world: impl Fn() -> Rig, query: &Query) -> Vec<&'static str> {
+    let_through_in(world, |rig, by| rig.query(by, query).map(|_| ()))
 }
 
 /// What alice is answered in a fresh world.
@@ -335,7 +348,10 @@ fn row_25_get_pending_interrupt() {
                 panic!("nothing told")
             };
             match found {
-                Some(found) => Ok(assert_eq!(found.id, *id)),
+                Some(found) => {
+                    assert_eq!(found.id, *id);
+                    Ok(())
+                }
                 None => Err(Refusal::new(Code::PermissionDenied, "nothing is shown")),
             }
         })
@@ -357,7 +373,8 @@ fn interrupts_are_shown_listed_cancelled_and_counted() {
     assert_eq!(of_asked(get), may);
     let has = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
         let told = rig.query(by, &Query::HasPending { pid: pid("a") })?;
-        Ok(assert_eq!(told, Told::HasPending(true)))
+        assert_eq!(told, Told::HasPending(true));
+        Ok(())
     };
     assert_eq!(of_asked(has), may);
     let listed = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
@@ -378,7 +395,8 @@ fn interrupts_are_shown_listed_cancelled_and_counted() {
     let counted = |rig: &mut Rig, by: &Principal, _: &InterruptId| {
         let told = rig.query(by, &Query::GetInterruptStats)?;
         let Told::InterruptCounts(counts) = told else { panic!("no counts") };
-        Ok(assert_eq!((counts.created, counts.pending()), (1, 1)))
+        assert_eq!((counts.created, counts.pending()), (1, 1));
+        Ok(())
     };
     assert_eq!(of_asked(counted), OPERATORS);
 }
