@@ -98,6 +98,8 @@ pub struct Kernel {
     wrong: Option<Wrong>,
     /// The time of the last event (K7).
     last: Time,
+    /// When the node was started last (K361).
+    started_at: Time,
     processes: BTreeMap<ProcessId, Process>,
     /// Users with ready processes, in the order of their turns, by executor or not, and band (K72).
     turns: BTreeMap<(bool, u8), Vec<UserId>>,
@@ -118,6 +120,8 @@ pub struct Kernel {
     minted: Minted,
     notes: Vec<Note>,
     retry_at: Option<u64>,
+    /// Whether something was removed of which no note speaks.
+    swept: bool,
 }
 
 impl Kernel {
@@ -134,6 +138,7 @@ impl Kernel {
             config,
             wrong,
             last: Time::ZERO,
+            started_at: Time::ZERO,
             processes: BTreeMap::new(),
             turns: BTreeMap::new(),
             interrupts: BTreeMap::new(),
@@ -142,6 +147,7 @@ impl Kernel {
             hits: Vec::new(),
             scopes: BTreeMap::new(),
             retry_at: None,
+            swept: false,
             readied: 0,
             now: Time::ZERO,
             by: Principal::new(user.clone(), &[]),
@@ -182,7 +188,7 @@ impl Kernel {
         if let Some(endpoint) = &command.rate {
             self.take_hit(endpoint);
         }
-        if !self.notes.is_empty() {
+        if !self.notes.is_empty() || std::mem::take(&mut self.swept) {
             self.last = self.now;
         }
         Ok(std::mem::take(&mut self.notes))
@@ -221,8 +227,31 @@ impl Kernel {
             CommandBody::ResetRateLimits { user } => self.reset_rates(user),
             CommandBody::CreateEnvelope(_)
             | CommandBody::UpdateEnvelope { .. }
-            | CommandBody::CloneEnvelope { .. } => {
-                unreachable!("envelopes have their own properties and are not in the sequences")
+            | CommandBody::CloneEnvelope { .. }
+            | CommandBody::Drain { .. }
+            | CommandBody::Shutdown { .. }
+            | CommandBody::Stop { .. }
+            | CommandBody::RegisterService(_)
+            | CommandBody::UnregisterService { .. }
+            | CommandBody::UpdateHealth { .. }
+            | CommandBody::BindHandler { .. }
+            | CommandBody::UnbindHandler { .. }
+            | CommandBody::AcquireSlot { .. }
+            | CommandBody::ReleaseSlot { .. }
+            | CommandBody::RenewLease { .. }
+            | CommandBody::Dispatch(_)
+            | CommandBody::DispatchInference(_)
+            | CommandBody::LeaseTasks { .. }
+            | CommandBody::CompleteTask(_)
+            | CommandBody::CancelDispatch { .. } => {
+                unreachable!("these have their own properties and are not in the sequences")
+            }
+            CommandBody::Cleanup => {
+                if !self.is_trusted() {
+                    return Err(Code::PermissionDenied);
+                }
+                self.clean();
+                Ok(())
             }
             CommandBody::CreateInterrupt { pid, interrupt } => {
                 self.create_interrupt(pid, interrupt)
@@ -329,6 +358,7 @@ impl Kernel {
                 open.until = open.until.max(now.plus(config.reservation_lease_ms));
             }
         }
+        self.started_at = now;
         self.note(Note::Started);
         Ok(())
     }

@@ -203,7 +203,10 @@ impl Pair {
                 | Body::Interrupt { .. }
                 | Body::Approval { .. }
                 | Body::Rate { .. }
-                | Body::Envelope { .. } => {}
+                | Body::Envelope { .. }
+                | Body::Service { .. }
+                | Body::Slot { .. }
+                | Body::Dispatch { .. } => {}
             }
         }
     }
@@ -289,7 +292,8 @@ fn note(event: &Event) -> Option<Note> {
             RateEvent::Reset { .. } => Note::RateReset,
             RateEvent::Swept { .. } => return None,
         },
-        Body::Envelope { .. } => return None,
+        Body::Envelope { .. } | Body::Service { .. } => return None,
+        Body::Slot { .. } | Body::Dispatch { .. } => return None,
         Body::Interrupt { event } => match event {
             InterruptEvent::Raised { .. } => Note::Raised(pid()),
             InterruptEvent::Resolved { id, .. } => Note::Resolved(id.clone()),

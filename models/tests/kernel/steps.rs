@@ -86,6 +86,7 @@ pub(crate) enum What {
     Transition(Pid, ProcessState),
     Terminate(Pid, bool),
     CleanUp(Pid),
+    CleanAll,
     Reserve(Pid, Option<Rid>, Amounts, Option<u64>),
     Settle(Pid, Rid, Amounts),
     Release(Pid, Rid),
@@ -139,7 +140,7 @@ impl Names {
         let rate = match what {
             What::Limited(endpoint, _) => Some(rate_endpoint(*endpoint)),
             What::Submit { .. } | What::Schedule(_) | What::NextRunnable => None,
-            What::Transition(..) | What::Terminate(..) | What::CleanUp(_) => None,
+            What::Transition(..) | What::Terminate(..) | What::CleanUp(_) | What::CleanAll => None,
             What::Reserve(..) | What::Settle(..) | What::Release(..) | What::Record(..) => None,
             What::Adjust(..) | What::Ask(..) | What::Reply(..) | What::TakeBack(_) => None,
             What::Use(..) | What::CheckRate(..) | What::SetRate(..) | What::ResetRates(_) => None,
@@ -175,6 +176,7 @@ impl Names {
                 let (pid, message) = (self.pid(*pid), "enough".into());
                 CommandBody::Terminate { pid, message, force: *force }
             }
+            What::CleanAll => CommandBody::Cleanup,
             What::CleanUp(pid) => CommandBody::CleanupProcess { pid: self.pid(*pid) },
             What::Reserve(pid, rid, amounts, lease_ms) => CommandBody::Reserve(Box::new(Reserve {
                 pid: self.pid(*pid),
@@ -398,6 +400,7 @@ impl Plan {
                 self.ended.push(pid);
                 What::Terminate(pid, draw.percent(70))
             }
+            Kind::CleanUp if draw.percent(30) => What::CleanAll,
             Kind::CleanUp => What::CleanUp(pid),
             Kind::Reserve => {
                 let chosen = draw.percent(70).then(|| u8_below(draw, CHOSEN - 2));
@@ -703,6 +706,7 @@ pub(crate) fn config(draw: &mut Draw) -> KernelConfig {
     let rate = &mut config.default_rate;
     rate.burst = Limit::at_most(draw.of(&[1, 2, 3, 10]));
     rate.minute = Limit::at_most(draw.of(&[2, 3, 60]));
+    config.cleanup_interval_ms = draw.of(&[1, 1_000, 7_000, 300_000]);
     config.max_escalations = draw.of(&[0, 1, 2]);
     let quota = &mut config.default_quota;
     for field in [

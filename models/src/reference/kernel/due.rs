@@ -27,8 +27,8 @@ pub enum Due {
     Approval(InterruptId),
     /// A process is Blocked no longer.
     Unblock(ProcessId),
-    /// A process is kept no longer (K360).
-    Retention(ProcessId),
+    /// Something is kept no longer (K361).
+    Cleanup,
 }
 
 impl Kernel {
@@ -44,7 +44,8 @@ impl Kernel {
         let granted = self.approvals.iter();
         let granted = granted.filter(|(_, one)| one.state == ApprovalState::Granted);
         let granted = granted.map(|(id, one)| (one.until, Due::Approval(id.clone())));
-        let all = all.chain(asked).chain(granted);
+        let cleanup = self.cleanup_at().map(|at| (at, Due::Cleanup));
+        let all = all.chain(asked).chain(granted).chain(cleanup);
         let early = self.is(Wrong::KindsReversed);
         let kind = |due: &Due| u8::from(!(early && matches!(due, Due::RunLease(_))));
         all.map(|(time, due)| (time, kind(&due), due)).collect()
@@ -73,22 +74,48 @@ impl Kernel {
         if let Some(until) = one.block.as_ref().and_then(|block| block.until) {
             all.push((until, Due::Unblock(pid.clone())));
         }
-        let kept = match one.state {
-            ProcessState::Terminated => {
-                one.completed_at.map(|at| at.plus(self.config.retention.terminated_ms))
-            }
-            ProcessState::Zombie => {
-                let retention = &self.config.retention;
-                one.completed_at.map(|at| at.plus(retention.terminated_ms + retention.zombie_ms))
-            }
-            ProcessState::New
-            | ProcessState::Ready
-            | ProcessState::Running
-            | ProcessState::Waiting
-            | ProcessState::Blocked => None,
-        };
-        all.extend(kept.map(|until| (until, Due::Retention(pid.clone()))));
         all
+    }
+
+    /// Until when a process that is over is kept: Terminated, and then as a Zombie (K360).
+    fn kept_until(&self, one: &Process) -> Option<Time> {
+        let retention = &self.config.retention;
+        let terminated = one.completed_at?.plus(retention.terminated_ms);
+        match one.state == ProcessState::Zombie {
+            true => Some(terminated.plus(retention.zombie_ms)),
+            false => Some(terminated),
+        }
+    }
+
+    /// The first full interval since the start at which something is due (K361).
+    fn cleanup_at(&self) -> Option<Time> {
+        let over = self.processes.values().filter_map(|one| self.kept_until(one));
+        let closed = self.interrupts.keys().filter_map(|id| self.remembered_until(id));
+        let first = over.chain(closed).chain(self.counted_until()).min()?;
+        let (start, interval) = (self.started_at, self.config.cleanup_interval_ms);
+        Some(start.plus(first.since(start).div_ceil(interval) * interval))
+    }
+
+    /// K361: Terminated become Zombies, Zombies go; those that ended first come first.
+    pub(super) fn clean(&mut self) {
+        for state in [ProcessState::Terminated, ProcessState::Zombie] {
+            let due = |one: &Process| {
+                one.state == state && self.kept_until(one).is_some_and(|until| until <= self.now)
+            };
+            let mut due: Vec<(Option<Time>, ProcessId)> = (self.processes.iter())
+                .filter(|(_, one)| due(one))
+                .map(|(pid, one)| (one.completed_at, pid.clone()))
+                .collect();
+            due.sort();
+            for (_, pid) in due {
+                match state == ProcessState::Zombie {
+                    true => self.remove(&pid),
+                    false => self.bury(&pid),
+                }
+            }
+        }
+        self.forget_interrupts();
+        self.forget_hits();
     }
 
     /// Returns when the next deadline is.
@@ -101,9 +128,16 @@ impl Kernel {
     pub(super) fn tick(&mut self) -> Answer {
         self.only_node()?;
         for _ in 0..self.config.tick_batch {
-            match self.deadlines().first() {
-                Some((time, _, due)) if *time <= self.now => self.handle_due(&due.clone()),
-                Some(_) | None => break,
+            let Some((time, _, due)) = self.deadlines().first().cloned() else {
+                break;
+            };
+            if time > self.now {
+                break;
+            }
+            self.handle_due(&due);
+            if due == Due::Cleanup {
+                // It is a decision of its own: so many subjects at most (K361).
+                break;
             }
         }
         Ok(())
@@ -120,8 +154,7 @@ impl Kernel {
                 self.of_mut(pid).warned.insert(Resource::ElapsedMs);
                 self.note(Note::Warned(pid.clone(), Resource::ElapsedMs));
             }
-            Due::Retention(pid) if self.of(pid).state == ProcessState::Zombie => self.remove(pid),
-            Due::Retention(pid) => self.bury(pid),
+            Due::Cleanup => self.clean(),
         }
     }
 }

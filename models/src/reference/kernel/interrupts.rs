@@ -31,6 +31,7 @@ pub struct Interrupt {
     pub number: u64,
     pub expires_at: Option<Time>,
     pub status: InterruptStatus,
+    pub closed_at: Option<Time>,
     /// The answer and who gave it.
     pub answer: Option<(Response, UserId)>,
     pub target_hash: Option<[u8; 32]>,
@@ -122,6 +123,7 @@ impl Kernel {
             number: 0,
             expires_at: None,
             status: InterruptStatus::Pending,
+            closed_at: None,
             answer: None,
             target_hash: None,
         });
@@ -263,6 +265,7 @@ impl Kernel {
             });
             if let Some(old) = self.interrupts.get_mut(id) {
                 old.status = InterruptStatus::Expired;
+                old.closed_at = Some(self.now);
             }
             return;
         }
@@ -288,6 +291,7 @@ impl Kernel {
             return;
         };
         one.status = status;
+        one.closed_at = Some(self.now);
         let one = one.clone();
         if !one.blocking {
             return;
@@ -346,6 +350,7 @@ impl Kernel {
             number: 0,
             expires_at: None,
             status: InterruptStatus::Pending,
+            closed_at: None,
             answer: None,
             target_hash: None,
         });
@@ -356,6 +361,7 @@ impl Kernel {
         for id in self.pending_of(pid) {
             if let Some(one) = self.interrupts.get_mut(&id) {
                 one.status = InterruptStatus::Cancelled;
+                one.closed_at = Some(self.now);
             }
             self.note(Note::Cancelled(id));
         }
@@ -377,6 +383,27 @@ impl Kernel {
     pub(super) fn drop_interrupts(&mut self, pid: &ProcessId) {
         self.interrupts.retain(|_, one| one.pid != *pid);
         self.approvals.retain(|_, one| one.pid != *pid);
+    }
+
+    /// Until when a closed interrupt is kept (K175); for as long as leave can still be used.
+    pub(super) fn remembered_until(&self, id: &InterruptId) -> Option<Time> {
+        let granted = |one: &Approval| one.state == ApprovalState::Granted;
+        if self.approvals.get(id).is_some_and(granted) {
+            return None;
+        }
+        let closed_at = self.interrupts.get(id)?.closed_at?;
+        Some(closed_at.plus(self.config.retention.interrupt_ms))
+    }
+
+    /// K175, K361.
+    pub(super) fn forget_interrupts(&mut self) {
+        let due = |id: &InterruptId| self.remembered_until(id).is_some_and(|at| at <= self.now);
+        let due: Vec<InterruptId> = self.interrupts.keys().filter(|id| due(id)).cloned().collect();
+        for id in due {
+            self.interrupts.remove(&id);
+            self.approvals.remove(&id);
+            self.swept = true;
+        }
     }
 
     /// K170.

@@ -46,7 +46,10 @@ impl Minted {
                 Body::Interrupt { .. }
                 | Body::Approval { .. }
                 | Body::Rate { .. }
-                | Body::Envelope { .. } => {}
+                | Body::Envelope { .. }
+                | Body::Service { .. }
+                | Body::Slot { .. }
+                | Body::Dispatch { .. } => {}
                 Body::Process { .. } | Body::Quota { .. } | Body::Kernel { .. } => {}
             }
         }

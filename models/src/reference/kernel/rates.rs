@@ -1,5 +1,7 @@
 //! Section 5: every hit is remembered, and counted anew for each question.
 
+use std::collections::BTreeMap;
+
 use machines::kernel::ids::{Endpoint, ProcessId, UserId};
 use machines::kernel::quota::{Amounts, Limit};
 use machines::kernel::rates::{RateKey, Scope, ScopeConfig};
@@ -124,6 +126,26 @@ impl Kernel {
         if calls && limits.iter().any(|limit| limit.most().is_some()) {
             self.hit(RateKey::Process { pid: pid.clone() });
         }
+    }
+
+    /// When every hit of a key is forgotten in every window, for each key (K360).
+    pub(super) fn counted_until(&self) -> Vec<Time> {
+        let mut last: BTreeMap<&RateKey, u64> = BTreeMap::new();
+        for (key, hit) in &self.hits {
+            let until = WINDOWS.map(|length| forgotten_at(*hit, length, 50));
+            let known = last.entry(key).or_default();
+            *known = until.into_iter().fold(*known, u64::max);
+        }
+        last.into_values().map(Time::from_millis).collect()
+    }
+
+    /// Keys of which nothing counts any more go (K360).
+    pub(super) fn forget_hits(&mut self) {
+        let counts = |key: &RateKey| !self.counted(key, WINDOWS[3]).is_empty();
+        let kept: Vec<(RateKey, Time)> =
+            self.hits.iter().filter(|(key, _)| counts(key)).cloned().collect();
+        self.swept |= kept.len() < self.hits.len();
+        self.hits = kept;
     }
 
     /// The counters of a process go with its end.
