@@ -44,6 +44,7 @@ pub mod refusal;
 pub mod reply;
 pub mod schema;
 pub mod services;
+pub mod sessions;
 pub mod state;
 pub mod time;
 
@@ -80,6 +81,9 @@ use process::Process;
 use quota::{Amounts, QuotaPatch};
 use rates::{Scope, ScopeConfig};
 use services::{ServiceInfo, ServiceStatus};
+use sessions::instruction::Instruction;
+use sessions::report::Report;
+use sessions::start::Initialize;
 use state::State;
 
 /// What is asked for, and by whom (K1).
@@ -175,6 +179,11 @@ pub enum CommandBody {
     CloneEnvelope {
         id: EnvelopeId,
     },
+    InitializeSession(Box<Initialize>),
+    NextInstruction {
+        pid: ProcessId,
+    },
+    ReportAgentResult(Box<Report>),
     CreateInterrupt {
         pid: ProcessId,
         interrupt: Box<NewInterrupt>,
@@ -271,7 +280,10 @@ impl CommandBody {
             | Self::DispatchInference(_)
             | Self::LeaseTasks { .. }
             | Self::CompleteTask(_)
-            | Self::CancelDispatch { .. } => false,
+            | Self::CancelDispatch { .. }
+            | Self::InitializeSession(_)
+            | Self::NextInstruction { .. }
+            | Self::ReportAgentResult(_) => false,
         }
     }
 }
@@ -346,6 +358,12 @@ impl Kernel {
         self.state.deadlines.first()
     }
 
+    /// Says what whoever polled or reported is told (K240).
+    #[must_use]
+    pub fn instruction(&self, now: Time, pid: &ProcessId) -> Option<Instruction> {
+        self.state.instruction(now, pid)
+    }
+
     /// Returns a process.
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
@@ -411,6 +429,9 @@ impl Decision<'_> {
                 self.update_envelope(id, patch, *expected_version)
             }
             CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
+            CommandBody::InitializeSession(asked) => self.initialize(asked),
+            CommandBody::NextInstruction { pid } => self.next_instruction(pid),
+            CommandBody::ReportAgentResult(report) => self.report(report),
             CommandBody::CreateInterrupt { pid, interrupt } => {
                 self.create_interrupt(pid, interrupt).map(|_| ())
             }
@@ -468,6 +489,7 @@ impl Decision<'_> {
                 Due::SoftTimeout(pid) => self.warn_of_time(&pid),
                 Due::Interrupt(id) => self.expire(&id),
                 Due::Approval(id) => self.lapse(&id, LapseCause::Expired),
+                Due::Attempt(pid, id) => self.give_up_late(&pid, &id),
                 Due::Unblock(pid) => {
                     self.change(&pid, ProcessState::Ready, event::Cause::Due);
                 }

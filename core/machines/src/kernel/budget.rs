@@ -95,11 +95,14 @@ impl Decision<'_> {
             let told = format!("open reservations of {pid}: at most {most}");
             return Err(Refusal::new(Code::TooMany, told));
         }
-        self.check_fits(pid, &reserve.amounts)?;
-        let counts = counts_for_rate(&reserve.amounts);
+        let drawn = self.state.drawable(pid, reserve.attempt.as_ref(), &reserve.amounts);
+        self.check_fits(pid, &reserve.amounts, &drawn)?;
+        // The attempt that holds it was counted when it was handed out (K121).
+        let counts = counts_for_rate(&reserve.amounts.minus(&drawn));
         if counts {
             self.refuse_process_rate(pid)?;
         }
+        crate::sometimes!("kernel.hold_drawn", !drawn.is_zero());
         let taken = |state: &super::state::State, id: &ReservationId| {
             state.process(pid).is_some_and(|process| process.reservations.contains_key(id))
         };
@@ -136,7 +139,7 @@ impl Decision<'_> {
         }
     }
 
-    fn check_amounts(&self, amounts: &Amounts) -> Result<(), Refusal> {
+    pub(super) fn check_amounts(&self, amounts: &Amounts) -> Result<(), Refusal> {
         let most = self.state.config.limits.amount;
         let too_large = Resource::RESERVABLE.into_iter().find(|of| amounts.of(*of) > most);
         match too_large {
@@ -149,18 +152,21 @@ impl Decision<'_> {
         }
     }
 
-    /// Refuses what does not fit the process or an ancestor (K102), or one call's context (K103).
-    pub(super) fn check_fits(&self, pid: &ProcessId, amounts: &Amounts) -> Result<(), Refusal> {
-        for level in self.state.lineage(pid) {
-            let Some(process) = self.state.process(&level) else {
-                continue;
-            };
-            if let Some(resource) = process.account.first_too_much(&process.quota, amounts) {
-                let told = refused(&level, pid, process, resource);
-                return Err(Refusal::new(Code::QuotaExceeded, told));
-            }
+    /// Refuses what does not fit the process, its session or an ancestor (K102), or one call's
+    /// context (K103). What is `drawn` from the hold of an attempt fits already (K104).
+    pub(super) fn check_fits(
+        &self,
+        pid: &ProcessId,
+        amounts: &Amounts,
+        drawn: &Amounts,
+    ) -> Result<(), Refusal> {
+        let anew = amounts.minus(drawn);
+        if let Some(shortage) = self.state.shortage(pid, &anew) {
+            return Err(Refusal::new(Code::QuotaExceeded, shortage.to_string()));
+        }
+        for process in self.state.lineage(pid).iter().filter_map(|it| self.state.process(it)) {
             let over = Resource::RESERVABLE.into_iter().find(|resource| {
-                process.account.taken(*resource).saturating_add(amounts.of(*resource)) > SUM_MAX
+                process.account.taken(*resource).saturating_add(anew.of(*resource)) > SUM_MAX
             });
             if let Some(resource) = over {
                 let told = format!("{}: the sum would pass 2^63 - 1", resource.name());
@@ -336,17 +342,6 @@ fn is_near(limit: Limit, taken: u64, percent: u64) -> bool {
         taken > 0 && taken * 100 >= most * u128::from(percent)
     };
     limit.most().is_some_and(near)
-}
-
-fn refused(level: &ProcessId, pid: &ProcessId, process: &Process, resource: Resource) -> String {
-    let account = &process.account;
-    let (used, held) = (account.used.of(resource), account.held.of(resource));
-    let limit = process.quota.limit(resource);
-    let told = format!("{}: {used} used, {held} held, limit {limit}", resource.name());
-    match level == pid {
-        true => told,
-        false => format!("{told}, of ancestor {level}"),
-    }
 }
 
 pub(super) fn refuse_terminal(pid: &ProcessId, process: &Process) -> Result<(), Refusal> {

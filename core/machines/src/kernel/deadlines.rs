@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ids::{DispatchId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName};
+use super::ids::{
+    AttemptId, DispatchId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
+};
 use super::process::Process;
 use super::time::Time;
 
@@ -21,6 +23,8 @@ pub enum Due {
     Interrupt(InterruptId),
     /// Nobody used an approval (K171).
     Approval(InterruptId),
+    /// An attempt took too long (K270).
+    Attempt(ProcessId, AttemptId),
     /// A block ends (K269 and section 3).
     Unblock(ProcessId),
     /// A dispatch did not end in time (K208).

@@ -17,6 +17,7 @@ use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
 use super::rates::RateEvent;
 use super::services::event::{ServiceEvent, SlotEvent};
+use super::sessions::event::SessionEvent;
 use super::time::Time;
 
 /// Whom an event is about, so that a reader can pick without knowing the state (K331).
@@ -55,12 +56,13 @@ pub enum Body {
     Process { event: ProcessEvent },
     Quota { event: QuotaEvent },
     Rate { event: RateEvent },
-    Envelope { event: EnvelopeEvent },
     Interrupt { event: InterruptEvent },
     Approval { event: ApprovalEvent },
     Service { event: ServiceEvent },
     Slot { event: SlotEvent },
     Dispatch { event: DispatchEvent },
+    Envelope { event: EnvelopeEvent },
+    Session { event: SessionEvent },
 }
 
 wire_enum!(Body, "an area of events" {
@@ -68,12 +70,13 @@ wire_enum!(Body, "an area of events" {
     Process { event } = 2,
     Quota { event } = 3,
     Rate { event } = 4,
-    Envelope { event } = 10,
     Interrupt { event } = 5,
     Approval { event } = 6,
     Service { event } = 7,
     Slot { event } = 8,
     Dispatch { event } = 9,
+    Envelope { event } = 10,
+    Session { event } = 11,
 });
 
 /// Of the kernel as a whole.
@@ -347,6 +350,7 @@ impl Body {
             Self::Service { event } => event.kind(),
             Self::Slot { event } => event.kind(),
             Self::Dispatch { event } => event.kind(),
+            Self::Session { event } => event.kind(),
         }
     }
 }

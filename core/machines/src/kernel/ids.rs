@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader, Wire, put_str16};
 
-pub use super::pipeline::names::{AgentName, OutputKey, ServiceName, StageName};
 use super::refusal::{Code, Refusal};
 
 /// Ten times the default of 128 bytes (K25).
@@ -142,6 +141,16 @@ text_types! {
     ServiceType, is_name_byte, BadName;
     /// What a service can do.
     Capability, is_name_byte, BadName;
+    /// A service.
+    ServiceName, is_name_byte, BadName;
+    /// A pipeline.
+    PipelineName, is_name_byte, BadName;
+    /// A stage of a pipeline.
+    StageName, is_name_byte, BadName;
+    /// An agent.
+    AgentName, is_name_byte, BadName;
+    /// Where a stage's output is kept.
+    OutputKey, is_name_byte, BadName;
     /// A type of messages on the bus.
     MessageType, is_name_byte, BadName;
 }

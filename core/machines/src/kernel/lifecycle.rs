@@ -265,8 +265,14 @@ impl Decision<'_> {
 
     pub(super) fn change(&mut self, pid: &ProcessId, to: ProcessState, cause: Cause) {
         let from = self.state_of(pid);
-        let (lease, block, wait) = (None, None, None);
+        let (lease, block, wait) = (self.kept_lease(pid), None, None);
         self.emit_process(pid, ProcessEvent::StateChanged { from, to, cause, lease, block, wait });
+    }
+
+    /// The run lease stays as long as somebody works for the process (K78).
+    fn kept_lease(&self, pid: &ProcessId) -> Option<RunLease> {
+        let lease = self.state.process(pid)?.run_lease.as_deref();
+        lease.filter(|_| self.state.has_live_attempt(pid)).cloned()
     }
 
     /// `TransitionState` (K60, K61).
@@ -293,11 +299,17 @@ impl Decision<'_> {
             let told = format!("interrupt {id} is pending");
             return Err(Refusal::new(Code::InterruptPending, told));
         }
+        if from == ProcessState::Running && !to.is_terminal() {
+            self.supersede(pid);
+        }
         match to {
             ProcessState::Running => self.claim(pid, Cause::Claimed),
             ProcessState::Terminated => self.end(pid, TerminalReason::UserCancelled, reason),
             ProcessState::Ready if from == ProcessState::New => self.schedule(pid)?,
-            ProcessState::New | ProcessState::Ready => self.change(pid, to, Cause::Asked),
+            ProcessState::New | ProcessState::Ready => {
+                self.change(pid, to, Cause::Asked);
+                self.return_to_holder(pid);
+            }
             ProcessState::Zombie => self.bury(pid, Cause::Asked),
             ProcessState::Waiting => self.pause(pid, to, (None, Some(Arc::from(reason)))),
             ProcessState::Blocked => {
@@ -353,8 +365,10 @@ impl Decision<'_> {
             if !self.state.process(&pid).is_some_and(Process::is_live) {
                 continue;
             }
+            self.supersede(&pid);
             self.cancel_pending(&pid, reason.name());
             self.lapse_approvals(&pid, LapseCause::ProcessEnded);
+            self.end_session(&pid, reason, &message);
             let Some(process) = self.state.process(&pid) else {
                 continue;
             };
@@ -389,15 +403,10 @@ impl Decision<'_> {
     /// Terminated → Zombie: what is still reserved is charged (K122).
     pub(super) fn bury(&mut self, pid: &ProcessId, cause: Cause) {
         self.charge_all(pid);
+        self.remove_session(pid);
         self.remove_envelope_of(pid);
         self.remove_interrupts_of(pid);
         self.change(pid, ProcessState::Zombie, cause);
-    }
-
-    /// The run lease ended: Running → Ready (K79).
-    pub(super) fn lose_lease(&mut self, pid: &ProcessId) {
-        crate::sometimes!("kernel.lease_expired");
-        self.change(pid, ProcessState::Ready, Cause::LeaseExpired);
     }
 }
 

@@ -66,6 +66,7 @@ tables! {
     "rates": rates.keys;
     "rate_configs": rates.scopes;
     "envelopes": envelopes;
+    "sessions": sessions;
     "interrupts": interrupts;
     "approvals": approvals;
     "services": services;
@@ -98,6 +99,22 @@ impl State {
         }
     }
 
+    /// Returns the root of the tables, in their order.
+    fn part_root(&mut self) -> [u8; 32] {
+        self.settle_singles();
+        let mut roots = Vec::with_capacity(NAMES.len());
+        for number in 0..NAMES.len() {
+            let table = self.table(number);
+            roots.push(table.expect("a part has the tables that it names").root());
+        }
+        part_root(&roots)
+    }
+
+    /// Returns the root of the state, for a checkpoint (K291).
+    pub(super) fn root(&mut self) -> StateRoot {
+        StateRoot::of_parts(&[(KernelPart::TAG, self.part_root())])
+    }
+
     /// Finds what follows from the tables (K12).
     fn derive(&mut self) {
         if let Some(config) = self.singles.config.get(&Only) {
@@ -116,6 +133,7 @@ impl State {
         self.derive_leases();
         self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
         self.follow_housekeeping();
+        self.derive_sessions();
     }
 }
 
@@ -138,13 +156,7 @@ impl Fold for KernelPart {
     }
 
     fn root(kernel: &mut Kernel) -> [u8; 32] {
-        kernel.state.settle_singles();
-        let mut roots = Vec::with_capacity(Self::TABLES.len());
-        for number in 0..Self::TABLES.len() {
-            let table = kernel.state.table(number);
-            roots.push(table.expect("a part has the tables that it names").root());
-        }
-        part_root(&roots)
+        kernel.state.part_root()
     }
 }
 

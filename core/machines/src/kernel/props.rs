@@ -128,12 +128,15 @@ impl Step {
 }
 
 /// What must hold of any state.
-fn check_state(state: &State) -> Result<(), String> {
+pub(super) fn check_state(state: &State) -> Result<(), String> {
     let mut held: BTreeMap<&ProcessId, Amounts> = BTreeMap::new();
     let mut used: BTreeMap<&ProcessId, Amounts> = BTreeMap::new();
     for (pid, process) in state.processes.iter() {
         let own = process.reservations.values();
-        let own = own.fold(Amounts::ZERO, |sum, one| sum.plus(&one.amounts));
+        let holds = state.session(pid).into_iter().flat_map(|session| session.attempts.values());
+        let holds = holds.map(|attempt| attempt.hold);
+        let own = own.map(|one| one.amounts).chain(holds);
+        let own = own.fold(Amounts::ZERO, |sum, one| sum.plus(&one));
         let mut level = Some(pid);
         while let Some((at, above)) = level.and_then(|at| Some((at, state.process(at)?))) {
             let sum = held.entry(at).or_insert(Amounts::ZERO);
@@ -171,7 +174,8 @@ fn check_place(state: &State, pid: &ProcessId) -> Result<(), String> {
     };
     let sets = state.ready.iter().filter(|set| set.entry(pid).is_some()).count();
     let expected = usize::from(process.state == ProcessState::Ready && !process.is_held());
-    let leased = process.run_lease.is_some() == (process.state == ProcessState::Running);
+    let holds = process.state == ProcessState::Running || state.has_live_attempt(pid);
+    let leased = process.run_lease.is_some() == holds;
     match sets == expected && leased {
         true => Ok(()),
         false => Err(format!("K426: {pid} is {} and in {sets} ready sets", process.state.name())),
@@ -208,7 +212,8 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
         | Body::Approval { .. }
         | Body::Service { .. }
         | Body::Slot { .. }
-        | Body::Dispatch { .. } => {}
+        | Body::Dispatch { .. }
+        | Body::Session { .. } => {}
     }
     Ok(())
 }

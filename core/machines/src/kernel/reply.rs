@@ -27,6 +27,8 @@ use super::query::services::ShownService;
 use super::query::view::ProcessControlBlock;
 use super::rates::{RateEvent, RateResult, was_recorded};
 use super::services::event::SlotEvent;
+use super::sessions::instruction::Instruction;
+use super::sessions::view::SessionState;
 use super::state::State;
 use super::time::Time;
 use super::{Command, CommandBody, Kernel};
@@ -79,6 +81,10 @@ pub enum Done {
         /// Whether a next goal stage began (K33).
         advanced: bool,
     },
+    /// The session as it is now.
+    Session(Box<SessionState>),
+    /// What to do now.
+    Instruction(Box<Instruction>),
     /// The interrupt as it is now.
     Interrupt(Box<Interrupt>),
     /// The approval as it is now.
@@ -160,6 +166,12 @@ impl State {
             CommandBody::CreateEnvelope(new) => self.made(new, events),
             CommandBody::UpdateEnvelope { id, .. } => self.enveloped(Some(id), advanced(events)),
             CommandBody::CloneEnvelope { .. } => self.enveloped(cloned(events), false),
+            CommandBody::InitializeSession(asked) => {
+                let session = self.session_state(&asked.pid).map(Box::new);
+                session.map_or(Done::Nothing, Done::Session)
+            }
+            CommandBody::NextInstruction { pid } => self.instructed(pid),
+            CommandBody::ReportAgentResult(report) => self.instructed(&report.pid),
             CommandBody::CreateInterrupt { pid, interrupt } => {
                 let known = || self.asked.keyed(pid, interrupt.key.as_ref()?);
                 self.asked(raised(events).or_else(known))
@@ -186,9 +198,14 @@ impl State {
                 self.dispatched(queued(events).or(request.dispatch.as_ref()))
             }
             CommandBody::CancelDispatch { dispatch } => self.dispatched(Some(dispatch)),
-            CommandBody::LeaseTasks { .. } => self.tasks(events),
+            CommandBody::LeaseTasks { .. } => self.handed_out(events),
             CommandBody::ResetRateLimits { .. } => Done::Removed { count: reset(events) },
         }
+    }
+
+    fn instructed(&self, pid: &ProcessId) -> Done {
+        let instruction = self.instruction(self.shown_at(), pid).map(Box::new);
+        instruction.map_or(Done::Nothing, Done::Instruction)
     }
 
     fn asked(&self, id: Option<&InterruptId>) -> Done {
@@ -225,7 +242,7 @@ impl State {
         })
     }
 
-    fn tasks(&self, events: &[Event]) -> Done {
+    fn handed_out(&self, events: &[Event]) -> Done {
         let lease = |event: &Event| {
             if let Body::Dispatch { event: DispatchEvent::Started { lease, .. } } = &event.body {
                 return self.task(lease);

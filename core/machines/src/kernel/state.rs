@@ -32,6 +32,8 @@ use super::rates::Rates;
 use super::ready::{Entry, ReadySet};
 use super::services::desk::Desks;
 use super::services::{Service, Slot};
+use super::sessions::Session;
+use super::sessions::state::SessionTally;
 use super::time::{Millis, Time};
 
 /// What is counted for ever (K100, K350).
@@ -108,11 +110,13 @@ pub struct State {
     /// Who did how much of late (K130).
     pub(super) rates: Rates,
     pub(super) envelopes: Table<EnvelopeId, Envelope>,
+    pub(super) sessions: Table<ProcessId, Session>,
     pub(super) singles: Singles,
     pub(super) interrupts: Table<InterruptId, Interrupt>,
     pub(super) approvals: Table<InterruptId, Approval>,
     // Derived.
     pub(super) envelope_index: EnvelopeIndex,
+    pub(super) session_tally: SessionTally,
     pub(super) process_index: ProcessIndex,
     pub(super) services: Table<ServiceName, Service>,
     pub(super) slots: Table<LeaseId, Slot>,
@@ -140,7 +144,9 @@ impl State {
             ready: [ReadySet::new(), ReadySet::new()],
             rates: Rates::default(),
             envelopes: Table::new(),
+            sessions: Table::new(),
             envelope_index: EnvelopeIndex::default(),
+            session_tally: SessionTally::default(),
             process_index: ProcessIndex::default(),
             singles: Singles::new(),
             interrupts: Table::new(),
@@ -197,7 +203,12 @@ impl State {
                     self.follow(pid);
                 }
             }
-            Body::Interrupt { event: body } => self.apply_interrupt(event.time, body),
+            Body::Interrupt { event: body } => {
+                self.apply_interrupt(event.time, body);
+                if let Some(pid) = &event.subject.pid {
+                    self.note_interrupt(event.time, pid, body);
+                }
+            }
             Body::Approval { event: body } => self.apply_approval(event.time, body),
             Body::Quota { event: body } => {
                 if let Some(pid) = &event.subject.pid {
@@ -210,6 +221,11 @@ impl State {
             Body::Service { event: body } => self.apply_service(event.time, body),
             Body::Slot { event: body } => self.apply_slot(event.time, body),
             Body::Dispatch { event: body } => self.apply_dispatch(event.time, body),
+            Body::Session { event: body } => {
+                if let Some(pid) = &event.subject.pid {
+                    self.apply_session(event.time, pid, body);
+                }
+            }
         }
         self.follow_housekeeping();
     }
@@ -268,7 +284,7 @@ impl State {
     }
 
     /// Brings the derived deadlines of a process up to its row.
-    fn follow(&mut self, pid: &ProcessId) {
+    pub(super) fn follow(&mut self, pid: &ProcessId) {
         let process = self.processes.get(pid);
         self.deadlines.follow(pid, process);
     }
@@ -287,6 +303,7 @@ impl State {
             self.rates.clone(),
             self.over.clone(),
             self.envelope_index.clone(),
+            self.session_tally,
             self.process_index.clone(),
         )
     }
@@ -542,6 +559,7 @@ impl State {
         match event {
             QuotaEvent::Reserved { reservation, attempt, amounts, until, content } => {
                 let (attempt, amounts) = (attempt.clone(), *amounts);
+                let drawn = self.draw_hold(pid, attempt.as_ref(), &amounts);
                 let held = Reservation { attempt, amounts, until: *until, content: *content };
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
@@ -550,7 +568,8 @@ impl State {
                 self.leases.note_reservation(pid, reservation);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
                 self.deadlines.set(due, Some(*until));
-                self.book(pid, |account| account.held = account.held.plus(&amounts));
+                let anew = amounts.minus(&drawn);
+                self.book(pid, |account| account.held = account.held.plus(&anew));
             }
             QuotaEvent::Settled { reservation, actual, excess } => {
                 let closed = Closed::Settled { actual: *actual };
@@ -562,8 +581,11 @@ impl State {
             QuotaEvent::Expired { reservation, charged } => {
                 self.close(pid, reservation, Closed::Charged, (*charged, Amounts::ZERO));
             }
-            QuotaEvent::Recorded { amounts, agent_hops, attempt: _, record, content } => {
-                self.charge(pid, *amounts, *amounts);
+            QuotaEvent::Recorded { amounts, agent_hops, attempt, record, content } => {
+                let drawn = self.draw_hold(pid, attempt.as_ref(), amounts);
+                self.book(pid, |account| account.held = account.held.minus(&drawn));
+                self.charge(pid, *amounts, amounts.minus(&drawn));
+                self.note_charged(pid, attempt.as_ref(), amounts);
                 self.processes.update(pid, |process| {
                     process.account.used.agent_hops += agent_hops;
                     if let Some(record) = record {
@@ -607,10 +629,11 @@ impl State {
         self.deadlines.set(Due::Reservation(pid.clone(), id.clone()), None);
         self.book(pid, |account| account.held = account.held.minus(&reservation.amounts));
         self.charge(pid, actual, excess);
+        self.note_charged(pid, reservation.attempt.as_ref(), &actual);
     }
 
     /// Charges what was used to a process and its ancestors (K102).
-    fn charge(&mut self, pid: &ProcessId, actual: Amounts, unreserved: Amounts) {
+    pub(super) fn charge(&mut self, pid: &ProcessId, actual: Amounts, unreserved: Amounts) {
         self.counters.used = self.counters.used.plus(&actual);
         self.book(pid, |account| {
             account.used.amounts = account.used.amounts.plus(&actual);
@@ -619,7 +642,7 @@ impl State {
     }
 
     /// Changes the accounts of a process and its ancestors.
-    fn book(&mut self, pid: &ProcessId, change: impl Fn(&mut Account)) {
+    pub(super) fn book(&mut self, pid: &ProcessId, change: impl Fn(&mut Account)) {
         for level in self.lineage(pid) {
             self.processes.update(&level, |process| change(&mut process.account));
         }

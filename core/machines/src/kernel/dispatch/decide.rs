@@ -239,7 +239,7 @@ impl Decision<'_> {
             let told = format!("open reservations of {pid}: at most {most}");
             return Err(Refusal::new(Code::TooMany, told));
         }
-        self.check_fits(pid, &amounts)?;
+        self.check_fits(pid, &amounts, &Amounts::ZERO)?;
         Ok(amounts)
     }
 

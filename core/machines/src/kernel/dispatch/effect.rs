@@ -74,7 +74,8 @@ pub fn effects(event: &Event, state: &State) -> Vec<Effect> {
         | Body::Rate { .. }
         | Body::Interrupt { .. }
         | Body::Approval { .. }
-        | Body::Envelope { .. } => Vec::new(),
+        | Body::Envelope { .. }
+        | Body::Session { .. } => Vec::new(),
     }
 }
 

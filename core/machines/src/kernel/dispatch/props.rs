@@ -146,7 +146,8 @@ impl Oracle {
             | Body::Rate { .. }
             | Body::Envelope { .. }
             | Body::Interrupt { .. }
-            | Body::Approval { .. } => {}
+            | Body::Approval { .. }
+            | Body::Session { .. } => {}
         }
         Ok(())
     }
@@ -345,7 +346,7 @@ impl Run {
         let before = self.rig.events.len();
         match (step, self.command(step)) {
             (Step::Pass(millis), _) => self.rig.pass(*millis),
-            (Step::Restart, _) => self.rig.restart(),
+            (Step::Restart, _) => self.rig.start_again(),
             (_, Some((by, body))) => {
                 // Deadlines come first, so that what the command does is told apart.
                 self.rig.pass(0);

@@ -106,7 +106,8 @@ pub(in crate::kernel) fn granted(event: &Event) -> Option<LeaseId> {
         | Body::Envelope { .. }
         | Body::Interrupt { .. }
         | Body::Approval { .. }
-        | Body::Service { .. } => None,
+        | Body::Service { .. }
+        | Body::Session { .. } => None,
     }
 }
 
@@ -174,7 +175,7 @@ impl Rig {
     }
 
     /// Starts the node again.
-    pub(in crate::kernel) fn restart(&mut self) {
+    pub(in crate::kernel) fn start_again(&mut self) {
         let config = Box::new(self.kernel.state.config.clone());
         self.run(&node(), CommandBody::Start { config }).unwrap();
     }

@@ -199,7 +199,7 @@ fn who_waits_is_served_by_priority_and_user() {
     ask("v", "v2", Priority::High);
     let mut order = Vec::new();
     order.extend(rig.tasks(2).into_iter().map(|task| task.dispatch.to_string()));
-    rig.restart();
+    rig.start_again();
     order.extend(rig.tasks(9).into_iter().map(|task| task.dispatch.to_string()));
     assert_eq!(order, ["v2", "u1", "v1", "u2"]);
 }
@@ -465,7 +465,7 @@ fn tries_go_on_after_a_restart() {
     rig.work(dispatch(request));
     let lease = rig.tasks(1).remove(0).lease;
     rig.now = rig.now.plus(1_000_000);
-    rig.restart();
+    rig.start_again();
     rig.pass(29_000);
     assert_eq!(rig.hear(renew(&lease)), "1 events", "its full length again");
     assert_eq!((rig.stage("a"), rig.lease("a")), ("running", rig.lease("a")));

@@ -149,6 +149,8 @@ impl State {
 
 /// Says whether a session that has not ended owns an envelope (K32).
 #[must_use]
-pub const fn session_owns(_state: &State, _id: &EnvelopeId) -> bool {
-    false
+pub fn session_owns(state: &State, id: &EnvelopeId) -> bool {
+    state.bound_to(id).is_some_and(|pid| {
+        state.running_session(pid).is_some_and(|session| session.envelope == *id)
+    })
 }

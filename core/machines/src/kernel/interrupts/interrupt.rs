@@ -127,6 +127,25 @@ pub struct NewInterrupt {
     pub key: Option<Arc<str>>,
 }
 
+wire_struct!(NewTarget { action, params, binds });
+
+wire_struct!(NewInterrupt {
+    kind,
+    question,
+    message,
+    data,
+    ttl,
+    auto_expire,
+    on_expiry,
+    assignee,
+    escalate_to,
+    blocking,
+    target,
+    trace,
+    span,
+    key,
+});
+
 impl NewInterrupt {
     /// Makes a question of which nothing but the kind is told.
     #[must_use]

@@ -9,6 +9,8 @@
 //! | expiry, policy Fail | it ends `InterruptExpired` |
 //! | expiry, policy Continue | it wakes |
 //!
+//! What it does to one with a session is in `sessions/resume.rs` (K165, K166).
+//!
 //! A process that asked for more time, and was not given any, ends `TimeoutExceeded` in place of
 //! waking (K112).
 
@@ -16,11 +18,10 @@ use std::sync::Arc;
 
 use crate::kernel::decision::Decision;
 use crate::kernel::event::{Cause, ProcessEvent};
-use crate::kernel::expression::{FieldRef, Scope};
+use crate::kernel::expression::FieldRef;
 use crate::kernel::ids::ProcessId;
 use crate::kernel::json::Json;
 use crate::kernel::names::{InterruptKind, InterruptStatus, ProcessState, TerminalReason};
-use crate::kernel::pipeline::names::OutputKey;
 use crate::kernel::state::State;
 
 use super::interrupt::{Interrupt, Origin};
@@ -42,45 +43,15 @@ pub enum Closing {
     Continued,
 }
 
-/// The fields of a process that has no session: none is there.
-struct Bare;
-
-impl Scope for Bare {
-    fn current(&self) -> Option<&Json> {
-        None
-    }
-
-    fn output(&self, _: &OutputKey) -> Option<&Json> {
-        None
-    }
-
-    fn state(&self, _: &str) -> Option<&Json> {
-        None
-    }
-
-    fn meta(&self, _: &str) -> Option<&Json> {
-        None
-    }
-
-    fn interrupt(&self) -> Option<&Json> {
-        None
-    }
-}
-
 impl State {
     /// Says whether a session steers the process, so that fields can be bound (K168).
-    pub(in crate::kernel) const fn binds_fields(&self, _: &ProcessId) -> bool {
-        false
+    pub(in crate::kernel) fn binds_fields(&self, pid: &ProcessId) -> bool {
+        self.running_session(pid).is_some()
     }
 
-    /// Says whether somebody works on a stage of the process (K81).
-    pub(in crate::kernel) const fn has_live_attempt(&self, _: &ProcessId) -> bool {
-        false
-    }
-
-    /// Returns the current value of a field of a process (K168, K169).
-    pub(in crate::kernel) fn field(&self, _: &ProcessId, field: &FieldRef) -> Option<Json> {
-        field.find(&Bare).cloned()
+    /// Returns the current value of a field of a process's session (K168, K169).
+    pub(in crate::kernel) fn field(&self, pid: &ProcessId, field: &FieldRef) -> Option<Json> {
+        field.find(&self.scope(pid)?).cloned()
     }
 }
 
@@ -93,6 +64,12 @@ impl Decision<'_> {
         interrupt: &Interrupt,
         closing: Closing,
     ) {
+        if closing != Closing::Failed
+            && !self.lacks_time(pid, interrupt)
+            && self.resume_session(pid, interrupt, &closing)
+        {
+            return;
+        }
         match closing {
             Closing::Failed => {
                 let message = interrupt.unanswered();

@@ -212,7 +212,7 @@ fn a_name_is_refused_for_what_is_wrong_with_it() {
     assert_eq!(told("a:b"), refused(Code::BadName, "stage: byte 1 is not allowed"));
     assert_eq!(told("é"), refused(Code::BadName, "stage: byte 0 is not allowed"));
     assert!(told("A-z_0.9/x").is_ok());
-    let long = "x".repeat(names::LENGTH_MAX + 1);
+    let long = "x".repeat(crate::kernel::ids::LENGTH_MAX + 1);
     assert_eq!(told(&long), refused(Code::BadName, "stage: 1281 bytes, at most 1280"));
     let name = StageName::parse("stage", "a/b").unwrap();
     assert_eq!(StageName::from_bytes(&name.to_bytes()), Ok(name));

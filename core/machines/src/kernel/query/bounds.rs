@@ -75,6 +75,9 @@ impl State {
         process: &Process,
         now: Time,
     ) -> Option<TerminalReason> {
+        if self.running_session(pid).is_some() {
+            return self.stop_of_next(now, pid).map(|stop| stop.reason);
+        }
         let elapsed = process.elapsed(now);
         if process.quota.timeout_ms.most().is_some_and(|most| elapsed >= most) {
             return Some(TerminalReason::TimeoutExceeded);

@@ -113,7 +113,8 @@ impl State {
                 true => &levels[..],
                 false => levels.get(..1).unwrap_or_default(),
             };
-            levels.iter().filter_map(|level| left(level, resource, now)).min()
+            let left = levels.iter().filter_map(|level| left(level, resource, now));
+            left.chain(self.left_of_session(pid, resource)).min()
         })
     }
 
@@ -189,18 +190,7 @@ impl State {
     /// Says which budget amounts do not fit into, nearest level first (K102).
     #[must_use]
     pub fn misfit(&self, pid: &ProcessId, amounts: &Amounts) -> Option<String> {
-        self.lineage(pid).iter().find_map(|level| {
-            let process = self.process(level)?;
-            let resource = process.account.first_too_much(&process.quota, amounts)?;
-            let (used, held) =
-                (process.account.used.of(resource), process.account.held.of(resource));
-            let limit = process.quota.limit(resource);
-            let told = format!("{}: {used} used, {held} held, limit {limit}", resource.name());
-            Some(match level == pid {
-                true => told,
-                false => format!("{told}, of ancestor {level}"),
-            })
-        })
+        self.shortage(pid, amounts).map(|shortage| shortage.to_string())
     }
 }
 

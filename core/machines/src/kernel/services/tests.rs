@@ -224,7 +224,7 @@ fn a_restart_drops_bindings_and_gives_leases_their_length_again() {
     let mut rig = Rig::served(2);
     rig.work(acquire("q"));
     rig.now = rig.now.plus(10_000_000);
-    rig.restart();
+    rig.start_again();
     assert_eq!(rig.hear(acquire("p")), "no_handler: no handler for service: p");
     rig.pass(59_999);
     assert_eq!(rig.load("q"), 1);
