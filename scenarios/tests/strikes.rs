@@ -10,7 +10,9 @@ use std::sync::Arc;
 use machines::choices::Overrides;
 use machines::node::Node;
 use sim::guest::Cipher;
+use sim::lab::Keep;
 use sim::scenario::Scenario;
+use sim::subject::lab;
 use sim::world::World;
 
 /// A fault with a share, or a tear, may spare one seed or two.
@@ -35,6 +37,11 @@ fn strike(kind: &str) -> String {
 
 /// Returns what is left of `kinds` once a seed has run.
 fn unstruck(scenario: &Scenario, seed: u64, mut kinds: BTreeSet<String>) -> BTreeSet<String> {
+    if scenario.file.keeper.is_some() {
+        let ran = lab().run(scenario, seed, Keep::default()).expect("the scenario is right");
+        kinds.retain(|kind| !ran.outcome.strikes.contains_key(kind.as_str()));
+        return kinds;
+    }
     let resolved = scenario.resolve(seed).unwrap_or_else(|(_, what)| panic!("{what}"));
     let mut setup = resolved.setup::<Node>(Overrides::default(), ());
     setup.cipher = Cipher::Null;

@@ -294,9 +294,9 @@ fn chosen<G: Guest>(
         };
         named.iter().map(|name| one(&path(name))).collect::<Result<_, _>>()?
     };
-    let known: Vec<&str> = lab.known.properties().collect();
     let marks = report::marks_in_source(&folders.machines);
     for scenario in &scenarios {
+        let known = lab.properties_of(scenario);
         let checked = scenario.check_properties(&known).and_then(|()| match &marks {
             Ok(marks) => scenario.check_marks(marks),
             Err(_) => Ok(()), // A program without its source knows none.
@@ -439,7 +439,7 @@ where
     Lab<G>: Sync,
 {
     let scenarios = folders.all()?;
-    let all: Vec<String> = lab.saboteurs.iter().map(|s| s.name.to_owned()).collect();
+    let all: Vec<String> = lab.sheets().iter().map(|s| s.name.to_owned()).collect();
     let names = if args.named.is_empty() { &all } else { &args.named };
     let budget = until_stopped()?.within(args.time);
     let hunted = in_parallel(processors(), names.len(), |place| {

@@ -153,7 +153,7 @@ impl Failure {
             return Err(format!("nothing checks the property {}", self.property));
         }
         let case = self.case()?;
-        lab.world(&case)?;
+        lab.check(&case)?;
         Ok(case)
     }
 

@@ -13,8 +13,10 @@ use crate::budget::Budget;
 use crate::checker::{Checker, Known, Violation};
 use crate::guest::Guest;
 use crate::host::State;
+use crate::keeper::SPIN;
+use crate::keeper::lab::{AnyWing, Order};
 use crate::scenario::file::File;
-use crate::scenario::{Resolved, Scenario};
+use crate::scenario::{Resolved, Scenario, Subject};
 use crate::world::{Ended, Line, Outcome, World};
 
 /// A machine with its checkers and saboteurs.
@@ -25,6 +27,25 @@ pub struct Lab<G: Guest> {
     pub kind: G::Kind,
     /// Who breaks what (T32).
     pub saboteurs: Vec<Sabotage<G>>,
+    /// What is driven in place of a cluster: one node's durable state alone.
+    pub keepers: Vec<(Subject, Box<dyn AnyWing>)>,
+}
+
+/// What there is to know of a saboteur, whatever it breaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Sheet {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    /// The property that must catch it.
+    pub property: &'static str,
+    /// The scenario that it is let loose in.
+    pub scenario: &'static str,
+    /// Seeds within which it must be found.
+    pub seeds: u64,
+    /// What it does to the scenario.
+    pub change: fn(&mut File),
 }
 
 /// One saboteur: what it breaks, where that shows, and how soon it must be found (T32).
@@ -50,6 +71,13 @@ impl<G: Guest> Sabotage<G> {
     #[must_use]
     pub fn about(self, about: &'static str) -> Self {
         Self { about, ..self }
+    }
+
+    /// Returns what there is to know of it.
+    #[must_use]
+    pub const fn sheet(&self) -> Sheet {
+        let Self { name, about, property, scenario, seeds, kind: _, change } = self;
+        Sheet { name, about, property, scenario, seeds: *seeds, change: *change }
     }
 
     /// Changes the scenario that it is let loose in.
@@ -113,7 +141,55 @@ impl<G: Guest> Lab<G> {
     /// Says whether a run of this laboratory can violate `property`.
     #[must_use]
     pub fn can_violate(&self, property: &str) -> bool {
-        [PANIC, SURVIVOR].contains(&property) || self.known.find(property).is_some()
+        let kept = self.keepers.iter().flat_map(|(_, wing)| wing.properties());
+        [PANIC, SURVIVOR, SPIN].contains(&property)
+            || self.known.find(property).is_some()
+            || kept.into_iter().any(|kept| kept == property)
+    }
+
+    /// Lists all saboteurs.
+    #[must_use]
+    pub fn sheets(&self) -> Vec<Sheet> {
+        let mut sheets: Vec<Sheet> = self.saboteurs.iter().map(Sabotage::sheet).collect();
+        for (_, wing) in &self.keepers {
+            sheets.extend(wing.sheets().into_iter().copied());
+        }
+        sheets
+    }
+
+    /// Lists the properties that a run of `scenario` can be watched for.
+    #[must_use]
+    pub fn properties_of(&self, scenario: &Scenario) -> Vec<&'static str> {
+        match self.wing(&scenario.file) {
+            Ok(Some(wing)) => wing.properties(),
+            Ok(None) | Err(_) => self.known.properties().collect(),
+        }
+    }
+
+    /// Finds the wing of a scenario, if it is one of a keeper.
+    fn wing(&self, file: &File) -> Result<Option<&dyn AnyWing>, String> {
+        let Some(keeper) = &file.keeper else {
+            return Ok(None);
+        };
+        let name = keeper.subject.get_ref();
+        let found = self.keepers.iter().find(|(subject, _)| subject.name() == name);
+        let found = found.ok_or_else(|| format!("nothing here keeps a {name}"))?;
+        Ok(Some(found.1.as_ref()))
+    }
+
+    /// Checks that a case can be run, and would show something.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lab::world`].
+    pub fn check(&self, case: &Case) -> Result<(), String> {
+        let Some(wing) = self.wing(&case.file)? else {
+            return self.world(case).map(|_| ());
+        };
+        let scenario = Scenario::checked(case.file.clone()).map_err(|(_, what)| what)?;
+        let resolved = scenario.resolve(case.seed).map_err(|(_, what)| what)?;
+        let properties = self.properties(&scenario);
+        wing.check(&resolved, &order(case, &properties, &scenario, Keep::default()))
     }
 
     /// Makes the world of a case, with its checkers; nothing has happened yet.
@@ -132,7 +208,10 @@ impl<G: Guest> Lab<G> {
     fn properties<'a>(&'a self, scenario: &'a Scenario) -> Vec<&'a str> {
         let mut names: Vec<&str> = match &scenario.properties {
             Some(named) => named.iter().map(String::as_str).collect(),
-            None => self.known.unconditional().collect(),
+            None => match self.wing(&scenario.file) {
+                Ok(Some(wing)) => wing.properties(),
+                Ok(None) | Err(_) => self.known.unconditional().collect(),
+            },
         };
         names.retain(|name| !scenario.except.iter().any(|except| except == name));
         names.extend(scenario.also.iter().map(String::as_str));
@@ -147,6 +226,9 @@ impl<G: Guest> Lab<G> {
     /// The place of the quiet period, and how long it must be.
     pub fn check_quiet(&self, scenario: &Scenario) -> Result<(), (Range<usize>, String)> {
         let file = &scenario.file;
+        if file.keeper.is_some() {
+            return Ok(()); // What its quiet period is for is looked at in any.
+        }
         let place = file.quiet.as_ref().unwrap_or(&file.duration).span();
         for seed in 0..scenario.seeds {
             let setup = scenario.resolve(seed)?.setup::<G>(Overrides::default(), self.kind.clone());
@@ -170,6 +252,10 @@ impl<G: Guest> Lab<G> {
     /// and those that its quiet period is for.
     #[must_use]
     pub fn to_arm(&self, scenario: &Scenario) -> Vec<String> {
+        if scenario.file.keeper.is_some() {
+            let named = scenario.properties.iter().flatten().chain(&scenario.also);
+            return named.cloned().collect();
+        }
         let setup = |seed| scenario.resolve(seed).ok();
         let setups = (0..3).filter_map(setup);
         let setups: Vec<_> =
@@ -231,6 +317,17 @@ impl<G: Guest> Lab<G> {
         budget: Budget<'_>,
     ) -> Result<Option<Ran>, String> {
         let resolved = scenario.resolve(seed).map_err(|(_, what)| what)?;
+        if let Some(wing) = self.wing(&scenario.file)? {
+            let properties = self.properties(scenario);
+            let order = Order {
+                properties: &properties,
+                overrides: Overrides::default(),
+                saboteur: None,
+                expect: &scenario.expect,
+                keep,
+            };
+            return wing.run(&resolved, order, budget);
+        }
         let world = self.world_of(scenario, &resolved, &[], None)?;
         Ok(finish(world, keep, &scenario.expect, budget))
     }
@@ -255,9 +352,30 @@ impl<G: Guest> Lab<G> {
         keep: Keep,
         budget: Budget<'_>,
     ) -> Result<Option<Ran>, String> {
+        if let Some(wing) = self.wing(&case.file)? {
+            let scenario = Scenario::checked(case.file.clone()).map_err(|(_, what)| what)?;
+            let resolved = scenario.resolve(case.seed).map_err(|(_, what)| what)?;
+            let properties = self.properties(&scenario);
+            return wing.run(&resolved, order(case, &properties, &scenario, keep), budget);
+        }
         let expect: Vec<String> =
             case.file.expect.iter().map(|expected| expected.get_ref().clone()).collect();
         Ok(finish(self.world(case)?, keep, &expect, budget))
+    }
+}
+
+fn order<'a>(
+    case: &'a Case,
+    properties: &'a [&'a str],
+    scenario: &'a Scenario,
+    keep: Keep,
+) -> Order<'a> {
+    Order {
+        properties,
+        overrides: case.overrides.iter().cloned().collect(),
+        saboteur: case.saboteur.as_deref(),
+        expect: &scenario.expect,
+        keep,
     }
 }
 
@@ -356,7 +474,7 @@ thread_local! {
 }
 
 /// Runs `work`; a panic in it is returned as a text and not printed.
-fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: std::sync::Once = std::sync::Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();

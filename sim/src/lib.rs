@@ -2,6 +2,8 @@
 //!
 //! [`world::World`] runs one seed of one scenario in one thread, in virtual time. Everything that
 //! decides a run is in its [`world::Setup`]; the same setup gives the same run, bit for bit.
+//! [`keeper::World`] does the same for one node's durable state alone: its process, its files, and
+//! those who ask it for something.
 //! [`run`] carries campaigns of many seeds, [`shrink`] makes failures small, [`replay`] shows them.
 
 pub mod agenda;
@@ -17,8 +19,10 @@ pub mod clock;
 pub mod decorators;
 pub mod disk;
 pub mod failure;
+pub mod files;
 pub mod guest;
 pub mod host;
+pub mod keeper;
 pub mod lab;
 #[cfg(feature = "world")]
 pub mod madsim_world;

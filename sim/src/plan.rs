@@ -47,6 +47,8 @@ pub enum Act {
     Move(u32),
     /// Everyone else takes the node off its allowlist.
     Revoke(u32),
+    /// Another process starts in the same data folder: only of a keeper.
+    Second(u32),
     /// An attacker sends replayed, changed and invented bytes, one every so often.
     Forge(u64),
 }
@@ -68,6 +70,10 @@ pub enum DiskFault {
     Full,
     /// Nothing ends while it lasts.
     Stall,
+    /// A share of syncs fails, in millionths: only of the files of a keeper.
+    FailedSync(u32),
+    /// A share of writes fails: only of the files of a keeper.
+    FailedWrite(u32),
 }
 
 /// A set of links, each in one direction.

@@ -34,6 +34,7 @@ pub(crate) fn lab() -> Lab<Ring> {
         known: Known::default().with("ONCE", |_| Box::new(Once)),
         kind: RingKind { period: 10_000_000, streams: true, ..RingKind::default() },
         saboteurs: Vec::new(),
+        keepers: Vec::new(),
     }
 }
 

@@ -17,7 +17,7 @@ use machines::node::io::{Input, Output};
 
 use crate::budget::Budget;
 use crate::guest::{Birth, Guest};
-use crate::lab::{Case, Keep, Lab};
+use crate::lab::{Case, Keep, Lab, Sheet};
 use crate::scenario::Scenario;
 use crate::world::Ended;
 
@@ -181,7 +181,7 @@ pub fn hunt<G: Guest>(
     scenarios: &[Scenario],
     budget: Budget<'_>,
 ) -> Result<Option<Hunt>, String> {
-    let sabotage = lab.saboteur(name).ok_or_else(|| format!("there is no saboteur {name}"))?;
+    let sabotage = sheet(lab, name)?;
     let mut hunt = Hunt {
         saboteur: sabotage.name,
         property: sabotage.property,
@@ -219,6 +219,11 @@ pub fn hunt<G: Guest>(
     Ok(Some(hunt))
 }
 
+fn sheet<G: Guest>(lab: &Lab<G>, name: &str) -> Result<Sheet, String> {
+    let mut sheets = lab.sheets().into_iter();
+    sheets.find(|sheet| sheet.name == name).ok_or_else(|| format!("there is no saboteur {name}"))
+}
+
 /// Makes the run of one seed in which saboteur `name` takes part.
 ///
 /// # Errors
@@ -230,7 +235,7 @@ pub fn case<G: Guest>(
     scenarios: &[Scenario],
     seed: u64,
 ) -> Result<Case, String> {
-    let sabotage = lab.saboteur(name).ok_or_else(|| format!("there is no saboteur {name}"))?;
+    let sabotage = sheet(lab, name)?;
     let scenario = scenarios.iter().find(|scenario| scenario.name() == sabotage.scenario);
     let scenario = scenario.ok_or_else(|| format!("there is no scenario {}", sabotage.scenario))?;
     let mut file = scenario.resolve(seed).map_err(|(_, what)| what)?.file;

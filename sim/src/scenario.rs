@@ -5,6 +5,7 @@
 
 mod faults;
 pub mod file;
+mod keepers;
 pub mod knobs;
 mod nodes;
 pub mod span;
@@ -23,10 +24,12 @@ use toml::Spanned;
 use crate::build::Build;
 use crate::clients::Work;
 use crate::guest::{Cipher, Guest};
+use crate::keeper;
 use crate::net::Conditions;
 use crate::plan::Planned;
 use crate::world::Setup;
 use file::File;
+pub use keepers::{Kept, Subject};
 
 /// What is wrong with a scenario, and where (T50).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +93,7 @@ pub struct Resolved {
     config: Arc<ClusterConfig>,
     builds: Arc<Vec<Build>>,
     cipher: Cipher,
+    keeper: Option<Kept>,
 }
 
 /// Seeds of a scenario that names no number.
@@ -207,6 +211,7 @@ impl Scenario {
         let quiet_at = duration - quiet;
         let nodes = nodes + strangers;
         let plan = faults::compile(&mut file, nodes, quiet_at, &mut choices)?;
+        let keeper = keepers::compile(&file)?;
         let config = Arc::new(config(&file)?);
         let builds = nodes::compile(&file, nodes, quiet_at, &config)?;
         Ok(Resolved {
@@ -221,6 +226,7 @@ impl Scenario {
             config,
             builds: Arc::new(builds),
             cipher: cipher(&file)?,
+            keeper,
             file,
         })
     }
@@ -287,7 +293,14 @@ impl Scenario {
 }
 
 /// What a scenario may expect.
-const REFUSALS: [&str; 4] = ["session-corrupt", "unreadable", "disk-full", "sessions-exhausted"];
+const REFUSALS: [&str; 6] = [
+    "session-corrupt",
+    "unreadable",
+    "disk-full",
+    "sessions-exhausted",
+    "journal-corrupt",
+    "journal-foreign",
+];
 
 impl Resolved {
     /// Makes the setup of its run.
@@ -313,6 +326,34 @@ impl Resolved {
             cipher: self.cipher,
             kind,
         }
+    }
+
+    /// Makes the setup of its run, if it is one of a keeper.
+    #[must_use]
+    pub fn keeper_setup<G: keeper::io::Guest>(
+        &self,
+        overrides: Overrides,
+        turn: Option<G::Turn>,
+    ) -> Option<keeper::Setup<G>> {
+        let kept = self.keeper.as_ref()?;
+        Some(keeper::Setup {
+            seed: self.seed,
+            overrides: Arc::new(overrides),
+            duration: self.duration,
+            quiet_at: self.quiet_at,
+            steps_max: self.file.steps.as_ref().map_or(STEPS, |steps| *steps.get_ref()),
+            plan: Arc::clone(&self.plan),
+            work: kept.work.clone(),
+            disk: kept.disk,
+            sweep: kept.sweep,
+            kind: G::kind(kept, turn),
+        })
+    }
+
+    /// Returns what `[keeper]` says.
+    #[must_use]
+    pub const fn kept(&self) -> Option<&Kept> {
+        self.keeper.as_ref()
     }
 
     /// Returns how long a run takes, in nanoseconds.

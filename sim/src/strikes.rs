@@ -16,6 +16,12 @@ impl Strikes {
         *self.0.entry(kind).or_insert(0) += 1;
     }
 
+    /// Says whether `kind` struck.
+    #[must_use]
+    pub fn has(&self, kind: &str) -> bool {
+        self.0.contains_key(kind)
+    }
+
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, other: &Self) {
         for (kind, count) in &other.0 {

@@ -3,6 +3,7 @@
 use machines::node::Node;
 
 use crate::checkers::{self, HasNode};
+use crate::keeper;
 use crate::lab::Lab;
 use crate::saboteur::{self, Sabotaged, Turned};
 
@@ -15,7 +16,8 @@ pub fn lab() -> Lab<Subject> {
     let mut saboteurs = Vec::new();
     saboteurs.extend(saboteur::cluster::all());
     saboteurs.extend(saboteur::membership::all());
-    Lab { known: checkers::all(), kind: Turned { inner: (), turn: None }, saboteurs }
+    let kind = Turned { inner: (), turn: None };
+    Lab { known: checkers::all(), kind, saboteurs, keepers: keeper::lab::all() }
 }
 
 impl HasNode for Node {

@@ -149,7 +149,7 @@ impl Line {
         };
         let by = Principal::new(UserId::parse("user", &self.user)?, &roles);
         let worker = self.worker.map(|worker| WorkerId::parse("worker", &worker)).transpose()?;
-        Ok(Command { by, worker, body: self.body.body()? })
+        Ok(Command { by, worker, rate: None, body: self.body.body()? })
     }
 }
 
@@ -270,9 +270,9 @@ fn limits(quota: &BTreeMap<String, i64>) -> Result<QuotaPatch, Refusal> {
 /// Shows what came of a command.
 pub(crate) fn shown(decided: &Result<Decided, Box<Refusal>>) -> Value {
     match decided {
-        Ok(Decided { as_of, events }) => {
+        Ok(Decided { reply, events }) => {
             let events: Vec<Value> = events.iter().map(event).collect();
-            json!({ "ok": { "as_of": as_of, "events": events } })
+            json!({ "ok": { "as_of": reply.as_of, "events": events } })
         }
         Err(refusal) => refused(refusal),
     }

@@ -88,7 +88,11 @@ async fn run(
         Output::Stalled(error) => {
             error!(%error, "the journal has failed: nothing is decided until the next start");
         }
-        Output::Disk(..) | Output::Reply(..) | Output::Events { .. } | Output::Stopped => {}
+        Output::Disk(..)
+        | Output::Reply(..)
+        | Output::Answer(..)
+        | Output::Events { .. }
+        | Output::Stopped => {}
     };
     keep(clock, files, keeper, asks, listen).await
 }

@@ -46,6 +46,7 @@ use crate::kernel::config::KernelConfig;
 use crate::kernel::event::Event;
 use crate::kernel::part::KernelPart;
 use crate::kernel::principal::Principal;
+use crate::kernel::query::{Answer, Query};
 use crate::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
 use crate::ledger::fold::{Held, put_event};
 use crate::ledger::journal::Journal;
@@ -96,6 +97,7 @@ enum Kind {
 #[derive(Clone, Debug)]
 enum Waiting {
     Reply(Call, Result<Decided, Box<Refusal>>),
+    Answer(Call, Result<Box<Answer>, Box<Refusal>>),
     Events { first: u64, events: Arc<[Event]> },
 }
 
@@ -161,6 +163,7 @@ impl Keeper {
         match input {
             Input::Tick => self.disk(journal::Input::Tick),
             Input::Command { call, command } => self.command(call, &command),
+            Input::Query { call, by, query } => self.query(call, &by, &query),
             Input::Done(op) => self.done(op),
             Input::Read(op, bytes) => self.read(op, bytes),
             Input::Listed(op, files) => self.listed(op, files),
@@ -187,7 +190,7 @@ impl Keeper {
                 let due = running
                     .due()
                     .map_or(Instant::FAR, |due| now + Duration::from_millis(due.since(wall)));
-                due.min(running.journal.deadline()).min(running.snapshots.deadline())
+                due.min(running.journal.deadline()).min(running.snapshot_due())
             }
         }
     }
@@ -328,16 +331,26 @@ impl Keeper {
             Phase::Running(running) if running.stopping => {
                 Err(Refusal::new(Code::Draining, "the node is stopping"))
             }
-            Phase::Running(running) if running.held.len() >= HELD_MAX => {
-                let told = format!("{HELD_MAX} replies wait for the disk");
-                Err(Refusal::new(Code::Overloaded, told))
-            }
+            Phase::Running(running) if running.held.len() >= HELD_MAX => Err(overloaded()),
             Phase::Running(running) => match running.journal.room(command.body.frees()) {
                 Ok(()) => self.decide(wall, command),
                 Err(refused) => Err(no_room(refused)),
             },
         };
         self.hold(Waiting::Reply(call, decided.map_err(Box::new)));
+    }
+
+    /// Answers from the state as it is; the answer waits like a reply (K5).
+    fn query(&mut self, call: Call, by: &Principal, query: &Query) {
+        let wall = self.clocks.1;
+        self.tick();
+        let answer = match &self.phase {
+            Phase::Loading(_) => Err(not_durable("the node is starting")),
+            Phase::Ended(refusal) => Err(refusal.clone()),
+            Phase::Running(running) if running.held.len() >= HELD_MAX => Err(overloaded()),
+            Phase::Running(running) => running.kernel.query(wall, by, query),
+        };
+        self.hold(Waiting::Answer(call, answer.map(Box::new).map_err(Box::new)));
     }
 
     /// Decides, applies and appends; what it makes visible is held back.
@@ -348,8 +361,8 @@ impl Keeper {
         };
         let first = running.kernel.last_event() + 1;
         let events: Arc<[Event]> = running.kernel.execute(at, command)?.into();
-        let as_of = running.kernel.last_event();
-        let decided = Decided { as_of, events: Arc::clone(&events) };
+        let reply = Box::new(running.kernel.reply(command, &events));
+        let decided = Decided { reply, events: Arc::clone(&events) };
         if events.is_empty() {
             return Ok(decided);
         }
@@ -528,6 +541,7 @@ impl Keeper {
             let told = || Box::new(not_durable("the journal is closed"));
             self.outputs.extend(running.held.into_iter().filter_map(|(_, held)| match held {
                 Waiting::Reply(call, _) => Some(Output::Reply(call, Err(told()))),
+                Waiting::Answer(call, _) => Some(Output::Answer(call, Err(told()))),
                 Waiting::Events { .. } => None,
             }));
         }
@@ -585,6 +599,15 @@ impl Running {
         }
     }
 
+    /// Returns when the next snapshot can be begun, if that is a matter of time alone: who waits
+    /// for the disk is told by the disk.
+    fn snapshot_due(&self) -> Instant {
+        match self.journal.head().filter(|head| head.record > 0 && !self.stopping) {
+            Some(_) => self.snapshots.deadline(),
+            None => Instant::FAR,
+        }
+    }
+
     fn append(&mut self, now: Instant, frees: bool, events: &[Event]) -> Result<(), Refused> {
         let Some(last) = events.last() else {
             return Ok(());
@@ -608,6 +631,7 @@ impl Waiting {
     fn tell(self) -> Output {
         match self {
             Self::Reply(call, decided) => Output::Reply(call, decided),
+            Self::Answer(call, answer) => Output::Answer(call, answer),
             Self::Events { first, events } => Output::Events { first, events },
         }
     }
@@ -615,6 +639,10 @@ impl Waiting {
 
 fn node_command(body: CommandBody) -> Command {
     Command { by: Principal::node(), worker: None, rate: None, body }
+}
+
+fn overloaded() -> Refusal {
+    Refusal::new(Code::Overloaded, format!("{HELD_MAX} replies wait for the disk"))
 }
 
 fn not_durable(text: &str) -> Refusal {

@@ -410,7 +410,11 @@ impl Decision<'_> {
                 self.touch_lease(&record.pid);
                 Ok(())
             }
-            CommandBody::AdjustQuota { pid, quota } => self.adjust_quota(pid, quota),
+            CommandBody::AdjustQuota { pid, quota } => {
+                self.adjust_quota(pid, quota)?;
+                self.touch_lease(pid);
+                Ok(())
+            }
             CommandBody::CheckRateLimit { user, endpoint, record } => {
                 self.check_rate((user, endpoint), *record)
             }

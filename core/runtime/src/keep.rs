@@ -15,6 +15,8 @@ use std::fmt;
 
 use machines::keeper::Keeper;
 use machines::keeper::io::{Action, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
+use machines::kernel::principal::Principal;
+use machines::kernel::query::{Answer, Query};
 use machines::kernel::{Command, Refusal};
 use sync::{Channel, Inbox, MailboxOptions, channel};
 
@@ -29,6 +31,8 @@ type Look = dyn FnOnce(&Keeper) + Send;
 enum Ask {
     /// Decide this.
     Command(Box<Command>, sync::Reply<Result<Decided, Box<Refusal>>>),
+    /// Tell this.
+    Query(Box<Principal>, Box<Query>, sync::Reply<Result<Box<Answer>, Box<Refusal>>>),
     /// Look at the keeper.
     Look(Box<Look>),
     /// Stop cleanly.
@@ -75,6 +79,21 @@ impl KeeperHandle {
     pub async fn command(&self, command: Command) -> Result<Result<Decided, Box<Refusal>>, Gone> {
         let (reply, answer) = sync::reply();
         self.ask(Ask::Command(Box::new(command), reply))?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Asks `query` in the name of `by`, and waits until all that the answer knows is durable (K5).
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`]. Inside, the refusal.
+    pub async fn query(
+        &self,
+        by: Principal,
+        query: Query,
+    ) -> Result<Result<Box<Answer>, Box<Refusal>>, Gone> {
+        let (reply, answer) = sync::reply();
+        self.ask(Ask::Query(Box::new(by), Box::new(query), reply))?;
         answer.await.map_err(|_| Gone)
     }
 
@@ -126,8 +145,8 @@ pub async fn keep<C: Clock, F: Files>(
     mut asks: Asks,
     listen: impl FnMut(&Output) + Send,
 ) -> Kept {
-    let mut node =
-        Loop { clock, files, keeper, waiting: BTreeMap::new(), calls: 0, listen, ended: None };
+    let (waiting, asking) = (BTreeMap::new(), BTreeMap::new());
+    let mut node = Loop { clock, files, keeper, waiting, asking, calls: 0, listen, ended: None };
     node.carry();
     loop {
         if let Some(ended) = node.ended.take() {
@@ -149,6 +168,7 @@ struct Loop<C, F, L> {
     files: F,
     keeper: Keeper,
     waiting: BTreeMap<Call, sync::Reply<Result<Decided, Box<Refusal>>>>,
+    asking: BTreeMap<Call, sync::Reply<Result<Box<Answer>, Box<Refusal>>>>,
     calls: u64,
     listen: L,
     ended: Option<Kept>,
@@ -162,6 +182,12 @@ impl<C: Clock, F: Files, L: FnMut(&Output) + Send> Loop<C, F, L> {
                 let call = Call(self.calls);
                 self.waiting.insert(call, reply);
                 self.hand(Input::Command { call, command });
+            }
+            Ask::Query(by, query, reply) => {
+                self.calls += 1;
+                let call = Call(self.calls);
+                self.asking.insert(call, reply);
+                self.hand(Input::Query { call, by, query });
             }
             Ask::Look(look) => look(&self.keeper),
             Ask::Stop => self.hand(Input::Stop),
@@ -179,6 +205,12 @@ impl<C: Clock, F: Files, L: FnMut(&Output) + Send> Loop<C, F, L> {
                 Output::Disk(op, action) => self.files.submit(TaskId(op.0), task(action)),
                 Output::Reply(call, result) => {
                     if let Some(reply) = self.waiting.remove(&call) {
+                        // Late: whoever asked has gone.
+                        let _ = reply.send(result);
+                    }
+                }
+                Output::Answer(call, result) => {
+                    if let Some(reply) = self.asking.remove(&call) {
                         // Late: whoever asked has gone.
                         let _ = reply.send(result);
                     }

@@ -7,6 +7,7 @@ fn lab() -> Lab<Ring> {
         known: Known::default(),
         kind: RingKind { period: 10_000_000, streams: true, ..RingKind::default() },
         saboteurs: Vec::new(),
+        keepers: Vec::new(),
     }
 }
 

@@ -53,6 +53,7 @@ fn lab() -> Lab<Sabotaged<Ring>> {
             sabotage("twice", |birth| Box::new(Twice(birth.node == 2))),
             sabotage("harmless", |_| Box::new(Twice(false))),
         ],
+        keepers: Vec::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{At, span};
 use crate::plan::{Act, Change, DiskFault, Links, Planned};
 
 /// The kinds, and the keys that each has beside `kind`, `at`, `for`, `times` and `every`.
-pub(super) const KINDS: [(&str, &[&str]); 30] = [
+pub(super) const KINDS: [(&str, &[&str]); 33] = [
     ("partition", &["groups", "direction"]),
     ("cut", LINKS),
     ("loss", &["share", "links", "groups", "nodes", "direction"]),
@@ -42,10 +42,29 @@ pub(super) const KINDS: [(&str, &[&str]); 30] = [
     ("read-error", NODES),
     ("full", NODES),
     ("stall", NODES),
+    ("failed-sync", &["nodes", "stagger", "share"]),
+    ("failed-write", &["nodes", "stagger", "share"]),
+    ("second-process", NODES),
 ];
 
 const LINKS: &[&str] = &["links", "groups", "nodes", "direction"];
 const NODES: &[&str] = &["nodes", "stagger"];
+/// Kinds that strike the files of a keeper alone.
+const OF_KEEPERS: [&str; 3] = ["failed-sync", "failed-write", "second-process"];
+/// The other kinds that a keeper can be struck by.
+const FOR_KEEPERS: [&str; 11] = [
+    "kill",
+    "pause",
+    "slow",
+    "jump",
+    "torn",
+    "lost-sync",
+    "misdirected",
+    "rot",
+    "read-error",
+    "full",
+    "stall",
+];
 /// The most moments of a plan: every node of the largest cluster twice.
 const PLAN_MAX: usize = 2 * super::NODES_MAX as usize;
 /// Kinds that can leave a node unable to start: a scenario must say that it expects it (T22).
@@ -60,7 +79,9 @@ pub(super) fn compile(
 ) -> Result<Vec<Planned>, At> {
     let expects = !file.expect.is_empty();
     let mut plan = Vec::new();
+    let keeper = file.keeper.is_some();
     for (entry, fault) in (0..).zip(&mut file.fault) {
+        check_subject(fault, keeper)?;
         fix_nodes(fault, entry, nodes, choices)?;
         let compiler = Compiler { fault, nodes, quiet_at, expects };
         compiler.compile(&mut plan)?;
@@ -76,6 +97,23 @@ pub(super) fn compile(
         }
     }
     Ok(plan)
+}
+
+/// Refuses faults that the subject of the scenario cannot have.
+fn check_subject(fault: &Fault, keeper: bool) -> Result<(), At> {
+    let kind = fault.kind.text();
+    let own = OF_KEEPERS.contains(&kind);
+    match keeper {
+        true if own || FOR_KEEPERS.contains(&kind) => Ok(()),
+        true if KINDS.iter().any(|(name, _)| *name == kind) => {
+            let kinds = [&FOR_KEEPERS[..], &OF_KEEPERS].concat().join(", ");
+            Err((fault.kind.0.span(), format!("a keeper has no network; it has {kinds}")))
+        }
+        false if own => {
+            Err((fault.kind.0.span(), format!("{kind} needs [keeper]: only its files fail so")))
+        }
+        true | false => Ok(()),
+    }
 }
 
 /// Replaces `nodes = "any"` by one node, drawn at a site of its own (T14).
@@ -165,6 +203,7 @@ impl Compiler<'_> {
             Act::Forge(_) => true,
             Act::Kill { .. } | Act::Leave(_) | Act::Revoke(_) => false,
             Act::Reset(_) | Act::Jump(..) | Act::Offset(..) | Act::Move(_) => false,
+            Act::Second(_) => false,
         };
         let until = lasts.map(|_| end).or_else(|| heals.then_some(self.quiet_at));
         Ok(Planned { at, until, act })
@@ -270,6 +309,9 @@ impl Compiler<'_> {
             "read-error" => disk(DiskFault::ReadError),
             "full" => disk(DiskFault::Full),
             "stall" => disk(DiskFault::Stall),
+            "failed-sync" => disk(DiskFault::FailedSync(self.share()?)),
+            "failed-write" => disk(DiskFault::FailedWrite(self.share()?)),
+            "second-process" => each(&Act::Second),
             "reset" => Ok(vec![Act::Reset(self.links()?)]),
             _ => Ok(vec![Act::Links(self.links()?, self.change()?)]),
         }

@@ -45,6 +45,9 @@ pub struct File {
     /// Refusals to start that this scenario brings about, beyond the survivor rule (T22).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Spanned<String>>,
+    /// One node's durable state alone, in place of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<Keeper>,
     /// The network without faults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
@@ -66,6 +69,41 @@ pub struct File {
     /// The fault plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fault: Vec<Fault>,
+}
+
+/// `[keeper]`: what is kept, and who asks.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keeper {
+    /// `"ledger"`: a small fold on journal, recovery and snapshots; `"kernel"`: the kernel.
+    pub subject: Spanned<String>,
+    /// How many ask at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callers: Option<Spanned<u32>>,
+    /// How long one of them waits between two questions; `5ms` or `1ms..20ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub think: Option<Spanned<String>>,
+    /// The longest text that is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Spanned<u64>>,
+    /// How many keys, or processes, there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Spanned<u64>>,
+    /// After so many records nothing more is changed; a run with fewer is unfinished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<Spanned<u64>>,
+    /// What the callers do: `"mixed"`, `"queue"` or `"budgets"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<Spanned<String>>,
+    /// How long an operation of the disk takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Spanned<String>>,
+    /// A snapshot is due after so many records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Spanned<u64>>,
+    /// At every operation of the disk the power is cut; the cuts are shared by so many seeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Spanned<u64>>,
 }
 
 /// `[network]`.

@@ -213,7 +213,7 @@ impl Drawer<'_> {
         let lasts = lasts.min(room).min(120_000 * MS);
         let mut fault =
             Fault { kind: Word::new(kind), at: Word::new(&span::write(at)), ..Fault::default() };
-        let instant = matches!(kind, "reset" | "move" | "jump");
+        let instant = matches!(kind, "reset" | "move" | "jump" | "second-process");
         fault.lasts = (!instant).then(|| Word::new(&span::write(lasts)));
         self.strength(kind, &mut fault);
         fault
@@ -251,6 +251,10 @@ impl Drawer<'_> {
                 fault.bytes = Some(unplaced(bytes));
             }
             "forge" => fault.gap = Some(Word::new(&span::write(MS + self.number(200 * MS)))),
+            "failed-sync" | "failed-write" => {
+                self.share(fault, 60);
+                self.node_strength(kind, fault);
+            }
             _ => self.node_strength(kind, fault),
         }
         if matches!(kind, "cut") && self.number(2) == 1 {

@@ -112,8 +112,8 @@ fn names_are_exempt_exactly_where_the_nodes_say_that_they_come_late() {
 #[test]
 fn every_scenario_gives_its_properties_the_time_they_need() {
     let lab = lab();
-    let known: Vec<_> = lab.known.properties().collect();
     for scenario in scenarios() {
+        let known = lab.properties_of(&scenario);
         scenario.check_properties(&known).unwrap_or_else(|e| panic!("{}: {e:?}", scenario.name()));
         lab.check_quiet(&scenario).unwrap_or_else(|e| panic!("{}: {e:?}", scenario.name()));
     }

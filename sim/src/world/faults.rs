@@ -34,6 +34,7 @@ impl<G: Guest> World<G> {
                 self.skew(*node, |clock, now| clock.jump(now, *by));
             }
             Act::Offset(..) => {} // From the start: see `offset_clocks`.
+            Act::Second(_) => {}  // Only of a keeper.
             Act::Drift(node, _) => {
                 self.struck.count("drift");
                 self.settle_drift(*node);
@@ -72,6 +73,7 @@ impl<G: Guest> World<G> {
             | Act::Jump(..)
             | Act::Offset(..)
             | Act::Move(_)
+            | Act::Second(_)
             | Act::Forge(_) => {}
         }
         self.tell(&planned.act);
@@ -91,6 +93,7 @@ impl<G: Guest> World<G> {
             | Act::Leave(_)
             | Act::Move(_)
             | Act::Revoke(_)
+            | Act::Second(_)
             | Act::Forge(_) => self.notify(Notice::FaultsChanged),
         }
     }
@@ -115,6 +118,7 @@ impl<G: Guest> World<G> {
                 | Act::Leave(_)
                 | Act::Move(_)
                 | Act::Revoke(_)
+                | Act::Second(_)
                 | Act::Forge(_) => None,
             })
             .collect();
@@ -240,6 +244,9 @@ impl<G: Guest> World<G> {
                 DiskFault::Full => faults.full = true,
                 DiskFault::Stall => faults.stalled_until = faults.stalled_until.max(until),
                 DiskFault::Rot => {} // It struck at once.
+                DiskFault::FailedSync(_) | DiskFault::FailedWrite(_) => {
+                    unreachable!("only a keeper's files fail so")
+                }
             }
         }
         self.hosts[node as usize].disk.faults = faults;
@@ -387,6 +394,7 @@ const fn is_state(planned: &Planned) -> bool {
         | Act::Drift(..)
         | Act::Leave(_)
         | Act::Revoke(_)
+        | Act::Second(_)
         | Act::Forge(_) => true,
         Act::Reset(_) | Act::Jump(..) | Act::Offset(..) | Act::Move(_) => false,
     }

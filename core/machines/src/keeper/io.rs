@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::kernel::event::Event;
+use crate::kernel::principal::Principal;
+use crate::kernel::query::{Answer, Query};
+use crate::kernel::reply::Reply;
 use crate::kernel::{Command, Refusal};
 use crate::ledger::fold::Unreadable;
 use crate::ledger::journal::io::DiskError;
@@ -128,6 +131,15 @@ pub enum Input {
         /// What.
         command: Box<Command>,
     },
+    /// Somebody asks for something to be told.
+    Query {
+        /// Comes back with the answer.
+        call: Call,
+        /// Who asks.
+        by: Box<Principal>,
+        /// What.
+        query: Box<Query>,
+    },
     /// An operation returned without error.
     Done(Op),
     /// The bytes that were asked for.
@@ -151,6 +163,8 @@ pub enum Output {
     Refused(Box<RefusedStart>),
     /// The reply to a command, which no crash can take back any more (K5).
     Reply(Call, Result<Decided, Box<Refusal>>),
+    /// The answer to a query, all of whose ground is durable (K5).
+    Answer(Call, Result<Box<Answer>, Box<Refusal>>),
     /// Events that are durable, in their order: `first` is the number of the first (K331).
     Events {
         /// Number of the first event.
@@ -179,8 +193,8 @@ pub enum Output {
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
-    /// The number of the last event when it was decided (K5).
-    pub as_of: u64,
+    /// What its caller is told, and how much of what happened that knows (K5).
+    pub reply: Box<Reply>,
     /// Its events; none if it had taken effect before (K6).
     pub events: Arc<[Event]>,
 }

@@ -10,6 +10,7 @@ use crate::Instant;
 use crate::cluster::ids::NodeId;
 use crate::kernel::config::KernelConfig;
 use crate::kernel::principal::Principal;
+use crate::kernel::query::{Answer, Query};
 use crate::kernel::{Command, CommandBody, Refusal, Time};
 use crate::ledger::journal::io::{Config, DiskError, Limits};
 use crate::ledger::record::{self, Fields, Kind};
@@ -107,6 +108,7 @@ pub(super) struct Rig {
     pub(super) now: Instant,
     waiting: VecDeque<(Op, Action)>,
     pub(super) replies: BTreeMap<Call, Result<Decided, Refusal>>,
+    pub(super) answers: BTreeMap<Call, Result<Box<Answer>, Refusal>>,
     pub(super) events: u64,
     pub(super) reports: Vec<Report>,
     pub(super) told: Vec<String>,
@@ -148,6 +150,7 @@ impl Rig {
             now,
             waiting: VecDeque::new(),
             replies: BTreeMap::new(),
+            answers: BTreeMap::new(),
             events: 0,
             reports: Vec::new(),
             told: Vec::new(),
@@ -187,6 +190,10 @@ impl Rig {
                 Output::Reply(call, result) => {
                     let result = result.map_err(|refusal| *refusal);
                     assert!(self.replies.insert(call, result).is_none(), "one reply a call");
+                }
+                Output::Answer(call, answer) => {
+                    let answer = answer.map_err(|refusal| *refusal);
+                    assert!(self.answers.insert(call, answer).is_none(), "one answer a call");
                 }
                 Output::Events { first, events } => {
                     assert!(self.events == 0 || first == self.events + 1, "K331");
@@ -237,6 +244,15 @@ impl Rig {
         let call = Call(self.calls);
         let command = Box::new(Command { by: by.clone(), worker: None, rate: None, body });
         self.input(Input::Command { call, command });
+        call
+    }
+
+    /// Asks, and does not wait.
+    pub(super) fn ask(&mut self, by: &Principal, query: Query) -> Call {
+        self.calls += 1;
+        let call = Call(self.calls);
+        let (by, query) = (Box::new(by.clone()), Box::new(query));
+        self.input(Input::Query { call, by, query });
         call
     }
 

@@ -9,6 +9,7 @@ use crate::kernel::ids::{ProcessId, UserId};
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
 use crate::kernel::principal::{Principal, Role};
+use crate::kernel::query::Query;
 use crate::kernel::rig::submit;
 use crate::kernel::{Code, CommandBody};
 use crate::ledger::segment;
@@ -44,7 +45,7 @@ fn a_reply_waits_until_its_events_are_synced() {
     assert!(!rig.replies.contains_key(&call), "a write is no sync (L26)");
     rig.settle();
     let decided = rig.replies[&call].as_ref().unwrap();
-    assert_eq!((decided.events.len(), decided.as_of), (1, rig.events));
+    assert_eq!((decided.events.len(), decided.reply.as_of), (1, rig.events));
     assert_eq!(rig.events, before + 1);
 }
 
@@ -61,6 +62,21 @@ fn a_refusal_that_saw_an_event_waits_for_it_too() {
     assert!(!rig.replies.contains_key(&refused), "it tells that the process has ended (K445)");
     rig.settle();
     assert_eq!(rig.replies[&refused].as_ref().unwrap_err().code, Code::IllegalTransition);
+}
+
+#[test]
+fn an_answer_waits_for_what_it_saw() {
+    let mut rig = Rig::new();
+    rig.send(&alice(), submitted("a"));
+    let asked = rig.ask(&alice(), Query::GetProcess { pid: pid("a") });
+    assert!(
+        !rig.answers.contains_key(&asked),
+        "it tells of a process that a crash could take (K5)"
+    );
+    rig.settle();
+    assert_eq!(rig.answers[&asked].as_ref().unwrap().as_of, rig.events);
+    let again = rig.ask(&alice(), Query::GetProcess { pid: pid("a") });
+    assert!(rig.answers.contains_key(&again), "nothing new to wait for");
 }
 
 #[test]

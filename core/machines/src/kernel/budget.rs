@@ -70,8 +70,11 @@ impl Decision<'_> {
         let process = self.held(pid)?;
         self.check_amounts(&reserve.amounts)?;
         let lease = self.lease_of(reserve.lease_ms)?;
-        let content =
-            content(&[&|out| reserve.attempt.encode(out), &|out| reserve.amounts.encode(out)]);
+        let content = content(&[
+            &|out| reserve.attempt.encode(out),
+            &|out| reserve.amounts.encode(out),
+            &|out| reserve.lease_ms.encode(out),
+        ]);
         if let Some(id) = &reserve.reservation {
             self.check_id("reservation_id", id.as_str())?;
             let process = self.held(pid)?;

@@ -17,8 +17,8 @@
 //!
 //! # What is at rest
 //!
-//! Nothing is worked on: no attempt and no try is live (K363), and nobody runs a process that has
-//! no session, of which only its run lease tells that it is worked on (K78).
+//! No attempt and no try is live (K363). A process that somebody runs without a session is not
+//! waited for: nothing tells when its holder pauses, and it goes on after the next start.
 
 mod over;
 #[cfg(test)]
@@ -129,15 +129,14 @@ pub fn not_durable() -> Refusal {
 impl State {
     /// Says whether nothing is worked on: see the head of this module (K363).
     #[must_use]
-    pub fn at_rest(&self) -> bool {
+    pub const fn at_rest(&self) -> bool {
         self.live_work() == 0
     }
 
-    /// Counts what is worked on.
+    /// Counts attempts and tries that are live.
     #[must_use]
-    pub fn live_work(&self) -> u64 {
-        let unsteered = self.tally.of(ProcessState::Running) - self.session_tally.running;
-        unsteered + self.session_tally.working
+    pub const fn live_work(&self) -> u64 {
+        self.session_tally.attempts + self.desks.dispatches().running
     }
 
     /// Returns until when the node drains, while it does (K362).

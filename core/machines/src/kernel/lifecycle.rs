@@ -210,6 +210,11 @@ impl Decision<'_> {
         if let Some(text) = process.exceeded(self.now).first() {
             return Err(Refusal::new(Code::QuotaExceeded, text.clone()));
         }
+        let (time, elapsed) = (process.quota.timeout_ms, process.elapsed(self.now));
+        if time.less(elapsed) == Some(0) {
+            let told = format!("timeout_exceeded: {elapsed} of {time}");
+            return Err(Refusal::new(Code::QuotaExceeded, told));
+        }
         self.change(pid, ProcessState::Ready, Cause::Scheduled);
         Ok(())
     }
@@ -277,8 +282,8 @@ impl Decision<'_> {
         to: ProcessState,
         reason: &str,
     ) -> Result<(), Refusal> {
-        self.check_text("reason", reason)?;
         let process = self.held(pid)?;
+        self.check_text("reason", reason)?;
         let from = process.state;
         if from == to {
             return Ok(());
@@ -301,10 +306,11 @@ impl Decision<'_> {
             ProcessState::Running => self.claim(pid, Cause::Claimed),
             ProcessState::Terminated => self.end(pid, TerminalReason::UserCancelled, reason),
             ProcessState::Ready if from == ProcessState::New => self.schedule(pid)?,
-            ProcessState::New | ProcessState::Ready | ProcessState::Zombie => {
+            ProcessState::New | ProcessState::Ready => {
                 self.change(pid, to, Cause::Asked);
                 self.return_to_holder(pid);
             }
+            ProcessState::Zombie => self.bury(pid, Cause::Asked),
             ProcessState::Waiting => self.pause(pid, to, (None, Some(Arc::from(reason)))),
             ProcessState::Blocked => {
                 let text = Arc::from(reason);

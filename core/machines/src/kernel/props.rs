@@ -188,7 +188,8 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
         return Ok(());
     };
     match &event.body {
-        Body::Quota { event: QuotaEvent::Reserved { .. } } => {
+        // Nothing of a resource always fits, even where its limit was lowered (K267).
+        Body::Quota { event: QuotaEvent::Reserved { amounts, .. } } if amounts.llm_calls > 0 => {
             for level in after.lineage(pid) {
                 let process = after.process(&level).expect("a lineage is known");
                 let taken = process.account.taken(Resource::LlmCalls);

@@ -58,7 +58,7 @@ pub mod view;
 #[cfg(test)]
 mod props;
 #[cfg(test)]
-mod rig;
+pub(super) mod rig;
 #[cfg(test)]
 mod tests;
 

@@ -254,7 +254,7 @@ impl State {
     }
 
     /// Gives leases that would end sooner their full length again, and lets the time since the last
-    /// event be nobody's active time (K11).
+    /// event be nobody's active time (K11). How long what is over is kept may have changed, too.
     fn restart(&mut self, now: Time, away: Millis) {
         let lease = now.plus(self.config.run_lease_ms);
         let reserved = now.plus(self.config.reservation_lease_ms);
@@ -262,6 +262,7 @@ impl State {
             process.run_lease.is_some()
                 || process.running_since.is_some()
                 || !process.reservations.is_empty()
+                || !process.is_live()
         };
         let pids = self.processes.iter().filter(|(_, process)| concerned(process));
         let pids: Vec<ProcessId> = pids.map(|(pid, _)| pid.clone()).collect();
@@ -483,7 +484,6 @@ impl State {
             self.over.add(pid, process);
         }
         self.tally.shift(Some(from), Some(to));
-        self.count_running(pid, from, to);
         let now_at = self.processes.get(pid).map(Place::of);
         self.process_index.shift(pid, Some(place), now_at);
         if to.is_terminal() && !from.is_terminal() {
@@ -545,7 +545,13 @@ impl State {
         if let Some(parent) = &process.parent {
             self.processes.update(parent, |above| {
                 above.children.remove(pid);
+                above.children.extend(process.children.iter().cloned());
             });
+        }
+        // What its children still hold or use is charged above all the same; only the one that was
+        // removed is skipped (K102), and never taken for another that has its pid later.
+        for child in &process.children {
+            self.processes.update(child, |below| below.parent.clone_from(&process.parent));
         }
     }
 
@@ -655,11 +661,10 @@ impl State {
 }
 
 impl Process {
-    /// Keeps only the tombstone (K85).
+    /// Keeps only the tombstone (K85), and whom it stands above (K102).
     fn bury(&mut self) {
         self.metadata.clear();
         self.interrupts.clear();
-        self.children.clear();
         self.closed.clear();
     }
 }

@@ -322,3 +322,120 @@ fn a_restart_takes_no_time_from_anyone() {
     assert_eq!(rig.state("a"), ProcessState::Running);
     assert_eq!(rig.process("a").account.held, calls(1));
 }
+
+/// K11, K360: a start may change how long what is over is kept, and everyone is told.
+#[test]
+fn a_start_with_another_retention_moves_its_deadlines() {
+    let mut config = KernelConfig::new();
+    config.retention.terminated_ms = 5_000;
+    let mut rig = Rig::with(config.clone());
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, terminate("a", false)).unwrap();
+    let ended = rig.now;
+    assert_eq!(rig.kernel.next_deadline(), Some(ended.plus(5_000)));
+    config.retention.terminated_ms = 60_000;
+    rig.start(config);
+    assert_eq!(rig.kernel.next_deadline(), Some(ended.plus(60_000)));
+}
+
+/// K65: no time left is enough to refuse, and 0 allows none (K23).
+#[test]
+fn a_process_without_any_time_is_not_scheduled() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::TimeoutMs, 0)]);
+    let hasty = super::lifecycle::Submit { quota, ..submit("a") };
+    rig.say(&alice, CommandBody::Submit(Box::new(hasty))).unwrap();
+    let refused = "quota_exceeded: timeout_exceeded: 0 of 0";
+    let schedule = || CommandBody::Schedule { pid: pid("a") };
+    assert_eq!(told(rig.say(&alice, schedule())), refused);
+    assert_eq!(told(rig.say(&alice, to("a", ProcessState::Ready))), refused);
+}
+
+/// K122: whichever way a process becomes Zombie, what it still holds is charged, at every level.
+#[test]
+fn a_zombie_holds_nothing_above() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let child = super::lifecycle::Submit { parent: Some(pid("a")), ..submit("b") };
+    rig.ready(&alice, child);
+    rig.say(&alice, reserve("b", "r", calls(3))).unwrap();
+    rig.say(&alice, terminate("b", false)).unwrap();
+    rig.say(&alice, to("b", ProcessState::Zombie)).unwrap();
+    let above = &rig.process("a").account;
+    assert_eq!((above.held, above.used.amounts), (calls(0), calls(3)));
+}
+
+/// K6, K108: a reservation for another time is another reservation.
+#[test]
+fn the_same_reservation_with_another_lease_is_a_conflict() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let with = |lease_ms| match reserve("a", "r", calls(1)) {
+        CommandBody::Reserve(mut reserve) => {
+            reserve.lease_ms = lease_ms;
+            CommandBody::Reserve(reserve)
+        }
+        body => body,
+    };
+    rig.say(&alice, with(Some(5_000))).unwrap();
+    assert_eq!(told(rig.say(&alice, with(Some(5_000)))), "0 events");
+    let refused = "reservation_conflict: reservation r exists with different content";
+    assert_eq!(told(rig.say(&alice, with(None))), refused);
+}
+
+/// K78: every accepted command of the holder that names the process extends its lease.
+#[test]
+fn an_owner_that_runs_its_process_and_lowers_its_limits_goes_on() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, CommandBody::NextRunnable).unwrap();
+    rig.pass(40_000);
+    let quota = limits(&[(QuotaField::MaxToolCalls, 5)]);
+    rig.say(&alice, CommandBody::AdjustQuota { pid: pid("a"), quota }).unwrap();
+    rig.pass(40_000);
+    assert_eq!(rig.state("a"), ProcessState::Running);
+}
+
+/// K102: one that was removed is skipped, and those above it are not.
+#[test]
+fn a_grandchild_settles_with_its_grandparent_when_its_parent_is_gone() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    for (child, parent) in [("b", "a"), ("c", "b")] {
+        let child = super::lifecycle::Submit { parent: Some(pid(parent)), ..submit(child) };
+        rig.ready(&alice, child);
+    }
+    rig.say(&alice, reserve("c", "r", calls(3))).unwrap();
+    rig.say(&alice, terminate("b", false)).unwrap();
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("b") }).unwrap();
+    assert_eq!(rig.process("a").account.held, calls(3));
+    assert_eq!(rig.process("c").parent, Some(pid("a")));
+    rig.say(&alice, settle("c", "r", calls(2))).unwrap();
+    let above = &rig.process("a").account;
+    assert_eq!((above.held, above.used.amounts), (calls(0), calls(2)));
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("c") }).unwrap();
+    assert!(rig.process("a").children.is_empty());
+}
+
+/// K102: another process with the pid of a parent that is gone is nobody's parent.
+#[test]
+fn a_pid_that_is_used_again_inherits_no_children() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let child = super::lifecycle::Submit { parent: Some(pid("a")), ..submit("b") };
+    rig.ready(&alice, child);
+    rig.say(&alice, reserve("b", "r", calls(3))).unwrap();
+    rig.say(&alice, terminate("a", false)).unwrap();
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("a") }).unwrap();
+    rig.ready(&user("bob"), submit("a"));
+    rig.say(&alice, settle("b", "r", calls(3))).unwrap();
+    assert_eq!(rig.process("a").account.used.amounts, calls(0));
+    assert_eq!(rig.process("b").parent, None);
+}

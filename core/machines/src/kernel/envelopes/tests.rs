@@ -343,6 +343,7 @@ fn an_envelope_serves_one_live_process_at_a_time() {
 #[test]
 fn an_envelope_is_kept_while_its_process_is_or_for_an_hour() {
     let mut rig = rig();
+    rig.kernel.state.config.cleanup_interval_ms = 1 << 40; // So that nothing goes by itself.
     let alice = user("alice");
     rig.say(&alice, create(new("f"))).unwrap();
     rig.ready(&alice, submit("p"));

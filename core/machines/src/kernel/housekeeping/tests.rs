@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::kernel::config::KernelConfig;
-use crate::kernel::rig::{Rig, calls, operator, pid, reserve, submit, told, user, worker};
+use crate::kernel::dispatch::rig::{dispatch, done, queued};
+use crate::kernel::interrupts::interrupt::NewInterrupt;
+use crate::kernel::names::InterruptKind;
+use crate::kernel::rig::{Rig, calls, operator, pid, reserve, submit, told, user};
+use crate::kernel::sessions::rig::{Desk, linear};
 use crate::kernel::{CommandBody, Kernel};
 
 const HOUR: Millis = 3_600_000;
@@ -32,11 +36,12 @@ fn stopped(rig: &Rig) -> Option<(bool, bool)> {
     })
 }
 
-/// A process that somebody runs, so that the node is not at rest.
+/// A process, and a try that is live, so that the node is not at rest.
 fn running() -> Rig {
-    let mut rig = Rig::new();
+    let mut rig = Rig::served(1);
     rig.ready(&user("ann"), submit("p"));
-    rig.say(&worker("w"), CommandBody::NextRunnable).unwrap();
+    rig.work(dispatch(queued("d", "q")));
+    assert_eq!(rig.tasks(1).len(), 1);
     rig
 }
 
@@ -177,11 +182,12 @@ fn the_deadline_stops_a_node_that_is_not_at_rest() {
     let mut rig = running();
     assert!(!rig.kernel.state().at_rest());
     let before = rig.events.len();
-    rig.say(&operator(), shutdown(StopMode::Terminate)).unwrap();
+    let (mode, deadline_ms) = (StopMode::Terminate, Some(20_000));
+    rig.say(&operator(), CommandBody::Shutdown { mode, deadline_ms }).unwrap();
     assert_eq!(rig.kinds(before), ["kernel.draining"]);
-    rig.pass(29_999);
+    rig.pass(19_999);
     assert_eq!(stopped(&rig), None);
-    assert_eq!(rig.state("p"), ProcessState::Running);
+    assert_eq!(rig.state("p"), ProcessState::Ready);
     rig.pass(1);
     assert_eq!(stopped(&rig), Some((false, false)), "K363: not clean");
     let process = rig.process("p");
@@ -194,8 +200,9 @@ fn the_deadline_stops_a_node_that_is_not_at_rest() {
 fn the_driver_stops_a_node_that_has_come_to_rest() {
     let mut rig = running();
     rig.say(&operator(), shutdown(StopMode::Terminate)).unwrap();
-    let (to, reason) = (ProcessState::Ready, String::new());
-    rig.say(&user("ann"), CommandBody::TransitionState { pid: pid("p"), to, reason }).unwrap();
+    assert!(!rig.kernel.state().at_rest());
+    let lease = rig.lease("d");
+    rig.work(done(&lease, "x"));
     assert!(rig.kernel.state().at_rest());
     rig.say(&operator(), CommandBody::Stop { mode: StopMode::Terminate }).unwrap();
     assert_eq!(stopped(&rig), Some((false, true)), "K363: clean");
@@ -208,7 +215,22 @@ fn a_second_signal_stops_at_once_and_preserves_what_runs() {
     rig.say(&operator(), shutdown(StopMode::Preserve)).unwrap();
     rig.say(&operator(), CommandBody::Stop { mode: StopMode::Preserve }).unwrap();
     assert_eq!(stopped(&rig), Some((true, false)), "K363");
-    assert_eq!(rig.state("p"), ProcessState::Running);
+    assert_eq!((rig.state("p"), rig.stage("d")), (ProcessState::Ready, "running"));
+}
+
+#[test]
+fn a_live_attempt_is_waited_for_and_its_report_is_taken() {
+    let mut desk = Desk::new(linear());
+    assert!(desk.rig.kernel.state().at_rest(), "a session without an attempt is at rest");
+    desk.poll();
+    assert_eq!(desk.rig.kernel.state().live_work(), 1);
+    desk.rig.say(&operator(), shutdown(StopMode::Preserve)).unwrap();
+    assert_eq!(stopped(&desk.rig), None, "K363");
+    let report = desk.done("draft", "{}");
+    desk.report(&report);
+    assert!(desk.rig.kernel.state().at_rest(), "K362: the report is taken, nothing is issued");
+    desk.rig.say(&operator(), CommandBody::Stop { mode: StopMode::Preserve }).unwrap();
+    assert_eq!(stopped(&desk.rig), Some((true, true)));
 }
 
 #[test]
@@ -256,4 +278,22 @@ fn other_retention_at_the_next_start_holds_for_what_is_over_already() {
     rig.say(&node, CommandBody::Start { config: Box::new(config) }).unwrap();
     rig.pass(300_000);
     assert_eq!(rig.state("p"), ProcessState::Zombie, "K11, K360");
+}
+
+#[test]
+fn a_closed_interrupt_goes_a_day_after_it_was_closed() {
+    let mut rig = Rig::new();
+    let ann = user("ann");
+    rig.ready(&ann, submit("p"));
+    let interrupt = Box::new(NewInterrupt::new(InterruptKind::Checkpoint));
+    rig.say(&ann, CommandBody::CreateInterrupt { pid: pid("p"), interrupt }).unwrap();
+    rig.pass(100 * HOUR);
+    assert_eq!(rig.kernel.state().interrupts.len(), 1, "what is pending is never touched (K361)");
+    let id = rig.kernel.state().interrupts.first().map(|(id, _)| id.clone()).unwrap();
+    rig.say(&ann, CommandBody::CancelInterrupt { id, reason: String::new() }).unwrap();
+    rig.pass(24 * HOUR - 1);
+    assert_eq!(rig.kernel.state().interrupts.len(), 1);
+    rig.pass(1);
+    assert_eq!(Cleaned::of(&rig.events).interrupts, 1, "K175, K360");
+    assert!(rig.kernel.state().interrupts.is_empty());
 }

@@ -26,10 +26,8 @@ pub struct SessionTally {
     pub active: u64,
     /// Those of them that are in a group.
     pub in_group: u64,
-    /// Those of them that somebody works for.
-    pub working: u64,
-    /// Those of them whose process is Running.
-    pub running: u64,
+    /// Attempts that are live (K363).
+    pub attempts: u64,
 }
 
 impl SessionTally {
@@ -37,10 +35,8 @@ impl SessionTally {
     #[must_use]
     pub fn derive(state: &State) -> Self {
         let mut tally = Self::default();
-        for (pid, session) in &state.sessions {
+        for (_, session) in &state.sessions {
             tally.count(Some(session), true);
-            let running = session.ended.is_none() && state.is_running(pid);
-            tally.running += u64::from(running);
         }
         tally
     }
@@ -53,7 +49,7 @@ impl SessionTally {
         let shift = |count: u64, by: u64| if add { count + by } else { count - by };
         self.active = shift(self.active, 1);
         self.in_group = shift(self.in_group, grouped);
-        self.working = shift(self.working, u64::from(!session.attempts.is_empty()));
+        self.attempts = shift(self.attempts, session.attempts.len() as u64);
     }
 }
 
@@ -78,24 +74,6 @@ impl State {
         let attempts: Vec<(Due, Option<Time>)> = attempts.collect();
         for (due, deadline) in attempts {
             self.deadlines.set(due, deadline);
-        }
-    }
-
-    fn is_running(&self, pid: &ProcessId) -> bool {
-        self.process(pid).is_some_and(|process| process.state == ProcessState::Running)
-    }
-
-    /// Counts a process with a session that begins, or ceases, to run.
-    pub(in crate::kernel) fn count_running(
-        &mut self,
-        pid: &ProcessId,
-        from: ProcessState,
-        to: ProcessState,
-    ) {
-        if self.running_session(pid).is_some() {
-            let running = &mut self.session_tally.running;
-            *running += u64::from(to == ProcessState::Running);
-            *running -= u64::from(from == ProcessState::Running);
         }
     }
 
@@ -165,8 +143,6 @@ impl State {
             SessionEvent::Ended { reason, message } => {
                 let (reason, message) = (*reason, Arc::clone(message));
                 self.change_envelope_of(now, pid, |envelope| envelope.end(now, reason, &message));
-                let running = self.running_session(pid).is_some() && self.is_running(pid);
-                self.session_tally.running -= u64::from(running);
                 self.change_session(now, pid, |session| {
                     session.ended = Some(SessionEnd { reason, message });
                 });
@@ -243,8 +219,6 @@ impl State {
             created_at: now,
             last_activity_at: now,
         };
-        let running = self.running_session(pid).is_none() && self.is_running(pid);
-        self.session_tally.running += u64::from(running);
         self.session_tally.count(self.sessions.get(pid), false);
         self.session_tally.count(Some(&session), true);
         self.sessions.insert(pid.clone(), session);

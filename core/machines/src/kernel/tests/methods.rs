@@ -4,6 +4,7 @@
 
 use crate::kernel::envelopes::EnvelopePatch;
 use crate::kernel::envelopes::command::NewEnvelope;
+use crate::kernel::housekeeping::StopMode;
 use crate::kernel::ids::{Endpoint, EnvelopeId, InterruptId};
 use crate::kernel::interrupts::interrupt::{Assignee, NewInterrupt, Response};
 use crate::kernel::lifecycle::Submit;
@@ -476,6 +477,39 @@ fn row_34_get_system_status() {
 #[test]
 fn row_35_get_request_status() {
     assert_eq!(query(&Query::GetRequestStatus { pid: pid("a") }), CONCERNED);
+}
+
+/// Row 1, 36: the cleanup deadline, and C Cleanup (P N).
+#[test]
+fn row_36_cleanup() {
+    assert_eq!(command(|| CommandBody::Cleanup), OPERATORS);
+    let mut rig = world();
+    let message = "enough".to_owned();
+    let end = CommandBody::Terminate { pid: pid("a"), message, force: true };
+    rig.say(&user("alice"), end).unwrap();
+    rig.now = rig.now.plus(3_600_000);
+    // What the deadline has removed is gone already; asking finds nothing more.
+    let (_, reply) = rig.answered(&operator(), CommandBody::Cleanup).unwrap();
+    let Done::Cleaned { cleaned, more } = reply.done else { panic!("not cleaned") };
+    assert_eq!((cleaned.total(), more), (0, false));
+    assert_eq!(rig.state("a"), ProcessState::Zombie);
+}
+
+/// Row 37: P N; and Drain, after which nothing new is taken on (K362, K410).
+#[test]
+fn row_37_shutdown() {
+    let (mode, deadline_ms) = (StopMode::Preserve, None);
+    assert_eq!(command(|| CommandBody::Shutdown { mode, deadline_ms }), OPERATORS);
+    assert_eq!(command(|| CommandBody::Drain { deadline_ms }), OPERATORS);
+    let mut rig = world();
+    let (_, reply) = rig.answered(&operator(), CommandBody::Drain { deadline_ms }).unwrap();
+    assert_eq!(reply.done, Done::Nothing);
+    let Ok(Told::Status(status)) = rig.query(&operator(), &Query::GetSystemStatus) else {
+        panic!("no status")
+    };
+    assert!(status.draining);
+    let refused = rig.say(&user("alice"), CommandBody::Submit(Box::new(submit("n")))).unwrap_err();
+    assert_eq!(refused.to_string(), "draining: node is draining");
 }
 
 /// Resources: Reserve, Settle, Release (O H P), AdjustQuota (O P).

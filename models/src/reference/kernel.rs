@@ -1,0 +1,383 @@
+//! The kernel, one command after another: what it must answer, and what must be true then.
+//!
+//! Written from the rules (K1 and following) and not from the machine: plain maps and lists,
+//! scans everywhere, nothing kept twice. Only the types of commands, events and refusals are the
+//! machine's. Ids that the machine minted are taken from its events ([`minted`]); everything else
+//! is said without having seen them.
+//!
+//! [`Kernel::handle`] answers a refusal's code, or the [`Note`]s of what happens;
+//! [`Kernel::differs`] compares all that can be seen of a process. A [`Wrong`] makes one mistake
+//! on purpose: a test that does not notice it proves nothing.
+
+pub mod budget;
+pub mod due;
+pub mod interrupts;
+pub mod lifecycle;
+pub mod minted;
+pub mod process;
+pub mod rates;
+pub mod ready;
+pub mod wrong;
+
+use std::collections::BTreeMap;
+
+use machines::kernel::config::KernelConfig;
+use machines::kernel::event::Event;
+use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId, WorkerId};
+use machines::kernel::names::{ProcessState, TerminalReason};
+use machines::kernel::principal::{Holder, Principal};
+use machines::kernel::quota::{QuotaField, Resource};
+use machines::kernel::rates::{RateKey, Scope, ScopeConfig};
+use machines::kernel::{Code, Command, CommandBody, Time};
+
+use interrupts::{Approval, Interrupt};
+use minted::Minted;
+use process::Process;
+pub use wrong::Wrong;
+
+/// One thing that happens, as far as the rules say that it does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Note {
+    /// A start (K11).
+    Started,
+    /// A process was made (K63).
+    Created(ProcessId),
+    /// It went from one state to another (section 3).
+    Changed(ProcessId, ProcessState, ProcessState),
+    /// Its run lease was renewed (K78).
+    Renewed(ProcessId),
+    /// It ended.
+    Ended(ProcessId, TerminalReason),
+    /// Nothing is left of it.
+    Removed(ProcessId),
+    /// A part of its budget is held (K102).
+    Reserved(ProcessId, ReservationId),
+    /// What was used is known (K105).
+    Settled(ProcessId, ReservationId),
+    /// Nothing was used (K106).
+    Released(ProcessId, ReservationId),
+    /// The lease ended: charged in full (K107).
+    Charged(ProcessId, ReservationId),
+    /// Use was told (K109).
+    Recorded(ProcessId),
+    /// A limit was changed (K117).
+    Adjusted(ProcessId, QuotaField),
+    /// Much is taken (K113).
+    Warned(ProcessId, Resource),
+    /// A limit was passed (K114).
+    Exceeded(ProcessId, Resource),
+    /// A person is asked, for a process (K152).
+    Raised(ProcessId),
+    /// Somebody answered (K155).
+    Resolved(InterruptId),
+    /// Nobody did (K160).
+    Expired(InterruptId),
+    /// It was taken back (K158, K173).
+    Cancelled(InterruptId),
+    /// Leave to do something was given (K170).
+    Granted(InterruptId),
+    /// It was used.
+    Consumed(InterruptId),
+    /// It can be used no more (K171).
+    Lapsed(InterruptId),
+    /// A request was allowed and counts (K135).
+    Hit,
+    /// A limit on requests was set or cleared (K138).
+    RateSet,
+    /// Counters were dropped (K138).
+    RateReset,
+}
+
+/// What a command comes to.
+pub type Answer = Result<(), Code>;
+
+/// The kernel.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    config: KernelConfig,
+    wrong: Option<Wrong>,
+    /// The time of the last event (K7).
+    last: Time,
+    /// When the node was started last (K361).
+    started_at: Time,
+    processes: BTreeMap<ProcessId, Process>,
+    /// Users with ready processes, in the order of their turns, by executor or not, and band (K72).
+    turns: BTreeMap<(bool, u8), Vec<UserId>>,
+    interrupts: BTreeMap<InterruptId, Interrupt>,
+    approvals: BTreeMap<InterruptId, Approval>,
+    /// Interrupts ever raised.
+    asked: u64,
+    /// Every request that was allowed, in order (K132).
+    hits: Vec<(RateKey, Time)>,
+    scopes: BTreeMap<Scope, ScopeConfig>,
+    /// How often a process became ready: the order among equals in time (K70).
+    readied: u64,
+
+    // Of the command under way.
+    now: Time,
+    by: Principal,
+    holder: Holder,
+    minted: Minted,
+    notes: Vec<Note>,
+    retry_at: Option<u64>,
+    /// Whether something was removed of which no note speaks.
+    swept: bool,
+}
+
+impl Kernel {
+    /// Makes a kernel before its first command.
+    ///
+    /// # Panics
+    ///
+    /// Never: the node has a name.
+    #[must_use]
+    pub fn new(config: KernelConfig, wrong: Option<Wrong>) -> Self {
+        let user = UserId::parse("user", "nobody").expect("it is an id");
+        let worker = WorkerId::parse("worker", "nobody").expect("likewise");
+        Self {
+            config,
+            wrong,
+            last: Time::ZERO,
+            started_at: Time::ZERO,
+            processes: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            interrupts: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            asked: 0,
+            hits: Vec::new(),
+            scopes: BTreeMap::new(),
+            retry_at: None,
+            swept: false,
+            readied: 0,
+            now: Time::ZERO,
+            by: Principal::new(user.clone(), &[]),
+            holder: Holder { user, worker },
+            minted: Minted::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Says what `command` comes to at `at`. `events` are the machine's: only ids that it minted
+    /// are taken from them.
+    ///
+    /// # Errors
+    ///
+    /// The code of the refusal; nothing has changed then (K2).
+    ///
+    /// # Panics
+    ///
+    /// Never: a user's id is a worker's too.
+    pub fn handle(
+        &mut self,
+        at: Time,
+        command: &Command,
+        events: &[Event],
+    ) -> Result<Vec<Note>, Code> {
+        self.now = self.time(at);
+        self.by = command.by.clone();
+        let own = WorkerId::parse("worker", self.by.user.as_str());
+        let worker = command.worker.clone().unwrap_or_else(|| own.expect("a user's id is an id"));
+        self.holder = Holder { user: self.by.user.clone(), worker };
+        self.minted = Minted::of(events);
+        self.notes.clear();
+        self.retry_at = None;
+        if let Some(endpoint) = &command.rate {
+            self.pass_rate(endpoint)?;
+        }
+        self.run(&command.body)?;
+        if let Some(endpoint) = &command.rate {
+            self.take_hit(endpoint);
+        }
+        if !self.notes.is_empty() || std::mem::take(&mut self.swept) {
+            self.last = self.now;
+        }
+        Ok(std::mem::take(&mut self.notes))
+    }
+
+    /// Returns what the kernel takes for the time when the clock says `at` (K7).
+    #[must_use]
+    pub fn time(&self, at: Time) -> Time {
+        match self.is(Wrong::ClockUnclamped) {
+            true => at,
+            false => at.max(self.last),
+        }
+    }
+
+    fn run(&mut self, body: &CommandBody) -> Answer {
+        match body {
+            CommandBody::Start { config } => self.start(config),
+            CommandBody::Tick => self.tick(),
+            CommandBody::Submit(submit) => self.submit(submit),
+            CommandBody::Schedule { pid } => self.schedule(pid),
+            CommandBody::NextRunnable => self.next_runnable(),
+            CommandBody::TransitionState { pid, to, reason } => self.transition(pid, *to, reason),
+            CommandBody::Terminate { pid, message, force } => self.terminate(pid, message, *force),
+            CommandBody::CleanupProcess { pid } => self.clean_up(pid),
+            CommandBody::Reserve(reserve) => self.reserve(reserve),
+            CommandBody::Settle { pid, reservation, actual } => {
+                self.settle(pid, reservation, actual)
+            }
+            CommandBody::Release { pid, reservation } => self.release(pid, reservation),
+            CommandBody::RecordUsage(record) => self.record(record),
+            CommandBody::AdjustQuota { pid, quota } => self.adjust(pid, quota),
+            CommandBody::CheckRateLimit { user, endpoint, record } => {
+                self.check_rate(user, endpoint, *record)
+            }
+            CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
+            CommandBody::ResetRateLimits { user } => self.reset_rates(user),
+            CommandBody::CreateEnvelope(_)
+            | CommandBody::UpdateEnvelope { .. }
+            | CommandBody::CloneEnvelope { .. }
+            | CommandBody::Drain { .. }
+            | CommandBody::Shutdown { .. }
+            | CommandBody::Stop { .. }
+            | CommandBody::RegisterService(_)
+            | CommandBody::UnregisterService { .. }
+            | CommandBody::UpdateHealth { .. }
+            | CommandBody::BindHandler { .. }
+            | CommandBody::UnbindHandler { .. }
+            | CommandBody::AcquireSlot { .. }
+            | CommandBody::ReleaseSlot { .. }
+            | CommandBody::RenewLease { .. }
+            | CommandBody::Dispatch(_)
+            | CommandBody::DispatchInference(_)
+            | CommandBody::LeaseTasks { .. }
+            | CommandBody::CompleteTask(_)
+            | CommandBody::CancelDispatch { .. } => {
+                unreachable!("these have their own properties and are not in the sequences")
+            }
+            CommandBody::Cleanup => {
+                if !self.is_trusted() {
+                    return Err(Code::PermissionDenied);
+                }
+                self.clean();
+                Ok(())
+            }
+            CommandBody::CreateInterrupt { pid, interrupt } => {
+                self.create_interrupt(pid, interrupt)
+            }
+            CommandBody::ResolveInterrupt { id, response } => self.resolve(id, response),
+            CommandBody::CancelInterrupt { id, reason } => self.cancel(id, reason),
+            CommandBody::ConsumeApproval(wanted) => self.consume(wanted),
+        }
+    }
+
+    const fn is(&self, wrong: Wrong) -> bool {
+        match self.wrong {
+            Some(one) => one as u8 == wrong as u8,
+            None => false,
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    /// Finds a process that exists.
+    fn known(&self, pid: &ProcessId) -> Result<&Process, Code> {
+        self.processes.get(pid).ok_or(Code::ProcessNotFound)
+    }
+
+    /// A process of the model's own lists.
+    fn of(&self, pid: &ProcessId) -> &Process {
+        &self.processes[pid]
+    }
+
+    fn of_mut(&mut self, pid: &ProcessId) -> &mut Process {
+        self.processes.get_mut(pid).expect("it was found before")
+    }
+
+    /// Access of owner and operator, O P of K370.
+    fn only_owner(&self, pid: &ProcessId) -> Answer {
+        let process = self.known(pid)?;
+        match process.user == self.by.user || self.is_trusted() {
+            true => Ok(()),
+            false => Err(Code::PermissionDenied),
+        }
+    }
+
+    /// Operators may do whatever an owner may, and the node itself runs what it drives (K27, K290).
+    const fn is_trusted(&self) -> bool {
+        self.by.is_operator() || self.by.is_node()
+    }
+
+    /// Access of owner, holder and operator, O H P of K370.
+    fn only_party(&self, pid: &ProcessId) -> Answer {
+        match self.holds(pid) {
+            true => Ok(()),
+            false => self.only_owner(pid),
+        }
+    }
+
+    /// Says whether the caller holds the run lease (K27).
+    fn holds(&self, pid: &ProcessId) -> bool {
+        let lease = self.processes.get(pid).and_then(|process| process.lease.as_ref());
+        lease.is_some_and(|lease| lease.holder == self.holder)
+    }
+
+    fn only_live(&self, pid: &ProcessId) -> Answer {
+        match self.known(pid)?.is_live() {
+            true => Ok(()),
+            false => Err(Code::ProcessTerminal),
+        }
+    }
+
+    fn only_node(&self) -> Answer {
+        match self.by.is_node() {
+            true => Ok(()),
+            false => Err(Code::PermissionDenied),
+        }
+    }
+
+    /// Text within its limit (K24, K25).
+    fn text(&self, text: &str) -> Answer {
+        if text.contains('\0') {
+            return Err(Code::BadValue);
+        }
+        match text.len() as u64 > self.config.limits.text_bytes {
+            true => Err(Code::TooLong),
+            false => Ok(()),
+        }
+    }
+
+    /// A start: a new configuration, and leases that the pause did not use up (K11).
+    fn start(&mut self, config: &KernelConfig) -> Answer {
+        self.only_node()?;
+        self.config = config.clone();
+        let (now, config) = (self.now, self.config.clone());
+        let last = if self.is(Wrong::PauseCounts) { now } else { self.last };
+        for process in self.processes.values_mut() {
+            if let Some(since) = process.running_since {
+                *process.used.entry(Resource::ElapsedMs).or_default() += last.since(since);
+                process.running_since = Some(now);
+            }
+            if let Some(lease) = &mut process.lease {
+                lease.until = lease.until.max(now.plus(config.run_lease_ms));
+            }
+            for open in process.open.values_mut() {
+                open.until = open.until.max(now.plus(config.reservation_lease_ms));
+            }
+        }
+        self.started_at = now;
+        self.note(Note::Started);
+        Ok(())
+    }
+
+    /// Every accepted command of the holder that names the process extends its lease; only when
+    /// less than half is left is it worth an event (K78).
+    fn renew_lease(&mut self, pid: &ProcessId) {
+        if !self.holds(pid) || self.is(Wrong::RenewNever) {
+            return;
+        }
+        let always = self.is(Wrong::RenewAlways);
+        let (now, length) = (self.now, self.config.run_lease_ms);
+        let process = self.of_mut(pid);
+        let Some(lease) = process.lease.as_mut() else {
+            return;
+        };
+        if always || lease.until.since(now) * 2 < length {
+            lease.until = now.plus(length);
+            self.note(Note::Renewed(pid.clone()));
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Section 4: the one ledger.
+
+use machines::kernel::Code;
+use machines::kernel::budget::{Record, Reserve};
+use machines::kernel::config::LEASE_MS_MIN;
+use machines::kernel::ids::{ProcessId, ReservationId};
+use machines::kernel::quota::{Amounts, QuotaField, QuotaPatch, Resource};
+
+use super::lifecycle::{limit_number, raised, soft_after_hard};
+use super::process::{Asked, Closed, End, Open, Sums};
+use super::{Answer, Kernel, Note, Wrong};
+
+/// How a charge changes a row of the ledger.
+#[derive(Clone, Debug, Default)]
+struct Charge {
+    used: Sums,
+    unreserved: Sums,
+    hold: Sums,
+    free: Sums,
+}
+
+impl Kernel {
+    /// K102.
+    pub(super) fn reserve(&mut self, reserve: &Reserve) -> Answer {
+        let pid = &reserve.pid;
+        self.only_party(pid)?;
+        self.amounts(&reserve.amounts)?;
+        let length = reserve.lease_ms.unwrap_or(self.config.reservation_lease_ms);
+        if length < LEASE_MS_MIN || length > self.config.limits.lease_ms {
+            return Err(Code::BadValue);
+        }
+        let asked = (reserve.amounts, reserve.lease_ms);
+        if let Some(id) = &reserve.reservation
+            && let Some(earlier) = self.asked_before(pid, id)
+        {
+            // K108.
+            return match earlier == asked {
+                true => {
+                    self.renew_lease(pid);
+                    Ok(())
+                }
+                false => Err(Code::ReservationConflict),
+            };
+        }
+        self.only_live(pid)?;
+        if self.of(pid).open.len() as u64 >= self.config.limits.reservations {
+            return Err(Code::TooMany);
+        }
+        self.fits(pid, &reserve.amounts)?;
+        self.pass_process_rate(pid, &reserve.amounts)?;
+        let id = reserve.reservation.clone().or(self.minted.reservation.clone());
+        let Some(id) = id else {
+            self.note(Note::Recorded(pid.clone()));
+            return Ok(());
+        };
+        let until = self.now.plus(length);
+        self.of_mut(pid).open.insert(id.clone(), Open { asked, until });
+        self.note(Note::Reserved(pid.clone(), id));
+        self.take_process_hit(pid, &reserve.amounts);
+        self.charge(pid, &Charge { hold: sums(&reserve.amounts), ..Charge::default() });
+        self.renew_lease(pid);
+        Ok(())
+    }
+
+    /// What an id was asked for, if it is open or remembered (K108).
+    fn asked_before(&self, pid: &ProcessId, id: &ReservationId) -> Option<Asked> {
+        let process = self.of(pid);
+        if let Some(open) = process.open.get(id) {
+            return Some(open.asked);
+        }
+        process.closed.iter().rev().find_map(|one| match one {
+            Closed::Reservation(other, asked, _) if other == id => Some(*asked),
+            Closed::Reservation(..) | Closed::Record(..) => None,
+        })
+    }
+
+    /// Says whether everything fits the process and all above it that are known (K101–K103).
+    fn fits(&self, pid: &ProcessId, amounts: &Amounts) -> Answer {
+        let context = amounts.tokens_in + amounts.tokens_out;
+        if context > limit_number(self.of(pid).quota.max_context_tokens) {
+            return Err(Code::QuotaExceeded);
+        }
+        for level in self.levels(pid) {
+            let process = self.of(&level);
+            for resource in Resource::RESERVABLE {
+                let mut sum = process.taken(resource) + amounts.of(resource);
+                if self.is(Wrong::LimitOffByOne) {
+                    sum += 1;
+                }
+                let asked = amounts.of(resource) > 0;
+                if asked && sum > limit_number(process.quota.limit(resource)) {
+                    return Err(Code::QuotaExceeded);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The process and those above it, nearest first (K102).
+    fn levels(&self, pid: &ProcessId) -> Vec<ProcessId> {
+        let above = match self.is(Wrong::NoRollUp) {
+            true => &[][..],
+            false => &self.of(pid).ancestors[..],
+        };
+        std::iter::once(pid).chain(above).cloned().collect()
+    }
+
+    /// Charges every level, and says what was reached by it (K102, K113, K114).
+    fn charge(&mut self, pid: &ProcessId, charge: &Charge) {
+        for level in self.levels(pid) {
+            for resource in Resource::RESERVABLE {
+                let of = |sums: &Sums| sums.get(&resource).copied().unwrap_or(0);
+                let process = self.of_mut(&level);
+                *process.used.entry(resource).or_default() += of(&charge.used);
+                *process.unreserved.entry(resource).or_default() += of(&charge.unreserved);
+                let held = process.held.entry(resource).or_default();
+                *held = (*held + of(&charge.hold)).saturating_sub(of(&charge.free));
+                if of(&charge.used) > 0 || of(&charge.hold) > 0 {
+                    self.warn(&level, resource);
+                }
+                if of(&charge.used) > 0 {
+                    self.pass(&level, resource);
+                }
+            }
+        }
+    }
+
+    /// K113.
+    fn warn(&mut self, pid: &ProcessId, resource: Resource) {
+        let process = self.of(pid);
+        let Some(limit) = process.quota.limit(resource).most() else {
+            return;
+        };
+        let percent = u128::from(self.config.soft_percent);
+        let reached = u128::from(process.taken(resource)) * 100 >= u128::from(limit) * percent;
+        let first = !process.warned.contains(&resource) || self.is(Wrong::WarnTwice);
+        if reached && first && process.taken(resource) > 0 {
+            self.of_mut(pid).warned.insert(resource);
+            self.note(Note::Warned(pid.clone(), resource));
+        }
+    }
+
+    /// K114.
+    fn pass(&mut self, pid: &ProcessId, resource: Resource) {
+        let process = self.of(pid);
+        let passed = process.used(resource) > limit_number(process.quota.limit(resource));
+        if passed && !process.exceeded.contains(&resource) {
+            self.of_mut(pid).exceeded.insert(resource);
+            self.note(Note::Exceeded(pid.clone(), resource));
+        }
+    }
+
+    /// K105.
+    pub(super) fn settle(
+        &mut self,
+        pid: &ProcessId,
+        id: &ReservationId,
+        actual: &Amounts,
+    ) -> Answer {
+        self.only_party(pid)?;
+        self.amounts(actual)?;
+        let Some(open) = self.of(pid).open.get(id).cloned() else {
+            return self.close_again(pid, id, &End::Settled(*actual));
+        };
+        let reserved = open.asked.0;
+        let excess = match self.is(Wrong::ForgetExcess) {
+            true => Sums::new(),
+            false => minus(&sums(actual), &sums(&reserved)),
+        };
+        let (used, free) = (sums(actual), sums(&reserved));
+        self.close(pid, id, End::Settled(*actual));
+        self.note(Note::Settled(pid.clone(), id.clone()));
+        self.charge(pid, &Charge { used, unreserved: excess, free, ..Charge::default() });
+        self.renew_lease(pid);
+        Ok(())
+    }
+
+    /// K106.
+    pub(super) fn release(&mut self, pid: &ProcessId, id: &ReservationId) -> Answer {
+        self.only_party(pid)?;
+        let Some(open) = self.of(pid).open.get(id).cloned() else {
+            return self.close_again(pid, id, &End::Released);
+        };
+        self.close(pid, id, End::Released);
+        self.note(Note::Released(pid.clone(), id.clone()));
+        self.charge(pid, &Charge { free: sums(&open.asked.0), ..Charge::default() });
+        self.renew_lease(pid);
+        Ok(())
+    }
+
+    /// The end of a reservation's lease, or of its process's time as Terminated (K107, K122).
+    pub(super) fn charge_in_full(&mut self, pid: &ProcessId, id: &ReservationId) {
+        let Some(open) = self.of(pid).open.get(id).cloned() else {
+            return;
+        };
+        let amounts = sums(&open.asked.0);
+        let used = match self.is(Wrong::ChargeNothingAtExpiry) {
+            true => Sums::new(),
+            false => amounts.clone(),
+        };
+        self.close(pid, id, End::Charged);
+        self.note(Note::Charged(pid.clone(), id.clone()));
+        self.charge(pid, &Charge { used, free: amounts, ..Charge::default() });
+    }
+
+    /// One that is closed: the same end again is no news, any other is refused (K108).
+    fn close_again(&mut self, pid: &ProcessId, id: &ReservationId, end: &End) -> Answer {
+        let known = self.of(pid).closed.iter().rev().find_map(|one| match one {
+            Closed::Reservation(other, _, end) if other == id => Some(end.clone()),
+            Closed::Reservation(..) | Closed::Record(..) => None,
+        });
+        match known.ok_or(Code::ReservationNotFound)? == *end && !self.is(Wrong::SettleTwice) {
+            true => {
+                self.renew_lease(pid);
+                Ok(())
+            }
+            false => Err(Code::ReservationClosed),
+        }
+    }
+
+    fn close(&mut self, pid: &ProcessId, id: &ReservationId, end: End) {
+        if let Some(open) = self.of_mut(pid).open.remove(id) {
+            self.remember(pid, Closed::Reservation(id.clone(), open.asked, end));
+        }
+    }
+
+    /// The newest 64 are remembered (K108).
+    fn remember(&mut self, pid: &ProcessId, closed: Closed) {
+        let list = &mut self.of_mut(pid).closed;
+        list.push_back(closed);
+        if list.len() > 64 {
+            list.pop_front();
+        }
+    }
+
+    /// K109.
+    pub(super) fn record(&mut self, record: &Record) -> Answer {
+        let pid = &record.pid;
+        self.only_party(pid)?;
+        self.amounts(&record.amounts)?;
+        if record.agent_hops > self.config.limits.amount {
+            return Err(Code::AmountTooLarge);
+        }
+        let told = (record.amounts, record.agent_hops);
+        if let Some(id) = &record.record {
+            let known = self.of(pid).closed.iter().rev().find_map(|one| match one {
+                Closed::Record(other, told) if other == id.as_str() => Some(*told),
+                Closed::Reservation(..) | Closed::Record(..) => None,
+            });
+            match known.filter(|_| !self.is(Wrong::RecordTwice)) {
+                Some(known) if known == told => {
+                    self.renew_lease(pid);
+                    return Ok(());
+                }
+                Some(_) => return Err(Code::ReservationConflict),
+                None => {}
+            }
+        }
+        self.only_live(pid)?;
+        if let Some(id) = &record.record {
+            self.remember(pid, Closed::Record(id.as_str().to_owned(), told));
+        }
+        self.note(Note::Recorded(pid.clone()));
+        let all = sums(&record.amounts);
+        self.charge(pid, &Charge { used: all.clone(), unreserved: all, ..Charge::default() });
+        if record.agent_hops > 0 {
+            let process = self.of_mut(pid);
+            *process.used.entry(Resource::AgentHops).or_default() += record.agent_hops;
+            self.warn(pid, Resource::AgentHops);
+            self.pass(pid, Resource::AgentHops);
+        }
+        self.renew_lease(pid);
+        Ok(())
+    }
+
+    /// No amount of one command passes the limit (K25).
+    fn amounts(&self, amounts: &Amounts) -> Answer {
+        let most = self.config.limits.amount;
+        match Resource::RESERVABLE.into_iter().any(|one| amounts.of(one) > most) {
+            true => Err(Code::AmountTooLarge),
+            false => Ok(()),
+        }
+    }
+
+    /// K117: an owner may only lower.
+    pub(super) fn adjust(&mut self, pid: &ProcessId, patch: &QuotaPatch) -> Answer {
+        self.only_owner(pid)?;
+        let old = self.of(pid).quota;
+        let mut new = old;
+        for (field, limit) in patch {
+            *new.field_mut(*field) = *limit;
+            if raised(&old, *field, *limit) && !self.by.is_operator() {
+                return Err(Code::PermissionDenied);
+            }
+        }
+        if soft_after_hard(&new) {
+            return Err(Code::BadValue);
+        }
+        self.of_mut(pid).quota = new;
+        let changed = |field: &QuotaField| new.field(*field) != old.field(*field);
+        for field in QuotaField::ALL.into_iter().filter(changed) {
+            self.set_limit(pid, field, raised(&old, field, new.field(field)));
+            let counted = |one: &Resource| !matches!(one, Resource::ElapsedMs);
+            if let Some(resource) = field.resource().filter(counted) {
+                // What is taken may be near the limit now, or above it.
+                self.warn(pid, resource);
+                self.pass(pid, resource);
+            }
+        }
+        self.renew_lease(pid);
+        Ok(())
+    }
+
+    fn set_limit(&mut self, pid: &ProcessId, field: QuotaField, raised: bool) {
+        self.note(Note::Adjusted(pid.clone(), field));
+        if !raised || self.is(Wrong::RaiseDoesNotArm) {
+            return;
+        }
+        let process = self.of_mut(pid);
+        match (field, field.resource()) {
+            (QuotaField::SoftTimeoutMs, _) => {
+                process.warned.remove(&Resource::ElapsedMs);
+            }
+            (_, Some(resource)) => {
+                process.warned.remove(&resource);
+                process.exceeded.remove(&resource);
+            }
+            (_, None) => {}
+        }
+    }
+}
+
+fn sums(amounts: &Amounts) -> Sums {
+    Resource::RESERVABLE.into_iter().map(|one| (one, amounts.of(one))).collect()
+}
+
+/// What of `one` is above `other`.
+fn minus(one: &Sums, other: &Sums) -> Sums {
+    let of = |resource| other.get(resource).copied().unwrap_or(0);
+    one.iter().map(|(resource, n)| (*resource, n.saturating_sub(of(resource)))).collect()
+}

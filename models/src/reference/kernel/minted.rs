@@ -1,0 +1,58 @@
+//! Ids that the machine minted, taken from its events in their order.
+
+use std::collections::VecDeque;
+
+use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
+use machines::kernel::ids::{InterruptId, LeaseId, ProcessId, RequestId, ReservationId, SessionId};
+use machines::kernel::interrupts::event::InterruptEvent;
+use machines::kernel::interrupts::target::TargetHash;
+
+/// Ids that the model may need in one decision. Those that a caller chose are among them and are
+/// not taken.
+#[derive(Clone, Debug, Default)]
+pub struct Minted {
+    /// Of a process that was made: its pid, request and conversation.
+    pub created: Option<(ProcessId, RequestId, SessionId)>,
+    /// Of claims.
+    pub leases: VecDeque<LeaseId>,
+    /// Of interrupts, with the hashes of their targets.
+    pub interrupts: VecDeque<(InterruptId, Option<TargetHash>)>,
+    /// Of a reservation.
+    pub reservation: Option<ReservationId>,
+}
+
+impl Minted {
+    /// Finds the ids in `events`.
+    #[must_use]
+    pub fn of(events: &[Event]) -> Self {
+        let mut minted = Self::default();
+        for Event { subject, body, .. } in events {
+            match body {
+                Body::Process { event: ProcessEvent::Created { .. } } => {
+                    let (pid, request) = (subject.pid.clone(), subject.request.clone());
+                    let ids = pid.zip(request).zip(subject.session.clone());
+                    minted.created = ids.map(|((pid, request), session)| (pid, request, session));
+                }
+                Body::Process { event: ProcessEvent::StateChanged { lease: Some(run), .. } } => {
+                    minted.leases.push_back(run.lease.clone());
+                }
+                Body::Quota { event: QuotaEvent::Reserved { reservation, .. } } => {
+                    minted.reservation = Some(reservation.clone());
+                }
+                Body::Interrupt { event: InterruptEvent::Raised { interrupt } } => {
+                    let hash = interrupt.target.as_ref().map(|target| target.hash);
+                    minted.interrupts.push_back((interrupt.id.clone(), hash));
+                }
+                Body::Interrupt { .. }
+                | Body::Approval { .. }
+                | Body::Rate { .. }
+                | Body::Envelope { .. }
+                | Body::Service { .. }
+                | Body::Slot { .. }
+                | Body::Dispatch { .. } => {}
+                Body::Process { .. } | Body::Quota { .. } | Body::Kernel { .. } => {}
+            }
+        }
+        minted
+    }
+}

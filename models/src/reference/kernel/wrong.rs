@@ -1,0 +1,102 @@
+//! Mistakes on purpose: each must be noticed (K420 and following, last column).
+
+/// One mistake of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// An amount that just fits does not (K101).
+    LimitOffByOne,
+    /// The newest goes first (K70).
+    Lifo,
+    /// Strict priority (K71).
+    NoAgeing,
+    /// One user is served until it has no more (K72).
+    NoTurns,
+    /// A served user keeps its place when it comes back (K72).
+    OldTurn,
+    /// A reservation whose lease ends is released (K107).
+    ChargeNothingAtExpiry,
+    /// A process that becomes Zombie forgets what it held (K122).
+    ForgetHoldAtZombie,
+    /// Use is not charged to ancestors (K102).
+    NoRollUp,
+    /// A removed ancestor hides those above it (K102).
+    StopAtRemovedAncestor,
+    /// Every charge above the soft limit warns (K113).
+    WarnTwice,
+    /// A raised limit stays silent (K113, K114).
+    RaiseDoesNotArm,
+    /// What was used beyond the reservation is not counted as unreserved (K105).
+    ForgetExcess,
+    /// Time in the queue counts (K111).
+    QueueTimeCounts,
+    /// The pause before a start counts (K11).
+    PauseCounts,
+    /// Children outlive their parent (K84).
+    OrphansLive,
+    /// Siblings end in reverse order (K84).
+    SiblingsReversed,
+    /// A clock that goes back takes time with it (K7).
+    ClockUnclamped,
+    /// Leases end before timeouts of the same time (K10).
+    KindsReversed,
+    /// A lease is renewed by every command (K78).
+    RenewAlways,
+    /// A lease is never renewed (K78).
+    RenewNever,
+    /// A second settlement is taken (K108).
+    SettleTwice,
+    /// A record is taken again (K109).
+    RecordTwice,
+    /// A repeated submit makes a second process (K63).
+    SubmitAgain,
+    /// A Waiting process cannot be woken (section 3).
+    NoWaking,
+    /// Who is not heard agrees (K151, K427).
+    YesBySilence,
+    /// Any second answer is taken (K155, K422).
+    SecondAnswer,
+    /// The last answer wakes nobody (K159, K426).
+    ForgetWake,
+    /// A held process can be claimed (K62).
+    HeldRuns,
+    /// An approval is for anything (K170, K441).
+    AnyParams,
+    /// A window has 49 slots (K132, K431).
+    FewerSlots,
+}
+
+impl Wrong {
+    /// All.
+    pub const ALL: [Self; 30] = [
+        Self::LimitOffByOne,
+        Self::Lifo,
+        Self::NoAgeing,
+        Self::NoTurns,
+        Self::OldTurn,
+        Self::ChargeNothingAtExpiry,
+        Self::ForgetHoldAtZombie,
+        Self::NoRollUp,
+        Self::StopAtRemovedAncestor,
+        Self::WarnTwice,
+        Self::RaiseDoesNotArm,
+        Self::ForgetExcess,
+        Self::QueueTimeCounts,
+        Self::PauseCounts,
+        Self::OrphansLive,
+        Self::SiblingsReversed,
+        Self::ClockUnclamped,
+        Self::KindsReversed,
+        Self::RenewAlways,
+        Self::RenewNever,
+        Self::SettleTwice,
+        Self::RecordTwice,
+        Self::SubmitAgain,
+        Self::NoWaking,
+        Self::YesBySilence,
+        Self::SecondAnswer,
+        Self::ForgetWake,
+        Self::HeldRuns,
+        Self::AnyParams,
+        Self::FewerSlots,
+    ];
+}

@@ -1,0 +1,389 @@
+//! Runs one sequence through both kernels, and compares after each command.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent, QuotaEvent};
+use machines::kernel::interrupts::event::{ApprovalEvent, InterruptEvent};
+use machines::kernel::rates::RateEvent;
+use machines::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
+use models::reference::kernel::{Kernel as Reference, Note, Wrong};
+
+use crate::steps::{Case, Names, Step, What, Who, principal};
+
+/// Where the two differ.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// The number of the step, or one beyond.
+    pub(crate) step: usize,
+    /// The command.
+    pub(crate) command: String,
+    /// In what.
+    pub(crate) told: String,
+}
+
+/// What was met, to know that the sequences are worth it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Met {
+    /// Commands taken, by name.
+    pub(crate) taken: BTreeMap<String, u64>,
+    /// Refusals, by command and code.
+    pub(crate) refused: BTreeMap<(String, Code), u64>,
+    /// What happened.
+    pub(crate) notes: BTreeMap<String, u64>,
+}
+
+impl Met {
+    /// Adds what was met elsewhere.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (key, n) in &other.taken {
+            *self.taken.entry(key.clone()).or_default() += n;
+        }
+        for (key, n) in &other.refused {
+            *self.refused.entry(key.clone()).or_default() += n;
+        }
+        for (key, n) in &other.notes {
+            *self.notes.entry(key.clone()).or_default() += n;
+        }
+    }
+}
+
+/// The two kernels side by side.
+struct Pair {
+    machine: Kernel,
+    reference: Reference,
+    clock: u64,
+    nonce: u64,
+    names: Names,
+    step: usize,
+}
+
+/// Runs a sequence.
+pub(crate) fn run(case: &Case, wrong: Option<Wrong>, met: &mut Met) -> Result<(), Failure> {
+    let machine = Kernel::new(case.config.clone()).expect("the configurations are right");
+    let reference = Reference::new(case.config.clone(), wrong);
+    let (clock, nonce, names) = (1_000_000_000, 0, Names::default());
+    let mut pair = Pair { machine, reference, clock, nonce, names, step: 0 };
+    let start = |config| Command {
+        by: principal(Who::Node).0,
+        worker: None,
+        rate: None,
+        body: CommandBody::Start { config },
+    };
+    pair.both(&start(Box::new(case.config.clone())), met)?;
+    for (at, step) in case.steps.iter().enumerate() {
+        pair.step = at;
+        match step {
+            Step::Wait(span) => pair.clock += span,
+            Step::Back(span) => pair.clock -= span,
+            Step::ToDeadline(beyond) => {
+                if let Some(deadline) = pair.reference.next_deadline() {
+                    pair.clock = deadline.as_millis().saturating_add_signed(*beyond);
+                }
+            }
+            Step::Start(config) => pair.both(&start(config.clone()), met)?,
+            Step::Do(who, what) => {
+                pair.catch_up(met)?;
+                let command = pair.names.command(*who, what);
+                pair.both(&command, met)?;
+            }
+        }
+        if at % 8 == 7 {
+            pair.drain()?;
+        }
+    }
+    pair.step = case.steps.len();
+    pair.catch_up(met)?;
+    pair.drain()
+}
+
+impl Pair {
+    /// Ticks until nothing is due (K10).
+    fn catch_up(&mut self, met: &mut Met) -> Result<(), Failure> {
+        let (by, worker) = principal(Who::Node);
+        let tick = Command { by, worker, rate: None, body: CommandBody::Tick };
+        for _ in 0..1_000 {
+            let now = self.reference.time(Time::from_millis(self.clock));
+            if self.reference.next_deadline().is_none_or(|deadline| deadline > now) {
+                return Ok(());
+            }
+            self.both(&tick, met)?;
+        }
+        Err(self.failure(&tick, "there is always something due".to_owned()))
+    }
+
+    /// Asks for the whole ready order, of copies (K70–K73).
+    fn drain(&self) -> Result<(), Failure> {
+        let mut copy = Self {
+            machine: self.machine.clone(),
+            reference: self.reference.clone(),
+            names: Names::default(),
+            ..*self
+        };
+        let served = |what: &What| Names::default().command(Who::Operator, what);
+        for _ in 0..20 {
+            let command = served(&What::NextRunnable);
+            let mut met = Met::default();
+            copy.catch_up(&mut met)?;
+            copy.both(&command, &mut met)?;
+            if !met.taken.contains_key("NextRunnable") {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a command to both and compares.
+    fn both(&mut self, command: &Command, met: &mut Met) -> Result<(), Failure> {
+        self.nonce += 1;
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&self.nonce.to_le_bytes());
+        let at = At { now: Time::from_millis(self.clock), nonce };
+        let machine = self.machine.execute(at, command);
+        let events = machine.as_deref().unwrap_or_default();
+        let reference = self.reference.handle(at.now, command, events);
+        self.remember(events);
+        count(met, command, &reference);
+        let differs = differs(&machine, &reference);
+        let differs = differs.or_else(|| self.retries(&machine)).or_else(|| self.states(at.now));
+        differs.map_or(Ok(()), |told| Err(self.failure(command, told)))
+    }
+
+    fn failure(&self, command: &Command, told: String) -> Failure {
+        Failure { step: self.step, command: format!("{command:?}"), told }
+    }
+
+    /// K134: the time at which one that was refused may try again, to the millisecond.
+    fn retries(&self, machine: &Result<Vec<Event>, Refusal>) -> Option<String> {
+        let refusal = machine.as_ref().err()?;
+        let model = self.reference.retry_at();
+        let differs = refusal.code == Code::RateLimited && refusal.retry_at != model;
+        differs.then(|| format!("retry_at {:?}, not {model:?}", refusal.retry_at))
+    }
+
+    fn states(&self, now: Time) -> Option<String> {
+        let (machine, reference) = (self.machine.next_deadline(), self.reference.next_deadline());
+        if machine != reference {
+            return Some(format!("next_deadline: {machine:?}, not {reference:?}"));
+        }
+        let asked = self.reference.interrupts_differ(self.machine.state());
+        if asked.is_some() {
+            return asked;
+        }
+        let hits = self.reference.rates_differ(now, self.machine.state());
+        if hits.is_some() {
+            return hits;
+        }
+        let gone = self.names.pids.iter();
+        let pids = self.reference.pids();
+        pids.iter()
+            .chain(gone)
+            .find_map(|pid| self.reference.differs(now, pid, self.machine.process(pid)))
+    }
+
+    fn remember(&mut self, events: &[Event]) {
+        for Event { subject, body, .. } in events {
+            match body {
+                Body::Process { event: ProcessEvent::Created { .. } } => {
+                    let minted = subject.pid.iter().filter(|pid| pid.as_str().starts_with("prc_"));
+                    self.names.pids.extend(minted.cloned());
+                }
+                Body::Quota { event: QuotaEvent::Reserved { reservation, .. } }
+                    if reservation.as_str().starts_with("rsv_") =>
+                {
+                    self.names.reservations.push(reservation.clone());
+                }
+                Body::Interrupt { event: InterruptEvent::Raised { interrupt } } => {
+                    let hash = interrupt.target.as_ref().map(|target| target.hash);
+                    self.names.interrupts.push((interrupt.id.clone(), hash));
+                }
+                Body::Kernel { .. }
+                | Body::Process { .. }
+                | Body::Quota { .. }
+                | Body::Interrupt { .. }
+                | Body::Approval { .. }
+                | Body::Rate { .. }
+                | Body::Envelope { .. }
+                | Body::Service { .. }
+                | Body::Slot { .. }
+                | Body::Dispatch { .. } => {}
+            }
+        }
+    }
+}
+
+fn count(met: &mut Met, command: &Command, answer: &Result<Vec<Note>, Code>) {
+    let name = |debug: String| {
+        let end = debug.find([' ', '(']).unwrap_or(debug.len());
+        debug[..end].to_owned()
+    };
+    let what = name(format!("{:?}", command.body));
+    match answer {
+        Ok(notes) => {
+            *met.taken.entry(what).or_default() += 1;
+            for note in notes {
+                *met.notes.entry(name(format!("{note:?}"))).or_default() += 1;
+            }
+        }
+        Err(code) => *met.refused.entry((what, *code)).or_default() += 1,
+    }
+}
+
+/// Says in what two answers differ. The order of what ends, changes and is charged is compared;
+/// of the rest only what it is.
+fn differs(
+    machine: &Result<Vec<Event>, Refusal>,
+    reference: &Result<Vec<Note>, Code>,
+) -> Option<String> {
+    match (machine, reference) {
+        (Err(machine), Err(reference)) if machine.code == *reference => None,
+        (Ok(events), Ok(notes)) => {
+            let events: Vec<Note> = events.iter().filter_map(note).collect();
+            let sorted = |notes: &[Note]| {
+                let mut sorted = notes.to_vec();
+                sorted.sort();
+                sorted
+            };
+            let ordered = |notes: &[Note]| -> Vec<Note> {
+                let in_order = |note: &&Note| {
+                    matches!(note, Note::Ended(..) | Note::Changed(..) | Note::Charged(..))
+                };
+                notes.iter().filter(in_order).cloned().collect()
+            };
+            let same = sorted(&events) == sorted(notes) && ordered(&events) == ordered(notes);
+            (!same).then(|| format!("{events:?}, not {notes:?}"))
+        }
+        (Ok(_) | Err(_), _) => {
+            let machine =
+                machine.as_ref().map(|events| events.iter().filter_map(note).collect::<Vec<_>>());
+            Some(format!("{machine:?}, not {reference:?}"))
+        }
+    }
+}
+
+/// Returns what an event of the machine says, in the model's words.
+fn note(event: &Event) -> Option<Note> {
+    let pid = || event.subject.pid.clone().expect("events of processes name them");
+    Some(match &event.body {
+        Body::Kernel { event } => match event {
+            KernelEvent::Started { .. } => Note::Started,
+            KernelEvent::Draining { .. } | KernelEvent::Stopped { .. } => return None,
+        },
+        Body::Process { event } => match event {
+            ProcessEvent::Created { .. } => Note::Created(pid()),
+            ProcessEvent::StateChanged { from, to, .. } => Note::Changed(pid(), *from, *to),
+            ProcessEvent::LeaseRenewed { .. } => Note::Renewed(pid()),
+            ProcessEvent::Terminated { reason, .. } => Note::Ended(pid(), *reason),
+            ProcessEvent::Removed => Note::Removed(pid()),
+        },
+        Body::Quota { event } => match event {
+            QuotaEvent::Reserved { reservation, .. } => Note::Reserved(pid(), reservation.clone()),
+            QuotaEvent::Settled { reservation, .. } => Note::Settled(pid(), reservation.clone()),
+            QuotaEvent::Released { reservation } => Note::Released(pid(), reservation.clone()),
+            QuotaEvent::Expired { reservation, .. } => Note::Charged(pid(), reservation.clone()),
+            QuotaEvent::Recorded { .. } => Note::Recorded(pid()),
+            QuotaEvent::Adjusted { field, .. } => Note::Adjusted(pid(), *field),
+            QuotaEvent::Warning { resource, .. } => Note::Warned(pid(), *resource),
+            QuotaEvent::Exceeded { resource, .. } => Note::Exceeded(pid(), *resource),
+        },
+        Body::Rate { event } => match event {
+            RateEvent::Recorded { .. } => Note::Hit,
+            RateEvent::Configured { .. } => Note::RateSet,
+            RateEvent::Reset { .. } => Note::RateReset,
+            RateEvent::Swept { .. } => return None,
+        },
+        Body::Envelope { .. } | Body::Service { .. } => return None,
+        Body::Slot { .. } | Body::Dispatch { .. } => return None,
+        Body::Interrupt { event } => match event {
+            InterruptEvent::Raised { .. } => Note::Raised(pid()),
+            InterruptEvent::Resolved { id, .. } => Note::Resolved(id.clone()),
+            InterruptEvent::Expired { id, .. } => Note::Expired(id.clone()),
+            InterruptEvent::Cancelled { id, .. } => Note::Cancelled(id.clone()),
+            InterruptEvent::Removed { .. } => return None,
+        },
+        Body::Approval { event } => match event {
+            ApprovalEvent::Granted { interrupt, .. } => Note::Granted(interrupt.clone()),
+            ApprovalEvent::Consumed { interrupt, .. } => Note::Consumed(interrupt.clone()),
+            ApprovalEvent::Lapsed { interrupt, .. } => Note::Lapsed(interrupt.clone()),
+        },
+    })
+}
+
+impl Met {
+    /// Says whether the sequences reach what they are there for.
+    ///
+    /// # Panics
+    ///
+    /// If something that rules speak of was never met.
+    pub(crate) fn check(&self) {
+        let notes = [
+            "Adjusted",
+            "Cancelled",
+            "Changed",
+            "Charged",
+            "Consumed",
+            "Created",
+            "Ended",
+            "Exceeded",
+            "Expired",
+            "Granted",
+            "Hit",
+            "Lapsed",
+            "Raised",
+            "RateReset",
+            "RateSet",
+            "Recorded",
+            "Released",
+            "Removed",
+            "Renewed",
+            "Reserved",
+            "Resolved",
+            "Settled",
+            "Started",
+            "Warned",
+        ];
+        for note in notes {
+            assert!(self.notes.get(note).is_some_and(|n| *n >= 5), "{note} was hardly met");
+        }
+        let refusals = [
+            ("AdjustQuota", Code::PermissionDenied),
+            ("CleanupProcess", Code::ProcessNotTerminal),
+            ("ConsumeApproval", Code::ApprovalNotUsable),
+            ("ConsumeApproval", Code::NotHolder),
+            ("ConsumeApproval", Code::StaleTarget),
+            ("CreateInterrupt", Code::PolicyNotAllowed),
+            ("CreateInterrupt", Code::TooMany),
+            ("NextRunnable", Code::NoRunnable),
+            ("RecordUsage", Code::ReservationConflict),
+            ("Reserve", Code::QuotaExceeded),
+            ("Reserve", Code::RateLimited),
+            ("Reserve", Code::ReservationConflict),
+            ("ResolveInterrupt", Code::InterruptExpired),
+            ("ResolveInterrupt", Code::InterruptNotPending),
+            ("ResolveInterrupt", Code::ResponseInvalid),
+            ("ResolveInterrupt", Code::StaleTarget),
+            ("Schedule", Code::QuotaExceeded),
+            ("Settle", Code::ReservationClosed),
+            ("Submit", Code::ParentTerminal),
+            ("Submit", Code::ProcessLimit),
+            ("Submit", Code::SubmitConflict),
+            ("Submit", Code::TooDeep),
+            ("Terminate", Code::ForceRequired),
+            ("TransitionState", Code::IllegalTransition),
+            ("TransitionState", Code::InterruptPending),
+        ];
+        for (command, code) in refusals {
+            let met = self.refused.contains_key(&(command.to_owned(), code));
+            assert!(met, "{command} was never refused {code}");
+        }
+    }
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.taken.iter().try_for_each(|(name, n)| writeln!(f, "{name} {n}"))?;
+        self.notes.iter().try_for_each(|(name, n)| writeln!(f, "  {name} {n}"))?;
+        let mut refused = self.refused.iter();
+        refused.try_for_each(|((name, code), n)| writeln!(f, "    {name} {code} {n}"))
+    }
+}

@@ -1,0 +1,310 @@
+//! The kernel's events, added up by somebody else: what processes there are, and what they may use.
+//!
+//! It is written from the specification (sections 3 and 4), and shares nothing with the kernel but
+//! the events themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use machines::codec::Reader;
+use machines::kernel::Time;
+use machines::kernel::event::{Body, Cause, Event, ProcessEvent, QuotaEvent};
+use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId};
+use machines::kernel::interrupts::event::InterruptEvent;
+use machines::kernel::names::{Priority, ProcessState};
+use machines::kernel::part::KernelPart;
+use machines::kernel::quota::{Amounts, Quota};
+use machines::ledger::fold::Frame;
+
+use super::Seen;
+use super::kernel::Clerk;
+
+/// One process.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Whose.
+    pub user: UserId,
+    /// How urgent.
+    pub priority: Priority,
+    /// Driven by the executor.
+    pub driven: bool,
+    /// Whose child.
+    pub parent: Option<ProcessId>,
+    /// Where it is.
+    pub state: ProcessState,
+    /// What it may use.
+    pub quota: Quota,
+    /// What it used, its descendants included.
+    pub used: Amounts,
+    /// What is reserved, its descendants' included.
+    pub held: Amounts,
+    /// What was used without having been reserved.
+    pub unreserved: Amounts,
+    /// Its own open reservations.
+    pub open: BTreeMap<ReservationId, Amounts>,
+    /// Since when it has been ready, and by which event.
+    pub ready: Option<(Time, u64)>,
+    /// Questions that block it.
+    pub blocking: BTreeSet<InterruptId>,
+}
+
+impl Known {
+    /// Says whether it waits for its turn: it is ready, not held, and nobody drives it (K62, K70).
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.state == ProcessState::Ready && !self.driven && self.blocking.is_empty()
+    }
+}
+
+/// See the file's header.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    /// The processes.
+    pub known: BTreeMap<ProcessId, Known>,
+    /// How many events there were.
+    pub events: u64,
+    /// The time of the last.
+    pub last: Time,
+    /// Questions that were asked, and whether they are pending.
+    pub asked: BTreeMap<InterruptId, bool>,
+    /// Processes of which something changed since this was taken last.
+    pub touched: BTreeSet<ProcessId>,
+}
+
+impl Book {
+    /// Lists a process and its ancestors that are known, nearest first.
+    #[must_use]
+    pub fn lineage(&self, pid: &ProcessId) -> Vec<ProcessId> {
+        let mut found = Vec::new();
+        let mut next = Some(pid.clone());
+        while let Some(pid) = next.filter(|pid| self.known.contains_key(pid)) {
+            next = self.known[&pid].parent.clone();
+            found.push(pid);
+        }
+        found
+    }
+
+    /// Adds an event.
+    pub fn add(&mut self, event: &Event) {
+        self.events += 1;
+        self.last = self.last.max(event.time);
+        let Some(pid) = &event.subject.pid else {
+            return;
+        };
+        self.touched.insert(pid.clone());
+        match &event.body {
+            Body::Process { event: body } => self.add_process(event, pid, body),
+            Body::Quota { event: body } => self.add_quota(pid, body),
+            Body::Interrupt { event: body } => self.add_interrupt(event.time, pid, body),
+            Body::Kernel { .. }
+            | Body::Rate { .. }
+            | Body::Envelope { .. }
+            | Body::Approval { .. }
+            | Body::Service { .. }
+            | Body::Slot { .. }
+            | Body::Dispatch { .. } => {}
+        }
+    }
+
+    fn add_process(&mut self, event: &Event, pid: &ProcessId, body: &ProcessEvent) {
+        match body {
+            ProcessEvent::Created { priority, quota, parent, driven, .. } => {
+                let user = event.subject.user.clone();
+                let known = Known {
+                    user: user.expect("a process has an owner"),
+                    priority: *priority,
+                    driven: *driven,
+                    parent: parent.clone(),
+                    state: ProcessState::New,
+                    quota: **quota,
+                    used: Amounts::ZERO,
+                    held: Amounts::ZERO,
+                    unreserved: Amounts::ZERO,
+                    open: BTreeMap::new(),
+                    ready: None,
+                    blocking: BTreeSet::new(),
+                };
+                self.known.insert(pid.clone(), known);
+            }
+            ProcessEvent::StateChanged { to, .. } => self.enter(pid, *to, event.time),
+            ProcessEvent::Terminated { .. } => {
+                self.enter(pid, ProcessState::Terminated, event.time);
+            }
+            ProcessEvent::LeaseRenewed { .. } => {}
+            ProcessEvent::Removed => {
+                self.known.remove(pid);
+            }
+        }
+    }
+
+    fn enter(&mut self, pid: &ProcessId, to: ProcessState, at: Time) {
+        let number = self.events;
+        if let Some(known) = self.known.get_mut(pid) {
+            known.state = to;
+            known.ready = (to == ProcessState::Ready).then_some((at, number));
+        }
+    }
+
+    fn add_interrupt(&mut self, at: Time, pid: &ProcessId, body: &InterruptEvent) {
+        match body {
+            InterruptEvent::Raised { interrupt } => {
+                self.asked.insert(interrupt.id.clone(), true);
+                if let Some(known) = self.known.get_mut(pid).filter(|_| interrupt.blocking) {
+                    known.blocking.insert(interrupt.id.clone());
+                }
+            }
+            InterruptEvent::Resolved { id, .. }
+            | InterruptEvent::Expired { id, .. }
+            | InterruptEvent::Cancelled { id, .. } => {
+                self.asked.insert(id.clone(), false);
+                let number = self.events;
+                if let Some(known) = self.known.get_mut(pid)
+                    && known.blocking.remove(id)
+                    && known.waits()
+                {
+                    known.ready = Some((at, number)); // It was held (K62).
+                }
+            }
+            InterruptEvent::Removed { ids } => {
+                for id in ids {
+                    self.asked.remove(id);
+                }
+            }
+        }
+    }
+
+    fn add_quota(&mut self, pid: &ProcessId, body: &QuotaEvent) {
+        match body {
+            QuotaEvent::Reserved { reservation, amounts, .. } => {
+                if let Some(known) = self.known.get_mut(pid) {
+                    known.open.insert(reservation.clone(), *amounts);
+                }
+                self.each_level(pid, |known| known.held = known.held.plus(amounts));
+            }
+            QuotaEvent::Settled { reservation, actual, excess } => {
+                self.close(pid, reservation);
+                self.charge(pid, actual, excess);
+            }
+            QuotaEvent::Released { reservation } => self.close(pid, reservation),
+            QuotaEvent::Expired { reservation, charged } => {
+                self.close(pid, reservation);
+                self.charge(pid, charged, &Amounts::ZERO);
+            }
+            QuotaEvent::Recorded { amounts, .. } => self.charge(pid, amounts, amounts),
+            QuotaEvent::Adjusted { field, new, .. } => {
+                if let Some(known) = self.known.get_mut(pid) {
+                    *known.quota.field_mut(*field) = *new;
+                }
+            }
+            QuotaEvent::Warning { .. } | QuotaEvent::Exceeded { .. } => {}
+        }
+    }
+
+    fn close(&mut self, pid: &ProcessId, reservation: &ReservationId) {
+        let open = self.known.get_mut(pid).and_then(|known| known.open.remove(reservation));
+        if let Some(amounts) = open {
+            self.each_level(pid, |known| known.held = known.held.minus(&amounts));
+        }
+    }
+
+    fn charge(&mut self, pid: &ProcessId, actual: &Amounts, excess: &Amounts) {
+        self.each_level(pid, |known| {
+            known.used = known.used.plus(actual);
+            known.unreserved = known.unreserved.plus(excess);
+        });
+    }
+
+    fn each_level(&mut self, pid: &ProcessId, change: impl Fn(&mut Known)) {
+        for level in self.lineage(pid) {
+            if let Some(known) = self.known.get_mut(&level) {
+                change(known);
+            }
+            self.touched.insert(level);
+        }
+    }
+}
+
+/// Says whether a process may go from one state to another (section 3), and by that cause.
+#[must_use]
+pub const fn is_legal(from: ProcessState, to: ProcessState) -> bool {
+    use ProcessState as P;
+    matches!(
+        (from, to),
+        (P::New | P::Running | P::Waiting | P::Blocked, P::Ready)
+            | (P::Ready, P::Running)
+            | (P::Running, P::Waiting | P::Blocked)
+            | (P::New | P::Ready | P::Running | P::Waiting | P::Blocked, P::Terminated)
+            | (P::Terminated, P::Zombie)
+    )
+}
+
+/// Returns which process was claimed because it was its user's turn.
+#[must_use]
+pub fn served(event: &Event) -> Option<&ProcessId> {
+    match &event.body {
+        Body::Process { event: ProcessEvent::StateChanged { cause: Cause::Served, .. } } => {
+            event.subject.pid.as_ref()
+        }
+        Body::Process { .. }
+        | Body::Kernel { .. }
+        | Body::Quota { .. }
+        | Body::Rate { .. }
+        | Body::Envelope { .. }
+        | Body::Interrupt { .. }
+        | Body::Approval { .. }
+        | Body::Service { .. }
+        | Body::Slot { .. }
+        | Body::Dispatch { .. } => None,
+    }
+}
+
+/// Follows the events of a kernel through crashes: those that everybody saw, and after a start
+/// those that were on the disk before anybody had seen them.
+#[derive(Clone, Debug, Default)]
+pub struct Follow {
+    /// By record: what was written and not yet seen.
+    written: BTreeMap<u64, Arc<Vec<Event>>>,
+    record: u64,
+}
+
+impl Follow {
+    /// Returns the events that have become certain, in order: those of one decision each.
+    pub fn see(&mut self, seen: &Seen<'_, Clerk>) -> Vec<Arc<Vec<Event>>> {
+        match seen {
+            Seen::Written(written) if written.number > self.record => {
+                let events = Arc::new(events_of(written.body, written.count));
+                self.written.insert(written.number, events);
+                Vec::new()
+            }
+            Seen::Events(_, events) => {
+                self.record += 1;
+                self.written.remove(&self.record);
+                vec![Arc::new(events.to_vec())]
+            }
+            Seen::Recovered(found) => {
+                let rest = self.written.split_off(&(found.record + 1));
+                drop(rest);
+                self.record = found.record;
+                std::mem::take(&mut self.written).into_values().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the last record that is certain.
+    #[must_use]
+    pub const fn record(&self) -> u64 {
+        self.record
+    }
+}
+
+/// Reads the events in the body of a record.
+#[must_use]
+pub fn events_of(body: &[u8], count: u32) -> Vec<Event> {
+    let mut reader = Reader::new(body);
+    let event = |_| {
+        let frame = Frame::take(&mut reader).expect("a record holds whole events");
+        frame.read::<KernelPart>().expect("this program wrote the event")
+    };
+    (0..count).map(event).collect()
+}

@@ -1,0 +1,570 @@
+//! One process of the kernel: the production keeper, with places for saboteurs at its boundary.
+//!
+//! A saboteur changes what goes in or comes out, or rows of the state behind the kernel's back:
+//! what a wrong kernel would have done. The keeper itself holds no test switches.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use machines::Instant;
+use machines::codec::{Reader, Wire};
+use machines::keeper::io::{self as keeper, Action, Call, Decided as Done, File, Op};
+use machines::keeper::{Keeper, KeeperParams};
+use machines::kernel::config::{KernelConfig, Retention};
+use machines::kernel::event::Event;
+use machines::kernel::ids::{InterruptId, ProcessId, UserId};
+use machines::kernel::interrupts::interrupt::Interrupt;
+use machines::kernel::names::{InterruptStatus, ProcessState};
+use machines::kernel::part::KernelPart;
+use machines::kernel::principal::Principal;
+use machines::kernel::process::Process;
+use machines::kernel::quota::{Amounts, Quota};
+use machines::kernel::ready::Row;
+use machines::kernel::state::Counters;
+use machines::kernel::{Code, Command, CommandBody, Kernel, Refusal, Time};
+use machines::ledger::fold::Part;
+use machines::ledger::journal::io::{self as journal, DiskError, Limits};
+use machines::ledger::recovery::io::{Listed, Refusal as Unsound};
+use machines::ledger::root::StateRoot;
+use machines::ledger::snapshot::SnapshotConfig;
+
+use super::io::{Decided, Guest, Input, Number, Output, Recovered};
+use super::ledger::{NODE, reason};
+use super::users::Users;
+use crate::files::{Answer, Failure, Operation};
+use crate::scenario::Kept;
+
+/// How long a wait is worth one band (K71).
+pub const AGEING_MS: u64 = 2_000;
+
+/// A promise of the kernel that is broken on purpose (kernel.md, section 15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// K420: what was asked for is granted, and then looked at.
+    GrantsBeforeChecking,
+    /// K421: what a process had reserved is forgotten when it ends.
+    ForgetsHolds,
+    /// K422: a question that was closed can be answered again.
+    ResolvesTwice,
+    /// K423: a process that waits can be claimed.
+    LetsWaitingRun,
+    /// K426: nobody hears of processes that wait for their turn.
+    LosesReady,
+    /// K428: part of the state is not what it was, after a snapshot was loaded.
+    ForgetsAfterSnapshot,
+    /// K429: no wait is worth a band.
+    NeverAges,
+    /// K430: the newest comes first.
+    NewestFirst,
+    /// K434: a refused command is counted.
+    CountsRefused,
+    /// K445: a reply is given when the decision is made.
+    RepliesAtApply,
+    /// K448: only the last closed reservation is remembered.
+    RemembersLast,
+    /// K449: a clock that jumps back takes the kernel along.
+    FollowsClock,
+}
+
+/// How a process is made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    params: KeeperParams,
+    turn: Option<Turn>,
+}
+
+/// Returns the configuration of the kernel: everything that takes hours takes seconds.
+#[must_use]
+pub fn kernel_config() -> KernelConfig {
+    let retention = Retention { terminated_ms: 4_000, zombie_ms: 6_000, ..Retention::DEFAULT };
+    KernelConfig {
+        ageing_ms: AGEING_MS,
+        run_lease_ms: 2_000,
+        reservation_lease_ms: 3_000,
+        retention,
+        ..KernelConfig::new()
+    }
+}
+
+/// See the file's header.
+#[derive(Clone, Debug)]
+pub struct Clerk {
+    keeper: Option<Keeper>,
+    turn: Option<Turn>,
+    outputs: VecDeque<Output<Reply, Event>>,
+    /// Records told of.
+    seen: u64,
+    /// Calls that a saboteur has answered already.
+    answered: Vec<Call>,
+    /// Operations that are under way.
+    out: BTreeSet<u64>,
+}
+
+/// What the keeper answers.
+pub type Reply = Result<Done, Box<Refusal>>;
+
+impl Clerk {
+    fn turned(&self, turn: Turn) -> bool {
+        self.turn == Some(turn)
+    }
+
+    /// Returns the kernel, once it serves.
+    #[must_use]
+    pub fn kernel(&self) -> Option<&Kernel> {
+        self.keeper.as_ref()?.kernel()
+    }
+
+    fn input(&mut self, now: Instant, wall_ms: u64, input: keeper::Input) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        keeper.handle(now, Time::from_millis(wall_ms), input);
+        self.follow();
+    }
+
+    /// Takes what the keeper gives, after what was decided.
+    fn follow(&mut self) {
+        let outputs = self.outputs_of_keeper();
+        let started = outputs.iter().any(|output| matches!(output, keeper::Output::Started(_)));
+        if !started {
+            self.tell_decided();
+        }
+        for output in outputs {
+            self.translate(output);
+        }
+        self.tell_decided();
+    }
+
+    fn outputs_of_keeper(&mut self) -> Vec<keeper::Output> {
+        let keeper = self.keeper.as_mut();
+        keeper.map(|keeper| std::iter::from_fn(|| keeper.poll()).collect()).unwrap_or_default()
+    }
+
+    /// Tells of records that were appended: the root is known of the last.
+    fn tell_decided(&mut self) {
+        let appended = self.appended();
+        while self.seen < appended {
+            self.seen += 1;
+            let root = if self.seen == appended { self.root() } else { None };
+            let decided = Decided { record: self.seen, bytes: 0, root };
+            self.outputs.push_back(Output::Decided(decided));
+        }
+    }
+
+    fn translate(&mut self, output: keeper::Output) {
+        match output {
+            keeper::Output::Disk(op, action) => {
+                self.out.insert(op.0);
+                self.outputs.push_back(Output::Disk { op: op.0, operation: operation(action) });
+            }
+            keeper::Output::Started(report) => {
+                self.seen = report.record;
+                let snapshot = report.snapshot.unwrap_or(0);
+                let found = Recovered { record: report.record, hash: None, root: None, snapshot };
+                self.outputs.push_back(Output::Recovered(found));
+                if snapshot > 0 && self.turned(Turn::ForgetsAfterSnapshot) {
+                    self.forget_something();
+                }
+            }
+            keeper::Output::Refused(why) => {
+                let reason = match why.as_ref() {
+                    keeper::RefusedStart::Journal(Unsound::Unreadable { .. })
+                    | keeper::RefusedStart::Unreadable { .. } => "unreadable",
+                    keeper::RefusedStart::Journal(refusal) => reason(refusal),
+                    keeper::RefusedStart::Record { .. }
+                    | keeper::RefusedStart::Snapshot { .. }
+                    | keeper::RefusedStart::Foreign { .. }
+                    | keeper::RefusedStart::Config(_) => "journal-foreign",
+                };
+                self.outputs.push_back(Output::Refused { reason, told: why.to_string() });
+            }
+            keeper::Output::Reply(call, reply) => {
+                if self.answered.contains(&call) {
+                    return self.answered.retain(|answered| *answered != call);
+                }
+                self.outputs.push_back(Output::Reply { call: call.0, reply });
+            }
+            keeper::Output::Events { first, events } => {
+                self.outputs.push_back(Output::Events { first, events });
+            }
+            keeper::Output::Stalled(_) => self.outputs.push_back(Output::Stalled),
+            keeper::Output::Snapshot { .. }
+            | keeper::Output::SnapshotFailed { .. }
+            | keeper::Output::Stopped => {}
+        }
+    }
+
+    fn command(&mut self, now: Instant, wall_ms: u64, call: Number, mut command: Command) {
+        let mut quota = None;
+        match (self.turn, &command.body) {
+            (Some(Turn::GrantsBeforeChecking), CommandBody::Reserve(reserve)) => {
+                let pid = reserve.pid.clone();
+                quota = self.kernel().and_then(|kernel| kernel.process(&pid)).map(|p| p.quota);
+                self.change(&pid, |process| process.quota = Quota::UNLIMITED);
+            }
+            (Some(Turn::LetsWaitingRun), CommandBody::TransitionState { pid, to, .. })
+                if *to == ProcessState::Running =>
+            {
+                let pid = pid.clone();
+                self.change(&pid, |process| {
+                    if process.state == ProcessState::Waiting {
+                        process.state = ProcessState::Ready;
+                    }
+                });
+            }
+            (Some(Turn::LosesReady), CommandBody::NextRunnable) => {
+                let nobody = UserId::parse("user", "nobody").expect("a name is an id");
+                command.by = Principal::new(nobody, &[]);
+            }
+            (Some(Turn::ResolvesTwice), CommandBody::ResolveInterrupt { id, .. }) => {
+                self.open_again(id);
+            }
+            (Some(Turn::FollowsClock), _) => self.forget_time(),
+            (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, &command),
+            (_, _) => {}
+        }
+        let (pid, command) = (subject(&command.body), Box::new(command));
+        let before = self.appended();
+        self.input(now, wall_ms, keeper::Input::Command { call: Call(call), command });
+        if self.appended() == before && self.turned(Turn::CountsRefused) {
+            self.count_once_more();
+        }
+        let Some(pid) = pid else {
+            return;
+        };
+        if let Some(quota) = quota {
+            self.change(&pid, |process| process.quota = quota);
+        }
+        match self.turn {
+            Some(Turn::RemembersLast) => self.change(&pid, |process| {
+                let forgotten = process.closed.len().saturating_sub(1);
+                process.closed.drain(..forgotten);
+            }),
+            Some(Turn::ForgetsHolds) => self.change(&pid, |process| {
+                if process.state.is_terminal() {
+                    process.reservations.clear();
+                    process.account.held = Amounts::ZERO;
+                }
+            }),
+            Some(Turn::NewestFirst) => self.turn_around(),
+            _ => {}
+        }
+    }
+
+    /// Changes a process behind the kernel's back.
+    fn change(&mut self, pid: &ProcessId, change: impl Fn(&mut Process)) {
+        let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) else {
+            return;
+        };
+        let Some(mut process) = kernel.process(pid).cloned() else {
+            return;
+        };
+        let before = process.clone();
+        change(&mut process);
+        if process != before {
+            let (wanted, changed) = (pid.to_bytes(), process.to_bytes());
+            rewrite(kernel, "processes", |key, row| match *key == wanted {
+                true => changed.clone(),
+                false => row,
+            });
+        }
+    }
+
+    fn forget_time(&mut self) {
+        if let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) {
+            rewrite(kernel, "counters", |_, row| {
+                let mut counters = Counters::from_bytes(&row).expect("a row that was frozen");
+                counters.last = Time::ZERO;
+                counters.to_bytes()
+            });
+        }
+    }
+
+    /// Forgets that a question was closed for which nobody waits.
+    fn open_again(&mut self, id: &InterruptId) {
+        if let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) {
+            let wanted = id.to_bytes();
+            rewrite(kernel, "interrupts", |_, row| {
+                let mut asked = Interrupt::from_bytes(&row).expect("a row that was frozen");
+                if asked.id.to_bytes() == wanted && !asked.blocking {
+                    asked.status = InterruptStatus::Pending;
+                    (asked.answer, asked.closed_at, asked.cancel_reason) = (None, None, None);
+                    asked.expires_at = None;
+                }
+                asked.to_bytes()
+            });
+        }
+    }
+
+    fn count_once_more(&mut self) {
+        if let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) {
+            rewrite(kernel, "counters", |_, row| {
+                let mut counters = Counters::from_bytes(&row).expect("a row that was frozen");
+                counters.processes += 1;
+                counters.to_bytes()
+            });
+        }
+    }
+
+    /// Forgets when processes were made.
+    fn forget_something(&mut self) {
+        if let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) {
+            rewrite(kernel, "processes", |_, row| {
+                let mut process = Process::from_bytes(&row).expect("a row that was frozen");
+                process.created_at = Time::ZERO;
+                process.to_bytes()
+            });
+        }
+    }
+
+    /// Lets the newest of those that wait come first.
+    fn turn_around(&mut self) {
+        /// Between what is counted forwards and what is counted backwards.
+        const MIDDLE: u64 = 1 << 40;
+        if let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) {
+            rewrite(kernel, "ready", |_, row| {
+                match Row::from_bytes(&row).expect("a row that was frozen") {
+                    Row::Waits { mut entry } if entry.number < MIDDLE => {
+                        entry.number = 2 * MIDDLE - entry.number;
+                        entry.ready_at = Time::ZERO;
+                        Row::Waits { entry }.to_bytes()
+                    }
+                    Row::Waits { .. } | Row::Turn { .. } => row,
+                }
+            });
+        }
+    }
+
+    /// Lets a copy live on with a disk that ends everything at once, and takes the reply from it.
+    fn foretell(&mut self, now: Instant, wall_ms: u64, call: Number, command: &Command) {
+        let mut copy = self.clone();
+        copy.turn = None;
+        copy.input(
+            now,
+            wall_ms,
+            keeper::Input::Command { call: Call(call), command: Box::new(command.clone()) },
+        );
+        let mut ops: VecDeque<Op> = self.out.iter().map(|op| Op(*op)).collect();
+        for _ in 0..64 {
+            for output in copy.outputs.drain(..).collect::<Vec<_>>() {
+                match output {
+                    Output::Reply { call: done, reply } if done == call => {
+                        self.answered.push(Call(call));
+                        return self.outputs.push_back(Output::Reply { call, reply });
+                    }
+                    Output::Disk { op, .. } => ops.push_back(Op(op)),
+                    _ => {}
+                }
+            }
+            let Some(op) = ops.pop_front() else {
+                return;
+            };
+            copy.input(now, wall_ms, keeper::Input::Done(op));
+        }
+    }
+}
+
+/// Makes the kernel anew of its own rows, those of one table changed: what a wrong kernel would
+/// have done to its state.
+fn rewrite(kernel: &mut Kernel, table: &str, change: impl Fn(&Vec<u8>, Vec<u8>) -> Vec<u8>) {
+    let _ = kernel.root(); // So that all of the state is in the tables.
+    let mut new = Kernel::new(kernel_config()).expect("the configuration is legal");
+    for (number, name) in KernelPart::TABLES.iter().enumerate() {
+        let stored = KernelPart::table(kernel, number).expect("a part has the tables it names");
+        let mut frozen = stored.freeze();
+        let mut bytes = Vec::new();
+        frozen.take(&mut bytes, usize::MAX);
+        let stored = KernelPart::table(&mut new, number).expect("a part has the tables it names");
+        for (key, row) in rows(&bytes) {
+            let row = if *name == table { change(&key, row) } else { row };
+            stored.put(&key, &row).expect("a row that was frozen can be put");
+        }
+    }
+    KernelPart::derive(&mut new);
+    *kernel = new;
+}
+
+/// Splits what a frozen table gives.
+fn rows(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let (mut reader, mut rows) = (Reader::new(bytes), Vec::new());
+    while reader.remaining() > 0 {
+        let mut length = || reader.u32().map(|length| length as usize);
+        let (key, value) = (length().expect("a whole row"), length().expect("a whole row"));
+        let mut take = |count| reader.take(count).expect("a whole row").to_vec();
+        rows.push((take(key), take(value)));
+    }
+    rows
+}
+
+/// Returns the process that a command names.
+#[must_use]
+pub fn subject(body: &CommandBody) -> Option<ProcessId> {
+    match body {
+        CommandBody::Start { .. }
+        | CommandBody::Tick
+        | CommandBody::NextRunnable
+        | CommandBody::CheckRateLimit { .. }
+        | CommandBody::SetRateLimit { .. }
+        | CommandBody::ResetRateLimits { .. }
+        | CommandBody::Cleanup
+        | CommandBody::Drain { .. }
+        | CommandBody::Shutdown { .. }
+        | CommandBody::Stop { .. }
+        | CommandBody::CreateEnvelope(_)
+        | CommandBody::UpdateEnvelope { .. }
+        | CommandBody::CloneEnvelope { .. }
+        | CommandBody::ResolveInterrupt { .. }
+        | CommandBody::CancelInterrupt { .. }
+        | CommandBody::ConsumeApproval(_)
+        | CommandBody::RegisterService(_)
+        | CommandBody::UnregisterService { .. }
+        | CommandBody::UpdateHealth { .. }
+        | CommandBody::BindHandler { .. }
+        | CommandBody::UnbindHandler { .. }
+        | CommandBody::AcquireSlot { .. }
+        | CommandBody::ReleaseSlot { .. }
+        | CommandBody::RenewLease { .. }
+        | CommandBody::Dispatch(_)
+        | CommandBody::DispatchInference(_)
+        | CommandBody::LeaseTasks { .. }
+        | CommandBody::CompleteTask(_)
+        | CommandBody::CancelDispatch { .. } => None,
+        CommandBody::Submit(submit) => submit.pid.clone(),
+        CommandBody::Schedule { pid }
+        | CommandBody::TransitionState { pid, .. }
+        | CommandBody::Terminate { pid, .. }
+        | CommandBody::CleanupProcess { pid }
+        | CommandBody::CreateInterrupt { pid, .. }
+        | CommandBody::Settle { pid, .. }
+        | CommandBody::Release { pid, .. }
+        | CommandBody::AdjustQuota { pid, .. } => Some(pid.clone()),
+        CommandBody::Reserve(reserve) => Some(reserve.pid.clone()),
+        CommandBody::RecordUsage(record) => Some(record.pid.clone()),
+    }
+}
+
+impl Guest for Clerk {
+    type Request = Command;
+    type Reply = Reply;
+    type Event = Event;
+    type Kind = Config;
+    type Crowd = Users;
+    type Turn = Turn;
+
+    fn kind(kept: &Kept, turn: Option<Turn>) -> Config {
+        let limits = Limits {
+            segment_bytes: 1 << 20,
+            write_bytes_max: 64 << 10,
+            unsynced_max: 256 << 10,
+            journal_keep: Duration::ZERO,
+        };
+        let mut kernel = kernel_config();
+        if turn == Some(Turn::NeverAges) {
+            kernel.ageing_ms = 1 << 40;
+        }
+        let params = KeeperParams {
+            node: NODE,
+            kernel,
+            journal: journal::Config::new(limits).expect("the limits are legal"),
+            snapshots: SnapshotConfig {
+                records: kept.snapshots,
+                bytes: 1 << 30,
+                retry: Duration::from_secs(1),
+            },
+            seed: [0; 32],
+        };
+        Config { params, turn }
+    }
+
+    fn start(kind: &Config, now: Instant, wall_ms: u64, seed: [u8; 32]) -> Self {
+        let params = KeeperParams { seed, ..kind.params.clone() };
+        let keeper = Keeper::new(now, Time::from_millis(wall_ms), params);
+        let keeper = Some(keeper.expect("the configuration is legal"));
+        let outputs = VecDeque::new();
+        let mut clerk = Self {
+            keeper,
+            turn: kind.turn,
+            outputs,
+            seen: 0,
+            answered: Vec::new(),
+            out: BTreeSet::new(),
+        };
+        clerk.follow();
+        clerk
+    }
+
+    fn handle(&mut self, now: Instant, input: Input<Command>) {
+        match input {
+            Input::Tick { wall_ms } => self.input(now, wall_ms, keeper::Input::Tick),
+            Input::Call { call, wall_ms, nonce: _, request } => {
+                self.command(now, wall_ms, call, request);
+            }
+            Input::Answer { op, answer, wall_ms } => {
+                self.out.remove(&op);
+                let op = Op(op);
+                let listed = |(name, bytes)| Listed { name, bytes };
+                let input = match answer {
+                    Answer::Done => keeper::Input::Done(op),
+                    Answer::Read(bytes) => keeper::Input::Read(op, bytes),
+                    Answer::Listed(files) => {
+                        keeper::Input::Listed(op, files.into_iter().map(listed).collect())
+                    }
+                    Answer::Failed(Failure::NoSpace) => {
+                        keeper::Input::Failed(op, DiskError::NoSpace)
+                    }
+                    Answer::Failed(Failure::Short) => keeper::Input::Failed(op, DiskError::Short),
+                    Answer::Failed(Failure::Device) => keeper::Input::Failed(op, DiskError::Device),
+                };
+                self.input(now, wall_ms, input);
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Option<Output<Reply, Event>> {
+        self.outputs.pop_front()
+    }
+
+    fn deadline(&self) -> Instant {
+        self.keeper.as_ref().map_or(Instant::FAR, Keeper::deadline)
+    }
+
+    fn appended(&self) -> u64 {
+        let journal = self.keeper.as_ref().and_then(Keeper::journal);
+        journal.map_or(0, machines::ledger::journal::Journal::appended)
+    }
+
+    fn root(&mut self) -> Option<StateRoot> {
+        self.keeper.as_mut()?.kernel_mut().map(Kernel::root)
+    }
+
+    fn tells_nothing(reply: &Reply) -> bool {
+        matches!(reply, Err(refusal) if refusal.code == Code::NotDurable)
+    }
+
+    fn is_done(reply: &Reply) -> bool {
+        reply.is_ok()
+    }
+
+    fn unsynced_max(kind: &Config) -> u64 {
+        kind.params.journal.limits().unsynced_max
+    }
+}
+
+fn operation(action: Action) -> Operation {
+    let path = |file: File| format!("{}/{file}", file.folder().name());
+    match action {
+        Action::List(folder) => Operation::List { folder: folder.name().to_owned() },
+        Action::Read { file, offset, bytes } => {
+            Operation::ReadAt { file: path(file), offset, bytes }
+        }
+        Action::Create { file, zeros } => Operation::Create { file: path(file), bytes: zeros },
+        Action::Write { file, offset, bytes } => {
+            Operation::Write { file: path(file), offset, bytes: Arc::clone(&bytes) }
+        }
+        Action::Sync(file) => Operation::Sync { file: path(file) },
+        Action::Rename { from, to } => Operation::Rename { from: path(from), to: path(to) },
+        Action::Remove(file) => Operation::Remove { file: path(file) },
+        Action::SyncDir(folder) => Operation::SyncDir { folder: folder.name().to_owned() },
+    }
+}

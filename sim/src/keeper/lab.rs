@@ -1,0 +1,321 @@
+//! The wings of the laboratory for keepers: which properties are watched, and who breaks them.
+
+use std::sync::Arc;
+
+use machines::choices::Overrides;
+
+use super::checkers::{self, Make};
+use super::io::Guest;
+use super::kernel::{Clerk, Turn as Broken};
+use super::ledger::{Ledger, Turn};
+use super::promises;
+use super::{Setup, World};
+use crate::budget::Budget;
+use crate::checker::Violation;
+use crate::lab::{Keep, PANIC, Ran, SURVIVOR, Sheet, quietly};
+use crate::scenario::file::File;
+use crate::scenario::{Resolved, Subject};
+use crate::world::{Ended, Outcome};
+
+/// One saboteur of a keeper.
+pub struct Sabotage<G: Guest> {
+    /// What it is called, what it breaks, and where that shows.
+    pub sheet: Sheet,
+    /// What it does.
+    pub turn: G::Turn,
+}
+
+/// What is watched in one kind of keeper, and who breaks it.
+pub struct Wing<G: Guest> {
+    /// Property → its watch.
+    pub watches: Vec<(&'static str, Make<G>)>,
+    /// Who breaks what (T32).
+    pub saboteurs: Vec<Sabotage<G>>,
+}
+
+/// What of a run is decided outside the scenario.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// What is watched.
+    pub properties: &'a [&'a str],
+    /// Replaced answers.
+    pub overrides: Overrides,
+    /// Who takes part.
+    pub saboteur: Option<&'a str>,
+    /// Refusals to start that are expected.
+    pub expect: &'a [String],
+    /// What is kept.
+    pub keep: Keep,
+}
+
+/// A wing, whatever it keeps.
+pub trait AnyWing: Send + Sync {
+    /// Lists the properties that are watched.
+    fn properties(&self) -> Vec<&'static str>;
+    /// Lists the saboteurs.
+    fn sheets(&self) -> Vec<&Sheet>;
+    /// Checks that a run can be made.
+    ///
+    /// # Errors
+    ///
+    /// A property or a saboteur that there is not.
+    fn check(&self, resolved: &Resolved, order: &Order<'_>) -> Result<(), String>;
+    /// Makes a run; `None` once `budget` is spent.
+    ///
+    /// # Errors
+    ///
+    /// As [`AnyWing::check`].
+    fn run(
+        &self,
+        resolved: &Resolved,
+        order: Order<'_>,
+        budget: Budget<'_>,
+    ) -> Result<Option<Ran>, String>;
+}
+
+impl<G: Guest> Wing<G> {
+    fn world(&self, resolved: &Resolved, order: &Order<'_>) -> Result<World<G>, String> {
+        let turn = match order.saboteur {
+            None => None,
+            Some(name) => {
+                let found = self.saboteurs.iter().find(|sabotage| sabotage.sheet.name == name);
+                Some(found.ok_or_else(|| format!("there is no saboteur {name}"))?.turn)
+            }
+        };
+        let setup: Option<Setup<G>> = resolved.keeper_setup(order.overrides.clone(), turn);
+        let setup = setup.ok_or("the scenario has no keeper")?;
+        let made = order.properties.iter().map(|name| {
+            let found = self.watches.iter().find(|(property, _)| property == name);
+            found.map(|(_, make)| make()).ok_or_else(|| format!("there is no checker of {name}"))
+        });
+        Ok(World::new(Arc::new(setup), made.collect::<Result<_, _>>()?))
+    }
+}
+
+impl<G: Guest> AnyWing for Wing<G> {
+    fn properties(&self) -> Vec<&'static str> {
+        self.watches.iter().map(|(property, _)| *property).collect()
+    }
+
+    fn sheets(&self) -> Vec<&Sheet> {
+        self.saboteurs.iter().map(|sabotage| &sabotage.sheet).collect()
+    }
+
+    fn check(&self, resolved: &Resolved, order: &Order<'_>) -> Result<(), String> {
+        self.world(resolved, order).map(|_| ())
+    }
+
+    fn run(
+        &self,
+        resolved: &Resolved,
+        order: Order<'_>,
+        budget: Budget<'_>,
+    ) -> Result<Option<Ran>, String> {
+        let mut world = self.world(resolved, &order)?;
+        let keep = order.keep;
+        if keep.hashes {
+            world = world.hashing();
+        }
+        if keep.answers {
+            world = world.recording();
+        }
+        if keep.trace {
+            world = world.tracing();
+        }
+        let _ = machines::marks::take();
+        let Some(outcome) = to_the_end(&mut world, order.expect, budget) else {
+            return Ok(None);
+        };
+        Ok(Some(Ran {
+            outcome,
+            marks: machines::marks::take(),
+            hashes: world.take_hashes(),
+            answers: world.take_recorded(),
+            trace: world.take_trace(),
+        }))
+    }
+}
+
+/// Steps between two looks at the budget.
+const LOOK: u32 = 256;
+
+fn to_the_end<G: Guest>(
+    world: &mut World<G>,
+    expect: &[String],
+    budget: Budget<'_>,
+) -> Option<Outcome> {
+    let look = if world.setup().sweep.is_some() { 8 } else { LOOK };
+    let mut steps = 0_u32;
+    let ran = quietly(|| {
+        loop {
+            if steps.is_multiple_of(look) && budget.is_spent() {
+                return false;
+            }
+            if !world.step() {
+                return true;
+            }
+            steps = steps.wrapping_add(1);
+        }
+    });
+    let mut outcome = world.outcome();
+    match ran {
+        Ok(false) => return None,
+        Ok(true) => {}
+        Err(evidence) => {
+            let violation = Violation { property: PANIC, evidence, at: world.now() };
+            outcome.ended = Ended::Violated(violation);
+        }
+    }
+    let surprise = |reason: &&&str| !expect.iter().any(|expected| expected == **reason);
+    if outcome.ended == Ended::Passed
+        && let Some(reason) = outcome.refusals.keys().find(surprise)
+    {
+        let evidence = format!("the node could not start: {reason}");
+        let violation = Violation { property: SURVIVOR, evidence, at: outcome.at };
+        outcome.ended = Ended::Violated(violation);
+    }
+    Some(outcome)
+}
+
+/// Returns the wings of this program.
+#[must_use]
+pub fn all() -> Vec<(Subject, Box<dyn AnyWing>)> {
+    vec![(Subject::Ledger, Box::new(ledger())), (Subject::Kernel, Box::new(kernel()))]
+}
+
+fn ledger() -> Wing<Ledger> {
+    Wing { watches: checkers::of_ledger(), saboteurs: of_ledger() }
+}
+
+fn kernel() -> Wing<Clerk> {
+    Wing { watches: promises::of_kernel(), saboteurs: of_kernel() }
+}
+
+fn sheet(
+    (name, property, scenario, seeds): (&'static str, &'static str, &'static str, u64),
+    about: &'static str,
+) -> Sheet {
+    Sheet { name, about, property, scenario, seeds, change: |_: &mut File| {} }
+}
+
+fn of_ledger() -> Vec<Sabotage<Ledger>> {
+    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
+    vec![
+        row(
+            ("acknowledges-at-write", "L70", "ledger-power-cuts", 5),
+            "takes a record for durable when it is written",
+            Turn::AcknowledgesAtWrite,
+        ),
+        row(
+            ("recovers-single-events", "L71", "ledger-power-cuts", 5),
+            "recovers part of a record",
+            Turn::RecoversSingleEvents,
+        ),
+        row(
+            ("leaves-table-out", "L72", "ledger-power-cuts", 5),
+            "leaves a table out of snapshots",
+            Turn::LeavesTableOut,
+        ),
+        row(
+            ("replies-at-apply", "L73", "ledger-power-cuts", 2),
+            "replies before the disk has the record",
+            Turn::RepliesAtApply,
+        ),
+        row(
+            ("takes-all-for-torn", "L74", "ledger-rot", 10),
+            "cuts off whatever cannot be read",
+            Turn::TakesAllForTorn,
+        ),
+        row(
+            ("syncs-again", "L75", "ledger-failed-syncs", 5),
+            "syncs the same file again after a failed sync",
+            Turn::SyncsAgain,
+        ),
+        row(
+            ("drops-what-did-not-fit", "L76", "ledger-full-disk", 5),
+            "goes on as if what did not fit were written",
+            Turn::DropsWhatDidNotFit,
+        ),
+        row(
+            ("removes-too-early", "L77", "ledger-power-cuts", 5),
+            "removes segments before the snapshot has its name",
+            Turn::RemovesTooEarly,
+        ),
+        row(
+            ("takes-everything", "L78", "ledger-slow-disk", 3),
+            "lets any number of records wait for the disk",
+            Turn::TakesEverything,
+        ),
+        row(
+            ("ignores-lock", "L79", "ledger-two-processes", 3),
+            "does not look at the lock of the data folder",
+            Turn::IgnoresLock,
+        ),
+    ]
+}
+
+fn of_kernel() -> Vec<Sabotage<Clerk>> {
+    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
+    vec![
+        row(
+            ("grants-before-checking", "K420", "kernel-mixed", 5),
+            "grants what was asked for, and then looks at the limit",
+            Broken::GrantsBeforeChecking,
+        ),
+        row(
+            ("forgets-holds", "K421", "kernel-mixed", 5),
+            "forgets what a process had reserved when it ends",
+            Broken::ForgetsHolds,
+        ),
+        row(
+            ("resolves-twice", "K422", "kernel-mixed", 10),
+            "lets a question that was closed be answered again",
+            Broken::ResolvesTwice,
+        ),
+        row(
+            ("lets-waiting-run", "K423", "kernel-mixed", 5),
+            "lets a process that waits be claimed",
+            Broken::LetsWaitingRun,
+        ),
+        row(
+            ("loses-ready", "K426", "kernel-mixed", 3),
+            "tells nobody of the processes that wait for their turn",
+            Broken::LosesReady,
+        ),
+        row(
+            ("forgets-after-snapshot", "K428", "kernel-power-cuts", 5),
+            "does not know all of the state after a snapshot was loaded",
+            Broken::ForgetsAfterSnapshot,
+        ),
+        row(
+            ("never-ages", "K429", "kernel-queue", 5),
+            "serves by priority alone",
+            Broken::NeverAges,
+        ),
+        row(
+            ("newest-first", "K430", "kernel-mixed", 5),
+            "serves the newest process of a user first",
+            Broken::NewestFirst,
+        ),
+        row(
+            ("counts-refused", "K434", "kernel-mixed", 3),
+            "counts a command before it is checked",
+            Broken::CountsRefused,
+        ),
+        row(
+            ("answers-at-apply", "K445", "kernel-power-cuts", 3),
+            "replies before the disk has the record",
+            Broken::RepliesAtApply,
+        ),
+        row(
+            ("remembers-last", "K448", "kernel-mixed", 10),
+            "remembers only the last closed reservation",
+            Broken::RemembersLast,
+        ),
+        row(
+            ("follows-clock", "K449", "kernel-clock-jumps", 5),
+            "takes the clock as it is when it jumps back",
+            Broken::FollowsClock,
+        ),
+    ]
+}

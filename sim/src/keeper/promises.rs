@@ -1,0 +1,453 @@
+//! The checkers of the kernel (kernel.md, section 15): each follows the events that everybody sees.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
+use machines::kernel::ids::ProcessId;
+use machines::kernel::interrupts::event::InterruptEvent;
+use machines::kernel::names::ProcessState;
+use machines::kernel::quota::Resource;
+use machines::kernel::{Code, Command, CommandBody, Kernel};
+use machines::ledger::root::StateRoot;
+
+use super::book::{Book, Follow, events_of, is_legal};
+use super::checkers::{Make, TooEarly, of_ledger};
+use super::fairness::{Bound, InLine};
+use super::kernel::{Clerk, kernel_config, subject};
+use super::{Seen, Watch, World};
+
+/// Lists the watches of the kernel's properties, and of the ledger's that its files must keep.
+#[must_use]
+pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
+    let mut all: Vec<(&'static str, Make<Clerk>)> = of_ledger();
+    // The keeper does not tell the size of its records, nor what it recovered before its start.
+    all.retain(|(property, _)| !["L71", "L72", "L78"].contains(property));
+    let own: Vec<(&'static str, Make<Clerk>)> = vec![
+        ("K420", || Box::new(Each::new("K420", fits))),
+        ("K421", || Box::new(Conserved::default())),
+        ("K422", || Box::new(Each::new("K422", once))),
+        ("K423", || Box::new(Each::new("K423", legal))),
+        ("K426", || Box::new(NobodyForgotten::default())),
+        ("K428", || Box::new(SameState::default())),
+        ("K429", || Box::new(Bound::default())),
+        ("K430", || Box::new(InLine::default())),
+        ("K434", || Box::new(RefusalsChangeNothing)),
+        ("K445", || Box::new(TooEarly { property: "K445", after: None })),
+        ("K448", || Box::new(Idempotent::default())),
+        ("K449", || Box::new(Each::new("K449", later))),
+    ];
+    all.extend(own);
+    all
+}
+
+type Check = fn(&Book, &Event) -> Result<bool, String>;
+
+/// A property of each event, given those before it.
+#[derive(Clone)]
+struct Each {
+    property: &'static str,
+    check: Check,
+    follow: Follow,
+    book: Book,
+}
+
+impl Each {
+    fn new(property: &'static str, check: Check) -> Self {
+        Self { property, check, follow: Follow::default(), book: Book::default() }
+    }
+}
+
+impl Watch<Clerk> for Each {
+    fn property(&self) -> &'static str {
+        self.property
+    }
+
+    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+        let mut looked = false;
+        for events in self.follow.see(seen) {
+            for event in events.iter() {
+                looked |= (self.check)(&self.book, event)?;
+                self.book.add(event);
+            }
+        }
+        Ok(looked)
+    }
+}
+
+/// K420: what is granted fits, at the process and every ancestor.
+fn fits(book: &Book, event: &Event) -> Result<bool, String> {
+    let (Body::Quota { event: QuotaEvent::Reserved { amounts, .. } }, Some(pid)) =
+        (&event.body, &event.subject.pid)
+    else {
+        return Ok(false);
+    };
+    for level in book.lineage(pid) {
+        let known = &book.known[&level];
+        for resource in Resource::RESERVABLE {
+            let (asked, limit) = (amounts.of(resource), known.quota.limit(resource));
+            let taken = known.used.of(resource) + known.held.of(resource);
+            if asked > 0 && !limit.allows(taken + asked) {
+                let name = resource.name();
+                return Err(format!(
+                    "{pid} was granted {asked} {name}, and {level} had {taken} of {limit} taken"
+                ));
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// K422: a question leaves Pending exactly once.
+fn once(book: &Book, event: &Event) -> Result<bool, String> {
+    let Body::Interrupt { event: body } = &event.body else {
+        return Ok(false);
+    };
+    let (id, wanted) = match body {
+        InterruptEvent::Raised { interrupt } => (&interrupt.id, None),
+        InterruptEvent::Resolved { id, .. }
+        | InterruptEvent::Expired { id, .. }
+        | InterruptEvent::Cancelled { id, .. } => (id, Some(true)),
+        InterruptEvent::Removed { ids } => {
+            let pending = ids.iter().find(|id| book.asked.get(*id) == Some(&true));
+            return pending.map_or(Ok(true), |id| Err(format!("{id} was pending: {body:?}")));
+        }
+    };
+    let pending = book.asked.get(id).copied();
+    match pending == wanted {
+        true => Ok(wanted.is_some()),
+        false => Err(format!("{id} was pending: {pending:?}, and then: {body:?}")),
+    }
+}
+
+/// K423: legal transitions only.
+fn legal(book: &Book, event: &Event) -> Result<bool, String> {
+    let (Body::Process { event: body }, Some(pid)) = (&event.body, &event.subject.pid) else {
+        return Ok(false);
+    };
+    let now = book.known.get(pid).map(|known| known.state);
+    let fine = match body {
+        ProcessEvent::Created { .. } => now.is_none(),
+        ProcessEvent::StateChanged { from, to, .. } => now == Some(*from) && is_legal(*from, *to),
+        ProcessEvent::Terminated { .. } => {
+            now.is_some_and(|now| is_legal(now, ProcessState::Terminated))
+        }
+        ProcessEvent::LeaseRenewed { .. } => now.is_some(),
+        ProcessEvent::Removed => now == Some(ProcessState::Zombie),
+    };
+    match fine {
+        true => Ok(true),
+        false => Err(format!("{pid} was {now:?}: {body:?}")),
+    }
+}
+
+/// K449: time in events never decreases.
+fn later(book: &Book, event: &Event) -> Result<bool, String> {
+    match event.time < book.last {
+        true => Err(format!("an event of {:?} after one of {:?}", event.time, book.last)),
+        false => Ok(true),
+    }
+}
+
+/// K421: accounts are what the events add up to; no row without a process.
+#[derive(Clone, Debug, Default)]
+struct Conserved {
+    follow: Follow,
+    book: Book,
+}
+
+impl Watch<Clerk> for Conserved {
+    fn property(&self) -> &'static str {
+        "K421"
+    }
+
+    fn see(&mut self, world: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+        for events in self.follow.see(seen) {
+            for event in events.iter() {
+                self.book.add(event);
+            }
+        }
+        let Some(kernel) = world.guest().and_then(Clerk::kernel) else {
+            return Ok(false);
+        };
+        if !matches!(seen, Seen::Replied { .. }) || kernel.last_event() != self.book.events {
+            return Ok(false);
+        }
+        let touched = std::mem::take(&mut self.book.touched);
+        for pid in &touched {
+            self.compare(kernel, pid)?;
+        }
+        Ok(!touched.is_empty())
+    }
+}
+
+impl Conserved {
+    fn compare(&self, kernel: &Kernel, pid: &ProcessId) -> Result<(), String> {
+        let (known, process) = match (self.book.known.get(pid), kernel.process(pid)) {
+            (None, None) => return Ok(()),
+            (Some(known), Some(process)) => (known, process),
+            (known, process) => {
+                let (known, there) = (known.is_some(), process.is_some());
+                return Err(format!("{pid} should be there: {known}, and is: {there}"));
+            }
+        };
+        let account = &process.account;
+        let sums = [
+            ("used", known.used, account.used.amounts),
+            ("held", known.held, account.held),
+            ("unreserved", known.unreserved, account.unreserved),
+        ];
+        if let Some((what, sum, said)) = sums.into_iter().find(|(_, sum, said)| sum != said) {
+            return Err(format!("{pid} has {what} {said:?}, and its events add up to {sum:?}"));
+        }
+        let children = self.book.known.values().filter(|child| child.parent.as_ref() == Some(pid));
+        for resource in Resource::RESERVABLE {
+            let below: u64 = children.clone().map(|child| child.used.of(resource)).sum();
+            if account.used.amounts.of(resource) < below {
+                return Err(format!("{pid} has used less {} than its children", resource.name()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// K426: whoever asks for work is not told that there is none while something waits.
+#[derive(Clone, Debug, Default)]
+struct NobodyForgotten {
+    follow: Follow,
+    book: Book,
+}
+
+impl Watch<Clerk> for NobodyForgotten {
+    fn property(&self) -> &'static str {
+        "K426"
+    }
+
+    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+        for events in self.follow.see(seen) {
+            for event in events.iter() {
+                self.book.add(event);
+            }
+        }
+        let Seen::Replied { request, reply: Err(refusal), .. } = seen else {
+            return Ok(false);
+        };
+        let all = request.by.takes_any_work() && request.body == CommandBody::NextRunnable;
+        if !all || refusal.code != Code::NoRunnable {
+            return Ok(false);
+        }
+        match self.book.known.iter().find(|(_, known)| known.waits()) {
+            Some((pid, _)) => Err(format!("there is no work, and {pid} is ready")),
+            None => Ok(true),
+        }
+    }
+}
+
+/// K428: the state is what the events on the disk make of it, at every record, whoever made it: the
+/// kernel that decided, or the one that was loaded from a snapshot and the records after it.
+#[derive(Clone, Debug)]
+struct SameState {
+    /// Follows the records as they are written.
+    follower: Box<Kernel>,
+    record: u64,
+    /// What the records make of it that everybody has seen the events of.
+    certain: Box<Kernel>,
+    seen: u64,
+    /// The events of the records after that.
+    written: BTreeMap<u64, Vec<Event>>,
+    /// By record: the root of the follower.
+    roots: BTreeMap<u64, StateRoot>,
+    /// Roots that the kernel had and that the follower has not reached.
+    told: BTreeMap<u64, StateRoot>,
+}
+
+impl Default for SameState {
+    fn default() -> Self {
+        let new = Box::new(Kernel::new(kernel_config()).expect("the configuration is legal"));
+        Self {
+            follower: new.clone(),
+            record: 0,
+            certain: new,
+            seen: 0,
+            written: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+}
+
+impl SameState {
+    /// Records up to this one are certain.
+    fn settle(&mut self, record: u64) {
+        while self.seen < record
+            && let Some(events) = self.written.remove(&(self.seen + 1))
+        {
+            events.iter().for_each(|event| self.certain.apply(event));
+            self.seen += 1;
+        }
+        let old = self.seen.saturating_sub(8);
+        self.roots = self.roots.split_off(&old);
+        self.told = self.told.split_off(&old);
+    }
+
+    fn compare(&self, record: u64) -> Result<bool, String> {
+        match (self.told.get(&record), self.roots.get(&record)) {
+            (Some(told), Some(made)) if told != made => Err(format!(
+                "the kernel had root {told:?} at record {record}, and its events make {made:?}"
+            )),
+            (Some(_), Some(_)) => Ok(true),
+            (None, _) | (_, None) => Ok(false),
+        }
+    }
+}
+
+impl Watch<Clerk> for SameState {
+    fn property(&self) -> &'static str {
+        "K428"
+    }
+
+    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+        match seen {
+            Seen::Written(written) if written.number == self.record + 1 => {
+                let events = events_of(written.body, written.count);
+                events.iter().for_each(|event| self.follower.apply(event));
+                self.record += 1;
+                self.written.insert(self.record, events);
+                self.roots.insert(self.record, self.follower.root());
+                self.compare(self.record)
+            }
+            Seen::Events(..) => {
+                self.settle(self.seen + 1);
+                Ok(false)
+            }
+            Seen::Decided(decided) => {
+                self.told.extend(decided.root.map(|root| (decided.record, root)));
+                self.compare(decided.record)
+            }
+            Seen::Recovered(found) => {
+                self.settle(found.record);
+                if self.seen != found.record {
+                    return Err(format!("record {} was never written", found.record));
+                }
+                self.written.clear();
+                (self.record, self.follower) = (self.seen, self.certain.clone());
+                self.roots.split_off(&(found.record + 1));
+                self.told.split_off(&(found.record + 1));
+                Ok(false)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// K434: where no record is made, the state is what it was.
+#[derive(Clone, Copy, Debug)]
+struct RefusalsChangeNothing;
+
+impl Watch<Clerk> for RefusalsChangeNothing {
+    fn property(&self) -> &'static str {
+        "K434"
+    }
+
+    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+        match seen {
+            Seen::Handled { request, before, after } if before.0 == after.0 => {
+                match before.1 == after.1 {
+                    true => Ok(true),
+                    false => Err(format!("no record, and another root, after {request:?}")),
+                }
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// K448: what was accepted with an id, and is asked again while it is remembered, is accepted
+/// again, and nothing happens.
+#[derive(Clone, Debug, Default)]
+struct Idempotent {
+    follow: Follow,
+    book: Book,
+    /// What was accepted of each process, the newest last.
+    accepted: BTreeMap<ProcessId, VecDeque<Command>>,
+}
+
+/// How many closed reservations of a process are remembered for sure (K108).
+const REMEMBERED: usize = 64;
+
+impl Watch<Clerk> for Idempotent {
+    fn property(&self) -> &'static str {
+        "K448"
+    }
+
+    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+        for events in self.follow.see(seen) {
+            for event in events.iter() {
+                self.book.add(event);
+                if let Body::Process { event: ProcessEvent::Removed } = &event.body
+                    && let Some(pid) = &event.subject.pid
+                {
+                    self.accepted.remove(pid);
+                }
+            }
+        }
+        let Seen::Replied { request, reply, .. } = seen else {
+            return Ok(false);
+        };
+        let Some(pid) = subject(&request.body).filter(|_| has_id(&request.body)) else {
+            return Ok(false);
+        };
+        let Some(known) = self.book.known.get(&pid) else {
+            return Ok(false);
+        };
+        let buried = known.state == ProcessState::Zombie;
+        let accepted = self.accepted.entry(pid.clone()).or_default();
+        let again = accepted.iter().any(|before| before == *request);
+        if reply.is_ok() && !again {
+            accepted.push_back((*request).clone());
+            if accepted.len() > REMEMBERED / 2 {
+                accepted.pop_front();
+            }
+        }
+        let is_submit = matches!(request.body, CommandBody::Submit(_));
+        if !again || (buried && !is_submit) {
+            return Ok(false);
+        }
+        match reply {
+            Ok(done) if done.events.iter().all(is_renewal) => Ok(true),
+            Ok(done) => Err(format!("accepted before, and now {:?}: {request:?}", done.events)),
+            Err(refusal) if is_passing(refusal.code) => Ok(false),
+            Err(refusal) => {
+                Err(format!("accepted before, and refused now: {refusal}: {request:?}"))
+            }
+        }
+    }
+}
+
+/// A holder that asks for anything keeps its lease (K78).
+const fn is_renewal(event: &Event) -> bool {
+    matches!(event.body, Body::Process { event: ProcessEvent::LeaseRenewed { .. } })
+}
+
+/// Whether a refusal says something about the moment or the asker, not about the command.
+const fn is_passing(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Busy
+            | Code::DiskFull
+            | Code::NotDurable
+            | Code::Draining
+            | Code::Overloaded
+            | Code::PermissionDenied
+            | Code::NotHolder
+    )
+}
+
+const fn has_id(body: &CommandBody) -> bool {
+    match body {
+        CommandBody::Submit(submit) => submit.pid.is_some(),
+        CommandBody::Reserve(reserve) => reserve.reservation.is_some(),
+        CommandBody::RecordUsage(record) => record.record.is_some(),
+        CommandBody::Settle { .. } | CommandBody::Release { .. } => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,174 @@
+use std::path::Path;
+
+use machines::choices::Override;
+
+use crate::budget::Budget;
+use crate::checker::Violation;
+use crate::failure::Failure;
+use crate::lab::{Case, Keep};
+use crate::saboteur::{case, hunt};
+use crate::scenario::Scenario;
+use crate::shrink::shrink;
+use crate::subject::lab;
+use crate::world::Ended;
+
+const SMALL: &str = r#"
+name = "small"
+about = "Notes are written while power fails."
+nodes = 1
+duration = "6s"
+quiet = "1s"
+seeds = 3
+
+[keeper]
+subject = "ledger"
+snapshots = 40
+
+[[fault]]
+kind = "kill"
+at = "1s"
+for = "20ms"
+nodes = [0]
+power = true
+times = 4
+every = "900ms"
+"#;
+
+fn small() -> Scenario {
+    Scenario::parse("small.toml", SMALL).expect("it is right")
+}
+
+fn violated(ended: &Ended) -> Option<&Violation> {
+    match ended {
+        Ended::Violated(violation) => Some(violation),
+        Ended::Passed | Ended::Unfinished => None,
+    }
+}
+
+fn scenario(name: &str) -> Scenario {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    Scenario::read(&folder.join(format!("{name}.toml"))).unwrap_or_else(|wrong| panic!("{wrong}"))
+}
+
+/// T4: the same seed gives the same run, and another seed another one.
+#[test]
+fn a_run_repeats_itself_and_seeds_differ() {
+    let run = |seed| lab().run(&small(), seed, Keep::default()).expect("it runs").outcome;
+    let first = run(0);
+    assert_eq!(first.ended, Ended::Passed);
+    assert!(first.strikes["recovery"] >= 5, "{:?}", first.strikes);
+    assert_eq!(run(0), first);
+    assert_ne!(run(1).hash, first.hash);
+}
+
+/// T50: what a keeper cannot have is refused with its place.
+#[test]
+fn a_keeper_of_two_nodes_or_with_a_network_is_refused() {
+    let wrong = |text: &str| Scenario::parse("k.toml", text).expect_err("it is wrong").to_string();
+    assert!(wrong(&SMALL.replace("nodes = 1", "nodes = 2")).contains("k.toml:4:9: must be 1"));
+    let loss = SMALL.replace("kind = \"kill\"", "kind = \"loss\"\nshare = 0.1");
+    assert!(wrong(&loss).contains("a keeper has no network"));
+    let cluster = "name = \"x\"\nabout = \"x\"\nnodes = 2\nduration = \"9s\"\n\
+                   [[fault]]\nkind = \"second-process\"\nat = \"1s\"\nnodes = [0]\n";
+    assert!(wrong(cluster).contains("second-process needs [keeper]"));
+    let other = SMALL.replace("\"ledger\"", "\"nothing\"");
+    assert!(wrong(&other).contains("must be \"ledger\" or \"kernel\""));
+}
+
+/// T42: a failure of a keeper is shrunk like any other, and its file replays.
+#[test]
+fn a_failure_of_a_keeper_is_shrunk_and_read_again() {
+    let lab = lab();
+    let file = small().resolve(1).expect("it is right").file;
+    let saboteur = Some("replies-at-apply".to_owned());
+    let mut found = Case { file, seed: 1, overrides: Vec::new(), saboteur };
+    let check = found.file.check.get_or_insert_default();
+    check.properties = Some(vec![toml::Spanned::new(0..0, "L73".to_owned())]);
+    let shrunk = shrink(&lab, found, "L73", Budget::ENDLESS, &mut |_| {}).expect("it fails");
+    assert!(shrunk.case.file.fault.is_empty(), "no fault is needed: {:?}", shrunk.case.file.fault);
+    let path = std::env::temp_dir().join(format!("lockstep-keeper-{}.toml", std::process::id()));
+    let failure = Failure::new(&shrunk.case, &shrunk.violation, shrunk.hash, &path);
+    failure.write(&path).expect("it can be written");
+    let read = Failure::read(&path).expect("it can be read");
+    std::fs::remove_file(&path).expect("it is there");
+    let case = read.case_for(&lab).expect("somebody checks it");
+    let ran = lab.run_case(&case, Keep::default()).expect("it runs");
+    assert_eq!(violated(&ran.outcome.ended), Some(&shrunk.violation));
+}
+
+/// T12: an answer that is replaced changes the run.
+#[test]
+fn an_override_changes_what_a_power_cut_leaves() {
+    let run = |answer| {
+        let file = small().resolve(0).expect("it is right").file;
+        let site = "keeper.left".to_owned();
+        let overrides = vec![Override { site, who: None, nth: None, answer }];
+        let case = Case { file, seed: 0, overrides, saboteur: None };
+        lab().run_case(&case, Keep { trace: true, ..Keep::default() }).expect("it runs").trace
+    };
+    let cuts = |answer| {
+        let lines = run(answer).into_iter().filter(|line| line.event == "power cut");
+        lines.map(|line| line.detail).collect::<Vec<_>>()
+    };
+    assert_eq!(cuts(0), ["All"; 4]);
+    assert_eq!(cuts(1), ["None"; 4]);
+}
+
+/// Section 8 of ledger.md, in small: every operation of a short run is a moment to cut the power.
+#[test]
+fn a_sweep_cuts_at_every_operation_in_four_ways() {
+    let sweep = "snapshots = 40\nsweep = 1\nrecords = 60";
+    let text = SMALL.replace("snapshots = 40", sweep);
+    let text = text.split("[[fault]]").next().expect("it has faults").to_owned();
+    let scenario = Scenario::parse("sweep.toml", &text).expect("it is right");
+    let outcome = lab().run(&scenario, 0, Keep::default()).expect("it runs").outcome;
+    assert_eq!(outcome.ended, Ended::Passed);
+    let (cuts, recoveries) = (outcome.strikes["sweep-cut"], outcome.strikes["sweep-recovery"]);
+    assert!(cuts > 60, "{cuts}");
+    assert!(recoveries > 5 * cuts, "each in four ways, and some again: {recoveries} of {cuts}");
+    assert!(outcome.armed["L70"] > cuts, "{:?}", outcome.armed);
+}
+
+/// T32: a saboteur is caught in a sweep as well, in a copy in which the power was cut.
+#[test]
+fn a_sweep_catches_what_is_acknowledged_too_early() {
+    let text = SMALL.replace("snapshots = 40", "snapshots = 40\nsweep = 1\nrecords = 60");
+    let text = text.split("[[fault]]").next().expect("it has faults").to_owned();
+    let file = Scenario::parse("sweep.toml", &text).expect("it is right").file;
+    let saboteur = Some("acknowledges-at-write".to_owned());
+    let mut case = Case { file, seed: 0, overrides: Vec::new(), saboteur };
+    let check = case.file.check.get_or_insert_default();
+    check.properties = Some(vec![toml::Spanned::new(0..0, "L70".to_owned())]);
+    let ran = lab().run_case(&case, Keep::default()).expect("it runs");
+    let violation = violated(&ran.outcome.ended).expect("it is caught");
+    assert!(violation.evidence.starts_with("cut "), "{violation}");
+}
+
+/// T32: every property of a keeper has a checker, and a saboteur that it catches.
+#[test]
+fn every_property_of_a_keeper_has_a_checker_and_a_saboteur() {
+    let lab = lab();
+    for (subject, wing) in &lab.keepers {
+        let broken: Vec<&str> = wing.sheets().iter().map(|sheet| sheet.property).collect();
+        for property in wing.properties() {
+            let elsewhere = property.starts_with('L') && subject.name() == "kernel";
+            assert!(broken.contains(&property) || elsewhere, "{property} of {}", subject.name());
+        }
+    }
+}
+
+/// T32, for those of the ledger: each is caught, and nothing is violated without it.
+#[test]
+fn every_saboteur_of_a_keeper_is_caught() {
+    let lab = lab();
+    let sheets: Vec<_> = lab.keepers.iter().flat_map(|(_, wing)| wing.sheets()).copied().collect();
+    assert!(sheets.len() > 20, "{} saboteurs", sheets.len());
+    for sheet in sheets {
+        let scenarios = [scenario(sheet.scenario)];
+        let hunt = hunt(&lab, sheet.name, &scenarios, Budget::ENDLESS).expect("it can be hunted");
+        let hunt = hunt.expect("an endless budget is never spent");
+        assert!(hunt.seeds.is_some(), "{hunt:?}");
+        let case = case(&lab, sheet.name, &scenarios, 0).expect("it can be made");
+        assert_eq!(case.saboteur.as_deref(), Some(sheet.name));
+    }
+}
