@@ -268,9 +268,6 @@ impl CommandBody {
             | Self::ResolveInterrupt { .. }
             | Self::CancelInterrupt { .. }
             | Self::ConsumeApproval(_)
-            | Self::InitializeSession(_)
-            | Self::NextInstruction { .. }
-            | Self::ReportAgentResult(_)
             | Self::RegisterService(_)
             | Self::UnregisterService { .. }
             | Self::UpdateHealth { .. }
@@ -283,7 +280,10 @@ impl CommandBody {
             | Self::DispatchInference(_)
             | Self::LeaseTasks { .. }
             | Self::CompleteTask(_)
-            | Self::CancelDispatch { .. } => false,
+            | Self::CancelDispatch { .. }
+            | Self::InitializeSession(_)
+            | Self::NextInstruction { .. }
+            | Self::ReportAgentResult(_) => false,
         }
     }
 }

@@ -137,6 +137,10 @@ text_types! {
     RecordId, is_id_byte, BadId;
     /// What the use of an approval is known by, so that it is taken once (K170).
     UseId, is_id_byte, BadId;
+    /// What kind of service it is; well known are flow, worker, vertical and inference.
+    ServiceType, is_name_byte, BadName;
+    /// What a service can do.
+    Capability, is_name_byte, BadName;
     /// A service.
     ServiceName, is_name_byte, BadName;
     /// A pipeline.
@@ -147,10 +151,6 @@ text_types! {
     AgentName, is_name_byte, BadName;
     /// Where a stage's output is kept.
     OutputKey, is_name_byte, BadName;
-    /// What kind of service it is; well known are flow, worker, vertical and inference.
-    ServiceType, is_name_byte, BadName;
-    /// What a service can do.
-    Capability, is_name_byte, BadName;
     /// A type of messages on the bus.
     MessageType, is_name_byte, BadName;
 }

@@ -132,8 +132,8 @@ impl State {
         self.derive_services();
         self.derive_leases();
         self.envelope_index = EnvelopeIndex::derive(&self.envelopes);
-        self.derive_sessions();
         self.follow_housekeeping();
+        self.derive_sessions();
     }
 }
 

@@ -211,10 +211,10 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
         | Body::Envelope { .. }
         | Body::Interrupt { .. }
         | Body::Approval { .. }
-        | Body::Session { .. }
         | Body::Service { .. }
         | Body::Slot { .. }
-        | Body::Dispatch { .. } => {}
+        | Body::Dispatch { .. }
+        | Body::Session { .. } => {}
     }
     Ok(())
 }

@@ -145,7 +145,6 @@ impl Oracle {
             | Body::Quota { .. }
             | Body::Rate { .. }
             | Body::Envelope { .. }
-            | Body::Session { .. }
             | Body::Interrupt { .. }
             | Body::Approval { .. }
             | Body::Session { .. } => {}

@@ -104,7 +104,6 @@ pub(in crate::kernel) fn granted(event: &Event) -> Option<LeaseId> {
         | Body::Quota { .. }
         | Body::Rate { .. }
         | Body::Envelope { .. }
-        | Body::Session { .. }
         | Body::Interrupt { .. }
         | Body::Approval { .. }
         | Body::Service { .. }

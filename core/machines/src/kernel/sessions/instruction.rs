@@ -132,7 +132,7 @@ impl State {
             let interrupt = self.oldest_blocking(pid).cloned().map(Box::new);
             return InstructionBody::WaitInterrupt { interrupt };
         }
-        let mut tasks = self.live_tasks(pid, process, session);
+        let mut tasks = self.tasks(pid, process, session);
         if !tasks.is_empty() {
             return match session.group {
                 Some(_) => InstructionBody::RunAgents(tasks),
@@ -150,7 +150,7 @@ impl State {
         InstructionBody::Wait { reason, until }
     }
 
-    fn live_tasks(&self, pid: &ProcessId, process: &Process, session: &Session) -> Vec<AgentTask> {
+    fn tasks(&self, pid: &ProcessId, process: &Process, session: &Session) -> Vec<AgentTask> {
         let live = session.works.iter().filter_map(|work| match &work.standing {
             Standing::Live { attempt } => self.agent_task((pid, process, session), (attempt, work)),
             Standing::Due | Standing::Backoff { .. } | Standing::Done | Standing::Failed => None,

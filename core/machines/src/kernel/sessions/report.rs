@@ -159,7 +159,7 @@ impl Decision<'_> {
                 }
             }
             Verdict::Done { .. } if grouped => {}
-            Verdict::Done { output: _, changes } => self.finish_stage(report, stage, changes),
+            Verdict::Done { output: _, changes } => self.take_success(report, stage, changes),
         }
         if grouped {
             self.join(pid);
@@ -380,7 +380,7 @@ impl Decision<'_> {
     }
 
     /// A stage outside a group is done: save, and move on (K255).
-    fn finish_stage(&mut self, report: &Report, stage: &StageName, changes: Vec<(Arc<str>, Json)>) {
+    fn take_success(&mut self, report: &Report, stage: &StageName, changes: Vec<(Arc<str>, Json)>) {
         let pid = &report.pid;
         self.complete(pid, stage, changes);
         if report.break_loop {

@@ -102,12 +102,12 @@ fn a_retry_goes_on_after_a_restart() {
     desk.poll();
     desk.fail("x", ErrorKind::Tool);
     let before = (desk.session().clone(), desk.told());
-    desk.rig.restart();
+    desk.rig.start_again();
     assert_eq!((desk.session().clone(), desk.told()), before);
     desk.rig.pass(1_000);
     assert_eq!(desk.poll(), "RunAgent x 1.2");
     let attempt = desk.task("x").attempt;
-    desk.rig.restart();
+    desk.rig.start_again();
     assert_eq!(desk.quiet_poll(), "RunAgent x 1.2");
     assert_eq!(desk.task("x").attempt, attempt, "the same attempt");
 }
