@@ -45,7 +45,7 @@ pub mod event;
 mod failure;
 mod group;
 pub mod instruction;
-mod issue;
+pub(super) mod issue;
 mod lost;
 pub mod report;
 pub mod resume;

@@ -2,6 +2,7 @@
 
 mod methods;
 mod service_methods;
+mod session_methods;
 
 use super::CommandBody;
 use super::config::KernelConfig;

@@ -27,6 +27,8 @@ use crate::kernel::refusal::Code;
 use crate::kernel::rig::{
     Rig, calls, operator, pid, record, reserve, settle, submit, user, worker,
 };
+use crate::kernel::sessions::rig::linear;
+use crate::kernel::sessions::start::{EnvelopeChoice, Initialize};
 use crate::kernel::{Command, CommandBody, Kernel, Refusal};
 
 fn env() -> EnvelopeId {
@@ -101,6 +103,7 @@ fn queries() -> Vec<Query> {
         Query::GetInterrupt { id: question() },
         Query::GetPendingInterrupt { of: PendingOf::Process(pid.clone()) },
         Query::ListInterrupts(Box::default()),
+        Query::GetSessionState { pid: pid.clone() },
         Query::HasPending { pid },
         Query::GetInterruptStats,
         Query::CheckRateLimit { user: user("alice").user, endpoint: Endpoint::whole() },
@@ -142,6 +145,7 @@ fn place(query: &Query) -> usize {
         Query::ListServices(_) => 21,
         Query::CanAccept { .. } => 22,
         Query::GetServiceStats { .. } => 23,
+        Query::GetSessionState { .. } => 24,
     }
 }
 
@@ -182,8 +186,15 @@ fn commands() -> Vec<CommandBody> {
         CommandBody::ResolveInterrupt { id: question(), response: Box::new(response) },
         CommandBody::CancelInterrupt { id: question(), reason: message() },
         CommandBody::SetRateLimit { scope, config: None },
+        start_of(a()),
         CommandBody::ResetRateLimits { user: user("alice").user },
     ]
+}
+
+fn start_of(pid: ProcessId) -> CommandBody {
+    let envelope = EnvelopeChoice::Known(env());
+    let start = Initialize { pid, pipeline: linear(), envelope, force: true };
+    CommandBody::InitializeSession(Box::new(start))
 }
 
 type Asked = Result<Told, Refusal>;

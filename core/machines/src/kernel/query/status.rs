@@ -13,6 +13,7 @@ use crate::kernel::process::Process;
 use crate::kernel::quota::Amounts;
 use crate::kernel::services::ServiceStatus;
 use crate::kernel::services::desk::{DispatchCounts, ServiceStats};
+use crate::kernel::sessions::view::SessionState;
 use crate::kernel::state::{State, Tally};
 use crate::kernel::time::{Millis, Time};
 use crate::ledger::root::StateRoot;
@@ -73,6 +74,10 @@ pub struct SystemStatus {
     pub rate_keys: u64,
     /// The users with the most hits within a minute, busiest first.
     pub busiest: Vec<(UserId, u64)>,
+    /// Sessions that have not ended.
+    pub sessions_active: u64,
+    /// Those of them whose stages run side by side.
+    pub sessions_in_group: u64,
     /// Open reservations.
     pub reservations: u64,
     /// The number of the last event.
@@ -88,6 +93,8 @@ pub struct RequestStatus {
     pub process: ProcessControlBlock,
     /// The envelope of its session.
     pub envelope: Option<EnvelopeView>,
+    /// Its session.
+    pub session: Option<SessionState>,
     /// The oldest question that it waits for.
     pub pending_interrupt: Option<Box<Interrupt>>,
     /// What is left of its budget.
@@ -170,6 +177,8 @@ impl SystemStatus {
             interrupts: counters.interrupts,
             rate_keys: u64::from(state.rates.keys().len()),
             busiest: state.rates.busiest(now, BUSIEST_MAX),
+            sessions_active: state.session_tally.active,
+            sessions_in_group: state.session_tally.in_group,
             reservations: state.process_index.reservations(),
             last_event: counters.events,
             state_root: kernel.current_root(),
@@ -183,6 +192,7 @@ impl RequestStatus {
         Self {
             process: ProcessControlBlock::of(pid, process, now),
             envelope: envelope.map(|(id, envelope)| EnvelopeView::of(state, id, envelope)),
+            session: state.session_state(pid),
             pending_interrupt: state.oldest_pending(process),
             remaining: state.remaining(pid, now),
         }
