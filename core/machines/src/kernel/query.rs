@@ -42,6 +42,7 @@ use super::rates::RateResult;
 use super::rates::WindowUsage;
 use super::refusal::{Code, Refusal};
 use super::services::desk::ServiceStats;
+use super::sessions::view::SessionState;
 use super::state::State;
 use super::time::Time;
 use bounds::{Bounds, BoundsOf};
@@ -70,6 +71,7 @@ pub enum Query {
     GetSystemStatus,
     GetSystemUsage,
     GetRequestStatus { pid: ProcessId },
+    GetSessionState { pid: ProcessId },
     GetInterrupt { id: InterruptId },
     GetPendingInterrupt { of: PendingOf },
     ListInterrupts(Box<ListInterrupts>),
@@ -109,6 +111,7 @@ pub enum Told {
     Status(Box<SystemStatus>),
     SystemUsage(SystemUsage),
     Request(Box<RequestStatus>),
+    Session(Box<SessionState>),
     Interrupt(Box<Interrupt>),
     Pending(Option<Box<Interrupt>>),
     Interrupts(InterruptPage),
@@ -187,6 +190,14 @@ impl<'a> Inquiry<'a> {
             Query::GetRequestStatus { pid } => {
                 let process = self.process(pid)?;
                 Told::Request(Box::new(RequestStatus::of(self.state, (pid, process), self.now)))
+            }
+            Query::GetSessionState { pid } => {
+                self.process(pid)?;
+                let session = self.state.session_state(pid).ok_or_else(|| {
+                    let told = format!("process {pid} has no session");
+                    Refusal::new(Code::SessionNotFound, told)
+                });
+                Told::Session(Box::new(session?))
             }
             Query::GetInterrupt { id } => {
                 Told::Interrupt(Box::new(self.interrupts().get(id)?.clone()))

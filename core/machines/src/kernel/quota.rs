@@ -509,6 +509,17 @@ pub struct Usage {
 wire_struct!(Usage { amounts, agent_hops, iterations, elapsed_ms });
 
 impl Usage {
+    /// Returns what was used since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            amounts: self.amounts.minus(&earlier.amounts),
+            agent_hops: self.agent_hops.saturating_sub(earlier.agent_hops),
+            iterations: self.iterations.saturating_sub(earlier.iterations),
+            elapsed_ms: self.elapsed_ms.saturating_sub(earlier.elapsed_ms),
+        }
+    }
+
     /// Returns the use of a resource; of context tokens, which are one call's, 0.
     #[must_use]
     pub const fn of(&self, resource: Resource) -> u64 {

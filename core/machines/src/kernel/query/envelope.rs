@@ -5,6 +5,7 @@ use crate::kernel::ids::EnvelopeId;
 use crate::kernel::interrupts::interrupt::Interrupt;
 use crate::kernel::process::Process;
 use crate::kernel::quota::{Limit, Usage};
+use crate::kernel::sessions::Session;
 use crate::kernel::state::State;
 
 /// What an envelope shows of the ledger (K100). Without a process: nothing used, no limits.
@@ -36,21 +37,28 @@ impl EnvelopeView {
     #[must_use]
     pub fn of(state: &State, id: &EnvelopeId, envelope: &Envelope) -> Self {
         let process = envelope.process.as_ref().and_then(|pid| state.process(pid));
+        let session = envelope.process.as_ref().and_then(|pid| state.session(pid));
         Self {
             id: id.clone(),
             envelope: envelope.clone(),
-            bounds: LedgerView::of(process),
+            bounds: LedgerView::of(process, session),
             interrupt: process.and_then(|process| state.oldest_pending(process)),
         }
     }
 }
 
 impl LedgerView {
-    fn of(process: Option<&Process>) -> Self {
+    /// A session's use is the process's less what that was when the session began (K100).
+    fn of(process: Option<&Process>, session: Option<&Session>) -> Self {
         let (none, unlimited) = (Usage::default(), Limit::UNLIMITED);
-        match process {
-            None => Self { used: none, max_llm_calls: unlimited, max_agent_hops: unlimited },
-            Some(process) => Self {
+        match (process, session) {
+            (Some(process), Some(session)) => Self {
+                used: process.account.used.since(&session.base),
+                max_llm_calls: session.pipeline.max_llm_calls,
+                max_agent_hops: session.pipeline.max_agent_hops,
+            },
+            (None, _) => Self { used: none, max_llm_calls: unlimited, max_agent_hops: unlimited },
+            (Some(process), None) => Self {
                 used: process.account.used,
                 max_llm_calls: process.quota.max_llm_calls,
                 max_agent_hops: process.quota.max_agent_hops,

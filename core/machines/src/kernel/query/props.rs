@@ -27,6 +27,8 @@ use crate::kernel::refusal::Code;
 use crate::kernel::rig::{
     Rig, calls, operator, pid, record, reserve, settle, submit, user, worker,
 };
+use crate::kernel::sessions::rig::linear;
+use crate::kernel::sessions::start::{EnvelopeChoice, Initialize};
 use crate::kernel::{Command, CommandBody, Kernel, Refusal};
 
 fn env() -> EnvelopeId {
@@ -56,8 +58,16 @@ fn world(much: bool) -> Rig {
         let body = CommandBody::UpdateEnvelope { id: env(), patch, expected_version: None };
         rig.say(&alice, body).unwrap();
         rig.say(&alice, CommandBody::Submit(Box::new(submit("b")))).unwrap();
+        rig.say(&alice, session("a")).unwrap();
     }
     rig
+}
+
+/// A session on a process.
+fn session(name: &str) -> CommandBody {
+    let envelope = EnvelopeChoice::New(Box::default());
+    let asked = Initialize { pid: pid(name), pipeline: linear(), envelope, force: false };
+    CommandBody::InitializeSession(Box::new(asked))
 }
 
 /// What alice is asked; it has the same id in every world.
@@ -101,7 +111,7 @@ fn queries() -> Vec<Query> {
         Query::GetInterrupt { id: question() },
         Query::GetPendingInterrupt { of: PendingOf::Process(pid.clone()) },
         Query::ListInterrupts(Box::default()),
-        Query::HasPending { pid },
+        Query::HasPending { pid: pid.clone() },
         Query::GetInterruptStats,
         Query::CheckRateLimit { user: user("alice").user, endpoint: Endpoint::whole() },
         Query::GetRateLimitUsage { user: user("alice").user, endpoint: Endpoint::whole() },
@@ -109,6 +119,7 @@ fn queries() -> Vec<Query> {
         Query::ListServices(Box::default()),
         Query::CanAccept { service: service() },
         Query::GetServiceStats { service: None },
+        Query::GetSessionState { pid },
     ];
     let kinds: BTreeSet<usize> = all.iter().map(place).collect();
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), (0..all.len()).collect::<Vec<_>>());
@@ -138,10 +149,11 @@ fn place(query: &Query) -> usize {
         Query::GetInterruptStats => 17,
         Query::CheckRateLimit { .. } => 18,
         Query::GetRateLimitUsage { .. } => 19,
-        Query::GetService { .. } => 20,
-        Query::ListServices(_) => 21,
-        Query::CanAccept { .. } => 22,
-        Query::GetServiceStats { .. } => 23,
+        Query::GetService { .. } => 21,
+        Query::ListServices(_) => 22,
+        Query::CanAccept { .. } => 23,
+        Query::GetServiceStats { .. } => 24,
+        Query::GetSessionState { .. } => 20,
     }
 }
 
@@ -177,6 +189,7 @@ fn commands() -> Vec<CommandBody> {
         CommandBody::CreateEnvelope(Box::new(new)),
         CommandBody::CreateEnvelope(Box::new(alices)),
         CommandBody::UpdateEnvelope { id: env(), patch, expected_version: None },
+        session("a"),
         CommandBody::CloneEnvelope { id: env() },
         CommandBody::CreateInterrupt { pid: a(), interrupt: Box::new(interrupt) },
         CommandBody::ResolveInterrupt { id: question(), response: Box::new(response) },

@@ -13,6 +13,8 @@ use crate::kernel::process::Process;
 use crate::kernel::quota::Amounts;
 use crate::kernel::services::ServiceStatus;
 use crate::kernel::services::desk::{DispatchCounts, ServiceStats};
+use crate::kernel::sessions::state::SessionTally;
+use crate::kernel::sessions::view::SessionState;
 use crate::kernel::state::{State, Tally};
 use crate::kernel::time::{Millis, Time};
 use crate::ledger::root::StateRoot;
@@ -69,6 +71,8 @@ pub struct SystemStatus {
     pub dispatches: DispatchCounts,
     /// What became of interrupts (K174).
     pub interrupts: InterruptCounts,
+    /// Its sessions that have not ended.
+    pub sessions: SessionTally,
     /// Keys of rates.
     pub rate_keys: u64,
     /// The users with the most hits within a minute, busiest first.
@@ -88,6 +92,8 @@ pub struct RequestStatus {
     pub process: ProcessControlBlock,
     /// The envelope of its session.
     pub envelope: Option<EnvelopeView>,
+    /// Its session.
+    pub session: Option<SessionState>,
     /// The oldest question that it waits for.
     pub pending_interrupt: Option<Box<Interrupt>>,
     /// What is left of its budget.
@@ -168,6 +174,7 @@ impl SystemStatus {
             services_by_status,
             dispatches: state.desks.dispatches(),
             interrupts: counters.interrupts,
+            sessions: state.session_tally,
             rate_keys: u64::from(state.rates.keys().len()),
             busiest: state.rates.busiest(now, BUSIEST_MAX),
             reservations: state.process_index.reservations(),
@@ -183,6 +190,7 @@ impl RequestStatus {
         Self {
             process: ProcessControlBlock::of(pid, process, now),
             envelope: envelope.map(|(id, envelope)| EnvelopeView::of(state, id, envelope)),
+            session: state.session_state(pid),
             pending_interrupt: state.oldest_pending(process),
             remaining: state.remaining(pid, now),
         }
