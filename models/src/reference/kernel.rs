@@ -243,7 +243,10 @@ impl Kernel {
             | CommandBody::DispatchInference(_)
             | CommandBody::LeaseTasks { .. }
             | CommandBody::CompleteTask(_)
-            | CommandBody::CancelDispatch { .. } => {
+            | CommandBody::CancelDispatch { .. }
+            | CommandBody::InitializeSession(_)
+            | CommandBody::NextInstruction { .. }
+            | CommandBody::ReportAgentResult(_) => {
                 unreachable!("these have their own properties and are not in the sequences")
             }
             CommandBody::Cleanup => {

@@ -206,7 +206,8 @@ impl Pair {
                 | Body::Envelope { .. }
                 | Body::Service { .. }
                 | Body::Slot { .. }
-                | Body::Dispatch { .. } => {}
+                | Body::Dispatch { .. }
+                | Body::Session { .. } => {}
             }
         }
     }
@@ -293,7 +294,7 @@ fn note(event: &Event) -> Option<Note> {
             RateEvent::Swept { .. } => return None,
         },
         Body::Envelope { .. } | Body::Service { .. } => return None,
-        Body::Slot { .. } | Body::Dispatch { .. } => return None,
+        Body::Slot { .. } | Body::Dispatch { .. } | Body::Session { .. } => return None,
         Body::Interrupt { event } => match event {
             InterruptEvent::Raised { .. } => Note::Raised(pid()),
             InterruptEvent::Resolved { id, .. } => Note::Resolved(id.clone()),

@@ -102,7 +102,8 @@ impl Book {
             | Body::Approval { .. }
             | Body::Service { .. }
             | Body::Slot { .. }
-            | Body::Dispatch { .. } => {}
+            | Body::Dispatch { .. }
+            | Body::Session { .. } => {}
         }
     }
 
@@ -254,7 +255,8 @@ pub fn served(event: &Event) -> Option<&ProcessId> {
         | Body::Approval { .. }
         | Body::Service { .. }
         | Body::Slot { .. }
-        | Body::Dispatch { .. } => None,
+        | Body::Dispatch { .. }
+        | Body::Session { .. } => None,
     }
 }
 

@@ -189,7 +189,9 @@ impl Clerk {
                 self.outputs.push_back(Output::Events { first, events });
             }
             keeper::Output::Stalled(_) => self.outputs.push_back(Output::Stalled),
-            keeper::Output::Snapshot { .. }
+            // Its users only give commands.
+            keeper::Output::Answer(..)
+            | keeper::Output::Snapshot { .. }
             | keeper::Output::SnapshotFailed { .. }
             | keeper::Output::Stopped => {}
         }
@@ -431,7 +433,10 @@ pub fn subject(body: &CommandBody) -> Option<ProcessId> {
         | CommandBody::CompleteTask(_)
         | CommandBody::CancelDispatch { .. } => None,
         CommandBody::Submit(submit) => submit.pid.clone(),
-        CommandBody::Schedule { pid }
+        CommandBody::InitializeSession(session) => Some(session.pid.clone()),
+        CommandBody::ReportAgentResult(report) => Some(report.pid.clone()),
+        CommandBody::NextInstruction { pid }
+        | CommandBody::Schedule { pid }
         | CommandBody::TransitionState { pid, .. }
         | CommandBody::Terminate { pid, .. }
         | CommandBody::CleanupProcess { pid }

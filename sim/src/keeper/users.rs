@@ -373,7 +373,8 @@ impl Crowd<Clerk> for Users {
                 if request.body == CommandBody::NextRunnable {
                     me.held = claimed(&done.events);
                     me.reserved = None;
-                } else if (done.as_of + u64::from(caller)).is_multiple_of(5) && !me.repeating {
+                } else if (done.reply.as_of + u64::from(caller)).is_multiple_of(5) && !me.repeating
+                {
                     // An answer that was lost on its way: the same is asked again.
                     me.again = Some(request.clone());
                     me.repeating = true;

@@ -120,7 +120,8 @@ impl Book {
             let by = Principal::new(user, &[Role::Node]);
             let body = CommandBody::Start { config: Box::new(KernelConfig::new()) };
             let at = At { now: Time::from_millis(START_MS + number), nonce: [1; 16] };
-            let events = self.kernel.execute(at, &Command { by, worker: None, body }).unwrap();
+            let events =
+                self.kernel.execute(at, &Command { by, worker: None, rate: None, body }).unwrap();
             let mut body = Vec::new();
             events.iter().for_each(|event| put_event::<KernelPart>(&mut body, event));
             let count = u32::try_from(events.len()).unwrap();

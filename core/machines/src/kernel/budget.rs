@@ -55,7 +55,10 @@ pub fn exceeded(quota: &Quota, usage: &Usage) -> Vec<String> {
     Resource::ALL.into_iter().filter_map(text).collect()
 }
 
-fn content(parts: &[&dyn Fn(&mut Vec<u8>)]) -> ContentHash {
+/// Writes a part of what was asked for.
+type Part<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+fn content(parts: &[Part<'_>]) -> ContentHash {
     let mut bytes = Vec::new();
     for part in parts {
         part(&mut bytes);

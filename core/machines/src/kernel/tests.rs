@@ -374,12 +374,12 @@ fn the_same_reservation_with_another_lease_is_a_conflict() {
     let mut rig = Rig::new();
     let alice = user("alice");
     rig.ready(&alice, submit("a"));
-    let with = |lease_ms| match reserve("a", "r", calls(1)) {
-        CommandBody::Reserve(mut reserve) => {
+    let with = |lease_ms| {
+        let mut body = reserve("a", "r", calls(1));
+        if let CommandBody::Reserve(reserve) = &mut body {
             reserve.lease_ms = lease_ms;
-            CommandBody::Reserve(reserve)
         }
-        body => body,
+        body
     };
     rig.say(&alice, with(Some(5_000))).unwrap();
     assert_eq!(told(rig.say(&alice, with(Some(5_000)))), "0 events");

@@ -93,8 +93,11 @@ pub struct Older<E> {
     pub event: fn(&mut Reader<'_>) -> Result<E, Malformed>,
     /// Turns a row of that version (number of the table, key, value) into one of today, or into
     /// nothing.
-    pub row: fn(u32, &[u8], &[u8]) -> Result<Option<Row>, Malformed>,
+    pub row: OlderRow,
 }
+
+/// Turns a row of an older schema version into one of today, or into nothing.
+pub type OlderRow = fn(u32, &[u8], &[u8]) -> Result<Option<Row>, Malformed>;
 
 /// A row in canonical bytes, and where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]

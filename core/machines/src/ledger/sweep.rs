@@ -50,7 +50,7 @@ fn goes_on(mut rig: Rig, nth: u64, outcome: Outcome) -> Result<(), String> {
     for _ in 0..nth % 8 {
         rig.complete(0);
     }
-    rig.crash(nth % 3 > 0, outcome);
+    rig.crash(!nth.is_multiple_of(3), outcome);
     rig.restart()?;
     for _ in 0..3 {
         let _ = rig.append(100, false);

@@ -49,7 +49,8 @@ impl Minted {
                 | Body::Envelope { .. }
                 | Body::Service { .. }
                 | Body::Slot { .. }
-                | Body::Dispatch { .. } => {}
+                | Body::Dispatch { .. }
+                | Body::Session { .. } => {}
                 Body::Process { .. } | Body::Quota { .. } | Body::Kernel { .. } => {}
             }
         }

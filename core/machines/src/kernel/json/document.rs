@@ -418,7 +418,8 @@ macro_rules! document {
                 }
 
                 fn written(&self) -> $crate::kernel::json::Json {
-                    let mut entries: Vec<(&str, $crate::kernel::json::Json)> = Vec::new();
+                    let mut entries: Vec<(&str, $crate::kernel::json::Json)> =
+                        Vec::with_capacity([$(stringify!($field)),*].len());
                     $(write_field!(entries, stringify!($field), &self.$field,
                         $mode $(($default))?);)*
                     $crate::kernel::json::Json::object(entries)
