@@ -1,7 +1,6 @@
 //! Goal: attempts that fail, take too long or are lost go on as K269–K272 and K294 say.
 
 use crate::kernel::CommandBody;
-use crate::kernel::config::KernelConfig;
 use crate::kernel::names::ProcessState;
 use crate::kernel::pipeline::kinds::ErrorKind;
 use crate::kernel::rig::{pid, submit, user};
@@ -103,12 +102,12 @@ fn a_retry_goes_on_after_a_restart() {
     desk.poll();
     desk.fail("x", ErrorKind::Tool);
     let before = (desk.session().clone(), desk.told());
-    desk.rig.restart(KernelConfig::new());
+    desk.rig.start_again();
     assert_eq!((desk.session().clone(), desk.told()), before);
     desk.rig.pass(1_000);
     assert_eq!(desk.poll(), "RunAgent x 1.2");
     let attempt = desk.task("x").attempt;
-    desk.rig.restart(KernelConfig::new());
+    desk.rig.start_again();
     assert_eq!(desk.quiet_poll(), "RunAgent x 1.2");
     assert_eq!(desk.task("x").attempt, attempt, "the same attempt");
 }
