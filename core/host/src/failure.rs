@@ -96,7 +96,8 @@ pub enum Failure {
         /// Why.
         error: io::Error,
     },
-    /// The kernel must not start on what is in the data folder. Nothing was changed (L33, L34, L36).
+    /// The kernel must not start on what is in the data folder, of which nothing was changed (L33,
+    /// L34, L36).
     Unkept(Box<RefusedStart>),
     /// There is no ledger in this data folder.
     NoLedger(PathBuf),

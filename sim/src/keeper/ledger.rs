@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!           list, read        newest that holds          all records
-//!   start ─────────► Shelving ─────────────────► Scanning ──────────► Up ⟲ decide, append, snapshot
+//!   start ─────────► Shelving ─────────────────► Scanning ──────────► Up ⟲ decide, append
 //!                       └── none can be read ──────┴── refusal ──► Refused
 //! ```
 //!

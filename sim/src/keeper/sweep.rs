@@ -1,9 +1,9 @@
 //! A sweep: at every operation of the disk, what if the power failed now?
 //!
 //! Each cut is made in copies of the world, one for each [`Left`], which start again and are
-//! checked like any other start. Some start twice, the second time after the process alone died, and
-//! must find the same (L35, L72). Some go on: the power fails again while the journal
-//! opens its first segment.
+//! checked like any other start. Some start twice, the second time after the process alone died,
+//! and must find the same (L35, L72). Some go on: the power fails again while the journal opens its
+//! first segment.
 
 use super::io::Guest;
 use super::{Due, World};

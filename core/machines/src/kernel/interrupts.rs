@@ -16,7 +16,7 @@
 //! |------|--------------|
 //! | `interrupt` | the types (2.5) |
 //! | `target` | what an approval is for, and its hash (K168) |
-//! | `check` | refuses a question, or raises it (K151, K152); asks for more of a budget (K112, K118) |
+//! | `check` | refuses a question, or raises it (K151, K152); asks for more budget (K112, K118) |
 //! | `close` | answers, expiry, escalation, taking back (K155 – K164) |
 //! | `resume` | what closing does to the process; what sessions add to it (K159, K161 – K166) |
 //! | `approval` | leave to do one thing, once (K170, K171) |

@@ -12,8 +12,8 @@
 //! | of a service | anyone |
 //! | of the node, P | operators |
 //!
-//! The node itself may ask everything: it drives what it asks about. A query names no worker, so any
-//! worker of the user that holds a process counts as its holder.
+//! The node itself may ask everything: it drives what it asks about. A query names no worker, so
+//! any worker of the user that holds a process counts as its holder.
 
 pub mod bounds;
 pub mod budget;

@@ -1,7 +1,7 @@
 //! The orchestrator: sessions that steer processes through pipelines, stage by stage (section 8).
 //!
 //! ```text
-//!              Due ◄──────────────────────────────┐ lost, superseded, interrupted; the wait is over
+//!              Due ◄──────────────────────────────┐ lost, superseded, asked; the wait is over
 //!    issued     │                                  │
 //!               ▼     success                      │
 //!              Live ─────────────► Done ─► move on │

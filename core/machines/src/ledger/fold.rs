@@ -58,8 +58,8 @@ pub trait Fold {
     /// changes nothing, and time is what the event says.
     fn apply(state: &mut Self::State, event: &Self::Event);
 
-    /// Returns the part root of `state`: [`part_root`](super::root::part_root) over the roots of its
-    /// tables.
+    /// Returns the part root of `state`: [`part_root`](super::root::part_root) over the roots of
+    /// its tables.
     fn root(state: &mut Self::State) -> [u8; 32];
 }
 

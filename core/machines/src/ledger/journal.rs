@@ -12,11 +12,11 @@
 //!   Opening:  Spare ─► Header ─► Groups ─► Sync ─► Rename ─► SyncDir
 //! ```
 //!
-//! *Opening* makes the next segment of a prepared file: it writes the header and, anew, every record
-//! that was ever written and is not known to be durable; syncs; gives the file its name; and syncs
-//! the folder. A failure before that leaves a file without a name, which is removed; so whatever
-//! stands in a named segment, its header and those records are durable, and a segment that ends in
-//! bytes that nobody trusts is superseded by the next (L24, L31).
+//! *Opening* makes the next segment of a prepared file: it writes the header and, anew, every
+//! record that was ever written and is not known to be durable; syncs; gives the file its name; and
+//! syncs the folder. A failure before that leaves a file without a name, which is removed; so
+//! whatever stands in a named segment, its header and those records are durable, and a segment that
+//! ends in bytes that nobody trusts is superseded by the next (L24, L31).
 //!
 //! Closing a segment waits until all of it is durable. That costs three syncs in every 64 MiB, and
 //! buys that the first record of a named segment proves all records before it.
@@ -315,8 +315,8 @@ impl Journal {
         self.appended
     }
 
-    /// Returns the last record taken and its hash, which is known once the record is encoded: at the
-    /// latest when the write before it is done.
+    /// Returns the last record taken and its hash, which is known once the record is encoded: at
+    /// the latest when the write before it is done.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
         let head = Head { record: self.encoded, hash: self.chain };
@@ -367,7 +367,7 @@ impl Journal {
             Phase::Draining => self.open_when_quiet(),
             Phase::Opening(_) => {
                 self.open_next();
-                if self.awaits_spare() {
+                if self.wants_spare() {
                     self.remove_next(); // There may be no room for the spare without it.
                 }
             }
@@ -621,7 +621,7 @@ impl Journal {
         if self.spares.owns(op) {
             let preparing = self.spares.failed(now, error);
             sometimes!("journal: no room for the next segment", self.spares.is_full());
-            if preparing && self.awaits_spare() && error != DiskError::NoSpace {
+            if preparing && self.wants_spare() && error != DiskError::NoSpace {
                 self.strike(error);
             }
         } else if let Some((_, target)) = self.write.take_if(|(own, _)| *own == op) {

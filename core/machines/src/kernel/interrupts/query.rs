@@ -109,8 +109,8 @@ impl<'a> Interrupts<'a> {
         }
     }
 
-    /// `GetPendingInterrupt` by request: the oldest over the request's processes (K153). A request is
-    /// but a label, which others may use, too: what the caller may not see is left out (K446).
+    /// `GetPendingInterrupt` by request: the oldest over the request's processes (K153). A request
+    /// is but a label, which others may use, too: what the caller may not see is left out (K446).
     #[must_use]
     pub fn pending_of(&self, request: &RequestId) -> Option<&'a Interrupt> {
         let scope = Scope::Request(request.clone());

@@ -44,7 +44,7 @@ pub struct Remaining {
 }
 
 impl Remaining {
-    /// Returns what is left of a resource; of context tokens, which are one call's, nothing is told.
+    /// Returns what is left of a resource; of context tokens, which are one call's, nothing.
     #[must_use]
     pub const fn of(&self, resource: Resource) -> Option<u64> {
         match resource {

@@ -1,4 +1,4 @@
-//! The node and its processes in numbers, all of them kept and none of them found by looking (K350).
+//! The node and its processes in numbers, all of them kept and none found by looking (K350).
 
 use super::Inquiry;
 use super::budget::Remaining;

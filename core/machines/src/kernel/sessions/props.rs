@@ -264,7 +264,8 @@ proptest! {
         yes in any::<bool>(),
     ) {
         let (asker, wrapped) = (asker % stages, |at: usize| at % stages);
-        let story = Story { stages, asker, resume: resume.map(wrapped), denied: denied.map(wrapped) };
+        let (resume, denied) = (resume.map(wrapped), denied.map(wrapped));
+        let story = Story { stages, asker, resume, denied };
         story.check(yes, |_| {}).map_err(TestCaseError::fail)?;
     }
 }

@@ -58,7 +58,7 @@ impl Journal {
     }
 
     /// Says whether the opening can go on only with a prepared file.
-    pub(super) fn awaits_spare(&self) -> bool {
+    pub(super) fn wants_spare(&self) -> bool {
         matches!(&self.phase, Phase::Opening(opening) if opening.step == Step::Spare)
     }
 
