@@ -217,13 +217,16 @@ fn folder(path: &str) -> &str {
     path.split_once('/').map_or("", |(folder, _)| folder)
 }
 
+/// What a sync takes along: of which inode, which sectors, and its length.
+type Taken = (u64, Vec<(u64, Sector)>, u64);
+
 /// An operation that is under way.
 #[derive(Clone, Debug)]
 pub struct Flight {
     /// What is to be done.
     pub operation: Operation,
     /// What a sync takes along: what was written when it began.
-    taken: Option<(u64, Vec<(u64, Sector)>, u64)>,
+    taken: Option<Taken>,
     /// How many changes of names a sync of the folder takes along.
     namings: u64,
 }
@@ -407,11 +410,7 @@ impl Files {
         Answer::Read(self.inodes[number].read(offset, bytes))
     }
 
-    fn sync(
-        &mut self,
-        taken: Option<(u64, Vec<(u64, Sector)>, u64)>,
-        choices: &mut Choices,
-    ) -> Answer {
+    fn sync(&mut self, taken: Option<Taken>, choices: &mut Choices) -> Answer {
         let Some((number, sectors, len)) = taken else {
             return Answer::Failed(Failure::Device);
         };

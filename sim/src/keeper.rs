@@ -291,7 +291,7 @@ impl<G: Guest> Clone for World<G> {
             quiet: self.quiet,
             cuts: self.cuts,
             is_fork: self.is_fork,
-            hash: self.hash.clone(),
+            hash: self.hash,
             events: self.events,
             ended: self.ended.clone(),
             refusals: self.refusals.clone(),
@@ -508,7 +508,7 @@ impl<G: Guest> World<G> {
             Due::End(entry) => self.end_of(entry),
             Due::Quiet => {
                 self.quiet = true;
-                self.line("quiet", || String::new());
+                self.line("quiet", String::new);
                 self.tell(&Seen::Quiet);
             }
         }
@@ -517,7 +517,7 @@ impl<G: Guest> World<G> {
     /// What the run came to, so far.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        let mut digest = self.hash.clone();
+        let mut digest = self.hash;
         self.files.digest().hash(&mut digest);
         Outcome {
             ended: self.ended.clone().unwrap_or(Ended::Unfinished),
@@ -716,7 +716,7 @@ impl<G: Guest> World<G> {
             Output::Recovered(found) => self.recovered(number, &found),
             Output::Refused { reason, told } => self.refuse(number, reason, told),
             Output::Stalled => {
-                self.line("→ stalled", || String::new());
+                self.line("→ stalled", String::new);
                 self.struck.count("stalled");
                 self.kill(false, Some(RESTART));
             }

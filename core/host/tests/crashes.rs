@@ -8,6 +8,8 @@
 //! Known limit: the operating system lives on, so what was written and not synced is there too; the
 //! simulator's power cuts are for that.
 
+#![allow(clippy::unwrap_used)] // Clippy does not know these helpers as tests.
+
 mod process;
 
 use std::collections::BTreeMap;

@@ -27,12 +27,17 @@ use crate::race::{Won, race};
 /// A look at the keeper between two inputs.
 type Look = dyn FnOnce(&Keeper) + Send;
 
+/// What a command is answered.
+type Replied = Result<Decided, Box<Refusal>>;
+/// What a query is answered.
+type Answered = Result<Box<Answer>, Box<Refusal>>;
+
 /// What a handle sends to the loop.
 enum Ask {
     /// Decide this.
-    Command(Box<Command>, sync::Reply<Result<Decided, Box<Refusal>>>),
+    Command(Box<Command>, sync::Reply<Replied>),
     /// Tell this.
-    Query(Box<Principal>, Box<Query>, sync::Reply<Result<Box<Answer>, Box<Refusal>>>),
+    Query(Box<Principal>, Box<Query>, sync::Reply<Answered>),
     /// Look at the keeper.
     Look(Box<Look>),
     /// Stop cleanly.
@@ -167,8 +172,8 @@ struct Loop<C, F, L> {
     clock: C,
     files: F,
     keeper: Keeper,
-    waiting: BTreeMap<Call, sync::Reply<Result<Decided, Box<Refusal>>>>,
-    asking: BTreeMap<Call, sync::Reply<Result<Box<Answer>, Box<Refusal>>>>,
+    waiting: BTreeMap<Call, sync::Reply<Replied>>,
+    asking: BTreeMap<Call, sync::Reply<Answered>>,
     calls: u64,
     listen: L,
     ended: Option<Kept>,

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use machines::cluster::ids::Conn;
+use machines::kernel::Time;
 use machines::{Choices, Instant};
 use proptest::prelude::*;
 use runtime::{Clock, Disk, Happened, Network};

@@ -1,4 +1,5 @@
 //! The checkers of the ledger (ledger.md, section 8): each sees what a user sees, and the platter.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 use machines::ledger::record::{Frame, Kind};
 use machines::ledger::segment::{HEADER_BYTES, Header};

@@ -112,7 +112,7 @@ impl Config {
 enum Phase {
     /// Which snapshots there are.
     Listing,
-    Shelving(Shelving),
+    Shelving(Box<Shelving>),
     Scanning(Box<Scanning>),
     Up(Box<Up>),
     Refused,
@@ -227,7 +227,7 @@ impl Ledger {
         };
         let restoring = Restoring::new(NODE, record);
         let shelving = Shelving { left, shelf, record, bytes, offset: 0, restoring };
-        self.phase = Phase::Shelving(shelving);
+        self.phase = Phase::Shelving(Box::new(shelving));
         self.read_on();
     }
 
@@ -253,7 +253,7 @@ impl Ledger {
         let pushed = shelving.restoring.push(bytes, &mut [&mut part]);
         shelving.offset += bytes.len() as u64;
         let whole = shelving.offset >= shelving.bytes;
-        let is_sound = pushed.is_ok() && !(bytes.is_empty() && !whole);
+        let is_sound = pushed.is_ok() && (whole || !bytes.is_empty());
         if is_sound && !whole {
             self.phase = Phase::Shelving(shelving);
             return self.read_on();

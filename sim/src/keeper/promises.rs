@@ -1,4 +1,5 @@
 //! The checkers of the kernel (kernel.md, section 15): each follows the events that everybody sees.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -174,11 +174,6 @@ impl Rig {
         Ok(answer.told)
     }
 
-    /// The node stops and starts again (K11).
-    pub(super) fn restart(&mut self, config: KernelConfig) {
-        self.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
-    }
-
     fn tick(&mut self) {
         while self.kernel.next_deadline().is_some_and(|due| due <= self.now) {
             self.run(&node(), CommandBody::Tick).unwrap();

@@ -324,22 +324,6 @@ fn a_restart_takes_no_time_from_anyone() {
     assert_eq!(rig.process("a").account.held, calls(1));
 }
 
-/// K11, K360: a start may change how long what is over is kept, and everyone is told.
-#[test]
-fn a_start_with_another_retention_moves_its_deadlines() {
-    let mut config = KernelConfig::new();
-    config.retention.terminated_ms = 5_000;
-    let mut rig = Rig::with(config.clone());
-    let alice = user("alice");
-    rig.ready(&alice, submit("a"));
-    rig.say(&alice, terminate("a", false)).unwrap();
-    let ended = rig.now;
-    assert_eq!(rig.kernel.next_deadline(), Some(ended.plus(5_000)));
-    config.retention.terminated_ms = 60_000;
-    rig.start(config);
-    assert_eq!(rig.kernel.next_deadline(), Some(ended.plus(60_000)));
-}
-
 /// K65: no time left is enough to refuse, and 0 allows none (K23).
 #[test]
 fn a_process_without_any_time_is_not_scheduled() {

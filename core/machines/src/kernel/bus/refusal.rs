@@ -7,7 +7,8 @@ use crate::kernel::ids::MessageType;
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::time::{Millis, Seconds, Time};
 
-/// Why something is refused. Nothing was queued by what was refused, and nobody called, unless stated.
+/// Why something is refused. Nothing was queued by what was refused, and nobody called, unless
+/// stated.
 #[derive(Debug)]
 pub(super) enum Reason {
     /// A field is missing: `required`. The caller's fault.

@@ -210,7 +210,8 @@ impl Decision<'_> {
     }
 }
 
-/// Says whether `events` of a decision have a hit of `key`, besides the one that the command carried.
+/// Says whether `events` of a decision have a hit of `key`, besides the one that the command
+/// carried.
 #[must_use]
 pub fn was_recorded(events: &[Event], key: &RateKey, carried: Option<&RateKey>) -> bool {
     let hit = Body::Rate { event: RateEvent::Recorded { key: key.clone() } };

@@ -200,7 +200,8 @@ proptest! {
                         prop_assert_eq!(expected, None);
                         let used = |w: LimitType| hits.count(now, w.window());
                         let left = LimitType::WINDOWS.map(|w| limits.of(w).less(used(w)));
-                        let least = left.into_iter().flatten().min().map_or(Limit::UNLIMITED, Limit::at_most);
+                        let least = left.into_iter().flatten().min();
+                        let least = least.map_or(Limit::UNLIMITED, Limit::at_most);
                         prop_assert_eq!(room.remaining, least);
                         windows.record(ms(now));
                         hits.0.push(now);
@@ -211,7 +212,8 @@ proptest! {
                         prop_assert_eq!(over.current, hits.count(now, over.window.window()));
                         prop_assert_eq!(limits.of(over.window), Limit::at_most(over.limit));
                         if let Some(at) = over.retry_at {
-                            prop_assert!(!windows.check(ms(at.as_millis() - 1), limits).is_allowed());
+                            let before = ms(at.as_millis() - 1);
+                            prop_assert!(!windows.check(before, limits).is_allowed());
                             prop_assert!(windows.check(at, limits).is_allowed());
                         }
                     }

@@ -14,8 +14,8 @@ use crate::kernel::time::{Millis, Time};
 pub struct RateResult {
     /// Whether the hit is allowed.
     pub allowed: bool,
-    /// The window that the rest is about: of a hit that is allowed the one with the least left, else
-    /// the one that allows it last.
+    /// The window that the rest is about: of a hit that is allowed the one with the least left,
+    /// else the one that allows it last.
     pub limit_type: LimitType,
     /// How many hits it holds.
     pub current_count: u64,
@@ -70,8 +70,8 @@ impl State {
         Ok(RateResult::of(self.rate_verdict(now, user, endpoint), now))
     }
 
-    /// Answers `CheckRateLimit` as a command, after its events were applied: `recorded` says whether
-    /// there was one. A hit that was taken counts among what is told (K135).
+    /// Answers `CheckRateLimit` as a command, after its events were applied: `recorded` says
+    /// whether there was one. A hit that was taken counts among what is told (K135).
     #[must_use]
     pub fn rate_reply(
         &self,

@@ -164,13 +164,8 @@ impl State {
                 self.fail_for_good(now, (pid, stage), failure);
             }
             SessionEvent::GroupOpened { group, branches, join } => {
-                self.change_session(now, pid, |session| {
-                    session.group = Some(Group { id: group.clone(), join: *join });
-                    let visits = |stage: &StageName| session.visits_of(stage);
-                    let works = branches.iter().map(|stage| (stage.clone(), visits(stage)));
-                    let works = works.map(|(stage, visit)| Work::new(stage, visit)).collect();
-                    session.works = works;
-                });
+                let group = Group { id: group.clone(), join: *join };
+                self.open_group_of(now, pid, (group, branches));
             }
             SessionEvent::GroupJoined { .. } => {
                 self.change_session(now, pid, |session| {
@@ -187,6 +182,19 @@ impl State {
                 });
             }
         }
+    }
+
+    fn open_group_of(
+        &mut self,
+        now: Time,
+        pid: &ProcessId,
+        (group, branches): (Group, &[StageName]),
+    ) {
+        self.change_session(now, pid, |session| {
+            session.group = Some(group);
+            let works = branches.iter().map(|stage| (stage.clone(), session.visits_of(stage)));
+            session.works = works.map(|(stage, visit)| Work::new(stage, visit)).collect();
+        });
     }
 
     fn start_session(
