@@ -111,11 +111,6 @@ impl Rig {
         rig
     }
 
-    /// Starts again.
-    pub(super) fn start(&mut self, config: KernelConfig) {
-        self.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
-    }
-
     fn at(&mut self) -> At {
         self.nonce += 1;
         let mut nonce = [0; 16];
