@@ -244,7 +244,7 @@ fn no_query_tells_a_stranger_anything() {
 /// K446, sabotage: forgetting to look who asks, in any one query, is caught.
 #[test]
 fn a_query_that_forgets_to_look_who_asks_is_caught() {
-    for forgotten in 0..queries().len() {
+    for forgotten in queries().iter().map(place) {
         let ask = |rig: &Rig, by: &Principal, query: &Query| {
             let operator = operator();
             rig.query(if place(query) == forgotten { &operator } else { by }, query)
