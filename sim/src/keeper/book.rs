@@ -134,7 +134,11 @@ impl Book {
             }
             ProcessEvent::LeaseRenewed { .. } => {}
             ProcessEvent::Removed => {
-                self.known.remove(pid);
+                // Those below go to the one above it, which is charged for them from now on (K102).
+                let above = self.known.remove(pid).and_then(|known| known.parent);
+                let below =
+                    self.known.values_mut().filter(|known| known.parent.as_ref() == Some(pid));
+                below.for_each(|known| known.parent.clone_from(&above));
             }
         }
     }

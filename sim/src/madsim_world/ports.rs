@@ -18,7 +18,8 @@ use madsim::net::{TcpListener, TcpStream, UdpSocket};
 use madsim::task::spawn_local;
 use madsim::time::TimeHandle;
 use runtime::{
-    Clock, Disk, Entropy, Env, Fault, Files, Happened, LedgerFile, Network, Task, TaskId, Told,
+    Clock, Disk, Entropy, Env, Fault, Files, Happened, LedgerFile, Network, Task, TaskId,
+    Told as FilesTold,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSender};
@@ -347,7 +348,7 @@ impl Shelf {
         Self { platter, tasks: VecDeque::new(), due: None }
     }
 
-    fn perform(&self, task: &Task) -> Result<Told, Fault> {
+    fn perform(&self, task: &Task) -> Result<FilesTold, Fault> {
         let mut files = self.platter.ledger();
         let missing = |file: &LedgerFile| Fault {
             kind: DiskError::Device,
@@ -382,16 +383,16 @@ impl Shelf {
                     let (_, name) = path.split_once('/')?;
                     Some(Listed { name: name.to_owned(), bytes: held.len() as u64 })
                 });
-                return Ok(Told::Listed(listed.collect()));
+                return Ok(FilesTold::Listed(listed.collect()));
             }
             Task::ReadAt { file, offset, bytes } => {
                 let held = files.get(file).ok_or_else(|| missing(file))?;
                 let rest = held.get(place(*offset)..).unwrap_or_default();
-                return Ok(Told::Read(rest[..rest.len().min(place(*bytes))].to_vec()));
+                return Ok(FilesTold::Read(rest[..rest.len().min(place(*bytes))].to_vec()));
             }
-            Task::Room => return Ok(Told::Room(1 << 40)),
+            Task::Room => return Ok(FilesTold::Room(1 << 40)),
         }
-        Ok(Told::Done)
+        Ok(FilesTold::Done)
     }
 }
 
@@ -400,7 +401,7 @@ impl Files for Shelf {
         self.tasks.push_back((id, task));
     }
 
-    async fn ended(&mut self) -> (TaskId, Result<Told, Fault>) {
+    async fn ended(&mut self) -> (TaskId, Result<FilesTold, Fault>) {
         let Some((id, task)) = self.tasks.front() else {
             return pending().await;
         };
