@@ -26,8 +26,8 @@
 //!
 //! Events of one decision are one record, and a record has at most
 //! [`body_bytes_max`](crate::ledger::journal::io::Config::body_bytes_max) bytes, 16 MiB by default.
-//! A decision that is longer (no command makes one within the default limits of the kernel) cannot
-//! be kept: the keeper stalls, and the decision never happened.
+//! A decision that is longer cannot be kept: the keeper stalls, and the decision never happened.
+//! The end of a tree of some ten thousand processes (K84) is one that the kernel's limits allow.
 
 pub mod io;
 mod loading;

@@ -21,7 +21,8 @@
 //!
 //! # Source
 //!
-//! C1: this composes the machines of the cluster; the kernel and the ledger join it later.
+//! C1: this composes the machines of the cluster. The kernel and its ledger are composed by
+//! [`Keeper`](crate::keeper::Keeper), which has nothing to tell a cluster yet.
 
 pub mod io;
 mod status;

@@ -200,6 +200,4 @@ pub enum Script {
     Mixed,
     /// Many processes that wait for their turn.
     Queue,
-    /// Budgets that run out.
-    Budgets,
 }

@@ -100,8 +100,7 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
     match script.get_ref().as_str() {
         "mixed" => Ok(Script::Mixed),
         "queue" => Ok(Script::Queue),
-        "budgets" => Ok(Script::Budgets),
-        _ => Err((script.span(), "must be \"mixed\", \"queue\" or \"budgets\"".into())),
+        _ => Err((script.span(), "must be \"mixed\" or \"queue\"".into())),
     }
 }
 
