@@ -16,6 +16,7 @@
 
 pub mod book;
 pub mod checkers;
+pub mod crowds;
 mod fairness;
 pub mod history;
 pub mod io;

@@ -30,9 +30,9 @@ use machines::ledger::recovery::io::{Listed, Refusal as Unsound};
 use machines::ledger::root::StateRoot;
 use machines::ledger::snapshot::SnapshotConfig;
 
+use super::crowds::Crowds;
 use super::io::{Decided, Guest, Input, Number, Output, Recovered};
 use super::ledger::{NODE, reason};
-use super::users::Users;
 use crate::files::{Answer, Failure, Operation};
 use crate::scenario::Kept;
 
@@ -455,7 +455,7 @@ impl Guest for Clerk {
     type Reply = Reply;
     type Event = Event;
     type Kind = Config;
-    type Crowd = Users;
+    type Crowd = Crowds;
     type Turn = Turn;
 
     fn kind(kept: &Kept, turn: Option<Turn>) -> Config {

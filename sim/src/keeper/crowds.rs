@@ -1,0 +1,35 @@
+//! Who asks the kernel for things, by the script of the scenario.
+
+use machines::Choices;
+use machines::kernel::Command;
+
+use super::io::{Crowd, Heard, Script, Work};
+use super::kernel::{Clerk, Reply};
+use super::users::Users;
+
+/// The crowd of one run.
+#[derive(Clone, Debug)]
+pub enum Crowds {
+    /// Users, workers and an operator of processes and budgets.
+    Users(Users),
+}
+
+impl Crowd<Clerk> for Crowds {
+    fn new(work: &Work) -> Self {
+        match work.script {
+            Script::Mixed | Script::Queue => Self::Users(Users::new(work)),
+        }
+    }
+
+    fn next(&mut self, caller: u32, wall_ms: u64, choices: &mut Choices) -> Option<Command> {
+        match self {
+            Self::Users(crowd) => crowd.next(caller, wall_ms, choices),
+        }
+    }
+
+    fn heard(&mut self, caller: u32, request: &Command, heard: Heard<'_, Reply>) {
+        match self {
+            Self::Users(crowd) => crowd.heard(caller, request, heard),
+        }
+    }
+}
