@@ -15,6 +15,7 @@
 //! [`Outcome`] in a copy of the world, and the copy starts again (ledger.md, section 8).
 
 pub mod book;
+pub mod bus;
 pub mod checkers;
 pub mod crowds;
 mod fairness;
@@ -712,7 +713,11 @@ impl<G: Guest> World<G> {
                     self.line("→ event", || format!("{nth}: {event:?}"));
                 }
                 self.hash.event(first, 2, &events.len().to_le_bytes());
+                for event in events.iter() {
+                    G::hash_event(event, &mut self.hash);
+                }
                 self.tell(&Seen::Events(first, &events));
+                self.crowd.saw(&events);
             }
             Output::Recovered(found) => self.recovered(number, &found),
             Output::Refused { reason, told } => self.refuse(number, reason, told),
@@ -853,6 +858,7 @@ impl<G: Guest> World<G> {
             self.crowd.heard(asked.caller, &asked.request, Heard::Nothing);
             self.think(asked.caller);
         }
+        self.crowd.lost();
         self.tell(&Seen::Died { power });
     }
 

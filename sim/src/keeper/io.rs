@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use machines::digest::Digest;
 use machines::ledger::record::Chain;
 use machines::ledger::root::StateRoot;
 use machines::{Choices, Instant};
@@ -144,6 +145,10 @@ pub trait Guest: Clone + Send + 'static {
     fn is_done(reply: &Self::Reply) -> bool;
     /// The most bytes that it may hold because they are not durable (L78).
     fn unsynced_max(kind: &Self::Kind) -> u64;
+    /// Adds an event to the hash of the run, where no root of a state tells of it.
+    fn hash_event(event: &Self::Event, hash: &mut Digest) {
+        let _ = (event, hash);
+    }
     /// Whether a saboteur takes whatever it cannot read for a torn tail.
     fn takes_all_for_torn(kind: &Self::Kind) -> bool {
         let _ = kind;
@@ -173,6 +178,12 @@ pub trait Crowd<G: Guest>: Clone + Send {
     fn next(&mut self, caller: u32, wall_ms: u64, choices: &mut Choices) -> Option<G::Request>;
     /// What came of it.
     fn heard(&mut self, caller: u32, request: &G::Request, heard: Heard<'_, G::Reply>);
+    /// What happened, where it is told without a question.
+    fn saw(&mut self, events: &[G::Event]) {
+        let _ = events;
+    }
+    /// The process is gone, and whatever connects with it.
+    fn lost(&mut self) {}
 }
 
 /// What the crowd does.

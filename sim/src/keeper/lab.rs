@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use machines::choices::Overrides;
 
+use super::bus::{self, Hub};
 use super::checkers::{self, Make};
 use super::io::Guest;
 use super::kernel::{Clerk, Turn as Broken};
@@ -180,7 +181,11 @@ fn to_the_end<G: Guest>(
 /// Returns the wings of this program.
 #[must_use]
 pub fn all() -> Vec<(Subject, Box<dyn AnyWing>)> {
-    vec![(Subject::Ledger, Box::new(ledger())), (Subject::Kernel, Box::new(kernel()))]
+    vec![
+        (Subject::Ledger, Box::new(ledger())),
+        (Subject::Kernel, Box::new(kernel())),
+        (Subject::Bus, Box::new(Wing { watches: bus::of_bus(), saboteurs: of_bus() })),
+    ]
 }
 
 fn ledger() -> Wing<Ledger> {
@@ -316,6 +321,32 @@ fn of_kernel() -> Vec<Sabotage<Clerk>> {
             ("follows-clock", "K449", "kernel-clock-jumps", 5),
             "takes the clock as it is when it jumps back",
             Broken::FollowsClock,
+        ),
+    ]
+}
+
+fn of_bus() -> Vec<Sabotage<Hub>> {
+    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
+    vec![
+        row(
+            ("drops-markers", "K442", "kernel-bus", 3),
+            "tells nobody of what a full queue has lost",
+            bus::Turn::DropsMarkers,
+        ),
+        row(
+            ("closes-ranks", "K442", "kernel-bus", 3),
+            "the same, and numbers what comes after it as if nothing were missing",
+            bus::Turn::ClosesRanks,
+        ),
+        row(
+            ("probes-twice", "K443", "kernel-bus", 10),
+            "lets a call through while the probe of a half-open breaker is under way",
+            bus::Turn::ProbesTwice,
+        ),
+        row(
+            ("calls-while-open", "K443", "kernel-bus", 5),
+            "lets a call through while its breaker is open",
+            bus::Turn::CallsWhileOpen,
         ),
     ]
 }

@@ -72,7 +72,7 @@ fn a_keeper_of_two_nodes_or_with_a_network_is_refused() {
                    [[fault]]\nkind = \"second-process\"\nat = \"1s\"\nnodes = [0]\n";
     assert!(wrong(cluster).contains("second-process needs [keeper]"));
     let other = SMALL.replace("\"ledger\"", "\"nothing\"");
-    assert!(wrong(&other).contains("must be \"ledger\" or \"kernel\""));
+    assert!(wrong(&other).contains("must be \"ledger\", \"kernel\" or \"bus\""));
 }
 
 /// T42: a failure of a keeper is shrunk like any other, and its file replays.

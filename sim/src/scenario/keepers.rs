@@ -13,6 +13,8 @@ pub enum Subject {
     Ledger,
     /// The kernel.
     Kernel,
+    /// The kernel's bus, which keeps nothing.
+    Bus,
 }
 
 impl Subject {
@@ -22,6 +24,7 @@ impl Subject {
         match self {
             Self::Ledger => "ledger",
             Self::Kernel => "kernel",
+            Self::Bus => "bus",
         }
     }
 }
@@ -66,7 +69,8 @@ pub(super) fn compile(file: &File) -> Result<Option<Kept>, At> {
     let subject = match keeper.subject.get_ref().as_str() {
         "ledger" => Subject::Ledger,
         "kernel" => Subject::Kernel,
-        _ => return Err((place, "must be \"ledger\" or \"kernel\"".into())),
+        "bus" => volatile(keeper)?,
+        _ => return Err((place, "must be \"ledger\", \"kernel\" or \"bus\"".into())),
     };
     Ok(Some(Kept {
         subject,
@@ -75,6 +79,24 @@ pub(super) fn compile(file: &File) -> Result<Option<Kept>, At> {
         snapshots: number(keeper.snapshots.as_ref(), 400)?,
         sweep: keeper.sweep.as_ref().map(|sweep| number(Some(sweep), 1)).transpose()?,
     }))
+}
+
+/// A bus has no disk, and its own words.
+fn volatile(keeper: &Keeper) -> Result<Subject, At> {
+    let pointless = [
+        ("bytes", keeper.bytes.as_ref().map(Spanned::span)),
+        ("keys", keeper.keys.as_ref().map(Spanned::span)),
+        ("records", keeper.records.as_ref().map(Spanned::span)),
+        ("script", keeper.script.as_ref().map(Spanned::span)),
+        ("disk", keeper.disk.as_ref().map(Spanned::span)),
+        ("snapshots", keeper.snapshots.as_ref().map(Spanned::span)),
+        ("sweep", keeper.sweep.as_ref().map(Spanned::span)),
+    ];
+    let found = pointless.into_iter().find_map(|(key, place)| Some((key, place?)));
+    match found {
+        Some((key, place)) => Err((place, format!("a bus keeps nothing: leave out {key}"))),
+        None => Ok(Subject::Bus),
+    }
 }
 
 fn work(keeper: &Keeper) -> Result<Work, At> {
