@@ -9,7 +9,8 @@
 //!
 //! It stands beside [`World`](crate::world::World): the same seeds, overrides, plans, traces and
 //! outcomes, without a cluster. Time is true time in nanoseconds; the wall clock of the node is
-//! that plus what the plan makes it jump.
+//! that plus what the plan makes it jump. The [`bus`] lives here as well, though it has no files:
+//! a process that dies takes all of it along.
 //!
 //! A run can be a *sweep*: at every operation of the disk the power is cut, with each
 //! [`Outcome`] in a copy of the world, and the copy starts again (ledger.md, section 8).

@@ -99,10 +99,12 @@ impl Accounts {
 
     /// Looks at all that came of one input.
     pub(super) fn look(&mut self, events: &[Event]) -> Result<bool, String> {
-        let given = || events.iter().filter_map(|event| match event {
-            Event::Given(given) => Some(given),
-            Event::Breakers { .. } => None,
-        });
+        let given = || {
+            events.iter().filter_map(|event| match event {
+                Event::Given(given) => Some(given),
+                Event::Breakers { .. } => None,
+            })
+        };
         for given in given() {
             if let Output::Published { call, result } = given
                 && let Some(published) = self.published.remove(call)

@@ -156,9 +156,9 @@ fn forge(
 pub(super) fn called(given: &Output) -> Option<&Message> {
     match given {
         Output::Invoke { message, .. }
-        | Output::Deliver {
-            item: Item::Message { message, correlation: Some(_), .. }, ..
-        } => Some(message),
+        | Output::Deliver { item: Item::Message { message, correlation: Some(_), .. }, .. } => {
+            Some(message)
+        }
         _ => None,
     }
 }

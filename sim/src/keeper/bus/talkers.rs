@@ -141,7 +141,13 @@ impl Talkers {
         // Now and then someone asks for what it may not.
         let to_all = choices.choose("publish.all", who, 8) == 7;
         let stopped = choices.choose("publish.stopped", who, 30) == 29;
-        Input::Publish { call, by: part.principal(), kind, payload: payload_of(call, stopped), to_all }
+        Input::Publish {
+            call,
+            by: part.principal(),
+            kind,
+            payload: payload_of(call, stopped),
+            to_all,
+        }
     }
 
     fn ask(&mut self, caller: u32, choices: &mut Choices) -> Option<Input> {
@@ -252,7 +258,8 @@ impl Talkers {
             _ => me.mail.pop_front()?,
         };
         me.answered = Some(correlation);
-        let result = if fails { Err("it did not work".to_owned()) } else { Ok([b'4', b'2'].into()) };
+        let result =
+            if fails { Err("it did not work".to_owned()) } else { Ok([b'4', b'2'].into()) };
         Some(Input::Reply { from, correlation, result })
     }
 
@@ -303,7 +310,8 @@ impl Talkers {
         let who = [0, 0];
         match choices.choose("operator.deed", who, 64) {
             60..=61 => {
-                let kind = kind(one_of(&[COMMANDS, QUERIES].concat(), "operator.kind", who, choices));
+                let kind =
+                    kind(one_of(&[COMMANDS, QUERIES].concat(), "operator.kind", who, choices));
                 Some(Input::ResetBreaker(Some(kind)))
             }
             62 => Some(Input::ResetBreaker(None)),

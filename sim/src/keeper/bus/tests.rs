@@ -249,8 +249,7 @@ fn a_run_repeats_itself_and_seeds_differ() {
 #[test]
 fn a_process_that_dies_takes_all_connections_along() {
     let script = crate::keeper::io::Script::Mixed;
-    let work =
-        Work { callers: 4, think: (1, 1), bytes: 1, keys: 1, records: None, script };
+    let work = Work { callers: 4, think: (1, 1), bytes: 1, keys: 1, records: None, script };
     let mut talkers = <Talkers as Crowd<Hub>>::new(&work);
     talkers.saw(&[invoke(1)]);
     assert!(talkers.has_something());
