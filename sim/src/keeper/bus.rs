@@ -151,8 +151,8 @@ impl Hub {
         }
     }
 
-    /// Tells of the breakers if they are not as they were, and of the time if it matters: calls that
-    /// have run out are under way no longer.
+    /// Tells of the breakers if they are not as they were, and of the time if it matters: calls
+    /// that have run out are under way no longer.
     fn show(&mut self, breakers: Vec<BreakerView>, time_matters: bool, events: &mut Vec<Event>) {
         if time_matters || breakers != self.shown {
             self.shown.clone_from(&breakers);

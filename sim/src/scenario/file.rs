@@ -75,8 +75,8 @@ pub struct File {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keeper {
-    /// `"ledger"`: a small fold on journal, recovery and snapshots; `"kernel"`: the kernel; `"bus"`:
-    /// the kernel's bus.
+    /// `"ledger"`: a small fold on journal, recovery and snapshots; `"kernel"`: the kernel;
+    /// `"bus"`: the kernel's bus.
     pub subject: Spanned<String>,
     /// How many ask at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -147,7 +147,8 @@ impl Circuits {
         self.states = not_closed.filter_map(|(kind, state)| Some((kind, state?))).collect();
     }
 
-    /// A caller was told why not: an open breaker says how long it stays so, a half-open one cannot.
+    /// A caller was told why not: an open breaker says how long it stays so, a half-open one
+    /// cannot.
     fn refused(&mut self, kind: MessageType, refusal: &Refusal) {
         if refusal.code == Code::CircuitOpen {
             let open = |millis| State::Open(Time::from_millis(millis));

@@ -506,6 +506,21 @@ fn a_call_that_its_handlers_queue_loses_fails_at_once() {
     assert_eq!(bench.pull(id, 9), ["[1-1]", "2", "3", "4"]);
 }
 
+/// K305: a call ends once, in the counters as well.
+#[test]
+fn a_call_whose_time_was_up_in_the_queue_is_not_lost_as_well() {
+    let mut bench = Bench::new(small());
+    let id = bench.handle(&["x"]);
+    bench.ask_as(user("ann"), "x", Some(10));
+    bench.wait(10);
+    for _ in 0..3 {
+        bench.ask_as(user("ann"), "x", None);
+    }
+    assert_eq!(bench.pull(id, 9), ["[1-1]", "2", "3", "4"], "its place is what the queue lost");
+    let counters = bench.bus.counters();
+    assert_eq!((counters.timed_out, counters.handlers_lost, counters.dropped), (1, 0, 1));
+}
+
 #[test]
 fn a_call_that_has_ended_is_not_handed_out() {
     let mut bench = Bench::new(small());
