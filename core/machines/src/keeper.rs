@@ -26,8 +26,11 @@
 //!
 //! Events of one decision are one record, and a record has at most
 //! [`body_bytes_max`](crate::ledger::journal::io::Config::body_bytes_max) bytes, 16 MiB by default.
-//! A decision that is longer cannot be kept: the keeper stalls, and the decision never happened.
-//! The end of a tree of some ten thousand processes (K84) is one that the kernel's limits allow.
+//! The kernel knows it: what its limits say of the length of a decision is lowered to that
+//! ([`KernelConfig::within`]), batches end in time, and a command whose decision would be longer is
+//! refused `too_large`. A decision that is too long all the same is wrong code: it cannot be kept,
+//! so the keeper stalls, and the decision never happened. Journals whose records take less than a
+//! mebibyte are for tests: there a step of a deadline alone can be longer.
 
 pub mod io;
 mod loading;
@@ -140,7 +143,8 @@ impl Keeper {
     /// # Errors
     ///
     /// What is wrong with the kernel's configuration.
-    pub fn new(now: Instant, wall: Time, params: KeeperParams) -> Result<Self, Refusal> {
+    pub fn new(now: Instant, wall: Time, mut params: KeeperParams) -> Result<Self, Refusal> {
+        params.kernel = params.kernel.within(params.journal.body_bytes_max());
         let kernel = Kernel::new(params.kernel.clone())?;
         let loading = Box::new(Loading::new(params.node, kernel));
         let mut keeper = Self {

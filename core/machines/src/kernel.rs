@@ -45,6 +45,7 @@ pub mod reply;
 pub mod schema;
 pub mod services;
 pub mod sessions;
+mod size;
 pub mod state;
 pub mod time;
 
@@ -326,12 +327,20 @@ impl Kernel {
     ///
     /// The refusal; nothing has changed then.
     pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
+        let kept = self.state.may_be_too_long(&command.body).then(|| self.state.checkpoint());
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);
         let passed = command.rate.as_ref().map_or(Ok(()), |rate| decision.pass_rate(rate));
         match passed.and_then(|()| decision.run(&command.body)) {
             Ok(()) => {
                 decision.take_hit();
+                if let Some(kept) = kept
+                    && let Some(refusal) = decision.too_long()
+                {
+                    crate::sometimes!("kernel.too_long");
+                    self.state.return_to(kept);
+                    return Err(refusal);
+                }
                 Ok(decision.into_events())
             }
             Err(refusal) => {
@@ -476,13 +485,17 @@ impl Decision<'_> {
         Ok(())
     }
 
-    /// Handles what is due, at most a batch (K10).
+    /// Handles what is due, at most a batch, and no more than a record takes (K10).
     fn tick(&mut self) {
         for _ in 0..self.state.config.tick_batch {
             let Some(due) = self.state.deadlines.due(self.now).cloned() else {
                 return;
             };
+            if self.is_full() {
+                return;
+            }
             match due {
+                Due::Orphan(_, pid) => self.end_orphan(&pid),
                 Due::Timeout(pid) => self.time_out(&pid),
                 Due::RunLease(pid) => self.lose_lease(&pid),
                 Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),

@@ -33,7 +33,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    fn perform(&mut self, op: Op, action: Action) -> Input {
+    pub(super) fn perform(&mut self, op: Op, action: Action) -> Input {
         match action {
             Action::List(folder) => {
                 let files = self.now.iter().filter(|(file, _)| file.folder() == folder);
@@ -142,8 +142,12 @@ impl Rig {
 
     /// A keeper that has just begun to read `disk`.
     pub(super) fn on(disk: Disk) -> Self {
+        Self::with(disk, params(1))
+    }
+
+    pub(super) fn with(disk: Disk, params: KeeperParams) -> Self {
         let now = Instant::from_millis(5);
-        let keeper = Keeper::new(now, Time::from_millis(WALL), params(1)).unwrap();
+        let keeper = Keeper::new(now, Time::from_millis(WALL), params).unwrap();
         let mut rig = Self {
             keeper,
             disk,

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use super::io::{File, Folder, Input};
 use super::rig::{Disk, Rig};
-use crate::kernel::ids::{ProcessId, UserId};
+use crate::kernel::dispatch::{ServiceRequest, Target};
+use crate::kernel::ids::{DispatchId, ProcessId, ServiceName, ServiceType, UserId};
+use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
 use crate::kernel::principal::{Principal, Role};
 use crate::kernel::query::Query;
 use crate::kernel::rig::submit;
+use crate::kernel::services::ServiceInfo;
 use crate::kernel::{Code, CommandBody};
 use crate::ledger::segment;
 
@@ -212,4 +215,118 @@ fn deadlines_of_the_kernel_come_by_themselves() {
     assert_eq!(state(&rig, "a"), Some(ProcessState::Running));
     rig.pass(Duration::from_secs(61));
     assert_eq!(state(&rig, "a"), Some(ProcessState::Ready), "the run lease ended (K79)");
+}
+
+fn below(name: &str, parent: &str) -> CommandBody {
+    CommandBody::Submit(Box::new(Submit { parent: Some(pid(parent)), ..submit(name) }))
+}
+
+/// Counts what has ended of `root` and `p0` to `p1023`.
+fn ended(rig: &Rig) -> usize {
+    let names = (0..1_024).map(|number| format!("p{number}")).chain(["root".to_owned()]);
+    names.filter(|name| state(rig, name) == Some(ProcessState::Terminated)).count()
+}
+
+/// K84, L3: a tree whose end no record takes ends wholly, in several decisions; nothing stalls.
+#[test]
+fn a_tree_larger_than_a_record_ends_and_the_keeper_goes_on() {
+    let mut rig = Rig::new();
+    rig.say(&alice(), submitted("root")).unwrap();
+    for number in 0..1_024 {
+        rig.say(&alice(), below(&format!("p{number}"), "root")).unwrap();
+    }
+    let refused = rig.say(&alice(), below("one-more", "root")).unwrap_err();
+    assert_eq!(refused.to_string(), "too_many: children of root: at most 1024", "K25");
+    let (message, force) = ("enough, ".repeat(100), true);
+    let end = CommandBody::Terminate { pid: pid("root"), message, force };
+    let records = rig.keeper.journal().unwrap().appended();
+    let before = rig.events;
+    rig.say(&alice(), end).unwrap();
+    rig.settle();
+    assert_eq!(rig.events - before, 1_025, "each ends once");
+    assert!(rig.keeper.journal().unwrap().appended() > records + 1);
+    assert_eq!(ended(&rig), 1_025);
+    rig.say(&alice(), submitted("after")).unwrap();
+    rig.restart(false);
+    assert_eq!((ended(&rig), state(&rig, "after")), (1_025, Some(ProcessState::New)));
+    let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
+    assert!(!stalled, "{:?}", rig.told);
+}
+
+/// A crash between the decisions of such an end leaves the rest due: the next start goes on.
+#[test]
+fn a_crash_in_the_middle_of_a_large_end_leaves_the_rest_due() {
+    let mut rig = Rig::new();
+    rig.say(&alice(), submitted("root")).unwrap();
+    for number in 0..1_024 {
+        rig.say(&alice(), below(&format!("p{number}"), "root")).unwrap();
+    }
+    let (message, force) = (String::new(), true);
+    rig.send(&alice(), CommandBody::Terminate { pid: pid("root"), message, force });
+    let (parts, records) = (rig.keeper.journal().unwrap(), 1_026);
+    assert!(parts.appended() > records, "{} records", parts.appended());
+    while rig.keeper.journal().unwrap().durable() < records + 1 {
+        assert!(rig.step());
+    }
+    rig.restart(false);
+    let found = rig.reports.last().unwrap().record;
+    assert!(found > records, "the first part was durable: {found}");
+    assert_eq!(ended(&rig), 1_025, "K84");
+}
+
+/// K25, K395: what no record takes and nothing can cut is refused; the state is as it was.
+#[test]
+fn a_decision_longer_than_a_record_is_refused_and_the_keeper_goes_on() {
+    let mut rig = Rig::new();
+    let worker = Principal::new(UserId::parse("user", "w").unwrap(), &[Role::Worker]);
+    let service = ServiceName::parse("service", &"s".repeat(120)).unwrap();
+    let kind = ServiceType::parse("service_type", "t").unwrap();
+    let info = ServiceInfo { max_concurrent: 1, ..ServiceInfo::new(service.clone(), kind) };
+    rig.say(&worker, CommandBody::RegisterService(Box::new(info))).unwrap();
+    for number in 0..1_000 {
+        let target = Target::Name { name: service.clone() };
+        let mut request = ServiceRequest::new(target, "run", Json::NULL);
+        let id = format!("{number:0>120}");
+        request.dispatch = Some(DispatchId::parse("dispatch_id", &id).unwrap());
+        request.queue = true;
+        rig.say(&worker, CommandBody::Dispatch(Box::new(request))).unwrap();
+    }
+    let root = rig.root();
+    let gone = CommandBody::UnregisterService { service };
+    let refused = rig.say(&worker, gone).unwrap_err();
+    assert_eq!(refused.code, Code::TooLarge, "{refused}");
+    assert_eq!(rig.root(), root, "K2");
+    rig.say(&alice(), submitted("after")).unwrap();
+    let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
+    assert!(!stalled, "{:?}", rig.told);
+}
+
+/// L3, K4, K22: the events of one decision are one record, numbered on without gaps, and a crash
+/// leaves all of them or none.
+#[test]
+fn a_decision_of_many_events_is_one_record_that_survives_as_a_whole() {
+    for synced in [false, true] {
+        let mut rig = Rig::new();
+        rig.say(&alice(), submitted("root")).unwrap();
+        for name in ["a", "b", "c"] {
+            rig.say(&alice(), below(name, "root")).unwrap();
+        }
+        let (records, events) = (rig.keeper.journal().unwrap().appended(), rig.events);
+        let (message, force) = (String::new(), true);
+        rig.send(&alice(), CommandBody::Terminate { pid: pid("root"), message, force });
+        assert_eq!(rig.keeper.journal().unwrap().appended(), records + 1, "L3");
+        assert_eq!(rig.keeper.kernel().unwrap().last_event(), events + 4, "K22");
+        if synced {
+            rig.settle();
+            assert_eq!(rig.events, events + 4);
+        }
+        rig.restart(false);
+        let end = if synced { ProcessState::Terminated } else { ProcessState::New };
+        for name in ["root", "a", "b", "c"] {
+            assert_eq!(state(&rig, name), Some(end), "K4");
+        }
+        let report = rig.reports.last().unwrap();
+        let found = if synced { (records + 1, events + 4) } else { (records, events) };
+        assert_eq!((report.record, report.events), found, "records and events from 1");
+    }
 }

@@ -2,11 +2,27 @@
 //! K4, K8).
 //!
 //! Whatever can be refused is refused before the first event: a refusal changes nothing.
+//!
+//! # How long it may be
+//!
+//! The events of a decision are one record (L3), and a record ends somewhere. So
+//!
+//! - what consists of many steps (deadlines that are due, the end of a tree of processes, a
+//!   cleanup, a stop, tasks that are handed out) begins none when a half of
+//!   [`decision_bytes`](super::config::Limits::decision_bytes) is taken ([`Decision::is_full`]);
+//!   what is left is due at once, or asked for again;
+//! - one step takes at most the other half, by the limits on what a command may bring
+//!   ([`KernelConfig::check`](super::config::KernelConfig::check));
+//! - what might still be too long ([`size`](super::size)) is refused `too_large`, once it turns
+//!   out to be.
 
 use std::sync::Arc;
 
+use crate::ledger::fold::put_event;
+
 use super::event::{Body, Event, ProcessEvent, QuotaEvent, Subject};
 use super::ids::{Minted, ProcessId, WorkerId};
+use super::part::KernelPart;
 use super::principal::{Holder, Principal};
 use super::process::Process;
 use super::rates::RateKey;
@@ -53,6 +69,8 @@ pub(super) struct Decision<'a> {
     nonce: [u8; 16],
     minted: u32,
     events: Vec<Event>,
+    /// How many of the events were measured, and how many bytes of a record they take.
+    measured: (usize, u64),
 }
 
 impl<'a> Decision<'a> {
@@ -64,7 +82,7 @@ impl<'a> Decision<'a> {
     ) -> Self {
         let now = at.now.max(state.counters.last);
         let (nonce, minted, events) = (at.nonce, 0, Vec::new());
-        Self { state, now, by, worker, hit: None, nonce, minted, events }
+        Self { state, now, by, worker, hit: None, nonce, minted, events, measured: (0, 0) }
     }
 
     /// Ends the decision.
@@ -75,6 +93,24 @@ impl<'a> Decision<'a> {
     /// Says whether nothing was decided yet.
     pub(super) const fn is_untouched(&self) -> bool {
         self.events.is_empty()
+    }
+
+    /// Returns how many bytes of a record the events take.
+    pub(super) fn bytes(&mut self) -> u64 {
+        let (count, mut bytes) = self.measured;
+        let mut frame = Vec::new();
+        for event in &self.events[count..] {
+            frame.clear();
+            put_event::<KernelPart>(&mut frame, event);
+            bytes += frame.len() as u64;
+        }
+        self.measured = (self.events.len(), bytes);
+        bytes
+    }
+
+    /// Says whether no further step may begin, since it may take more than is left.
+    pub(super) fn is_full(&mut self) -> bool {
+        self.bytes() >= self.state.config.limits.decision_bytes / 2
     }
 
     /// Makes an event, which takes effect at once.

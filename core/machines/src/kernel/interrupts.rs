@@ -51,7 +51,7 @@ mod props;
 pub mod query;
 pub mod resume;
 #[cfg(test)]
-mod rig;
+pub(super) mod rig;
 pub mod target;
 #[cfg(test)]
 mod tests;

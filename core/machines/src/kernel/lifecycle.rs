@@ -1,6 +1,7 @@
 //! The life of a process: submit, schedule, claim, change, end (section 3).
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 
 use crate::codec::Wire;
@@ -90,11 +91,7 @@ impl Decision<'_> {
             self.check_parent(parent, &user)?;
         }
         self.check_room(&user)?;
-        let entries = self.state.config.limits.entries;
-        if submit.metadata.len() as u64 > entries {
-            let told = format!("metadata: {} entries, at most {entries}", submit.metadata.len());
-            return Err(Refusal::new(Code::TooMany, told));
-        }
+        self.check_metadata(&submit.metadata)?;
 
         let pid = match &submit.pid {
             Some(pid) => pid.clone(),
@@ -357,11 +354,18 @@ impl Decision<'_> {
         }
     }
 
-    /// Ends a live process and, depth first in order of pid, all that descend from it (K84).
+    /// Ends a live process and, depth first in order of pid, all that descend from it (K84). Those
+    /// for whom this decision has no room are due at once, in the same order ([`Due::Orphan`]).
+    ///
+    /// [`Due::Orphan`]: super::deadlines::Due::Orphan
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: &str) {
         let mut rest = vec![(pid.clone(), reason, Arc::from(message))];
-        let mut freed = BTreeSet::new();
+        let (mut freed, mut begun) = (BTreeSet::new(), false);
         while let Some((pid, reason, message)) = rest.pop() {
+            if mem::replace(&mut begun, true) && self.is_full() {
+                crate::sometimes!("kernel.tree_cut");
+                break;
+            }
             if !self.state.process(&pid).is_some_and(Process::is_live) {
                 continue;
             }
@@ -385,12 +389,32 @@ impl Decision<'_> {
         freed.iter().for_each(|service| self.pump(service));
     }
 
+    /// The rest of a tree whose end took more than one decision.
+    pub(super) fn end_orphan(&mut self, pid: &ProcessId) {
+        let parent = self.state.process(pid).and_then(|process| process.parent.clone());
+        if let Some(parent) = parent {
+            let message = format!("parent {parent} has ended");
+            self.end(pid, TerminalReason::ParentTerminated, &message);
+        }
+    }
+
+    /// Finds a process below that is to end and has not yet. While there is one its parent stays:
+    /// it would have none, and go on.
+    pub(super) fn first_live_child(&self, pid: &ProcessId) -> Option<&ProcessId> {
+        let is_live = |pid: &&ProcessId| self.state.process(pid).is_some_and(Process::is_live);
+        self.state.process(pid)?.children.iter().find(is_live)
+    }
+
     /// `CleanupProcess`: through Zombie to nothing (K85).
     pub(super) fn clean_up(&mut self, pid: &ProcessId) -> Result<(), Refusal> {
         let process = self.owned(pid)?;
         let state = process.state;
         if process.is_live() {
             let told = format!("process {pid} is {}", state.name());
+            return Err(Refusal::new(Code::ProcessNotTerminal, told));
+        }
+        if let Some(child) = self.first_live_child(pid) {
+            let told = format!("process {child} below {pid} has not ended yet");
             return Err(Refusal::new(Code::ProcessNotTerminal, told));
         }
         if state == ProcessState::Terminated {

@@ -2,6 +2,7 @@
 //!
 //! What is in tables is covered by the root; what is not is found again from them (K12).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -165,6 +166,12 @@ impl State {
         }
     }
 
+    /// Returns the configuration that is in force (K11).
+    #[must_use]
+    pub const fn config(&self) -> &KernelConfig {
+        &self.config
+    }
+
     /// Returns a process.
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
@@ -287,6 +294,18 @@ impl State {
     pub(super) fn follow(&mut self, pid: &ProcessId) {
         let process = self.processes.get(pid);
         self.deadlines.follow(pid, process);
+        if let Some(process) = process.filter(|process| process.depth > 0) {
+            let above = process.parent.as_ref().and_then(|parent| self.processes.get(parent));
+            let ended = process.is_live() && above.is_some_and(|above| !above.is_live());
+            let due = Due::Orphan(Reverse(process.depth), pid.clone());
+            self.deadlines.set(due, ended.then_some(Time::ZERO));
+        }
+    }
+
+    /// The same for all below: whether their parent lives concerns them (K84).
+    fn follow_below(&mut self, pid: &ProcessId) {
+        let below = self.processes.get(pid).map(|process| process.children.clone());
+        below.iter().flatten().for_each(|child| self.follow(child));
     }
 
     /// Shows what follows from the tables, to be compared after a load (K12).
@@ -372,6 +391,7 @@ impl State {
                     process.terminal_reason = Some(*reason);
                     process.termination_message = Some(Arc::clone(message));
                 });
+                self.follow_below(pid);
                 self.forget_rate(pid);
             }
             ProcessEvent::Removed => self.remove(pid),
@@ -552,7 +572,9 @@ impl State {
         // removed is skipped (K102), and never taken for another that has its pid later.
         for child in &process.children {
             self.processes.update(child, |below| below.parent.clone_from(&process.parent));
+            self.follow(child);
         }
+        self.deadlines.set(Due::Orphan(Reverse(process.depth), pid.clone()), None);
     }
 
     fn apply_quota(&mut self, pid: &ProcessId, event: &QuotaEvent) {

@@ -287,6 +287,9 @@ impl Decision<'_> {
             let Some(id) = self.next_waiting(name) else {
                 break;
             };
+            if self.is_full() {
+                break;
+            }
             self.start_try(&id, Some(holder.clone()));
         }
         Ok(())

@@ -196,7 +196,7 @@ impl Decision<'_> {
         let session = self.state.session(pid).ok_or_else(String::new)?;
         let envelope = self.state.envelope(&session.envelope).ok_or_else(String::new)?;
         let mut after = envelope.clone();
-        let mut plan = Merge::new();
+        let (mut plan, mut told) = (Merge::new(), 0);
         for name in merged {
             let (Some(stage), Some(work)) = (session.stage(name), session.work(name)) else {
                 continue;
@@ -207,10 +207,17 @@ impl Decision<'_> {
                 changes = state_changes(schema, output, |key| after.state.get(key))?;
                 after.save_output(&stage.output_key, output);
                 after.merge_state(&changes);
+                told += changes.iter().map(|(_, json)| json.length() as u64).sum::<u64>();
             }
             plan.push((name.clone(), changes));
         }
-        let most = self.state.config.limits.envelope_bytes;
+        // Each branch tells all of what it appended to, however little it was.
+        let limits = &self.state.config.limits;
+        if told > limits.decision_bytes / 2 {
+            let most = limits.decision_bytes / 2;
+            return Err(format!("the merge would take {told} bytes of a decision, at most {most}"));
+        }
+        let most = limits.envelope_bytes;
         match after.bytes() > most {
             true => Err(format!("the merge would make an envelope of more than {most} bytes")),
             false => Ok(plan),
