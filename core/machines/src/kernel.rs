@@ -50,6 +50,8 @@ pub mod state;
 pub mod time;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod props;
 #[cfg(test)]
 pub(crate) mod rig;
