@@ -424,3 +424,60 @@ fn a_pid_that_is_used_again_inherits_no_children() {
     assert_eq!(rig.process("a").account.used.amounts, calls(0));
     assert_eq!(rig.process("b").parent, None);
 }
+
+/// K21: the caller's conversation is a label. Two processes may share it, and what becomes of one
+/// is nothing to the other; neither has an orchestration session for it.
+#[test]
+fn a_conversation_is_only_a_label() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let session = super::ids::SessionId::parse("session_id", "talk").ok();
+    for name in ["a", "b"] {
+        rig.ready(&alice, super::lifecycle::Submit { session: session.clone(), ..submit(name) });
+        assert_eq!(Some(&rig.process(name).session), session.as_ref());
+        assert!(rig.kernel.state().session(&pid(name)).is_none());
+    }
+    rig.say(&alice, terminate("a", true)).unwrap();
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("a") }).unwrap();
+    assert_eq!(rig.state("b"), ProcessState::Ready);
+    assert_eq!(Some(&rig.process("b").session), session.as_ref());
+    let bob = super::lifecycle::Submit { session, ..submit("c") };
+    rig.say(&user("bob"), CommandBody::Submit(Box::new(bob))).unwrap();
+    assert_eq!(rig.process("c").user.as_str(), "bob", "it says nothing of whose it is");
+}
+
+/// K22: events are counted from 1 without gaps, starts from 1, and a refusal counts for nothing.
+#[test]
+fn events_and_starts_are_counted_from_one() {
+    let mut rig = Rig::new();
+    let counted = |rig: &Rig| (rig.kernel.last_event(), rig.kernel.state().counters.epoch);
+    assert_eq!(counted(&rig), (1, 1), "the start is the first");
+    rig.ready(&user("alice"), submit("a"));
+    assert_eq!(counted(&rig), (3, 1));
+    rig.say(&user("bob"), terminate("a", true)).unwrap_err();
+    assert_eq!(counted(&rig), (3, 1));
+    let config = Box::new(KernelConfig::new());
+    rig.run(&super::rig::node(), CommandBody::Start { config }).unwrap();
+    assert_eq!(counted(&rig), (4, 2));
+    assert_eq!(rig.events.len(), 4, "as many as there are");
+}
+
+/// K26: who asks is who the transport says. A request that names somebody else acts for nobody but
+/// the caller, unless that is an operator; and it never gives a role.
+#[test]
+fn a_request_does_not_say_who_asks() {
+    let mut rig = Rig::new();
+    let (alice, bob) = (user("alice"), user("bob"));
+    let as_alice = |name| {
+        let user = Some(alice.user.clone());
+        CommandBody::Submit(Box::new(super::lifecycle::Submit { user, ..submit(name) }))
+    };
+    let refused = "permission_denied: only operators submit for others, such as alice";
+    assert_eq!(told(rig.say(&bob, as_alice("a"))), refused);
+    assert_eq!(told(rig.say(&worker("w"), as_alice("a"))), refused);
+    assert_eq!(told(rig.say(&operator(), as_alice("a"))), "1 events");
+    assert_eq!(rig.process("a").user, alice.user, "for alice, and hers");
+    let named_op = user("op");
+    let refused = "permission_denied: only operators do this";
+    assert_eq!(told(rig.say(&named_op, CommandBody::Cleanup)), refused, "a name is no role");
+}

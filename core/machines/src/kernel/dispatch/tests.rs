@@ -497,3 +497,21 @@ fn dispatches_that_ended_are_kept_for_ten_minutes() {
     assert_eq!(rig.stage("live"), "waiting", "nothing that is open is removed");
     assert_eq!(rig.hear(done(&lease, "x")), stale(&lease), "and its leases are forgotten");
 }
+
+/// K207: one try is live at a time, and a dispatch that has ended does not end again.
+#[test]
+fn a_dispatch_has_one_live_try_and_ends_once() {
+    let mut rig = Rig::served(4);
+    rig.work(dispatch(queued("d", "q")));
+    let first = rig.tasks(1)[0].lease.clone();
+    assert!(rig.tasks(4).is_empty(), "nobody else gets it while it is tried");
+    rig.work(done(&first, "well"));
+    assert_eq!(rig.stage("d"), "succeeded");
+    let cancel = CommandBody::CancelDispatch { dispatch: dsp("d") };
+    let before = rig.events.len();
+    rig.hear(cancel);
+    assert_eq!(rig.hear(failed(&first, ErrorKind::Tool)), stale(&first));
+    rig.pass(3_600_000);
+    let ended = rig.kinds(before);
+    assert!(!ended.contains(&"dispatch.finished"), "{ended:?}");
+}
