@@ -108,9 +108,10 @@ impl<'a> Decision<'a> {
         bytes
     }
 
-    /// Says whether no further step may begin, since it may take more than is left.
+    /// Says whether no further step may begin, since it may take more than is left. The first may,
+    /// however little room there is: else what is due would stay so for ever.
     pub(super) fn is_full(&mut self) -> bool {
-        self.bytes() >= self.state.config.limits.decision_bytes / 2
+        !self.events.is_empty() && self.bytes() >= self.state.config.limits.decision_bytes / 2
     }
 
     /// Makes an event, which takes effect at once.

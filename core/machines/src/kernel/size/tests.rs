@@ -8,7 +8,7 @@ use crate::kernel::event::Event;
 use crate::kernel::housekeeping::StopMode;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
-use crate::kernel::rig::{Rig, calls, operator, pid, reserve, submit, told, user};
+use crate::kernel::rig::{Rig, calls, node, operator, pid, reserve, submit, told, user};
 use crate::kernel::services::ServiceMode;
 use crate::kernel::sessions::rig::{Desk, agent, json, pipeline};
 use crate::kernel::{Code, CommandBody};
@@ -231,4 +231,19 @@ fn a_join_that_no_record_takes_ends_the_session() {
         }
         assert_eq!(last, format!("Terminate {ends}"));
     }
+}
+
+/// K10: however little room there is, each decision takes a step, so that what is due gets done.
+#[test]
+fn every_tick_takes_a_step_however_little_room_there_is() {
+    let mut rig = Rig::with(KernelConfig::new().within(SMALL));
+    tree(&mut rig);
+    rig.run(&user("alice"), terminate("r")).unwrap();
+    rig.kernel.state.config.limits.decision_bytes = 1;
+    for _ in 0..85 {
+        if rig.kernel.next_deadline().is_some_and(|due| due <= rig.now) {
+            assert!(!rig.run(&node(), CommandBody::Tick).unwrap().is_empty());
+        }
+    }
+    assert_eq!(rig.kernel.state().tally.of(ProcessState::Terminated), 85);
 }
