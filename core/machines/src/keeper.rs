@@ -32,6 +32,8 @@
 //! so the keeper stalls, and the decision never happened. Journals whose records take less than a
 //! mebibyte are for tests: there a step of a deadline alone can be longer.
 
+#[cfg(test)]
+mod golden;
 pub mod io;
 mod loading;
 #[cfg(test)]
