@@ -18,6 +18,7 @@ pub mod book;
 pub mod checkers;
 pub mod crowds;
 mod fairness;
+pub mod flows;
 pub mod history;
 pub mod io;
 pub mod kernel;

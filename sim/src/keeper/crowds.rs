@@ -3,6 +3,7 @@
 use machines::Choices;
 use machines::kernel::Command;
 
+use super::flows::Flows;
 use super::io::{Crowd, Heard, Script, Work};
 use super::kernel::{Clerk, Reply};
 use super::users::Users;
@@ -12,24 +13,29 @@ use super::users::Users;
 pub enum Crowds {
     /// Users, workers and an operator of processes and budgets.
     Users(Users),
+    /// Users, workers and an operator of pipelines.
+    Flows(Flows),
 }
 
 impl Crowd<Clerk> for Crowds {
     fn new(work: &Work) -> Self {
         match work.script {
             Script::Mixed | Script::Queue => Self::Users(Users::new(work)),
+            Script::Flows | Script::ForkJoin => Self::Flows(Flows::new(work)),
         }
     }
 
     fn next(&mut self, caller: u32, wall_ms: u64, choices: &mut Choices) -> Option<Command> {
         match self {
             Self::Users(crowd) => crowd.next(caller, wall_ms, choices),
+            Self::Flows(crowd) => crowd.next(caller, wall_ms, choices),
         }
     }
 
     fn heard(&mut self, caller: u32, request: &Command, heard: Heard<'_, Reply>) {
         match self {
             Self::Users(crowd) => crowd.heard(caller, request, heard),
+            Self::Flows(crowd) => crowd.heard(caller, request, heard),
         }
     }
 }

@@ -200,4 +200,8 @@ pub enum Script {
     Mixed,
     /// Many processes that wait for their turn.
     Queue,
+    /// Pipelines of every shape, with questions to people.
+    Flows,
+    /// Pipelines that fork, while agents fail and workers crash.
+    ForkJoin,
 }

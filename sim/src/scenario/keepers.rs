@@ -100,7 +100,12 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
     match script.get_ref().as_str() {
         "mixed" => Ok(Script::Mixed),
         "queue" => Ok(Script::Queue),
-        _ => Err((script.span(), "must be \"mixed\" or \"queue\"".into())),
+        "flows" => Ok(Script::Flows),
+        "fork-join" => Ok(Script::ForkJoin),
+        _ => {
+            let all = "must be \"mixed\", \"queue\", \"flows\" or \"fork-join\"";
+            Err((script.span(), all.into()))
+        }
     }
 }
 
