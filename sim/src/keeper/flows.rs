@@ -163,6 +163,7 @@ impl Flows {
             | Code::ProcessNotFound
             | Code::ProcessTerminal
             | Code::SessionNotFound => me.worker.let_go(),
+            Code::NoRunnable => me.worker.idle = true,
             Code::AttemptSuperseded | Code::AttemptClosed | Code::AttemptNotFound => {
                 me.worker.doubt();
             }
@@ -192,7 +193,7 @@ impl Crowd<Clerk> for Flows {
             Part::User(user) => (None, self.use_it(caller, user, choices)?),
             Part::Worker => {
                 let name = id(WorkerId::parse("worker", &format!("w{caller}")));
-                (Some(name), self.work_on(caller, choices))
+                (Some(name), self.work_on(caller, choices)?)
             }
         };
         Some(Command { by, worker, rate: None, body })

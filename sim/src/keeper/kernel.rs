@@ -4,6 +4,8 @@
 //! what a wrong kernel would have done. The keeper itself holds no test switches.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod flows;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,16 @@ pub enum Turn {
     RemembersLast,
     /// K449: a clock that jumps back takes the kernel along.
     FollowsClock,
+    /// K424: every poll is handed an attempt of its own.
+    IssuesPerPoll,
+    /// K425: a stage is issued again while somebody works on it.
+    IssuesAgain,
+    /// K437: a session ends, and its process does not.
+    EndsOnlySession,
+    /// K439: a move after a failure is not checked.
+    LetsErrorsPass,
+    /// K440: failures that are tried again are not counted.
+    RetriesUncounted,
 }
 
 /// How a process is made.
@@ -225,7 +237,7 @@ impl Clerk {
             }
             (Some(Turn::FollowsClock), _) => self.forget_time(),
             (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, &command),
-            (_, _) => {}
+            (_, body) => self.break_session_before(body),
         }
         let (pid, command) = (subject(&command.body), Box::new(command));
         let before = self.appended();
@@ -251,7 +263,7 @@ impl Clerk {
                 }
             }),
             Some(Turn::NewestFirst) => self.turn_around(),
-            _ => {}
+            _ => self.break_session_after(&pid),
         }
     }
 

@@ -317,5 +317,31 @@ fn of_kernel() -> Vec<Sabotage<Clerk>> {
             "takes the clock as it is when it jumps back",
             Broken::FollowsClock,
         ),
+        // Sessions.
+        row(
+            ("issues-per-poll", "K424", "kernel-flows", 3),
+            "hands every poll an attempt of its own",
+            Broken::IssuesPerPoll,
+        ),
+        row(
+            ("issues-again", "K425", "kernel-flows", 3),
+            "issues a stage again without closing who works on it",
+            Broken::IssuesAgain,
+        ),
+        row(
+            ("ends-only-session", "K437", "kernel-flows", 3),
+            "ends a session and not its process",
+            Broken::EndsOnlySession,
+        ),
+        row(
+            ("lets-errors-pass", "K439", "kernel-flows", 10),
+            "does not check where a failure leads",
+            Broken::LetsErrorsPass,
+        ),
+        row(
+            ("retries-uncounted", "K440", "kernel-flows", 10),
+            "tries again without counting",
+            Broken::RetriesUncounted,
+        ),
     ]
 }

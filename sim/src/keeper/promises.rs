@@ -1,6 +1,9 @@
 //! The checkers of the kernel (kernel.md, section 15): each follows the events that everybody sees.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod flows;
+mod polls;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
@@ -8,6 +11,7 @@ use machines::kernel::ids::ProcessId;
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::ProcessState;
 use machines::kernel::quota::Resource;
+use machines::kernel::sessions::event::SessionEvent;
 use machines::kernel::{Code, Command, CommandBody, Kernel};
 use machines::ledger::root::StateRoot;
 
@@ -38,6 +42,14 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K449", || Box::new(Each::new("K449", later))),
     ];
     all.extend(own);
+    let of_sessions: Vec<(&'static str, Make<Clerk>)> = vec![
+        ("K424", || Box::new(polls::Polls::default())),
+        ("K425", || Box::new(flows::Steered::one_attempt())),
+        ("K437", || Box::new(flows::Steered::ends_together())),
+        ("K439", || Box::new(flows::Steered::counted())),
+        ("K440", || Box::new(flows::Steered::ending())),
+    ];
+    all.extend(of_sessions);
     all
 }
 
@@ -75,17 +87,22 @@ impl Watch<Clerk> for Each {
     }
 }
 
-/// K420: what is granted fits, at the process and every ancestor.
+/// K420: what is granted fits, at the process, its session and every ancestor.
 fn fits(book: &Book, event: &Event) -> Result<bool, String> {
-    let (Body::Quota { event: QuotaEvent::Reserved { amounts, .. } }, Some(pid)) =
-        (&event.body, &event.subject.pid)
-    else {
+    let Some(pid) = &event.subject.pid else {
         return Ok(false);
+    };
+    let granted = match &event.body {
+        Body::Quota { event: QuotaEvent::Reserved { attempt, amounts, .. } } => {
+            amounts.minus(&book.drawn(attempt.as_ref(), amounts))
+        }
+        Body::Session { event: SessionEvent::AttemptIssued { issued } } => issued.hold,
+        _ => return Ok(false),
     };
     for level in book.lineage(pid) {
         let known = &book.known[&level];
         for resource in Resource::RESERVABLE {
-            let (asked, limit) = (amounts.of(resource), known.quota.limit(resource));
+            let (asked, limit) = (granted.of(resource), known.quota.limit(resource));
             let taken = known.used.of(resource) + known.held.of(resource);
             if asked > 0 && !limit.allows(taken + asked) {
                 let name = resource.name();
@@ -95,7 +112,14 @@ fn fits(book: &Book, event: &Event) -> Result<bool, String> {
             }
         }
     }
-    Ok(true)
+    let (Some(known), Some(session)) = (book.known.get(pid), book.sessions.get(pid)) else {
+        return Ok(true);
+    };
+    let taken = (known.used.llm_calls + known.held.llm_calls).saturating_sub(session.base);
+    match granted.llm_calls > 0 && !session.calls.allows(taken + granted.llm_calls) {
+        true => Err(format!("{pid} was granted calls, {taken} of {} taken", session.calls)),
+        false => Ok(true),
+    }
 }
 
 /// K422: a question leaves Pending exactly once.

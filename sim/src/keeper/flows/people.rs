@@ -71,17 +71,17 @@ impl Flows {
         }
         let who = [u64::from(caller), 0];
         let pid = self.some(user, who, choices);
-        match (choices.choose("flow.deed", who, 40), pid) {
-            (0..=3, _) | (_, None) => self.submit(caller, user, choices),
-            (4..=25, Some(_)) => self.reply_to(user, who, choices),
-            (26, Some(pid)) => {
+        match (choices.choose("flow.deed", who, 36), pid) {
+            (0..=7, _) | (_, None) => self.submit(caller, user, choices),
+            (8..=29, Some(_)) => self.reply_to(user, who, choices),
+            (30, Some(pid)) => {
                 let force = choices.choose("flow.force", who, 2) == 1;
                 Some(CommandBody::Terminate { pid, message: "enough".to_owned(), force })
             }
-            (27, Some(pid)) => Some(self.initialize(caller, pid, true, choices)),
-            (28, Some(pid)) => Some(adjust(pid, who, choices)),
-            (29, Some(pid)) => Some(self.ask(caller, pid, choices)),
-            (30, Some(pid)) => Some(CommandBody::Schedule { pid }),
+            (31, Some(pid)) => Some(self.initialize(caller, pid, true, choices)),
+            (32, Some(pid)) => Some(adjust(pid, who, choices)),
+            (33, Some(pid)) => Some(self.ask(caller, pid, choices)),
+            (34, Some(pid)) => Some(CommandBody::Schedule { pid }),
             (_, Some(_)) => None,
         }
     }

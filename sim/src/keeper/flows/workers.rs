@@ -40,6 +40,8 @@ pub(super) struct Worker {
     told: Option<Report>,
     /// What it has slept over: it does not know that nobody waits for it.
     late: VecDeque<(ProcessId, AgentTask)>,
+    /// There was nothing to do when it asked.
+    pub(super) idle: bool,
 }
 
 impl Worker {
@@ -104,7 +106,15 @@ impl Flows {
         &mut self.callers[caller as usize].worker
     }
 
-    pub(super) fn work_on(&mut self, caller: u32, choices: &mut Choices) -> CommandBody {
+    pub(super) fn work_on(&mut self, caller: u32, choices: &mut Choices) -> Option<CommandBody> {
+        let me = self.hands(caller);
+        if std::mem::take(&mut me.idle) && me.held.is_none() {
+            return None;
+        }
+        Some(self.do_something(caller, choices))
+    }
+
+    fn do_something(&mut self, caller: u32, choices: &mut Choices) -> CommandBody {
         let who = [u64::from(caller), 0];
         let often = if self.is_rough() { 25 } else { 60 };
         match choices.choose("flow.crash", who, often) {
