@@ -168,10 +168,9 @@ impl Flows {
         let most = self.hands(caller).tasks.len() as u64;
         let task = place(choices.choose("flow.task", who, most));
         let task = self.hands(caller).tasks[task].clone();
-        if let Some(approval) = task.approval.as_ref().filter(|it| is_granted(it))
-            && choices.choose("flow.consume", who, 2) == 1
-        {
-            return self.consume(caller, &task, approval, choices);
+        let granted = task.approval.as_ref().is_some_and(is_granted);
+        if granted && choices.choose("flow.consume", who, 2) == 1 {
+            return self.consume(caller, &task, choices);
         }
         match choices.choose("flow.step", who, 14) {
             0 | 1 => {
@@ -214,20 +213,13 @@ impl Flows {
     }
 
     /// Uses the leave that was given; now and then for more than was shown.
-    fn consume(
-        &mut self,
-        caller: u32,
-        task: &AgentTask,
-        approval: &Approval,
-        choices: &mut Choices,
-    ) -> CommandBody {
+    fn consume(&mut self, caller: u32, task: &AgentTask, choices: &mut Choices) -> CommandBody {
         let interrupt = task.interrupt.clone().expect("leave was given by an answer");
         let modified = task.interrupt_response.as_ref().and_then(|said| said.get("data"));
         let mut params = modified.cloned().unwrap_or_else(|| payment(10));
         if choices.choose("flow.greedy", [u64::from(caller), 0], 4) == 3 {
             params = payment(1_000);
         }
-        let _ = approval;
         let use_id = id(UseId::parse("use_id", &self.name(caller, "use")));
         let wanted = Use { interrupt, action: Arc::from(ACTION), params, use_id };
         CommandBody::ConsumeApproval(Box::new(wanted))
