@@ -61,6 +61,11 @@ use loading::Loading;
 /// How many replies may wait for the disk before commands are refused `overloaded`.
 pub const HELD_MAX: usize = 65_536;
 
+/// What a nonce is drawn for.
+const COMMAND: u8 = 0;
+/// See [`COMMAND`].
+const TICK: u8 = 1;
+
 /// What a keeper is made of.
 #[derive(Clone, Debug)]
 pub struct KeeperParams {
@@ -128,7 +133,6 @@ pub struct Keeper {
     /// Operations that are out.
     out: Vec<(Op, Lane)>,
     ops: u64,
-    decisions: u64,
     /// The last input's times, which relate the two clocks.
     clocks: (Instant, Time),
     outputs: VecDeque<Output>,
@@ -148,7 +152,6 @@ impl Keeper {
             phase: Phase::Loading(loading),
             out: Vec::new(),
             ops: 0,
-            decisions: 0,
             clocks: (now, wall),
             outputs: VecDeque::new(),
         };
@@ -315,7 +318,8 @@ impl Keeper {
         let config = Box::new(self.params.kernel.clone());
         let body = CommandBody::Start { config };
         self.drain();
-        if let Err(refusal) = self.decide(wall, &node_command(body)) {
+        let at = At { now: wall, nonce: self.nonce() };
+        if let Err(refusal) = self.decide(at, &node_command(body)) {
             self.end(refusal.clone());
             let why = RefusedStart::Config(refusal);
             self.outputs.push_back(Output::Refused(Box::new(why)));
@@ -333,7 +337,7 @@ impl Keeper {
             }
             Phase::Running(running) if running.held.len() >= HELD_MAX => Err(overloaded()),
             Phase::Running(running) => match running.journal.room(command.body.frees()) {
-                Ok(()) => self.decide(wall, command),
+                Ok(()) => self.decide(At { now: wall, nonce: self.nonce() }, command),
                 Err(refused) => Err(no_room(refused)),
             },
         };
@@ -354,8 +358,7 @@ impl Keeper {
     }
 
     /// Decides, applies and appends; what it makes visible is held back.
-    fn decide(&mut self, wall: Time, command: &Command) -> Result<Decided, Refusal> {
-        let at = At { now: wall, nonce: self.nonce() };
+    fn decide(&mut self, at: At, command: &Command) -> Result<Decided, Refusal> {
         let Phase::Running(running) = &mut self.phase else {
             return Err(not_durable("the journal is closed"));
         };
@@ -378,16 +381,24 @@ impl Keeper {
         Ok(decided)
     }
 
-    fn nonce(&mut self) -> [u8; 16] {
-        self.decisions += 1;
+    /// Draws the nonce of a command (K8). It follows from what happened before, not from how many
+    /// decisions that took (K435); one that made no event has left nothing that was drawn.
+    fn nonce(&self) -> [u8; 16] {
+        let last = self.kernel().map_or(0, Kernel::last_event);
+        self.draw(COMMAND, last)
+    }
+
+    fn draw(&self, what: u8, number: u64) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_keyed(&self.params.seed);
-        hasher.update(&self.decisions.to_le_bytes());
+        hasher.update(&[what]);
+        hasher.update(&number.to_le_bytes());
         let mut nonce = [0; 16];
         hasher.finalize_xof().fill(&mut nonce);
         nonce
     }
 
-    /// Lets every passed deadline of the kernel act (K10), as long as the journal has room.
+    /// Lets every passed deadline of the kernel act (K10), as long as the journal has room. All
+    /// ticks of one moment have one nonce, however many they are (K435).
     fn tick(&mut self) {
         let wall = self.clocks.1;
         loop {
@@ -398,7 +409,8 @@ impl Keeper {
             if !due || running.stopping || running.journal.room(false).is_err() {
                 return;
             }
-            if self.decide(wall, &node_command(CommandBody::Tick)).is_err() {
+            let at = At { now: wall, nonce: self.draw(TICK, wall.as_millis()) };
+            if self.decide(at, &node_command(CommandBody::Tick)).is_err() {
                 return;
             }
         }

@@ -482,6 +482,7 @@ impl Decision<'_> {
             let Some(due) = self.state.deadlines.due(self.now).cloned() else {
                 return;
             };
+            self.begin_deadline();
             match due {
                 Due::Timeout(pid) => self.time_out(&pid),
                 Due::RunLease(pid) => self.lose_lease(&pid),

@@ -142,8 +142,13 @@ impl Rig {
 
     /// A keeper that has just begun to read `disk`.
     pub(super) fn on(disk: Disk) -> Self {
+        Self::with(disk, params(1))
+    }
+
+    /// The same, made otherwise.
+    pub(super) fn with(disk: Disk, params: KeeperParams) -> Self {
         let now = Instant::from_millis(5);
-        let keeper = Keeper::new(now, Time::from_millis(WALL), params(1)).unwrap();
+        let keeper = Keeper::new(now, Time::from_millis(WALL), params).unwrap();
         let mut rig = Self {
             keeper,
             disk,

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use super::KeeperParams;
 use super::io::{File, Folder, Input};
-use super::rig::{Disk, Rig};
+use super::rig::{Disk, Rig, params};
+use crate::kernel::config::KernelConfig;
 use crate::kernel::ids::{ProcessId, UserId};
+use crate::kernel::interrupts::interrupt::NewInterrupt;
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::ProcessState;
+use crate::kernel::names::{ExpiryPolicy, InterruptKind, ProcessState};
 use crate::kernel::principal::{Principal, Role};
 use crate::kernel::query::Query;
 use crate::kernel::rig::submit;
@@ -212,4 +215,30 @@ fn deadlines_of_the_kernel_come_by_themselves() {
     assert_eq!(state(&rig, "a"), Some(ProcessState::Running));
     rig.pass(Duration::from_secs(61));
     assert_eq!(state(&rig, "a"), Some(ProcessState::Ready), "the run lease ended (K79)");
+}
+
+/// K435, K10: what is drawn at deadlines, and after them, is the same for every `tick_batch`.
+#[test]
+fn ids_do_not_depend_on_how_many_deadlines_one_decision_handles() {
+    let ids = |tick_batch| {
+        let kernel = KernelConfig { tick_batch, ..KernelConfig::new() };
+        let mut rig = Rig::with(Disk::default(), KeeperParams { kernel, ..params(1) });
+        rig.settle();
+        for name in ["a", "b", "c"] {
+            rig.say(&alice(), submitted(name)).unwrap();
+            let mut interrupt = NewInterrupt::new(InterruptKind::Confirmation);
+            (interrupt.ttl, interrupt.on_expiry) = (Some(1_000), Some(ExpiryPolicy::Escalate));
+            let interrupt = Box::new(interrupt);
+            rig.say(&alice(), CommandBody::CreateInterrupt { pid: pid(name), interrupt }).unwrap();
+        }
+        rig.now = rig.now + Duration::from_secs(2);
+        rig.input(Input::Tick); // All three expire, and each is asked anew under an id of its own.
+        rig.say(&alice(), submitted("d")).unwrap();
+        let kernel = rig.keeper.kernel().unwrap();
+        let process = |name| format!("{:?}", kernel.process(&pid(name)).unwrap());
+        (kernel.last_event(), ["a", "b", "c", "d"].map(process))
+    };
+    let (events, processes) = ids(1_000);
+    assert_eq!((events, processes.clone()), ids(1));
+    assert_eq!((events, processes), ids(2));
 }

@@ -22,7 +22,7 @@ const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 pub struct At {
     /// What the clock says.
     pub now: Time,
-    /// New for each decision.
+    /// New for each decision; the ticks of one moment share one (K435).
     pub nonce: [u8; 16],
 }
 
@@ -51,6 +51,8 @@ pub(super) struct Decision<'a> {
     /// The hit that the command carries, until it is made (K136).
     pub(super) hit: Option<RateKey>,
     nonce: [u8; 16],
+    /// In a Tick: the number of the last event before the deadline that is handled (K10).
+    deadline: Option<u64>,
     minted: u32,
     events: Vec<Event>,
 }
@@ -64,7 +66,7 @@ impl<'a> Decision<'a> {
     ) -> Self {
         let now = at.now.max(state.counters.last);
         let (nonce, minted, events) = (at.nonce, 0, Vec::new());
-        Self { state, now, by, worker, hit: None, nonce, minted, events }
+        Self { state, now, by, worker, hit: None, nonce, deadline: None, minted, events }
     }
 
     /// Ends the decision.
@@ -107,9 +109,20 @@ impl<'a> Decision<'a> {
         }
     }
 
+    /// Begins with the next deadline of a Tick. What it draws follows from the nonce and from its
+    /// place among all events, not from how many deadlines the decision has handled before: so the
+    /// ids and waits are the same for every `tick_batch` (K10, K435).
+    pub(super) const fn begin_deadline(&mut self) {
+        self.deadline = Some(self.state.counters.events);
+        self.minted = 0;
+    }
+
     /// Returns random bits that no other draw of the decision has (K8).
     fn random(&mut self) -> [u8; 32] {
         let mut input = self.nonce.to_vec();
+        if let Some(deadline) = self.deadline {
+            input.extend_from_slice(&deadline.to_be_bytes());
+        }
         input.extend_from_slice(&self.minted.to_be_bytes());
         self.minted += 1;
         *blake3::hash(&input).as_bytes()
