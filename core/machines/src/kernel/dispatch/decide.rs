@@ -240,6 +240,7 @@ impl Decision<'_> {
             return Err(Refusal::new(Code::TooMany, told));
         }
         self.check_fits(pid, &amounts, &Amounts::ZERO)?;
+        self.refuse_process_rate(pid)?;
         Ok(amounts)
     }
 
@@ -261,6 +262,7 @@ impl Decision<'_> {
             until: Time::FAR,
             content,
         };
+        self.hit_process(pid);
         self.emit_quota(pid, event);
         self.watch(pid);
         reservation
