@@ -84,6 +84,9 @@ impl Decision<'_> {
                 false => Err(self.owned(pid).err().unwrap_or_else(|| unowned(pid))),
             };
         }
+        if let Some(parent) = &submit.parent {
+            self.owned(parent)?; // Access comes before anything else (K27).
+        }
         self.refuse_draining()?;
         let quota = self.granted(&submit.quota)?;
         if let Some(parent) = &submit.parent {
