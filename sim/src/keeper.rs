@@ -25,6 +25,7 @@ pub mod lab;
 pub mod ledger;
 pub mod notes;
 mod promises;
+pub mod services;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use machines::kernel::Command;
 
 use super::io::{Crowd, Heard, Script, Work};
 use super::kernel::{Clerk, Reply};
+use super::services::Services;
 use super::users::Users;
 
 /// The crowd of one run.
@@ -12,24 +13,29 @@ use super::users::Users;
 pub enum Crowds {
     /// Users, workers and an operator of processes and budgets.
     Users(Users),
+    /// Services, their workers and those who call them.
+    Services(Services),
 }
 
 impl Crowd<Clerk> for Crowds {
     fn new(work: &Work) -> Self {
         match work.script {
             Script::Mixed | Script::Queue => Self::Users(Users::new(work)),
+            Script::Services | Script::Drain => Self::Services(Services::new(work)),
         }
     }
 
     fn next(&mut self, caller: u32, wall_ms: u64, choices: &mut Choices) -> Option<Command> {
         match self {
             Self::Users(crowd) => crowd.next(caller, wall_ms, choices),
+            Self::Services(crowd) => crowd.next(caller, wall_ms, choices),
         }
     }
 
     fn heard(&mut self, caller: u32, request: &Command, heard: Heard<'_, Reply>) {
         match self {
             Self::Users(crowd) => crowd.heard(caller, request, heard),
+            Self::Services(crowd) => crowd.heard(caller, request, heard),
         }
     }
 }

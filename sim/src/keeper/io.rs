@@ -200,4 +200,8 @@ pub enum Script {
     Mixed,
     /// Many processes that wait for their turn.
     Queue,
+    /// Services, their workers and those who call them.
+    Services,
+    /// The same, and a node that drains and stops.
+    Drain,
 }

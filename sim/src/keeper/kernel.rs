@@ -4,6 +4,8 @@
 //! what a wrong kernel would have done. The keeper itself holds no test switches.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+pub mod services;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +33,7 @@ use machines::ledger::root::StateRoot;
 use machines::ledger::snapshot::SnapshotConfig;
 
 use super::crowds::Crowds;
-use super::io::{Decided, Guest, Input, Number, Output, Recovered};
+use super::io::{Decided, Guest, Input, Number, Output, Recovered, Script};
 use super::ledger::{NODE, reason};
 use crate::files::{Answer, Failure, Operation};
 use crate::scenario::Kept;
@@ -66,6 +68,21 @@ pub enum Turn {
     RemembersLast,
     /// K449: a clock that jumps back takes the kernel along.
     FollowsClock,
+    // ---- services (see kernel/services.rs)
+    /// K362: what drains takes on new work.
+    ForgetsDrain,
+    /// K431: a window has 49 slots.
+    CountsFewerSlots,
+    /// K432: a slot that is released is released again.
+    ReleasesTwice,
+    /// K433: a completion under an old lease ends the live try.
+    AcceptsOldLease,
+    /// K435: what comes first depends on where in memory it is.
+    OrdersByAddress,
+    /// K446: one query does not look who asks.
+    ForgetsToLook,
+    /// K447: what is over stays.
+    KeepsEnded,
 }
 
 /// How a process is made.
@@ -100,6 +117,9 @@ pub struct Clerk {
     answered: Vec<Call>,
     /// Operations that are under way.
     out: BTreeSet<u64>,
+    /// What queries came to.
+    answers: services::Answers,
+    place: services::Place,
 }
 
 /// What the keeper answers.
@@ -190,15 +210,15 @@ impl Clerk {
                 self.outputs.push_back(Output::Events { first, events });
             }
             keeper::Output::Stalled(_) => self.outputs.push_back(Output::Stalled),
-            // Its users only give commands.
-            keeper::Output::Answer(..)
-            | keeper::Output::Snapshot { .. }
+            keeper::Output::Answer(call, told) => self.told(call, told),
+            keeper::Output::Snapshot { .. }
             | keeper::Output::SnapshotFailed { .. }
             | keeper::Output::Stopped => {}
         }
     }
 
     fn command(&mut self, now: Instant, wall_ms: u64, call: Number, mut command: Command) {
+        let again = self.turn_services(wall_ms, &mut command);
         let mut quota = None;
         match (self.turn, &command.body) {
             (Some(Turn::GrantsBeforeChecking), CommandBody::Reserve(reserve)) => {
@@ -230,6 +250,7 @@ impl Clerk {
         let (pid, command) = (subject(&command.body), Box::new(command));
         let before = self.appended();
         self.input(now, wall_ms, keeper::Input::Command { call: Call(call), command });
+        self.release_again(again);
         if self.appended() == before && self.turned(Turn::CountsRefused) {
             self.count_once_more();
         }
@@ -466,6 +487,9 @@ impl Guest for Clerk {
             journal_keep: Duration::ZERO,
         };
         let mut kernel = kernel_config();
+        if matches!(kept.work.script, Script::Services | Script::Drain) {
+            kernel = services::config(kernel);
+        }
         if turn == Some(Turn::NeverAges) {
             kernel.ageing_ms = 1 << 40;
         }
@@ -495,6 +519,8 @@ impl Guest for Clerk {
             seen: 0,
             answered: Vec::new(),
             out: BTreeSet::new(),
+            answers: services::Answers::new(),
+            place: services::Place::default(),
         };
         clerk.follow();
         clerk

@@ -254,7 +254,55 @@ fn of_ledger() -> Vec<Sabotage<Ledger>> {
     ]
 }
 
+/// Saboteurs of services, rates, access and housekeeping.
+fn of_services() -> Vec<Sabotage<Clerk>> {
+    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
+    vec![
+        row(
+            ("forgets-drain", "K362", "kernel-drain", 5),
+            "takes on new work while it drains",
+            Broken::ForgetsDrain,
+        ),
+        row(
+            ("counts-fewer-slots", "K431", "kernel-services", 5),
+            "divides a window into slots, and counts one too few",
+            Broken::CountsFewerSlots,
+        ),
+        row(
+            ("releases-twice", "K432", "kernel-services", 5),
+            "releases a slot that was released already",
+            Broken::ReleasesTwice,
+        ),
+        row(
+            ("accepts-old-lease", "K433", "kernel-services", 5),
+            "lets a completion under an old lease end the live try",
+            Broken::AcceptsOldLease,
+        ),
+        row(
+            ("orders-by-address", "K435", "kernel-services", 5),
+            "lets first what comes first in memory",
+            Broken::OrdersByAddress,
+        ),
+        row(
+            ("forgets-to-look", "K446", "kernel-services", 3),
+            "tells anybody what a process has used",
+            Broken::ForgetsToLook,
+        ),
+        row(
+            ("keeps-ended", "K447", "kernel-services", 3),
+            "keeps dispatches that were cancelled",
+            Broken::KeepsEnded,
+        ),
+    ]
+}
+
 fn of_kernel() -> Vec<Sabotage<Clerk>> {
+    let mut all = of_processes();
+    all.extend(of_services());
+    all
+}
+
+fn of_processes() -> Vec<Sabotage<Clerk>> {
     let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
     vec![
         row(

@@ -1,6 +1,8 @@
 //! The checkers of the kernel (kernel.md, section 15): each follows the events that everybody sees.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod services;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
@@ -38,6 +40,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K449", || Box::new(Each::new("K449", later))),
     ];
     all.extend(own);
+    all.extend(services::of_services());
     all
 }
 

@@ -92,7 +92,7 @@ pub struct Keeper {
     /// After so many records nothing more is changed; a run with fewer is unfinished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<Spanned<u64>>,
-    /// What the callers do: `"mixed"` or `"queue"`.
+    /// What the callers do: `"mixed"`, `"queue"`, `"services"` or `"drain"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Spanned<String>>,
     /// How long an operation of the disk takes.

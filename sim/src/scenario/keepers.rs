@@ -100,7 +100,12 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
     match script.get_ref().as_str() {
         "mixed" => Ok(Script::Mixed),
         "queue" => Ok(Script::Queue),
-        _ => Err((script.span(), "must be \"mixed\" or \"queue\"".into())),
+        "services" => Ok(Script::Services),
+        "drain" => Ok(Script::Drain),
+        _ => {
+            let told = "must be \"mixed\", \"queue\", \"services\" or \"drain\"";
+            Err((script.span(), told.into()))
+        }
     }
 }
 
