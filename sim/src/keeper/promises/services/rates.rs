@@ -13,7 +13,6 @@ use machines::kernel::{CommandBody, Time};
 
 use super::seen_by;
 use crate::keeper::book::{Book, Follow};
-use crate::keeper::io::Number;
 use crate::keeper::kernel::Clerk;
 use crate::keeper::{Seen, Watch, World};
 
@@ -25,8 +24,6 @@ pub(super) struct Rates {
     default: Option<RateConfig>,
     scopes: BTreeMap<Scope, ScopeConfig>,
     hits: BTreeMap<RateKey, Vec<u64>>,
-    /// What the clock showed when a call came in.
-    asked: BTreeMap<Number, u64>,
 }
 
 /// K132, word by word: until when a hit counts.
@@ -178,11 +175,7 @@ impl Rates {
         }
     }
 
-    fn see_reply(&mut self, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        let Seen::Replied { call, .. } = seen else {
-            return Ok(false);
-        };
-        let asked = self.asked.remove(call).unwrap_or(0);
+    fn see_reply(&self, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
         let Some((request, done)) = seen_by(seen, self.book.events) else {
             return Ok(false);
         };
@@ -192,7 +185,8 @@ impl Rates {
             return Ok(false);
         };
         let key = RateKey::User { user: user.clone(), endpoint: endpoint.clone() };
-        self.check_told(asked.max(self.book.last.as_millis()), &key, told)?;
+        // A reply knows the time of the last event alone, and counts the wait from there.
+        self.check_told(self.book.last.as_millis(), &key, told)?;
         Ok(!told.allowed)
     }
 }
@@ -207,13 +201,7 @@ impl Watch<Clerk> for Rates {
         "K431"
     }
 
-    fn see(&mut self, world: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        if let Seen::Called(call, _) = seen {
-            self.asked.insert(*call, world.wall_ms());
-        }
-        if let Seen::Died { .. } = seen {
-            self.asked.clear();
-        }
+    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
         let mut looked = false;
         for events in self.follow.see(seen) {
             self.check_holds(&events)?;
