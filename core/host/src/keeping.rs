@@ -99,8 +99,9 @@ async fn run(
 
 /// Logs what recovery found.
 fn tell(report: &Report) {
-    let Report { snapshot, record, replayed, events, torn, unsound, strangers } = report;
-    info!(record, events, replayed, ?snapshot, "the journal is recovered");
+    let Report { snapshot, record, hash: _, root, replayed, events, torn, unsound, strangers } =
+        report;
+    info!(record, events, replayed, ?snapshot, ?root, "the journal is recovered");
     if let Some(torn) = torn {
         let (file, offset) = (torn.file.to_string(), torn.offset);
         warn!(file, offset, "a write was cut short by a crash; nothing acknowledged was in it");

@@ -10,8 +10,10 @@ use crate::kernel::reply::Reply;
 use crate::kernel::{Command, Refusal};
 use crate::ledger::fold::Unreadable;
 use crate::ledger::journal::io::DiskError;
+use crate::ledger::record::Chain;
 use crate::ledger::recovery::io as recovery;
 pub use crate::ledger::recovery::io::Listed;
+use crate::ledger::root::StateRoot;
 use crate::ledger::segment;
 use crate::ledger::snapshot;
 
@@ -206,6 +208,10 @@ pub struct Report {
     pub snapshot: Option<u64>,
     /// The last record.
     pub record: u64,
+    /// Its hash.
+    pub hash: Chain,
+    /// The root of the state after it (L72).
+    pub root: Option<StateRoot>,
     /// How many records were applied after the snapshot.
     pub replayed: u64,
     /// The number of the last event.

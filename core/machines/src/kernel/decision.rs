@@ -62,6 +62,7 @@ impl<'a> Decision<'a> {
         by: Principal,
         worker: Option<WorkerId>,
     ) -> Self {
+        crate::sometimes!("kernel.clock_back", at.now < state.counters.last);
         let now = at.now.max(state.counters.last);
         let (nonce, minted, events) = (at.nonce, 0, Vec::new());
         Self { state, now, by, worker, hit: None, nonce, minted, events }
