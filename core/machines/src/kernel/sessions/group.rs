@@ -1,5 +1,6 @@
 //! Fork, join and merge: stages that run side by side (K273–K278).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::advance::RATE;
@@ -39,6 +40,14 @@ impl Session {
     fn first_failure(&self) -> Option<&Failure> {
         let failed = self.works.iter().find(|work| work.standing == Standing::Failed);
         failed.and_then(|work| work.failure.as_ref())
+    }
+
+    /// Returns the stages that may still run in run mode Parallel once leave was denied: the stage
+    /// for that, to which nothing else but an answer moves there, and what follows from it (K427).
+    fn after_denial(&self) -> Option<BTreeSet<StageName>> {
+        let denied = self.pipeline.denied_stage.as_ref()?;
+        let went = self.edges.keys().any(|(_, to)| to == denied);
+        went.then(|| self.pipeline.following(denied))
     }
 
     fn live_ids(&self) -> Vec<AttemptId> {
@@ -93,8 +102,10 @@ impl Decision<'_> {
         let Some(session) = self.state.running_session(pid) else {
             return false;
         };
-        let ready: Vec<StageName> =
-            session.pipeline.ready(&session.done).into_iter().cloned().collect();
+        let only = session.after_denial();
+        let may = |stage: &&StageName| only.as_ref().is_none_or(|only| only.contains(*stage));
+        let ready = session.pipeline.ready(&session.done).into_iter().filter(may);
+        let ready: Vec<StageName> = ready.cloned().collect();
         if ready.is_empty() {
             self.end(pid, TerminalReason::Completed, "the pipeline is completed");
             return true;
