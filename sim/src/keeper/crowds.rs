@@ -21,7 +21,7 @@ impl Crowd<Clerk> for Crowds {
     fn new(work: &Work) -> Self {
         match work.script {
             Script::Mixed | Script::Queue => Self::Users(Users::new(work)),
-            Script::Flows | Script::ForkJoin => Self::Flows(Flows::new(work)),
+            Script::Flows | Script::ForkJoin | Script::Approvals => Self::Flows(Flows::new(work)),
         }
     }
 

@@ -7,6 +7,7 @@
 //! take questions back, or let them expire. Whoever gets no answer asks the same again.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod approvals;
 mod people;
 mod pipelines;
 mod workers;
@@ -23,6 +24,7 @@ use machines::kernel::reply::Done;
 use machines::kernel::sessions::instruction::InstructionBody;
 use machines::kernel::{Code, Command, CommandBody, Refusal};
 
+use self::approvals::Petitions;
 use self::people::Asked;
 use self::workers::Worker;
 use super::io::{Crowd, Heard, Script, Work};
@@ -58,6 +60,7 @@ pub struct Flows {
     submitted: u64,
     /// Questions that were asked, by user: the newest last.
     asked: Vec<Vec<Asked>>,
+    petitions: Petitions,
 }
 
 /// What a caller is.
@@ -117,6 +120,7 @@ impl Flows {
 
     /// Remembers a question that is pending.
     fn note(&mut self, interrupt: &Interrupt) {
+        self.petitions.note(interrupt);
         let user = interrupt.user.as_str().strip_prefix("user").and_then(|nth| nth.parse().ok());
         let Some(asked) = user.and_then(|user: usize| self.asked.get_mut(user)) else {
             return;
@@ -179,14 +183,18 @@ impl Crowd<Clerk> for Flows {
             pids: vec![Vec::new(); place(USERS)],
             submitted: 0,
             asked: vec![Vec::new(); place(USERS)],
+            petitions: Petitions::default(),
         }
     }
 
-    fn next(&mut self, caller: u32, _: u64, choices: &mut Choices) -> Option<Command> {
+    fn next(&mut self, caller: u32, wall_ms: u64, choices: &mut Choices) -> Option<Command> {
         if let Some(again) = self.callers[caller as usize].again.take() {
             return Some(again);
         }
         let by = self.principal(caller);
+        if let Some(body) = self.petition(caller, wall_ms, choices) {
+            return Some(Command { by, worker: None, rate: None, body });
+        }
         let (worker, body) = match self.part(caller) {
             Part::Operator => (None, self.operate(caller, choices)?),
             Part::User(user) => (None, self.use_it(caller, user, choices)?),

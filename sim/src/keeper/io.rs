@@ -204,4 +204,6 @@ pub enum Script {
     Flows,
     /// Pipelines that fork, while agents fail and workers crash.
     ForkJoin,
+    /// Pipelines that ask people for leave, who answer late, twice or at the last moment.
+    Approvals,
 }

@@ -4,6 +4,8 @@
 //! what a wrong kernel would have done. The keeper itself holds no test switches.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod approvals;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,14 @@ pub enum Turn {
     RemembersLast,
     /// K449: a clock that jumps back takes the kernel along.
     FollowsClock,
+    /// K427: what asked leave and was not answered goes on.
+    TakesSilenceForYes,
+    /// K436: branches are merged as they come in.
+    MergesOnArrival,
+    /// K438: whoever was answered begins again.
+    BeginsAgain,
+    /// K441: nobody looks again at what is done with leave.
+    SkipsRecheck,
 }
 
 /// How a process is made.
@@ -79,13 +89,18 @@ pub struct Config {
 #[must_use]
 pub fn kernel_config() -> KernelConfig {
     let retention = Retention { terminated_ms: 4_000, zombie_ms: 6_000, ..Retention::DEFAULT };
-    KernelConfig {
+    let mut config = KernelConfig {
         ageing_ms: AGEING_MS,
         run_lease_ms: 2_000,
         reservation_lease_ms: 3_000,
+        approval_ttl_ms: 1_500,
         retention,
         ..KernelConfig::new()
+    };
+    for asked in &mut config.interrupts {
+        asked.default_ttl = asked.default_ttl.map(|ttl| ttl.min(1_200));
     }
+    config
 }
 
 /// See the file's header.
@@ -117,6 +132,9 @@ impl Clerk {
     }
 
     fn input(&mut self, now: Instant, wall_ms: u64, input: keeper::Input) {
+        if self.turned(Turn::TakesSilenceForYes) {
+            self.take_silence_for_yes(Time::from_millis(wall_ms));
+        }
         let Some(keeper) = &mut self.keeper else {
             return;
         };
@@ -162,7 +180,8 @@ impl Clerk {
             keeper::Output::Started(report) => {
                 self.seen = report.record;
                 let snapshot = report.snapshot.unwrap_or(0);
-                let found = Recovered { record: report.record, hash: None, root: None, snapshot };
+                let (record, hash, root) = (report.record, Some(report.hash), report.root);
+                let found = Recovered { record, hash, root, snapshot };
                 self.outputs.push_back(Output::Recovered(found));
                 if snapshot > 0 && self.turned(Turn::ForgetsAfterSnapshot) {
                     self.forget_something();
@@ -224,14 +243,26 @@ impl Clerk {
                 self.open_again(id);
             }
             (Some(Turn::FollowsClock), _) => self.forget_time(),
+            (Some(Turn::MergesOnArrival), CommandBody::ReportAgentResult(report)) => {
+                self.merge_on_arrival(report);
+            }
             (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, &command),
             (_, _) => {}
         }
+        if let (true, CommandBody::ConsumeApproval(wanted)) =
+            (self.turned(Turn::SkipsRecheck), &mut command.body)
+        {
+            self.skip_recheck(wanted);
+        }
+        let answered = answered(&command.body).filter(|_| self.turned(Turn::BeginsAgain)).cloned();
         let (pid, command) = (subject(&command.body), Box::new(command));
         let before = self.appended();
         self.input(now, wall_ms, keeper::Input::Command { call: Call(call), command });
         if self.appended() == before && self.turned(Turn::CountsRefused) {
             self.count_once_more();
+        }
+        if let Some(id) = answered {
+            self.begin_again(&id);
         }
         let Some(pid) = pid else {
             return;
@@ -398,6 +429,14 @@ fn rows(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         rows.push((take(key), take(value)));
     }
     rows
+}
+
+/// Returns the question that a command answers.
+const fn answered(body: &CommandBody) -> Option<&InterruptId> {
+    match body {
+        CommandBody::ResolveInterrupt { id, .. } => Some(id),
+        _ => None,
+    }
 }
 
 /// Returns the process that a command names.

@@ -317,5 +317,25 @@ fn of_kernel() -> Vec<Sabotage<Clerk>> {
             "takes the clock as it is when it jumps back",
             Broken::FollowsClock,
         ),
+        row(
+            ("takes-silence-for-yes", "K427", "kernel-approvals", 3),
+            "goes on when nobody said yes in time",
+            Broken::TakesSilenceForYes,
+        ),
+        row(
+            ("merges-on-arrival", "K436", "kernel-approvals", 5),
+            "merges branches in the order in which they report",
+            Broken::MergesOnArrival,
+        ),
+        row(
+            ("begins-again", "K438", "kernel-approvals", 3),
+            "begins at the first stage again after an answer",
+            Broken::BeginsAgain,
+        ),
+        row(
+            ("skips-recheck", "K441", "kernel-approvals", 3),
+            "does not look again at what is done with leave",
+            Broken::SkipsRecheck,
+        ),
     ]
 }

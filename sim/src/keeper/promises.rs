@@ -1,6 +1,8 @@
 //! The checkers of the kernel (kernel.md, section 15): each follows the events that everybody sees.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod approvals;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
@@ -21,8 +23,8 @@ use super::{Seen, Watch, World};
 #[must_use]
 pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
     let mut all: Vec<(&'static str, Make<Clerk>)> = of_ledger();
-    // The keeper does not tell the size of its records, nor what it recovered before its start.
-    all.retain(|(property, _)| !["L71", "L72", "L78"].contains(property));
+    // The keeper does not tell the size of its records.
+    all.retain(|(property, _)| *property != "L78");
     let own: Vec<(&'static str, Make<Clerk>)> = vec![
         ("K420", || Box::new(Each::new("K420", fits))),
         ("K421", || Box::new(Conserved::default())),
@@ -38,6 +40,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K449", || Box::new(Each::new("K449", later))),
     ];
     all.extend(own);
+    all.extend(approvals::of_approvals());
     all
 }
 

@@ -92,7 +92,8 @@ pub struct Keeper {
     /// After so many records nothing more is changed; a run with fewer is unfinished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<Spanned<u64>>,
-    /// What the callers do: `"mixed"`, `"queue"`, `"flows"` or `"fork-join"`.
+    /// What the callers do: `"mixed"`, `"queue"`, `"flows"`, `"fork-join"` or
+    /// `"approvals"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Spanned<String>>,
     /// How long an operation of the disk takes.

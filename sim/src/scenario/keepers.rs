@@ -102,8 +102,9 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
         "queue" => Ok(Script::Queue),
         "flows" => Ok(Script::Flows),
         "fork-join" => Ok(Script::ForkJoin),
+        "approvals" => Ok(Script::Approvals),
         _ => {
-            let all = "must be \"mixed\", \"queue\", \"flows\" or \"fork-join\"";
+            let all = "must be \"mixed\", \"queue\", \"flows\", \"fork-join\" or \"approvals\"";
             Err((script.span(), all.into()))
         }
     }

@@ -15,7 +15,7 @@ use machines::kernel::process::Metadata;
 use machines::kernel::quota::{Limit, QuotaField};
 use machines::kernel::sessions::start::{EnvelopeChoice, Initialize};
 
-use super::{Flows, REMEMBERED, USERS, id, pipelines, place};
+use super::{Flows, REMEMBERED, USERS, approvals, id, pipelines, place};
 
 /// A question that somebody may answer.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Asked {
     }
 
     /// A yes or a no, whatever is asked; now and then to something else than was shown.
-    fn answer(&self, who: [u64; 2], choices: &mut Choices) -> Response {
+    pub(super) fn answer(&self, who: [u64; 2], choices: &mut Choices) -> Response {
         let yes = choices.choose("flow.yes", who, 3) < 2;
         let mut response = Response { target_hash: self.hash, ..Response::default() };
         if choices.choose("flow.blind", who, 12) == 11 {
@@ -149,7 +149,10 @@ impl Flows {
         choices: &mut Choices,
     ) -> CommandBody {
         let who = [u64::from(caller), 2];
-        let pipeline = pipelines::drawn(who, self.is_rough(), choices);
+        let pipeline = match self.asks_leave() {
+            true => approvals::drawn(who, choices),
+            false => pipelines::drawn(who, self.is_rough(), choices),
+        };
         let envelope = id(EnvelopeId::parse("envelope_id", &self.name(caller, "e")));
         let new = NewEnvelope {
             id: Some(envelope),

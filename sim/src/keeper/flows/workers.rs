@@ -18,10 +18,10 @@ use machines::kernel::sessions::report::{Metrics, Report};
 use machines::kernel::sessions::task::AgentTask;
 
 use super::pipelines::POOR;
-use super::{Flows, USERS, id, place};
+use super::{Flows, USERS, approvals, id, place};
 
 /// What is asked leave for.
-const ACTION: &str = "pay";
+pub(super) const ACTION: &str = "pay";
 /// How much is remembered of what is to be told late.
 const LATE_MAX: usize = 8;
 
@@ -244,6 +244,9 @@ impl Flows {
             15 => report.feedback = Some(Arc::from("once more")),
             _ => {}
         }
+        if self.asks_leave() {
+            approvals::color(&mut report, task, who, choices);
+        }
         report.release_process = choices.choose("flow.release", who, 10) == 9;
         let me = self.hands(caller);
         me.tasks.retain(|other| other.attempt != task.attempt);
@@ -256,7 +259,7 @@ fn is_granted(approval: &Approval) -> bool {
     approval.state == ApprovalState::Granted
 }
 
-fn payment(sum: u64) -> Json {
+pub(super) fn payment(sum: u64) -> Json {
     Json::object([("sum", Json::from(sum))])
 }
 
