@@ -6,7 +6,8 @@
 //! ```
 //!
 //! After a command of the kernel ([`commands`](crate::commands)) more may follow on the connection;
-//! after anything else it is closed.
+//! after anything else it is closed. Who wants events ([`events`](crate::events)) gets lines until
+//! there are no more, or until it closes its side.
 //!
 //! It is a Unix-domain socket in a folder that only its owner may enter; whoever can open it may
 //! do everything. The folder is made with mode 0700 before the socket is, and a folder that
@@ -26,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::commands;
+use crate::events::{self, Wanted};
 use crate::failure::Failure;
 use crate::files::{self, Folder};
 use crate::node::View;
@@ -57,6 +59,7 @@ pub enum Request {
 enum Line {
     Command { command: Request },
     Kernel { kernel: Value },
+    Events { events: Wanted },
 }
 
 /// One line, as the node reads it.
@@ -65,6 +68,7 @@ enum Line {
 struct Asked {
     command: Option<Request>,
     kernel: Option<commands::Line>,
+    events: Option<Wanted>,
 }
 
 /// Makes the socket of a node on `folder`. A socket left by a crash is replaced: the folder is
@@ -112,10 +116,21 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
         }
         let asked = serde_json::from_slice::<Asked>(&line);
         let (answer, next) = match asked {
-            Ok(Asked { command: None, kernel: Some(line) }) => {
+            Ok(Asked { command: None, kernel: Some(line), events: None }) => {
                 (decide(line, view).await, Next::More)
             }
-            Ok(Asked { command: Some(request), kernel: None }) => {
+            Ok(Asked { command: None, kernel: None, events: Some(wanted) }) => {
+                // The node's end waits for it.
+                let Some(place) = view.stream() else {
+                    let full = json!({ "error": "too many connections follow the events" });
+                    return write.write_all(format!("{full}\n").as_bytes()).await;
+                };
+                events::serve(wanted, view.keeper(), read, &mut write).await?;
+                let ended = write.shutdown().await;
+                drop(place);
+                return ended;
+            }
+            Ok(Asked { command: Some(request), kernel: None, events: None }) => {
                 let answer = match obey(request, view).await {
                     Ok(value) => json!({ "ok": value }),
                     Err(why) => json!({ "error": why }),
@@ -123,7 +138,8 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
                 (answer, if request == Request::Leave { Next::Stop } else { Next::Close })
             }
             Ok(Asked { .. }) => {
-                (json!({ "error": "no such request: command or kernel is needed" }), Next::Close)
+                let why = "no such request: one of command, kernel and events is needed";
+                (json!({ "error": why }), Next::Close)
             }
             Err(error) => (json!({ "error": format!("no such request: {error}") }), Next::Close),
         };
@@ -209,7 +225,48 @@ pub async fn command(data: &Path, kernel: Value) -> Result<Value, Failure> {
     }
 }
 
-async fn exchange(data: &Path, line: &Line) -> Result<Value, Failure> {
+/// Reads events of the node that runs on the data folder `data`, and hands them out one by one, as
+/// they stand, until there are no more or `take` says false.
+///
+/// # Errors
+///
+/// No node runs there, it refuses, or it has ended without saying so.
+pub async fn events(
+    data: &Path,
+    wanted: Wanted,
+    mut take: impl FnMut(&Value) -> bool,
+) -> Result<(), Failure> {
+    let stream = connect(data, &Line::Events { events: wanted }).await?;
+    // The half that writes stays open as long as anybody reads.
+    let (read, _write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    loop {
+        let line = lines.next_line().await.map_err(|error| broken(&error))?;
+        let ended = || Failure::Control("it has stopped".to_owned());
+        let line: Value = match line {
+            Some(line) => serde_json::from_str(&line).map_err(|_| ended())?,
+            None => return Err(ended()),
+        };
+        if let Some(event) = line.get("event") {
+            if !take(event) {
+                return Ok(());
+            }
+        } else if line.get("ended").is_some() {
+            return Ok(());
+        } else {
+            let why = [&line["refused"]["text"], &line["error"]];
+            let why = why.iter().find_map(|text| text.as_str());
+            return Err(Failure::Control(why.unwrap_or("?").to_owned()));
+        }
+    }
+}
+
+fn broken(error: &io::Error) -> Failure {
+    Failure::Control(error.to_string())
+}
+
+/// Connects, and sends a line.
+async fn connect(data: &Path, line: &Line) -> Result<UnixStream, Failure> {
     let path = files::control(data);
     let connected = UnixStream::connect(&path).await;
     let absent = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
@@ -217,10 +274,15 @@ async fn exchange(data: &Path, line: &Line) -> Result<Value, Failure> {
         true => Failure::NotRunning(data.to_owned()),
         false => Failure::Control(format!("{}: {error}", path.display())),
     })?;
-    let broken = |error: io::Error| Failure::Control(error.to_string());
     let mut line = serde_json::to_vec(line).expect("a request is always JSON");
     line.push(b'\n');
-    stream.write_all(&line).await.map_err(broken)?;
+    stream.write_all(&line).await.map_err(|error| broken(&error))?;
+    Ok(stream)
+}
+
+async fn exchange(data: &Path, line: &Line) -> Result<Value, Failure> {
+    let broken = |error: io::Error| broken(&error);
+    let mut stream = connect(data, line).await?;
     stream.shutdown().await.map_err(broken)?;
     let mut text = Vec::new();
     match timeout(ANSWER_MAX, stream.read_to_end(&mut text)).await {

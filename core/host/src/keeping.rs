@@ -4,7 +4,7 @@ use machines::cluster::identity::StaticKey;
 use machines::keeper::io::{Output, RefusedStart, Report};
 use machines::keeper::{Keeper, KeeperParams};
 use machines::kernel::config::KernelConfig;
-use runtime::{Asks, Clock, KeeperHandle, Kept, keep, keeper_handle};
+use runtime::{Asks, Clock, KeeperHandle, Kept, Noted, Removed, keep, keeper_handle};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -73,7 +73,18 @@ async fn run(
     started: Started,
 ) -> Kept {
     let mut started = Some(started);
-    let listen = move |output: &Output| match output {
+    let listen = move |noted: Noted<'_>| match noted {
+        Noted::Output(output) => hear(output, &mut started),
+        Noted::Removed(Removed { event, message }) => {
+            error!(event, why = message, "a handler of events panicked, and is called no more");
+        }
+    };
+    keep(clock, files, keeper, asks, listen).await
+}
+
+/// Logs what the keeper says, and tells whoever waits for the start what it came to.
+fn hear(output: &Output, started: &mut Option<Started>) {
+    match output {
         Output::Started(report) => {
             // Whoever started it has gone: then its handle has, too, and the loop ends.
             let _ = started.take().map(|started| started.send(Ok(report.clone())));
@@ -92,9 +103,10 @@ async fn run(
         | Output::Reply(..)
         | Output::Answer(..)
         | Output::Events { .. }
+        | Output::Batch(..)
+        | Output::Ended(..)
         | Output::Stopped => {}
-    };
-    keep(clock, files, keeper, asks, listen).await
+    }
 }
 
 /// Logs what recovery found.

@@ -26,6 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Allow, Config, ConfigError};
 use crate::control;
+use crate::events::{Place, Places};
 use crate::failure::Failure;
 use crate::files::{self, Folder};
 use crate::keeping::Keeping;
@@ -62,6 +63,7 @@ pub struct View {
     facts: Arc<Facts>,
     allow_error: Snapshot<Option<AllowError>>,
     reloads: Channel<Reload>,
+    streams: Places,
 }
 
 /// Why a node has not left its cluster (C56). Its peers will take it for dead.
@@ -160,7 +162,9 @@ impl Node {
         let (allow_writer, allow_error) = sync::snapshot(None);
         let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
         let keeper = keeping.handle.clone();
-        let view = View { handle, keeper, facts, allow_error, reloads };
+        let streams = Places::default();
+        let ending = streams.clone();
+        let view = View { handle, keeper, facts, allow_error, reloads, streams };
         let mut tasks = JoinSet::new();
         if let Allow::File(_) = config.allow {
             let tell = view.handle.clone();
@@ -177,6 +181,7 @@ impl Node {
             // They hold handles of their own, and would go on.
             tasks.shutdown().await;
             keeping.stop().await;
+            ending.empty().await;
             // The folder is free only when nothing writes to it any more.
             drop(folder);
             Ok(ended?)
@@ -240,6 +245,12 @@ impl View {
     #[must_use]
     pub const fn keeper(&self) -> &KeeperHandle {
         &self.keeper
+    }
+
+    /// Takes a place among the connections that follow events, until it is dropped; `None` if there
+    /// is none.
+    pub(crate) fn stream(&self) -> Option<Place> {
+        self.streams.take()
     }
 
     /// Returns how far the kernel is, as far as that is durable, or nothing while it is behind.

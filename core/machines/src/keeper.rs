@@ -33,6 +33,7 @@ pub mod io;
 mod loading;
 #[cfg(test)]
 mod rig;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -47,16 +48,20 @@ use crate::kernel::event::Event;
 use crate::kernel::part::KernelPart;
 use crate::kernel::principal::Principal;
 use crate::kernel::query::{Answer, Query};
+use crate::kernel::stream::Reading;
 use crate::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
 use crate::ledger::fold::{Held, put_event};
 use crate::ledger::journal::Journal;
 use crate::ledger::journal::io::{self as journal, Config, Decision, DiskError, Refused};
+use crate::ledger::places::{End, Places};
+use crate::ledger::record::Frame;
 use crate::ledger::recovery::io::{Head, Recovered};
 use crate::ledger::snapshot::{self, FrozenState, SnapshotConfig, SnapshotWriter};
 use crate::sometimes;
 use crate::time::Instant;
-use io::{Action, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
+use io::{Action, Call, Decided, File, Folder, Input, Op, Output, Reader, RefusedStart};
 use loading::Loading;
+use streams::Streams;
 
 /// How many replies may wait for the disk before commands are refused `overloaded`.
 pub const HELD_MAX: usize = 65_536;
@@ -83,6 +88,7 @@ enum Lane {
     Recovery(journal::Op),
     Journal(journal::Op, Kind),
     Snapshots(snapshot::Op),
+    Stream(Reader),
 }
 
 /// What the journal is told when an operation is done.
@@ -107,6 +113,9 @@ struct Running {
     kernel: Kernel,
     journal: Journal,
     snapshots: SnapshotWriter,
+    streams: Streams,
+    /// The last events of records that are not durable yet.
+    ends: VecDeque<End>,
     /// What waits, by the record that it waits for; never decreasing.
     held: VecDeque<(u64, Waiting)>,
     stopping: bool,
@@ -164,6 +173,9 @@ impl Keeper {
             Input::Tick => self.disk(journal::Input::Tick),
             Input::Command { call, command } => self.command(call, &command),
             Input::Query { call, by, query } => self.query(call, &by, &query),
+            Input::Open { reader, by, reading } => self.open(reader, *by, *reading),
+            Input::Want(reader) => self.want(reader),
+            Input::Close(reader) => self.close(reader),
             Input::Done(op) => self.done(op),
             Input::Read(op, bytes) => self.read(op, bytes),
             Input::Listed(op, files) => self.listed(op, files),
@@ -241,7 +253,7 @@ impl Keeper {
             Some(Lane::Journal(op, Kind::Sync)) => self.disk(journal::Input::Synced(op)),
             Some(Lane::Journal(op, Kind::Other)) => self.disk(journal::Input::Done(op)),
             Some(Lane::Snapshots(op)) => self.shelf(snapshot::Input::Done(op)),
-            Some(Lane::Loading | Lane::Recovery(_)) | None => {}
+            Some(Lane::Loading | Lane::Recovery(_) | Lane::Stream(_)) | None => {}
         }
     }
 
@@ -249,6 +261,12 @@ impl Keeper {
         match self.lane(op) {
             Some(Lane::Loading) => self.load(Some(loading::Input::Read(bytes))),
             Some(Lane::Recovery(op)) => self.load(Some(loading::Input::Record(op, bytes))),
+            Some(Lane::Stream(reader)) => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.streams.read(reader, bytes);
+                    self.stream();
+                }
+            }
             Some(Lane::Journal(..) | Lane::Snapshots(_)) | None => {}
         }
     }
@@ -258,7 +276,7 @@ impl Keeper {
             Some(Lane::Loading | Lane::Recovery(_)) => {
                 self.load(Some(loading::Input::Listed(files)));
             }
-            Some(Lane::Journal(..) | Lane::Snapshots(_)) | None => {}
+            Some(Lane::Journal(..) | Lane::Snapshots(_) | Lane::Stream(_)) | None => {}
         }
     }
 
@@ -269,6 +287,12 @@ impl Keeper {
             Some(Lane::Journal(op, _)) => self.disk(journal::Input::Failed(op, error)),
             Some(Lane::Snapshots(op)) => {
                 self.shelf(snapshot::Input::Failed { op, error: error.to_string() });
+            }
+            Some(Lane::Stream(reader)) => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.streams.failed(reader, error);
+                    self.stream();
+                }
             }
             None => {}
         }
@@ -303,13 +327,15 @@ impl Keeper {
         let loading::Loaded { kernel, recovered, shelf, report, bytes } = loaded;
         let (now, wall) = self.clocks;
         let Recovered { durable, .. } = recovered;
+        let streams = streams_of(self.params.node, &kernel, &recovered);
         let config = self.params.journal.clone();
         let journal = Journal::new(now, config, self.params.node, recovered);
         let mut snapshots = SnapshotWriter::new(self.params.snapshots, shelf, durable);
         let appended = snapshot::Input::Appended { records: report.replayed, bytes };
         snapshots.handle(now, appended).expect("only a beginning is refused");
-        let held = VecDeque::new();
-        let running = Running { kernel, journal, snapshots, held, stopping: false };
+        let (held, stopping) = (VecDeque::new(), false);
+        let ends = VecDeque::from([End { record: report.record, event: report.events }]);
+        let running = Running { kernel, journal, snapshots, streams, ends, held, stopping };
         self.phase = Phase::Running(Box::new(running));
         self.outputs.push_back(Output::Started(Box::new(report)));
         let config = Box::new(self.params.kernel.clone());
@@ -351,6 +377,63 @@ impl Keeper {
             Phase::Running(running) => running.kernel.query(wall, by, query),
         };
         self.hold(Waiting::Answer(call, answer.map(Box::new).map_err(Box::new)));
+    }
+
+    /// Opens a reader of events.
+    fn open(&mut self, reader: Reader, by: Principal, reading: Reading) {
+        let opened = match &mut self.phase {
+            Phase::Loading(_) => Err(not_durable("the node is starting")),
+            Phase::Ended(refusal) => Err(refusal.clone()),
+            Phase::Running(running) => running.streams.open(reader, by, reading),
+        };
+        if let Err(refusal) = opened {
+            self.outputs.push_back(Output::Ended(reader, Box::new(refusal)));
+        }
+    }
+
+    /// A reader wants more. One that there is not any more is told so.
+    fn want(&mut self, reader: Reader) {
+        match &mut self.phase {
+            Phase::Running(running) if running.streams.has(reader) => {
+                running.streams.want(reader);
+                self.stream();
+            }
+            Phase::Loading(_) | Phase::Running(_) | Phase::Ended(_) => {
+                let why = match &self.phase {
+                    Phase::Ended(refusal) => refusal.clone(),
+                    Phase::Loading(_) | Phase::Running(_) => {
+                        Refusal::new(Code::NotDurable, "the reader has ended")
+                    }
+                };
+                self.outputs.push_back(Output::Ended(reader, Box::new(why)));
+            }
+        }
+    }
+
+    fn close(&mut self, reader: Reader) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.streams.close(reader);
+        }
+    }
+
+    /// Does what the readers want.
+    fn stream(&mut self) {
+        use streams::Output as Wanted;
+        while let Phase::Running(running) = &mut self.phase {
+            match running.streams.poll() {
+                None => return,
+                Some(Wanted::Read { reader, file, offset, bytes }) => {
+                    let action = Action::Read { file: File::Journal(file), offset, bytes };
+                    self.ask(Lane::Stream(reader), action);
+                }
+                Some(Wanted::Batch(reader, batch)) => {
+                    self.outputs.push_back(Output::Batch(reader, Box::new(batch)));
+                }
+                Some(Wanted::Ended(reader, why)) => {
+                    self.outputs.push_back(Output::Ended(reader, Box::new(why)));
+                }
+            }
+        }
     }
 
     /// Decides, applies and appends; what it makes visible is held back.
@@ -416,6 +499,10 @@ impl Keeper {
 
     /// Does what the journal and the writer of snapshots want, until neither wants any more.
     fn drain(&mut self) {
+        if let Phase::Running(running) = &mut self.phase {
+            // A segment that was begun begins behind what was durable before this.
+            running.streams.follow(running.journal.segments());
+        }
         while let Phase::Running(running) = &mut self.phase {
             if let Some(output) = running.journal.poll() {
                 self.journal_wants(output);
@@ -518,9 +605,15 @@ impl Keeper {
         };
         let durable = snapshot::Input::Durable(head.record);
         running.snapshots.handle(now, durable).expect("only a beginning is refused");
+        let is_durable = |end: &mut End| end.record <= head.record;
+        let ends = std::iter::from_fn(|| running.ends.pop_front_if(is_durable));
+        if let Some(end) = ends.last() {
+            running.streams.durable(end);
+        }
         while let Some((_, waiting)) = running.held.pop_front_if(|held| held.0 <= head.record) {
             self.outputs.push_back(waiting.tell());
         }
+        self.stream();
     }
 
     /// Holds something back until all that is appended is durable.
@@ -537,7 +630,11 @@ impl Keeper {
 
     /// Nothing is decided any more. Whoever waits is told that, and nothing else (K365).
     fn end(&mut self, refusal: Refusal) {
-        if let Phase::Running(running) = mem::replace(&mut self.phase, Phase::Ended(refusal)) {
+        let phase = mem::replace(&mut self.phase, Phase::Ended(refusal.clone()));
+        if let Phase::Running(mut running) = phase {
+            let ended = running.streams.end(&refusal);
+            let ended = ended.map(|(reader, why)| Output::Ended(reader, Box::new(why)));
+            self.outputs.extend(ended);
             let told = || Box::new(not_durable("the journal is closed"));
             self.outputs.extend(running.held.into_iter().filter_map(|(_, held)| match held {
                 Waiting::Reply(call, _) => Some(Output::Reply(call, Err(told()))),
@@ -621,10 +718,25 @@ impl Running {
         let time_ms = last.time.as_millis();
         let decision = Decision { time_ms, count, body, frees };
         self.journal.handle(now, journal::Input::Append(decision))?;
+        self.ends
+            .push_back(End { record: self.journal.appended(), event: self.kernel.last_event() });
         let appended = snapshot::Input::Appended { records: 1, bytes };
         self.snapshots.handle(now, appended).expect("only a beginning is refused");
         Ok(())
     }
+}
+
+/// Relates records and events as recovery found them: of the records that it could not prove
+/// durable, the events are not yet.
+fn streams_of(node: NodeId, kernel: &Kernel, recovered: &Recovered) -> Streams {
+    let mut bytes = recovered.tail.as_ref().map_or(&[][..], |tail| tail.bytes.as_slice());
+    let mut event = kernel.last_event();
+    while let Ok(frame) = Frame::parse(bytes) {
+        event -= u64::from(frame.fields.count);
+        bytes = &bytes[frame.bytes().len()..];
+    }
+    let durable = End { record: recovered.durable, event };
+    Streams::new(node, Places::new(&recovered.segments, durable))
 }
 
 impl Waiting {

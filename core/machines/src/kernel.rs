@@ -46,6 +46,7 @@ pub mod schema;
 pub mod services;
 pub mod sessions;
 pub mod state;
+pub mod stream;
 pub mod time;
 
 #[cfg(test)]

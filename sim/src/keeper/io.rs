@@ -71,6 +71,15 @@ pub enum Output<A, E> {
         /// The events.
         events: Arc<[E]>,
     },
+    /// A reader was given events: all that it wants since it was given something last.
+    Read {
+        /// Which.
+        reader: u32,
+        /// The last event that it knows of now.
+        to: u64,
+        /// The events, with their numbers.
+        events: Vec<(u64, E)>,
+    },
     /// The process has read what is on the disk, and serves from here on.
     Recovered(Recovered),
     /// The process does not start on this disk.
@@ -122,12 +131,18 @@ pub trait Guest: Clone + Send + 'static {
     type Crowd: Crowd<Self>;
     /// What a saboteur breaks.
     type Turn: Copy + fmt::Debug + Send + Sync;
+    /// What those who are connected to a process know when it ends.
+    type Memory: Clone + Default + Send;
 
     /// Says how processes of a scenario are made.
     fn kind(kept: &Kept, turn: Option<Self::Turn>) -> Self::Kind;
 
     /// Starts a process; `seed` is new for each.
     fn start(kind: &Self::Kind, now: Instant, wall_ms: u64, seed: [u8; 32]) -> Self;
+    /// Returns what those who are connected know.
+    fn memory(&self) -> Self::Memory;
+    /// They come back with what they know; before the first input.
+    fn remember(&mut self, memory: &Self::Memory);
     /// Handles one input; the outputs before it were taken.
     fn handle(&mut self, now: Instant, input: Input<Self::Request>);
     /// Takes the next output.

@@ -4,6 +4,8 @@
 //! what a wrong kernel would have done. The keeper itself holds no test switches.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+pub mod streams;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use machines::kernel::process::Process;
 use machines::kernel::quota::{Amounts, Quota};
 use machines::kernel::ready::Row;
 use machines::kernel::state::Counters;
+use machines::kernel::stream::{Batch, Numbered};
 use machines::kernel::{Code, Command, CommandBody, Kernel, Refusal, Time};
 use machines::ledger::fold::Part;
 use machines::ledger::journal::io::{self as journal, DiskError, Limits};
@@ -35,6 +38,7 @@ use super::io::{Decided, Guest, Input, Number, Output, Recovered};
 use super::ledger::{NODE, reason};
 use crate::files::{Answer, Failure, Operation};
 use crate::scenario::Kept;
+use streams::Readers;
 
 /// How long a wait is worth one band (K71).
 pub const AGEING_MS: u64 = 2_000;
@@ -60,6 +64,8 @@ pub enum Turn {
     NewestFirst,
     /// K434: a refused command is counted.
     CountsRefused,
+    /// K444: a reader that comes back skips an event.
+    SkipsAnEvent,
     /// K445: a reply is given when the decision is made.
     RepliesAtApply,
     /// K448: only the last closed reservation is remembered.
@@ -73,6 +79,7 @@ pub enum Turn {
 pub struct Config {
     params: KeeperParams,
     turn: Option<Turn>,
+    readers: u64,
 }
 
 /// Returns the configuration of the kernel: everything that takes hours takes seconds.
@@ -100,6 +107,7 @@ pub struct Clerk {
     answered: Vec<Call>,
     /// Operations that are under way.
     out: BTreeSet<u64>,
+    readers: Readers,
 }
 
 /// What the keeper answers.
@@ -122,6 +130,28 @@ impl Clerk {
         };
         keeper.handle(now, Time::from_millis(wall_ms), input);
         self.follow();
+        while let Some(input) = self.readers.poll() {
+            let Some(keeper) = &mut self.keeper else {
+                return;
+            };
+            keeper.handle(now, Time::from_millis(wall_ms), input);
+            self.follow();
+        }
+    }
+
+    /// Returns the number of the last event.
+    fn last_event(&self) -> u64 {
+        self.kernel().map_or(0, Kernel::last_event)
+    }
+
+    /// Hands on what a reader was given.
+    fn read(&mut self, reader: keeper::Reader, batch: Batch) {
+        let last = self.last_event();
+        if let Some(reader) = self.readers.given(reader, &batch, last) {
+            let Batch { events, cursor: to, last: _ } = batch;
+            let events = events.into_iter().map(|Numbered { number, event }| (number, event));
+            self.outputs.push_back(Output::Read { reader, to, events: events.collect() });
+        }
     }
 
     /// Takes what the keeper gives, after what was decided.
@@ -164,6 +194,7 @@ impl Clerk {
                 let snapshot = report.snapshot.unwrap_or(0);
                 let found = Recovered { record: report.record, hash: None, root: None, snapshot };
                 self.outputs.push_back(Output::Recovered(found));
+                self.readers.come(report.events);
                 if snapshot > 0 && self.turned(Turn::ForgetsAfterSnapshot) {
                     self.forget_something();
                 }
@@ -191,6 +222,11 @@ impl Clerk {
             }
             keeper::Output::Stalled(_) => self.outputs.push_back(Output::Stalled),
             // Its users only give commands.
+            keeper::Output::Batch(reader, batch) => self.read(reader, *batch),
+            keeper::Output::Ended(reader, why) => {
+                let last = self.last_event();
+                self.readers.ended(reader, why.code, last);
+            }
             keeper::Output::Answer(..)
             | keeper::Output::Snapshot { .. }
             | keeper::Output::SnapshotFailed { .. }
@@ -457,13 +493,19 @@ impl Guest for Clerk {
     type Kind = Config;
     type Crowd = Crowds;
     type Turn = Turn;
+    type Memory = Vec<u64>;
 
     fn kind(kept: &Kept, turn: Option<Turn>) -> Config {
         let limits = Limits {
             segment_bytes: 1 << 20,
             write_bytes_max: 64 << 10,
             unsynced_max: 256 << 10,
-            journal_keep: Duration::ZERO,
+            // Who comes back after a while shall find what it has missed.
+            journal_keep: if kept.readers > 0 {
+                Duration::from_secs(86_400)
+            } else {
+                Duration::ZERO
+            },
         };
         let mut kernel = kernel_config();
         if turn == Some(Turn::NeverAges) {
@@ -480,7 +522,7 @@ impl Guest for Clerk {
             },
             seed: [0; 32],
         };
-        Config { params, turn }
+        Config { params, turn, readers: kept.readers }
     }
 
     fn start(kind: &Config, now: Instant, wall_ms: u64, seed: [u8; 32]) -> Self {
@@ -495,9 +537,18 @@ impl Guest for Clerk {
             seen: 0,
             answered: Vec::new(),
             out: BTreeSet::new(),
+            readers: Readers::new(kind.readers, kind.turn == Some(Turn::SkipsAnEvent)),
         };
         clerk.follow();
         clerk
+    }
+
+    fn memory(&self) -> Vec<u64> {
+        self.readers.cursors()
+    }
+
+    fn remember(&mut self, cursors: &Vec<u64>) {
+        self.readers.remember(cursors);
     }
 
     fn handle(&mut self, now: Instant, input: Input<Command>) {

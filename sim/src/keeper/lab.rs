@@ -303,6 +303,11 @@ fn of_kernel() -> Vec<Sabotage<Clerk>> {
             Broken::CountsRefused,
         ),
         row(
+            ("skips-an-event", "K444", "kernel-streams", 3),
+            "lets a reader that comes back go on one event too far",
+            Broken::SkipsAnEvent,
+        ),
+        row(
             ("answers-at-apply", "K445", "kernel-power-cuts", 3),
             "replies before the disk has the record",
             Broken::RepliesAtApply,

@@ -1,6 +1,8 @@
 //! The checkers of the kernel (kernel.md, section 15): each follows the events that everybody sees.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod streams;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
@@ -33,6 +35,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K429", || Box::new(Bound::default())),
         ("K430", || Box::new(InLine::default())),
         ("K434", || Box::new(RefusalsChangeNothing)),
+        ("K444", || Box::new(streams::Streams::default())),
         ("K445", || Box::new(TooEarly { property: "K445", after: None })),
         ("K448", || Box::new(Idempotent::default())),
         ("K449", || Box::new(Each::new("K449", later))),

@@ -172,3 +172,18 @@ fn every_saboteur_of_a_keeper_is_caught() {
         assert_eq!(case.saboteur.as_deref(), Some(sheet.name));
     }
 }
+
+/// K444: each sees all that it wants, once, through every end of the process; and who skips an
+/// event when it comes back is caught.
+#[test]
+fn readers_of_events_see_each_once_and_one_that_skips_is_caught() {
+    let streams = [scenario("kernel-streams")];
+    let ran = lab().run(&streams[0], 0, Keep::default()).expect("it runs");
+    let outcome = ran.outcome;
+    assert_eq!(outcome.ended, Ended::Passed);
+    assert!(outcome.strikes["recovery"] > 10, "{:?}", outcome.strikes);
+    assert!(outcome.armed["K444"] > 500, "{:?}", outcome.armed);
+    let lab = lab();
+    let hunt = hunt(&lab, "skips-an-event", &streams, Budget::ENDLESS).expect("it can be hunted");
+    assert_eq!(hunt.expect("an endless budget is never spent").seeds, Some(1));
+}

@@ -101,6 +101,9 @@ pub struct Keeper {
     /// A snapshot is due after so many records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<Spanned<u64>>,
+    /// How many read the kernel's events, and go on where they were after each of its ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readers: Option<Spanned<u64>>,
     /// At every operation of the disk the power is cut; the cuts are shared by so many seeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Spanned<u64>>,

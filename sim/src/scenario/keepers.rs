@@ -37,6 +37,8 @@ pub struct Kept {
     pub disk: (u64, u64),
     /// A snapshot is due after so many records.
     pub snapshots: u64,
+    /// How many read the events.
+    pub readers: u64,
     /// How many seeds share the cuts of a sweep.
     pub sweep: Option<u64>,
 }
@@ -73,6 +75,7 @@ pub(super) fn compile(file: &File) -> Result<Option<Kept>, At> {
         work: work(keeper)?,
         disk: range(keeper.disk.as_ref(), (50_000, 450_000))?,
         snapshots: number(keeper.snapshots.as_ref(), 400)?,
+        readers: keeper.readers.as_ref().map_or(Ok(0), |readers| number(Some(readers), 0))?,
         sweep: keeper.sweep.as_ref().map(|sweep| number(Some(sweep), 1)).transpose()?,
     }))
 }

@@ -7,6 +7,7 @@ use crate::kernel::event::Event;
 use crate::kernel::principal::Principal;
 use crate::kernel::query::{Answer, Query};
 use crate::kernel::reply::Reply;
+use crate::kernel::stream::{Batch, Reading};
 use crate::kernel::{Command, Refusal};
 use crate::ledger::fold::Unreadable;
 use crate::ledger::journal::io::DiskError;
@@ -22,6 +23,10 @@ pub struct Call(pub u64);
 /// Names an operation on the disk; each number is used once in the life of a keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Op(pub u64);
+
+/// Names a reader of events: chosen by the driver, used once in the life of a keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reader(pub u64);
 
 /// A folder of the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,6 +145,19 @@ pub enum Input {
         /// What.
         query: Box<Query>,
     },
+    /// Somebody wants to read events: [`Output::Batch`] for each [`Input::Want`], from here on.
+    Open {
+        /// Names the reader.
+        reader: Reader,
+        /// Who reads.
+        by: Box<Principal>,
+        /// What.
+        reading: Box<Reading>,
+    },
+    /// A reader wants its next batch.
+    Want(Reader),
+    /// A reader has gone.
+    Close(Reader),
     /// An operation returned without error.
     Done(Op),
     /// The bytes that were asked for.
@@ -172,6 +190,10 @@ pub enum Output {
         /// The events of one decision.
         events: Arc<[Event]>,
     },
+    /// The next events for a reader that wants them (K331).
+    Batch(Reader, Box<Batch>),
+    /// A reader gets no more. Whoever was told of events goes on behind the last one with another.
+    Ended(Reader, Box<Refusal>),
     /// A snapshot of the state after this record is current (L42).
     Snapshot {
         /// Which record.

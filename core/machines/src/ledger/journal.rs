@@ -337,7 +337,7 @@ impl Journal {
     }
 
     /// Lists the segments by name, the one that is being filled last.
-    pub fn segments(&self) -> impl Iterator<Item = Known> + '_ {
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = Known> + Clone + '_ {
         self.segments.iter().copied()
     }
 
