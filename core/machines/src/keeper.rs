@@ -736,7 +736,7 @@ fn streams_of(node: NodeId, kernel: &Kernel, recovered: &Recovered) -> Streams {
         bytes = &bytes[frame.bytes().len()..];
     }
     let durable = End { record: recovered.durable, event };
-    Streams::new(node, Places::new(&recovered.segments, durable))
+    Streams::new(node, Places::new(&recovered.segments, durable), kernel.last_event())
 }
 
 impl Waiting {

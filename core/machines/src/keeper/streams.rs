@@ -117,13 +117,16 @@ enum Go {
 pub(super) struct Streams {
     node: NodeId,
     places: Places,
+    /// The last event that the start found. It may have been told before, though the files prove
+    /// it durable only when the first segment is open.
+    recovered: u64,
     readers: BTreeMap<Reader, One>,
     outputs: VecDeque<Output>,
 }
 
 impl Streams {
-    pub(super) const fn new(node: NodeId, places: Places) -> Self {
-        Self { node, places, readers: BTreeMap::new(), outputs: VecDeque::new() }
+    pub(super) const fn new(node: NodeId, places: Places, recovered: u64) -> Self {
+        Self { node, places, recovered, readers: BTreeMap::new(), outputs: VecDeque::new() }
     }
 
     pub(super) fn poll(&mut self) -> Option<Output> {
@@ -144,7 +147,7 @@ impl Streams {
         let last = self.places.durable().event;
         let Reading { cursor, follow, filter, detail } = reading;
         let cursor = cursor.unwrap_or(last);
-        if cursor > last {
+        if cursor > last.max(self.recovered) {
             let told = format!("cursor {cursor} is beyond the last event, {last}");
             return Err(Refusal::of_field(Code::CursorAhead, "cursor", told));
         }
