@@ -6,6 +6,7 @@
 pub mod bars;
 pub mod counting;
 pub mod interleaved;
+pub mod on_core;
 pub mod results;
 pub mod rig;
 pub mod sessions;

@@ -3,15 +3,15 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use benches::interleaved::Case;
+use benches::on_core::OnCore;
 use benches::results::{Results, Unit};
 use benches::rig::{user, worker};
 use benches::{sized, turns};
 use machines::kernel::Time;
-use machines::kernel::bus::Bus;
-use machines::kernel::bus::config::BusConfig;
+use machines::kernel::bus::{Bus, BusConfig};
 use machines::kernel::bus::io::{
     CallId, ConnectionId, Input, Output, Overflow, Payload, Subscribe, SubscriptionNumber,
 };
@@ -73,7 +73,7 @@ impl Station {
                 to_all: false,
             })
             .collect();
-        let start = Instant::now();
+        let start = OnCore::thread();
         for input in inputs {
             self.bus.handle(Time::from_millis(1), input);
             while let Some(output) = self.bus.poll() {
@@ -97,7 +97,7 @@ impl Station {
 type Shared = Arc<[u64; 16]>;
 
 fn push_rings(rings: &[Ring<Shared>], events: u32) -> Duration {
-    let start = Instant::now();
+    let start = OnCore::thread();
     for number in 0..events {
         let message: Shared = Arc::new([number.into(); 16]);
         for ring in rings {

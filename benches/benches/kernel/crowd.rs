@@ -2,9 +2,10 @@
 //! (K461), `kernel/tick` (K456).
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use benches::interleaved::Case;
+use benches::on_core::OnCore;
 use benches::results::{Results, Unit};
 use benches::rig::{Rig, USERS, command, node, operator, pid, plain, user, worker};
 use benches::{sized, turns};
@@ -61,8 +62,8 @@ fn tick(results: &mut Results, small: &mut Crowd, large: &mut Crowd) {
     large.claim_all(sized(1_000_000, 2_000) / DEADLINES + 1);
     let times = sized(20_000, 10);
     Case::new("kernel/tick/idle", times.into(), Unit::NanosecondsEach)
-        .whole("of-1000000", || large.ticks(times))
-        .whole("of-1000", || small.ticks(times))
+        .on_core("of-1000000", || large.ticks(times))
+        .on_core("of-1000", || small.ticks(times))
         .measure(turns(15), results);
     let batch = KernelConfig::new().tick_batch;
     Case::new("kernel/tick/fire", batch, Unit::NanosecondsEach)
@@ -87,7 +88,7 @@ impl Crowd {
         let pids: Vec<_> = (0..u64::from(times)).map(|at| pid(self.next + at)).collect();
         self.next += u64::from(times);
         let commands: Vec<_> = pids.iter().flat_map(|pid| life(pid, &by, &worker)).collect();
-        let start = Instant::now();
+        let start = OnCore::thread();
         for command in &commands {
             black_box(self.rig.execute(command));
         }
@@ -107,7 +108,7 @@ impl Crowd {
             let amounts = Amounts { tokens_in: 1, ..Amounts::ZERO };
             let record = Record { pid, amounts, agent_hops: 0, attempt: None, record: None };
             self.rig.run(&operator(), CommandBody::RecordUsage(Box::new(record)));
-            let start = Instant::now();
+            let start = OnCore::thread();
             black_box(self.rig.kernel.root());
             took += start.elapsed();
         }
@@ -136,7 +137,7 @@ impl Crowd {
     fn fire(&mut self, batch: u64) -> Duration {
         self.rig.now = self.rig.now.plus(LEASE_MS);
         let tick = command(&node(), CommandBody::Tick);
-        let start = Instant::now();
+        let start = OnCore::thread();
         let events = self.rig.execute(&tick);
         let took = start.elapsed();
         assert!(events.len() as u64 >= batch, "a whole batch is due");

@@ -55,7 +55,7 @@ pub(crate) fn run(results: &mut Results) {
     let times = sized(1_000, 10);
     let (mut early, mut late) = (Desk::after(10), Desk::after(sized(10_000, 100)));
     Case::new("kernel/poll", times.into(), Unit::NanosecondsEach)
-        .whole("after-10000", || late.poll(times))
-        .whole("after-10", || early.poll(times))
+        .on_core("after-10000", || late.poll(times))
+        .on_core("after-10", || early.poll(times))
         .measure(turns(25), results);
 }

@@ -1,9 +1,10 @@
 //! `kernel/rate` (K457): a hit is checked and recorded, with few and many hits before it, among few
 //! and many keys.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use benches::interleaved::Case;
+use benches::on_core::OnCore;
 use benches::results::{Results, Unit};
 use benches::rig::{Rig, command, operator, user_id};
 use benches::{sized, turns};
@@ -50,7 +51,7 @@ fn hits(results: &mut Results) {
         let mut took = Duration::ZERO;
         for _ in 0..times {
             let mut rig = rig.clone();
-            let start = Instant::now();
+            let start = OnCore::thread();
             commands.iter().for_each(|command| drop(rig.execute(command)));
             took += start.elapsed();
         }
@@ -88,7 +89,7 @@ impl Hits {
         let key = |at: u64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % self.keys;
         let commands: Vec<_> = (self.next..self.next + times).map(|at| hit(key(at))).collect();
         self.next += times;
-        let start = Instant::now();
+        let start = OnCore::thread();
         for command in &commands {
             self.rig.execute(command);
         }

@@ -2,9 +2,9 @@
 //! and encoded. The commands are sessions of three stages, from submission to end.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use benches::interleaved::Case;
+use benches::on_core::OnCore;
 use benches::results::{Results, Unit};
 use benches::rig::{Rig, USERS, user};
 use benches::sessions::{live, output_1k, three_stages};
@@ -26,7 +26,7 @@ pub(crate) fn run(results: &mut Results) {
     Case::new("kernel/replay", events.len() as u64, Unit::PerSecond)
         .timed("apply", || {
             let mut kernel = before.kernel.clone();
-            let start = Instant::now();
+            let start = OnCore::thread();
             events.iter().for_each(|event| kernel.apply(event));
             let took = start.elapsed();
             assert_eq!(kernel.last_event(), rig.kernel.last_event(), "all are applied");
@@ -34,7 +34,7 @@ pub(crate) fn run(results: &mut Results) {
         })
         .timed("decide-apply-encode", || {
             let mut kernel = before.kernel.clone();
-            let start = Instant::now();
+            let start = OnCore::thread();
             for (at, command) in &commands {
                 let events = kernel.execute(*at, command).expect("it was taken before");
                 let mut body = Vec::new();

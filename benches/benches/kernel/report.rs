@@ -2,9 +2,9 @@
 //! the next task is handed out with it; beside the encoding and hashing of the same events alone.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use benches::interleaved::Case;
+use benches::on_core::OnCore;
 use benches::results::{Results, Unit};
 use benches::rig::{Rig, command, plain, user};
 use benches::sessions::{output_1k, report, start, task, three_stages};
@@ -67,11 +67,11 @@ pub(crate) fn run(results: &mut Results) {
     Case::new("kernel/report", processes.into(), Unit::NanosecondsEach)
         .timed("kernel", || {
             let mut desk = Desk::new(processes);
-            let start = Instant::now();
+            let start = OnCore::thread();
             black_box(desk.work());
             start.elapsed()
         })
-        .whole("encode-and-hash", || {
+        .on_core("encode-and-hash", || {
             let mut chain = [0; 32];
             for (number, events) in (1..).zip(&decided) {
                 let mut out = Vec::new();

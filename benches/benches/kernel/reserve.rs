@@ -1,9 +1,10 @@
 //! `kernel/reserve` (K458): a part of the budget is reserved and settled, deep in a tree of
 //! processes and at its root.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use benches::interleaved::Case;
+use benches::on_core::OnCore;
 use benches::results::{Results, Unit};
 use benches::rig::{Rig, command, plain, user};
 use benches::{sized, turns};
@@ -50,7 +51,7 @@ impl Leaf {
 
     fn work(&mut self, times: u32) -> Duration {
         let commands: Vec<_> = (0..times).flat_map(|_| self.pair()).collect();
-        let start = Instant::now();
+        let start = OnCore::thread();
         for command in &commands {
             let events = self.rig.execute(command);
             assert!(!events.is_empty(), "each is new");

@@ -58,21 +58,21 @@ fn one(size: u32, results: &mut Results) {
     let mut order = Arrived::new(Order::new(), &pids, Order::push);
     let mut heap = Arrived::new(BinaryHeap::new(), &pids, push_heap);
     Case::new(&format!("kernel/schedule/{size}"), swaps.into(), Unit::NanosecondsEach)
-        .whole("ready-set", || {
+        .on_core("ready-set", || {
             for _ in 0..swaps {
                 let id = set.queue.next(AGEING).expect("it is not empty").clone();
                 set.queue.serve(&id);
                 set.queue.push(black_box(id), set.arrivals.next());
             }
         })
-        .whole("order", || {
+        .on_core("order", || {
             for _ in 0..swaps {
                 let id = order.queue.next(AGEING).expect("it is not empty").clone();
                 order.queue.serve(&id);
                 order.queue.push(black_box(id), order.arrivals.next());
             }
         })
-        .whole("heap", || {
+        .on_core("heap", || {
             for _ in 0..swaps {
                 let Reverse((_, _, id)) = heap.queue.pop().expect("it is not empty");
                 push_heap(&mut heap.queue, black_box(id), heap.arrivals.next());

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant as Stopwatch};
 
 use benches::interleaved::Case;
+use benches::on_core::OnCore;
 use benches::results::{Results, Unit};
 use benches::rig::{command, pid, plain, user};
 use benches::sessions::{output_1k, report, start, task_of, three_stages};
@@ -136,7 +137,7 @@ impl Node {
     /// Goes through sessions from submission to end.
     fn live(&mut self, groups: u64) -> Duration {
         let (by, pipeline, output) = (user(1), three_stages(), output_1k());
-        let began = Stopwatch::now();
+        let began = OnCore::thread();
         for _ in 0..groups {
             let pids: Vec<_> = (0..TOGETHER).map(|at| pid(self.sessions + at)).collect();
             self.sessions += TOGETHER;

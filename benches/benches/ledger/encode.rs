@@ -14,7 +14,7 @@ pub(crate) fn run(results: &mut Results) {
     let body = [7; BODY];
     let bytes = [7; 300];
     Case::new("ledger/encode", times, Unit::NanosecondsEach)
-        .whole("record", || {
+        .on_core("record", || {
             let (mut chain, mut out) = ([0; 32], Vec::with_capacity(RECORD));
             for number in 1..=times {
                 out.clear();
@@ -24,7 +24,7 @@ pub(crate) fn run(results: &mut Results) {
                 black_box(&out);
             }
         })
-        .whole("blake3", || {
+        .on_core("blake3", || {
             for _ in 0..times {
                 black_box(blake3::hash(black_box(&bytes)));
             }

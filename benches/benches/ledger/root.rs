@@ -2,9 +2,10 @@
 //! entries and among a thousand.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use benches::interleaved::Case;
+use benches::on_core::OnCore;
 use benches::results::{Results, Unit};
 use benches::{sized, turns};
 use machines::ledger::table::Table;
@@ -33,7 +34,7 @@ impl Rows {
             self.changed += 1;
             let row = self.changed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % self.rows;
             let value = self.changed.to_le_bytes();
-            let start = Instant::now();
+            let start = OnCore::thread();
             let found = self.table.update(&row, |bytes| bytes[..8].copy_from_slice(&value));
             black_box(self.table.root());
             took += start.elapsed();

@@ -2,14 +2,15 @@
 //!
 //! The production loop runs over the production files, and 64 callers keep it busy. Its clock and
 //! its files are wrapped: a turn of the loop begins when it asks for the time, and ends when it
-//! waits for files again. So the longest turn is how long a snapshot keeps a command waiting,
-//! whatever else the disk does.
+//! waits for files again, in the same poll of its future. So the longest turn, in time on a core,
+//! is how long a snapshot keeps a command waiting, whatever the disk and others on the machine do.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant as Stopwatch};
 
+use benches::on_core::OnCore;
 use benches::results::{Measured, Results, Unit};
 use benches::rig::{USERS, command, pid, plain, user};
 use benches::sized;
@@ -40,8 +41,8 @@ struct Seen {
     /// Nothing is counted before the processes are there.
     counting: AtomicBool,
     snapshot: AtomicBool,
-    /// When the turn began.
-    turn: AtomicU64,
+    /// When the turn began, in time of its thread. Only the loop locks it.
+    turn: Mutex<Option<OnCore>>,
     /// When the state of `snapshot` began.
     since: AtomicU64,
     /// Without, and with, a snapshot under way.
@@ -70,7 +71,7 @@ impl Seen {
             start: Stopwatch::now(),
             counting: AtomicBool::new(false),
             snapshot: AtomicBool::new(false),
-            turn: AtomicU64::new(0),
+            turn: Mutex::new(None),
             since: AtomicU64::new(0),
             without: Figures::default(),
             with: Figures::default(),
@@ -79,7 +80,7 @@ impl Seen {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).expect("it does not run for centuries")
+        nanos(self.start.elapsed())
     }
 
     fn figures(&self) -> &Figures {
@@ -87,13 +88,13 @@ impl Seen {
     }
 
     fn begin_turn(&self) {
-        self.turn.store(self.now(), Relaxed);
+        *self.turn.lock().expect("nobody panics") = Some(OnCore::thread());
     }
 
     fn end_turn(&self) {
-        let took = self.now() - self.turn.load(Relaxed);
-        if self.counting.load(Relaxed) {
-            self.figures().longest_turn.fetch_max(took, Relaxed);
+        let turn = self.turn.lock().expect("nobody panics").take();
+        if let Some(turn) = turn.filter(|_| self.counting.load(Relaxed)) {
+            self.figures().longest_turn.fetch_max(nanos(turn.elapsed()), Relaxed);
         }
     }
 
@@ -113,10 +114,13 @@ impl Seen {
         if self.counting.load(Relaxed) {
             let figures = self.figures();
             figures.commands.fetch_add(1, Relaxed);
-            let nanos = u64::try_from(waited.as_nanos()).expect("nobody waits for centuries");
-            figures.longest_wait.fetch_max(nanos, Relaxed);
+            figures.longest_wait.fetch_max(nanos(waited), Relaxed);
         }
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).expect("nothing here takes centuries")
 }
 
 /// The clock, which is asked when a turn begins.
@@ -255,13 +259,13 @@ fn tell(results: &mut Results, seen: &Seen) {
         println!("{measured}");
         results.add(measured);
     };
-    let nanos = |figure: &AtomicU64| figure.load(Relaxed) as f64;
+    let figure = |figure: &AtomicU64| figure.load(Relaxed) as f64;
     let each = Unit::NanosecondsEach;
     add("throughput/with", seen.with.rate(), Unit::PerSecond);
     add("throughput/without", seen.without.rate(), Unit::PerSecond);
-    add("longest-turn/with", nanos(&seen.with.longest_turn), each);
-    add("longest-turn/without", nanos(&seen.without.longest_turn), each);
-    add("longest-wait/with", nanos(&seen.with.longest_wait), each);
-    add("longest-wait/without", nanos(&seen.without.longest_wait), each);
-    add("snapshots", nanos(&seen.snapshots), Unit::Count);
+    add("longest-turn/with", figure(&seen.with.longest_turn), each);
+    add("longest-turn/without", figure(&seen.without.longest_turn), each);
+    add("longest-wait/with", figure(&seen.with.longest_wait), each);
+    add("longest-wait/without", figure(&seen.without.longest_wait), each);
+    add("snapshots", figure(&seen.snapshots), Unit::Count);
 }
