@@ -11,11 +11,11 @@ use benches::results::{Results, Unit};
 use benches::rig::{user, worker};
 use benches::{sized, turns};
 use machines::kernel::Time;
-use machines::kernel::bus::{Bus, BusConfig};
 use machines::kernel::bus::io::{
     CallId, ConnectionId, Input, Output, Overflow, Payload, Subscribe, SubscriptionNumber,
 };
 use machines::kernel::bus::pattern::Pattern;
+use machines::kernel::bus::{Bus, BusConfig};
 use machines::kernel::ids::MessageType;
 use sync::lane::Pop;
 use sync::ring::Ring;

@@ -13,8 +13,8 @@ use machines::kernel::budget::Record;
 use machines::kernel::config::KernelConfig;
 use machines::kernel::ids::ProcessId;
 use machines::kernel::lifecycle::Submit;
-use machines::kernel::quota::{Amounts, Limit, Quota};
 use machines::kernel::principal::Principal;
+use machines::kernel::quota::{Amounts, Limit, Quota};
 use machines::kernel::{Command, CommandBody};
 
 const DAY_MS: u64 = 24 * 3_600_000;

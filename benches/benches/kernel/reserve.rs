@@ -15,8 +15,7 @@ use machines::kernel::lifecycle::Submit;
 use machines::kernel::quota::{Amounts, Limit, Quota};
 use machines::kernel::{Command, CommandBody};
 
-const AMOUNTS: Amounts =
-    Amounts { llm_calls: 1, tokens_in: 800, tokens_out: 200, ..Amounts::ZERO };
+const AMOUNTS: Amounts = Amounts { llm_calls: 1, tokens_in: 800, tokens_out: 200, ..Amounts::ZERO };
 
 /// A process in a tree.
 struct Leaf {

@@ -6,8 +6,8 @@
 //! is how long a snapshot keeps a command waiting, whatever the disk and others on the machine do.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as Stopwatch};
 
 use benches::on_core::OnCore;
