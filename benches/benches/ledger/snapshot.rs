@@ -26,7 +26,7 @@ use machines::kernel::{CommandBody, Time};
 use machines::ledger::journal::io::{Config, Limits};
 use machines::ledger::snapshot::SnapshotConfig;
 use runtime::{
-    Clock, Fault, Files, KeeperHandle, LedgerFile, Task, TaskId, Told, keep, keeper_handle,
+    Asks, Clock, Fault, Files, KeeperHandle, LedgerFile, Task, TaskId, Told, keep, keeper_handle,
 };
 use tokio::runtime::Runtime;
 
@@ -159,7 +159,13 @@ impl Files for SeenFiles {
 }
 
 /// Runs a keeper on a folder, with a snapshot after every so many records.
-async fn serve(path: PathBuf, records: u64, seen: Arc<Seen>, asks: runtime::Asks) {
+async fn serve(
+    path: PathBuf,
+    records: u64,
+    seen: Arc<Seen>,
+    (asks, started): (Asks, sync::Reply<()>),
+) {
+    let mut started = Some(started);
     let snapshots = SnapshotConfig { records, ..SnapshotConfig::STANDARD };
     let journal = Config::new(Limits::STANDARD).expect("the standard limits are legal");
     let kernel = KernelConfig::new();
@@ -173,8 +179,11 @@ async fn serve(path: PathBuf, records: u64, seen: Arc<Seen>, asks: runtime::Asks
         Output::Stalled(_) | Output::SnapshotFailed { .. } | Output::Refused(_) => {
             panic!("nothing fails here: {output:?}");
         }
+        Output::Started(_) => {
+            let told = started.take().map(|started| started.send(()));
+            assert!(told.is_some_and(|sent| sent.is_ok()), "it starts once");
+        }
         Output::Disk(..)
-        | Output::Started(_)
         | Output::Reply(..)
         | Output::Answer(..)
         | Output::Events { .. }
@@ -183,7 +192,7 @@ async fn serve(path: PathBuf, records: u64, seen: Arc<Seen>, asks: runtime::Asks
     keep(clock, files, keeper, asks, listen).await;
 }
 
-/// Gives the commands `bodies` makes of `first`, `first + CALLERS` and so on, below `end`.
+/// Gives the command of each number, one after the other.
 async fn call(
     handle: KeeperHandle,
     seen: Arc<Seen>,
@@ -240,7 +249,9 @@ pub(crate) fn run(results: &mut Results) {
     runtime.block_on(async {
         let (handle, asks) = keeper_handle();
         let path = folder.path().to_owned();
-        let serving = tokio::spawn(serve(path, every, Arc::clone(&seen), asks));
+        let (started, heard) = sync::reply();
+        let serving = tokio::spawn(serve(path, every, Arc::clone(&seen), (asks, started)));
+        heard.await.expect("an empty folder is sound");
         crowd(&handle, &seen, 0..processes(), submit).await;
         seen.turn_over(true, seen.snapshot.load(Relaxed));
         crowd(&handle, &seen, 0..every * 5, use_up).await;
