@@ -1,9 +1,9 @@
 //! `ledger/append/{1,8,64,512}` (L90): durable records a second, so many to a sync.
 //!
-//! - `journal`: one by one, each record waits for the one before. In groups, a group is appended while
-//!   the one before is made durable, so that each write and each sync is of one group (L20).
-//! - `journal-burst`: a group is appended to a journal at rest, which writes the first record at once
-//!   (L20) and the rest with the next write: two syncs.
+//! - `journal`: one by one, each record waits for the one before. In groups, a group is appended
+//!   while the one before is made durable, so that each write and each sync is of one (L20).
+//! - `journal-burst`: a group is appended to a journal at rest, which writes the first record at
+//!   once (L20) and the rest with the next write: two syncs.
 //! - `floor`: one write and one sync of the same bytes a group.
 //! - `redb`, `fjall`: one durable transaction a group.
 
