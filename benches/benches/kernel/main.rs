@@ -1,7 +1,7 @@
 //! The kernel: K452 to K462. `cargo bench --bench kernel -- schedule` measures one area alone.
 //!
-//! Whatever is compared takes turns, in rounds of some milliseconds of time on a core; the median of
-//! the rounds counts. `kernel/memory_idle` (K451) is a program of its own: its allocator counts.
+//! Whatever is compared takes turns, in rounds of some milliseconds of time on a core; the median
+//! of the rounds counts. `kernel/memory_idle` (K451) is a program of its own: its allocator counts.
 
 mod bus;
 mod crowd;
