@@ -13,7 +13,7 @@ use std::time::{Duration, Instant as Stopwatch};
 use benches::on_core::OnCore;
 use benches::results::{Measured, Results, Unit};
 use benches::rig::{USERS, command, pid, plain, user};
-use benches::sized;
+use benches::{is_measured, sized};
 use host::world::{LedgerFiles, SystemClock};
 use machines::Instant;
 use machines::keeper::io::Output;
@@ -259,7 +259,8 @@ pub(crate) fn run(results: &mut Results) {
         handle.stop().expect("the loop is there");
         serving.await.expect("the loop does not panic");
     });
-    assert!(seen.snapshots.load(Relaxed) > 2, "snapshots were taken");
+    let taken = seen.snapshots.load(Relaxed);
+    assert!(taken > 2 || !is_measured(), "{taken} snapshots were taken");
     tell(results, &seen);
 }
 
