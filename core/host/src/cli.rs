@@ -7,6 +7,7 @@ use machines::cluster::ids::NodeId;
 use runtime::{Won, race};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError, Sources};
@@ -33,14 +34,16 @@ data folder in use; 4 key missing, readable by others, malformed or held twice; 
 or ledger corrupt.
 
 Every configuration key can be set in lockstep.toml, as LOCKSTEP_<KEY> in the environment, or \
-with --set <key>=<value>; the last of these wins.";
+with --set <key>=<value>; the last of these wins. Keys of the kernel are those of the table \
+[kernel]: --set kernel.run_lease_ms=90000, LOCKSTEP_KERNEL__RUN_LEASE_MS=90000.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a key for a new node
     Keygen(Keygen),
-    /// Run a node until it is told to leave (SIGINT, SIGTERM, `lockstep leave`); SIGHUP reloads
-    /// seeds, rates and back-off
+    /// Run a node until it is told to leave (SIGINT, SIGTERM, `lockstep leave`): its kernel drains,
+    /// kernel.drain_ms at the most, it leaves and stops; a second signal stops it at once. SIGHUP
+    /// reloads seeds, rates and back-off
     Serve(Serve),
     /// Show the members that the local node knows
     Members(Ask),
@@ -277,7 +280,10 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let config = options.config()?;
     log::start(config.log, config.log_format);
-    let mut node = Node::start(config).await?;
+    let mut node = match race(Node::start(config), signals.leave()).await {
+        Won::Left(node) => node?,
+        Won::Right(()) => return Ok(()),
+    };
     loop {
         match race(node.ended(), signals.next()).await {
             Won::Left(ended) => return ended,
@@ -285,13 +291,15 @@ async fn serve(options: Serve) -> Result<(), Failure> {
             Won::Right(Told::Leave) => break,
         }
     }
-    info!("leaving; another signal stops at once");
-    match race(node.leave_and_stop(), signals.leave()).await {
-        Won::Left(()) => node.ended().await,
-        Won::Right(()) => {
-            // Gone: it has stopped already.
-            let _ = node.stop();
-            node.ended().await
+    info!("stopping; another signal stops at once");
+    let most = node.stop_max();
+    // What is left undone is what a crash leaves, and the journal has it (K363).
+    match race(node.shutdown(), race(sleep(most), signals.leave())).await {
+        Won::Left(ended) => ended,
+        Won::Right(Won::Left(())) => Err(Failure::NotStopped(most)),
+        Won::Right(Won::Right(())) => {
+            info!("stopped at once");
+            Ok(())
         }
     }
 }

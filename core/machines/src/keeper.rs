@@ -55,7 +55,7 @@ use crate::ledger::recovery::io::{Head, Recovered};
 use crate::ledger::snapshot::{self, FrozenState, SnapshotConfig, SnapshotWriter};
 use crate::sometimes;
 use crate::time::Instant;
-use io::{Action, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
+use io::{Action, Before, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
 use loading::Loading;
 
 /// How many replies may wait for the disk before commands are refused `overloaded`.
@@ -300,7 +300,8 @@ impl Keeper {
 
     /// All is applied: opens the journal and decides the start (K11).
     fn start(&mut self, loaded: loading::Loaded) {
-        let loading::Loaded { kernel, recovered, shelf, report, bytes } = loaded;
+        let loading::Loaded { kernel, recovered, shelf, mut report, bytes } = loaded;
+        report.before = before(&kernel);
         let (now, wall) = self.clocks;
         let Recovered { durable, .. } = recovered;
         let config = self.params.journal.clone();
@@ -634,6 +635,17 @@ impl Waiting {
             Self::Answer(call, answer) => Output::Answer(call, answer),
             Self::Events { first, events } => Output::Events { first, events },
         }
+    }
+}
+
+/// Says how the run ended that a kernel knows last.
+fn before(kernel: &Kernel) -> Before {
+    let state = kernel.state();
+    match (kernel.last_event(), state.is_stopped(), state.was_cut()) {
+        (0, ..) => Before::Nothing,
+        (_, false, _) => Before::Crash,
+        (_, true, true) => Before::Cut,
+        (_, true, false) => Before::Clean,
     }
 }
 

@@ -216,6 +216,33 @@ pub struct Report {
     pub unsound: Vec<(u64, String)>,
     /// Files of other names (L18).
     pub strangers: Vec<String>,
+    /// How the run before this one ended.
+    pub before: Before,
+}
+
+/// How the run before a start ended (K363).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Before {
+    /// There was none.
+    #[default]
+    Nothing,
+    /// Without a stop: by a crash, or at once.
+    Crash,
+    /// By a stop at its deadline, with work that was live.
+    Cut,
+    /// By a stop after all work was done.
+    Clean,
+}
+
+impl fmt::Display for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "the first start",
+            Self::Crash => "no clean stop",
+            Self::Cut => "a stop that cut work short",
+            Self::Clean => "a clean stop",
+        })
+    }
 }
 
 /// Why a node must not start on its data folder.

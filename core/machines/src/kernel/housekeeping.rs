@@ -151,6 +151,12 @@ impl State {
         self.counters.stopped
     }
 
+    /// Says whether work was live at the deadline of the stop (K363).
+    #[must_use]
+    pub const fn was_cut(&self) -> bool {
+        self.counters.cut
+    }
+
     /// Says whether a cleanup at `now` would remove something (K361).
     #[must_use]
     pub fn is_cleanup_due(&self, now: Time) -> bool {
