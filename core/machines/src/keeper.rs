@@ -61,7 +61,8 @@ use crate::time::Instant;
 use io::{Action, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
 use loading::Loading;
 
-/// How many replies may wait for the disk before commands are refused `overloaded`.
+/// How many replies may wait for the disk before commands are refused `overloaded`. Such a refusal
+/// tells nothing that could be lost, and does not wait.
 pub const HELD_MAX: usize = 65_536;
 
 /// What a keeper is made of.
@@ -191,9 +192,11 @@ impl Keeper {
             Phase::Loading(_) | Phase::Ended(_) => Instant::FAR,
             Phase::Running(running) => {
                 let (now, wall) = self.clocks;
-                let due = running
-                    .due()
-                    .map_or(Instant::FAR, |due| now + Duration::from_millis(due.since(wall)));
+                let due = match running.due() {
+                    None => Instant::FAR,
+                    Some(due) if due <= running.kernel.now(wall) => now,
+                    Some(due) => now + Duration::from_millis(due.since(wall)),
+                };
                 due.min(running.journal.deadline()).min(running.snapshot_due())
             }
         }
@@ -329,31 +332,45 @@ impl Keeper {
     fn command(&mut self, call: Call, command: &Command) {
         let wall = self.clocks.1;
         self.tick();
-        let decided = match &self.phase {
-            Phase::Loading(_) => Err(Refusal::new(Code::NotDurable, "the node is starting")),
-            Phase::Ended(refusal) => Err(refusal.clone()),
-            Phase::Running(running) if running.stopping => {
+        if let Err(refusal) = self.check_open(Some(command)) {
+            self.outputs.push_back(Output::Reply(call, Err(Box::new(refusal))));
+            return;
+        }
+        let decided = self.decide(wall, command);
+        self.hold(Waiting::Reply(call, decided.map_err(Box::new)));
+    }
+
+    /// Refuses what cannot be decided or answered now, whatever the state (L22, L23, K365).
+    fn check_open(&self, command: Option<&Command>) -> Result<(), Refusal> {
+        let running = match &self.phase {
+            Phase::Loading(_) => return Err(not_durable("the node is starting")),
+            Phase::Ended(refusal) => return Err(refusal.clone()),
+            Phase::Running(running) => running,
+        };
+        if running.held.len() >= HELD_MAX {
+            return Err(overloaded());
+        }
+        match command {
+            None => Ok(()),
+            Some(_) if running.stopping => {
                 Err(Refusal::new(Code::Draining, "the node is stopping"))
             }
-            Phase::Running(running) if running.held.len() >= HELD_MAX => Err(overloaded()),
-            Phase::Running(running) => match running.journal.room(command.body.frees()) {
-                Ok(()) => self.decide(wall, command),
-                Err(refused) => Err(no_room(refused)),
-            },
-        };
-        self.hold(Waiting::Reply(call, decided.map_err(Box::new)));
+            Some(command) => running.journal.room(command.body.frees()).map_err(no_room),
+        }
     }
 
     /// Answers from the state as it is; the answer waits like a reply (K5).
     fn query(&mut self, call: Call, by: &Principal, query: &Query) {
         let wall = self.clocks.1;
         self.tick();
-        let answer = match &self.phase {
-            Phase::Loading(_) => Err(not_durable("the node is starting")),
-            Phase::Ended(refusal) => Err(refusal.clone()),
-            Phase::Running(running) if running.held.len() >= HELD_MAX => Err(overloaded()),
-            Phase::Running(running) => running.kernel.query(wall, by, query),
+        if let Err(refusal) = self.check_open(None) {
+            self.outputs.push_back(Output::Answer(call, Err(Box::new(refusal))));
+            return;
+        }
+        let Phase::Running(running) = &self.phase else {
+            return;
         };
+        let answer = running.kernel.query(wall, by, query);
         self.hold(Waiting::Answer(call, answer.map(Box::new).map_err(Box::new)));
     }
 
@@ -398,7 +415,8 @@ impl Keeper {
             let Phase::Running(running) = &self.phase else {
                 return;
             };
-            let due = running.due().is_some_and(|due| due <= wall);
+            // The kernel's time does not go back with the clock, and what was due stays due (K10).
+            let due = running.due().is_some_and(|due| due <= running.kernel.now(wall));
             if !due || running.stopping || running.journal.room(false).is_err() {
                 return;
             }

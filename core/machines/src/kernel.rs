@@ -239,11 +239,16 @@ pub enum CommandBody {
 }
 
 impl CommandBody {
-    /// Says whether it frees space, so that it is decided even while the disk is full (L23).
+    /// Says whether it frees space, or ends the work, so that it is decided even while the disk is
+    /// full (L23).
     #[must_use]
     pub const fn frees(&self) -> bool {
         match self {
-            Self::CleanupProcess { .. } | Self::Cleanup => true,
+            Self::CleanupProcess { .. }
+            | Self::Cleanup
+            | Self::Drain { .. }
+            | Self::Shutdown { .. }
+            | Self::Stop { .. } => true,
             Self::Start { .. }
             | Self::Tick
             | Self::Submit(_)
@@ -259,9 +264,6 @@ impl CommandBody {
             | Self::CheckRateLimit { .. }
             | Self::SetRateLimit { .. }
             | Self::ResetRateLimits { .. }
-            | Self::Drain { .. }
-            | Self::Shutdown { .. }
-            | Self::Stop { .. }
             | Self::CreateEnvelope(_)
             | Self::UpdateEnvelope { .. }
             | Self::CloneEnvelope { .. }
@@ -353,6 +355,12 @@ impl Kernel {
     /// Changes the state as `event` says (K3).
     pub fn apply(&mut self, event: &Event) {
         self.state.apply(event);
+    }
+
+    /// Returns the kernel's time when the wall clock shows `wall`: it never goes back (K7).
+    #[must_use]
+    pub fn now(&self, wall: Time) -> Time {
+        wall.max(self.state.counters.last)
     }
 
     /// Returns the number of the last event (K22).

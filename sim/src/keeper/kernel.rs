@@ -545,7 +545,8 @@ impl Guest for Clerk {
     }
 
     fn tells_nothing(reply: &Reply) -> bool {
-        matches!(reply, Err(refusal) if refusal.code == Code::NotDurable)
+        let of_now = [Code::NotDurable, Code::Busy, Code::DiskFull, Code::Overloaded];
+        matches!(reply, Err(refusal) if of_now.contains(&refusal.code))
     }
 
     fn is_done(reply: &Reply) -> bool {

@@ -112,6 +112,8 @@ pub(super) struct Rig {
     pub(super) events: u64,
     pub(super) reports: Vec<Report>,
     pub(super) told: Vec<String>,
+    /// By how much the wall clock is ahead.
+    pub(super) ahead: Duration,
     calls: u64,
     starts: u8,
 }
@@ -158,6 +160,7 @@ impl Rig {
             events: 0,
             reports: Vec::new(),
             told: Vec::new(),
+            ahead: Duration::ZERO,
             calls: 0,
             starts: 1,
         };
@@ -179,7 +182,8 @@ impl Rig {
     }
 
     pub(super) fn wall(&self) -> Time {
-        Time::from_millis(WALL + self.now.as_nanos() / 1_000_000)
+        let ahead = u64::try_from(self.ahead.as_millis()).unwrap();
+        Time::from_millis(WALL + ahead + self.now.as_nanos() / 1_000_000)
     }
 
     pub(super) fn input(&mut self, input: Input) {
@@ -228,6 +232,16 @@ impl Rig {
     /// Completes all operations.
     pub(super) fn settle(&mut self) {
         while self.step() {}
+    }
+
+    /// Completes all operations but syncs.
+    pub(super) fn write_all(&mut self) {
+        let is_sync = |(_, action): &(Op, Action)| matches!(action, Action::Sync(_));
+        while let Some(at) = self.waiting.iter().position(|waiting| !is_sync(waiting)) {
+            let (op, action) = self.waiting.remove(at).expect("it was found there");
+            let input = self.disk.perform(op, action);
+            self.input(input);
+        }
     }
 
     /// Lets time pass, deadline by deadline.

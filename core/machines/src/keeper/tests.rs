@@ -11,7 +11,9 @@ use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
 use crate::kernel::principal::{Principal, Role};
+use crate::kernel::process::Metadata;
 use crate::kernel::query::Query;
+use crate::kernel::quota::{Limit, QuotaField};
 use crate::kernel::rig::submit;
 use crate::kernel::services::ServiceInfo;
 use crate::kernel::{Code, CommandBody};
@@ -329,4 +331,59 @@ fn a_decision_of_many_events_is_one_record_that_survives_as_a_whole() {
         let found = if synced { (records + 1, events + 4) } else { (records, events) };
         assert_eq!((report.record, report.events), found, "records and events from 1");
     }
+}
+
+/// L22, L23: who is told to come again later is told at once, though the disk has stopped.
+#[test]
+fn back_pressure_does_not_wait_for_the_disk() {
+    let mut rig = Rig::new();
+    let mut calls = Vec::new();
+    while rig.keeper.journal().unwrap().room(false).is_ok() {
+        let long = Submit { metadata: metadata(60 << 10), ..submit(&format!("p{}", calls.len())) };
+        calls.push(rig.send(&alice(), CommandBody::Submit(Box::new(long))));
+        assert!(calls.len() < 100, "back-pressure begins at 256 KiB");
+    }
+    let call = rig.send(&alice(), submitted("late"));
+    let refused = rig.replies[&call].as_ref().unwrap_err().code;
+    assert_eq!(refused, Code::Busy);
+    assert!(calls.iter().all(|call| !rig.replies.contains_key(call)), "K5");
+    rig.settle();
+    assert!(calls.iter().all(|call| rig.replies[call].is_ok()));
+    rig.say(&alice(), submitted("late")).unwrap();
+}
+
+/// L74: however much a crash left unproved, the next start is taken down.
+#[test]
+fn a_start_after_a_crash_under_back_pressure_is_no_refusal() {
+    let mut rig = Rig::new();
+    let mut made = 0;
+    while rig.keeper.journal().unwrap().room(false).is_ok() {
+        let long = Submit { metadata: metadata(60 << 10), ..submit(&format!("p{made}")) };
+        rig.send(&alice(), CommandBody::Submit(Box::new(long)));
+        made += 1;
+    }
+    rig.write_all();
+    rig.restart(true);
+    assert!(rig.keeper.kernel().is_some(), "it serves");
+    assert_eq!(state(&rig, "p0"), Some(ProcessState::New));
+    rig.say(&alice(), submitted("next")).unwrap();
+}
+
+/// K10: a clock that jumps back does not put off what was due.
+#[test]
+fn what_was_due_stays_due_when_the_clock_jumps_back() {
+    let mut rig = Rig::new();
+    rig.say(&alice(), submitted("a")).unwrap();
+    rig.say(&alice(), scheduled("a")).unwrap();
+    rig.ahead = Duration::from_secs(3_600);
+    rig.say(&alice(), CommandBody::NextRunnable).unwrap();
+    rig.ahead = Duration::ZERO;
+    let quota = vec![(QuotaField::TimeoutMs, Limit::at_most(0))];
+    rig.say(&alice(), CommandBody::AdjustQuota { pid: pid("a"), quota }).unwrap();
+    rig.pass(Duration::from_millis(10));
+    assert_eq!(state(&rig, "a"), Some(ProcessState::Terminated));
+}
+
+fn metadata(bytes: usize) -> Metadata {
+    [("text".into(), Json::from("x".repeat(bytes).as_str()))].into_iter().collect()
 }

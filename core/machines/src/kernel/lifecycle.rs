@@ -182,11 +182,13 @@ impl Decision<'_> {
         let limits = &self.state.config.limits;
         let live = self.state.live_of.get(user).copied().unwrap_or(0);
         if u64::from(self.state.processes.len()) >= limits.processes {
-            let told = format!("{} processes, at most {0}", limits.processes);
+            let (is, most) = (self.state.processes.len(), limits.processes);
+            let told = format!("{is} processes, at most {most}");
             return Err(Refusal::new(Code::ProcessLimit, told));
         }
         if live >= limits.processes_of_user {
-            let told = format!("{live} live processes of {user}, at most {live}");
+            let most = limits.processes_of_user;
+            let told = format!("{live} live processes of {user}, at most {most}");
             return Err(Refusal::new(Code::ProcessLimit, told));
         }
         Ok(())
@@ -204,16 +206,24 @@ impl Decision<'_> {
             | ProcessState::Terminated
             | ProcessState::Zombie) => return Err(illegal(from, ProcessState::Ready)),
         }
+        self.refuse_spent(process)?;
+        self.change(pid, ProcessState::Ready, Cause::Scheduled);
+        Ok(())
+    }
+
+    /// Refuses to let a process begin that has used up something, or has no time left (K65).
+    pub(super) fn refuse_spent(&self, process: &Process) -> Result<(), Refusal> {
         if let Some(text) = process.exceeded(self.now).first() {
             return Err(Refusal::new(Code::QuotaExceeded, text.clone()));
         }
         let (time, elapsed) = (process.quota.timeout_ms, process.elapsed(self.now));
-        if time.less(elapsed) == Some(0) {
-            let told = format!("timeout_exceeded: {elapsed} of {time}");
-            return Err(Refusal::new(Code::QuotaExceeded, told));
+        match time.less(elapsed) {
+            Some(0) => {
+                let told = format!("timeout_exceeded: {elapsed} of {time}");
+                Err(Refusal::new(Code::QuotaExceeded, told))
+            }
+            Some(_) | None => Ok(()),
         }
-        self.change(pid, ProcessState::Ready, Cause::Scheduled);
-        Ok(())
     }
 
     /// Claims the process whose turn it is (K70–K74).
@@ -335,8 +345,8 @@ impl Decision<'_> {
         message: &str,
         force: bool,
     ) -> Result<(), Refusal> {
-        self.check_text("message", message)?;
         let process = self.owned(pid)?;
+        self.check_text("message", message)?;
         match process.state {
             ProcessState::Terminated | ProcessState::Zombie => Ok(()),
             ProcessState::Running if !force => {

@@ -264,7 +264,6 @@ impl State {
     /// event be nobody's active time (K11). How long what is over is kept may have changed, too.
     fn restart(&mut self, now: Time, away: Millis) {
         let lease = now.plus(self.config.run_lease_ms);
-        let reserved = now.plus(self.config.reservation_lease_ms);
         let concerned = |process: &Process| {
             process.run_lease.is_some()
                 || process.running_since.is_some()
@@ -282,7 +281,7 @@ impl State {
                     *since = since.plus(away);
                 }
                 for reservation in process.reservations.values_mut() {
-                    reservation.until = reservation.until.max(reserved);
+                    reservation.until = reservation.until.max(now.plus(reservation.length));
                 }
             });
             self.follow(&pid);
@@ -582,14 +581,16 @@ impl State {
             QuotaEvent::Reserved { reservation, attempt, amounts, until, content } => {
                 let (attempt, amounts) = (attempt.clone(), *amounts);
                 let drawn = self.draw_hold(pid, attempt.as_ref(), &amounts);
-                let held = Reservation { attempt, amounts, until: *until, content: *content };
+                let length = until.since(self.counters.last);
+                let (until, content) = (*until, *content);
+                let held = Reservation { attempt, amounts, until, length, content };
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
                 self.process_index.note_reservations(0, 1);
                 self.leases.note_reservation(pid, reservation);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
-                self.deadlines.set(due, Some(*until));
+                self.deadlines.set(due, Some(until));
                 let anew = amounts.minus(&drawn);
                 self.book(pid, |account| account.held = account.held.plus(&anew));
             }

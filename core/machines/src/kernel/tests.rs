@@ -424,3 +424,79 @@ fn a_pid_that_is_used_again_inherits_no_children() {
     assert_eq!(rig.process("a").account.used.amounts, calls(0));
     assert_eq!(rig.process("b").parent, None);
 }
+
+/// K11: a reservation gets the length again that it was given, not that of others.
+#[test]
+fn a_restart_gives_a_reservation_its_own_length_again() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let mut long = reserve("a", "r", calls(1));
+    if let CommandBody::Reserve(reserve) = &mut long {
+        reserve.lease_ms = Some(3_600_000);
+    }
+    rig.say(&alice, long).unwrap();
+    rig.pass(3_540_000);
+    let config = Box::new(KernelConfig::new());
+    rig.run(&super::rig::node(), CommandBody::Start { config }).unwrap();
+    rig.pass(3_599_999);
+    assert_eq!(rig.process("a").account.held, calls(1));
+    rig.pass(1);
+    assert_eq!(rig.process("a").account.used.amounts, calls(1));
+}
+
+/// K9: a sum that cannot be counted is refused, whatever makes it.
+#[test]
+fn a_charge_past_what_is_counted_is_refused() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, reserve("a", "r", calls(1))).unwrap();
+    rig.kernel.state.processes.update(&pid("a"), |process| {
+        process.account.used.amounts.llm_calls = super::quota::SUM_MAX - 5;
+        process.account.used.agent_hops = super::quota::SUM_MAX - 5;
+    });
+    let refused = "amount_too_large: llm_calls: the sum would pass 2^63 - 1";
+    assert_eq!(told(rig.say(&alice, settle("a", "r", calls(10)))), refused);
+    assert_eq!(told(rig.say(&alice, super::rig::record("a", calls(10)))), refused);
+    let mut hops = super::rig::record("a", calls(0));
+    if let CommandBody::RecordUsage(record) = &mut hops {
+        record.agent_hops = 6;
+    }
+    let refused = "amount_too_large: agent_hops: the sum would pass 2^63 - 1";
+    assert_eq!(told(rig.say(&alice, hops)), refused);
+    rig.say(&alice, settle("a", "r", calls(2))).unwrap();
+}
+
+/// K27: access comes before what is wrong with an argument.
+#[test]
+fn a_stranger_learns_nothing_of_the_arguments() {
+    let mut rig = Rig::new();
+    rig.ready(&user("alice"), submit("a"));
+    let message = "x".repeat(17 << 10);
+    let end = CommandBody::Terminate { pid: pid("a"), message, force: false };
+    let refused = told(rig.say(&user("bob"), end));
+    assert!(refused.starts_with("permission_denied: "), "{refused}");
+}
+
+/// K78: who asks the same question again goes on holding the process.
+#[test]
+fn a_repeated_question_extends_the_lease() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, CommandBody::NextRunnable).unwrap();
+    let ask = || {
+        let mut new = super::interrupts::interrupt::NewInterrupt::new(
+            super::names::InterruptKind::Clarification,
+        );
+        (new.key, new.blocking) = (Some("once".into()), Some(false));
+        new.question = Some("what?".into());
+        CommandBody::CreateInterrupt { pid: pid("a"), interrupt: Box::new(new) }
+    };
+    rig.say(&alice, ask()).unwrap();
+    rig.pass(40_000);
+    rig.say(&alice, ask()).unwrap();
+    rig.pass(40_000);
+    assert_eq!(rig.state("a"), ProcessState::Running);
+}

@@ -173,6 +173,9 @@ pub struct Journal {
     groups: VecDeque<Group>,
     /// Bytes of `waiting` and `groups`.
     unsynced: u64,
+    /// Bytes that the crash before the start left without a proof that they are durable. They must
+    /// not keep the start from being recorded (L74).
+    inherited: u64,
     /// The greatest kernel time of a record.
     time_ms: u64,
     write: Option<(Op, Target)>,
@@ -209,6 +212,7 @@ impl Journal {
                 written: false,
             });
         }
+        let inherited = groups.iter().map(|group| group.bytes.len() as u64).sum();
         let mut journal = Self {
             config,
             node,
@@ -220,7 +224,8 @@ impl Journal {
             chain: recovered.head.hash,
             durable: recovered.durable,
             waiting: VecDeque::new(),
-            unsynced: groups.iter().map(|group| group.bytes.len() as u64).sum(),
+            unsynced: inherited,
+            inherited,
             groups,
             time_ms: recovered.time_ms,
             write: None,
@@ -294,7 +299,7 @@ impl Journal {
         if self.stopping {
             return Err(Refused::Stopping);
         }
-        if self.unsynced > self.config.limits().unsynced_max {
+        if self.unsynced > self.config.limits().unsynced_max + self.inherited {
             return Err(Refused::Busy);
         }
         match self.is_full() && !frees {
@@ -514,7 +519,9 @@ impl Journal {
     }
 
     fn mark(&mut self, now: Instant) {
-        if !self.wants_marker() || (now < self.idle && !self.stopping) {
+        // Who stops does not wait, but for room.
+        let waits = now < self.idle && (!self.stopping || self.full);
+        if !self.wants_marker() || waits {
             return;
         }
         let fields = Fields {
@@ -593,6 +600,7 @@ impl Journal {
         }
         if let Some(head) = head {
             self.durable = head.record;
+            self.inherited = self.inherited.min(self.unsynced);
             self.outputs.push_back(Output::Durable(head));
         }
     }

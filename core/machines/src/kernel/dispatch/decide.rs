@@ -149,11 +149,11 @@ impl Decision<'_> {
             return Err(Refusal::new(Code::Required, "method is required"));
         }
         self.check_text("method", &request.method)?;
-        self.check_json("data", &request.data)?;
+        self.check_payload("data", &request.data)?;
         self.check_metadata(&request.metadata)?;
         if let Some(approval) = &request.approval {
             self.check_text("approval.action", &approval.action)?;
-            self.check_json("approval.params", &approval.params)?;
+            self.check_payload("approval.params", &approval.params)?;
         }
         let spans = [
             ("try_timeout_ms", Some(request.try_timeout_ms)),
@@ -177,7 +177,7 @@ impl Decision<'_> {
             let told = format!("metadata: {entries} entries, at most {}", limits.entries);
             return Err(Refusal::new(Code::TooMany, told));
         }
-        metadata.values().try_for_each(|json| self.check_json("metadata", json))?;
+        metadata.values().try_for_each(|json| self.check_payload("metadata", json))?;
         let bytes: usize = metadata.iter().map(|(key, json)| key.len() + json.length()).sum();
         match bytes as u64 > limits.json_bytes {
             true => {
@@ -186,19 +186,6 @@ impl Decision<'_> {
             }
             false => Ok(()),
         }
-    }
-
-    fn check_json(&self, field: &str, json: &Json) -> Result<(), Refusal> {
-        let limits = &self.state.config.limits;
-        if json.length() as u64 > limits.json_bytes {
-            let told = format!("{field}: {} bytes, at most {}", json.length(), limits.json_bytes);
-            return Err(Refusal::new(Code::TooLarge, told));
-        }
-        if u64::from(json.depth()) > limits.json_depth {
-            let told = format!("{field}: depth {}, at most {}", json.depth(), limits.json_depth);
-            return Err(Refusal::new(Code::TooDeep, told));
-        }
-        Ok(())
     }
 
     /// Finds the service, and checks that it takes the call or that the call may wait (K201,
@@ -240,6 +227,7 @@ impl Decision<'_> {
             return Err(Refusal::new(Code::TooMany, told));
         }
         self.check_fits(pid, &amounts, &Amounts::ZERO)?;
+        self.refuse_process_rate(pid)?;
         Ok(amounts)
     }
 
@@ -254,6 +242,7 @@ impl Decision<'_> {
         let reservation: ReservationId = self.mint(|state, id| {
             state.process(pid).is_some_and(|process| process.reservations.contains_key(id))
         });
+        self.hit_process(pid);
         let event = QuotaEvent::Reserved {
             reservation: reservation.clone(),
             attempt: None,
@@ -341,7 +330,7 @@ impl Decision<'_> {
         let told = |text: &str| Err(Refusal::new(Code::BadValue, text));
         self.check_text("error", done.error.as_deref().unwrap_or_default())?;
         if let Some(data) = &done.data {
-            self.check_json("data", data)?;
+            self.check_payload("data", data)?;
         }
         if done.success && (done.error.is_some() || done.error_kind.is_some()) {
             return told("error: a success has none");

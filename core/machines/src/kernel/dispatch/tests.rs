@@ -497,3 +497,17 @@ fn dispatches_that_ended_are_kept_for_ten_minutes() {
     assert_eq!(rig.stage("live"), "waiting", "nothing that is open is removed");
     assert_eq!(rig.hear(done(&lease, "x")), stale(&lease), "and its leases are forgotten");
 }
+
+/// K121, K212: requests for inference count for the rate of their process.
+#[test]
+fn inference_waits_for_the_rate_of_its_process() {
+    let mut rig = Rig::served(1);
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::RateLimitRpm, 1)]);
+    rig.ready(&alice, crate::kernel::lifecycle::Submit { quota, ..submit("a") });
+    rig.say(&alice, inference("d", "q")).unwrap();
+    let refused = told(rig.say(&alice, inference("e", "q")));
+    assert!(refused.starts_with("rate_limited: "), "{refused}");
+    rig.pass(60_001);
+    rig.say(&alice, inference("e", "q")).unwrap();
+}

@@ -203,7 +203,7 @@ impl Decision<'_> {
             };
             let mut changes = Vec::new();
             if let Some(output) = &work.output {
-                let schema = &session.pipeline.state_schema;
+                let schema = (&*session.pipeline.state_schema, self.state.config.limits.entries);
                 changes = state_changes(schema, output, |key| after.state.get(key))?;
                 after.save_output(&stage.output_key, output);
                 after.merge_state(&changes);
