@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::on_core::OnCore;
 use crate::results::{Measured, Results, Unit};
 
 /// One contender of a case.
@@ -41,6 +42,16 @@ impl<'a> Case<'a> {
     pub fn whole(self, name: &'static str, mut run: impl FnMut() + 'a) -> Self {
         self.timed(name, move || {
             let start = Instant::now();
+            run();
+            start.elapsed()
+        })
+    }
+
+    /// Adds a contender whose whole run counts, by this thread's time on a core.
+    #[must_use]
+    pub fn on_core(self, name: &'static str, mut run: impl FnMut() + 'a) -> Self {
+        self.timed(name, move || {
+            let start = OnCore::thread();
             run();
             start.elapsed()
         })

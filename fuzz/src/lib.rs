@@ -20,6 +20,8 @@
 
 pub mod cursor;
 pub mod files;
+pub mod kernel;
+pub mod ledger;
 pub mod links;
 pub mod node;
 pub mod registry;
@@ -34,6 +36,7 @@ pub type Target = fn(&[u8]) -> bool;
 /// Every target, by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("allowlist", files::allowlist),
+    ("commands", kernel::commands),
     ("datagram", wire::datagram),
     ("frame", wire::frame),
     ("handshake", wire::handshake),
@@ -43,10 +46,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("message", wire::message),
     ("node", node::node),
     ("payload", wire::payload),
+    ("record", ledger::record),
+    ("recovery", ledger::recovery),
     ("registry", registry::registry),
     ("router", router::router),
     ("scenario_file", scenario::scenario_file),
     ("session_file", files::session_file),
+    ("snapshot", ledger::snapshot),
     ("swim", swim::swim),
     ("sync", wire::sync),
 ];

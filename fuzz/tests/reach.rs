@@ -10,6 +10,25 @@ type Run = fn(&[u8]) -> BTreeSet<&'static str>;
 /// Each machine, and some of what its corpus must make it tell.
 const REACHED: &[(&str, Run, &[&str])] = &[
     (
+        "commands",
+        fuzz::kernel::run,
+        &[
+            "session.group_joined",
+            "approval.granted",
+            "dispatch.finished",
+            "slot.released",
+            "process.removed",
+            "quota.expired",
+            "kernel.stopped",
+            "version_conflict",
+        ],
+    ),
+    (
+        "recovery",
+        fuzz::ledger::run,
+        &["started", "refused", "all is there", "a part is there", "removed", "cut"],
+    ),
+    (
         "node",
         fuzz::node::run,
         &["link up", "joined", "member join", "found", "deliver", "outcome", "link down", "left"],

@@ -9,15 +9,18 @@
 //!
 //! It stands beside [`World`](crate::world::World): the same seeds, overrides, plans, traces and
 //! outcomes, without a cluster. Time is true time in nanoseconds; the wall clock of the node is
-//! that plus what the plan makes it jump.
+//! that plus what the plan makes it jump. The [`bus`] lives here as well, though it has no files:
+//! a process that dies takes all of it along.
 //!
 //! A run can be a *sweep*: at every operation of the disk the power is cut, with each
 //! [`Outcome`] in a copy of the world, and the copy starts again (ledger.md, section 8).
 
 pub mod book;
+pub mod bus;
 pub mod checkers;
 pub mod crowds;
 mod fairness;
+pub mod flows;
 pub mod history;
 pub mod io;
 pub mod kernel;
@@ -25,6 +28,7 @@ pub mod lab;
 pub mod ledger;
 pub mod notes;
 mod promises;
+pub mod services;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -135,6 +139,15 @@ pub enum Seen<'a, G: Guest> {
         /// The last record when the answer was computed.
         needs: u64,
     },
+    /// A reader was given events.
+    Read {
+        /// Which.
+        reader: u32,
+        /// The last event that it knows of now.
+        to: u64,
+        /// What it was given, with numbers.
+        events: &'a [(u64, G::Event)],
+    },
     /// The process is gone; with power, the machine is.
     Died {
         /// Whether the power failed.
@@ -239,6 +252,8 @@ pub struct World<G: Guest> {
     files: Files,
     history: History,
     processes: Vec<Process<G>>,
+    /// What those know who were connected to the last process.
+    memory: G::Memory,
     started: u32,
     crowd: G::Crowd,
     asked: BTreeMap<Number, Asked<G>>,
@@ -280,6 +295,7 @@ impl<G: Guest> Clone for World<G> {
             files: self.files.clone(),
             history: self.history.clone(),
             processes: self.processes.clone(),
+            memory: self.memory.clone(),
             started: self.started,
             crowd: self.crowd.clone(),
             asked: self.asked.clone(),
@@ -330,6 +346,7 @@ impl<G: Guest> World<G> {
             files: Files::default(),
             history: History::default(),
             processes: Vec::new(),
+            memory: G::Memory::default(),
             started: 0,
             crowd: G::Crowd::new(&setup.work),
             asked: BTreeMap::new(),
@@ -615,7 +632,8 @@ impl<G: Guest> World<G> {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         let (now, wall_ms) = (Instant::from_nanos(self.now), self.wall_ms());
-        let guest = G::start(&self.setup.kind, now, wall_ms, seed);
+        let mut guest = G::start(&self.setup.kind, now, wall_ms, seed);
+        guest.remember(&self.memory);
         let flights = BTreeMap::new();
         self.processes.push(Process {
             number,
@@ -712,7 +730,16 @@ impl<G: Guest> World<G> {
                     self.line("→ event", || format!("{nth}: {event:?}"));
                 }
                 self.hash.event(first, 2, &events.len().to_le_bytes());
+                for event in events.iter() {
+                    G::hash_event(event, &mut self.hash);
+                }
                 self.tell(&Seen::Events(first, &events));
+                self.crowd.saw(&events);
+            }
+            Output::Read { reader, to, events } => {
+                self.line("→ read", || format!("reader {reader}: {} up to {to}", events.len()));
+                self.hash.event(to, 3, &reader.to_le_bytes());
+                self.tell(&Seen::Read { reader, to, events: &events });
             }
             Output::Recovered(found) => self.recovered(number, &found),
             Output::Refused { reason, told } => self.refuse(number, reason, told),
@@ -742,7 +769,9 @@ impl<G: Guest> World<G> {
         if G::takes_all_for_torn(&self.setup.kind) {
             self.cut_off_what_is_bad();
         }
-        self.processes.retain(|process| process.number != number);
+        if let Some(place) = self.place(number) {
+            self.memory = self.processes.remove(place).guest.memory();
+        }
         self.files.unlock(number);
         self.agenda.push(self.now + RESTART, Due::Start);
     }
@@ -840,6 +869,7 @@ impl<G: Guest> World<G> {
         self.line(if power { "power cut" } else { "killed" }, || format!("{outcome:?}"));
         let mut flights = Vec::new();
         for process in self.processes.drain(..) {
+            self.memory = process.guest.memory();
             flights.extend(process.flights.into_values());
             self.files.unlock(process.number);
         }
@@ -853,6 +883,7 @@ impl<G: Guest> World<G> {
             self.crowd.heard(asked.caller, &asked.request, Heard::Nothing);
             self.think(asked.caller);
         }
+        self.crowd.lost();
         self.tell(&Seen::Died { power });
     }
 

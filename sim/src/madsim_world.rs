@@ -48,7 +48,7 @@ use madsim::net::NetSim;
 use madsim::runtime::Runtime;
 use madsim::task::spawn_local;
 use runtime::{
-    Clock, Ended, Entropy, Handle, KeeperHandle, NoSession, World, burn_session, keep,
+    Clock, Ended, Entropy, Handle, KeeperHandle, NoSession, Noted, World, burn_session, keep,
     keeper_handle,
 };
 
@@ -223,8 +223,8 @@ impl Run {
         let keeper = keeper.expect("the default configuration is legal");
         let (handle, asks) = keeper_handle();
         let record = self.record.clone();
-        let listen = move |output: &keeper::io::Output| {
-            if let keeper::io::Output::Started(report) = output {
+        let listen = move |noted: Noted<'_>| {
+            if let Noted::Output(keeper::io::Output::Started(report)) = noted {
                 record.note(place, &("kept", report.record, report.events));
             }
         };

@@ -7,10 +7,12 @@ use machines::cluster::ids::NodeId;
 use runtime::{Won, race};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError, Sources};
 use crate::control::{self, Request};
+use crate::events::Wanted;
 use crate::failure::{Exit, Failure};
 use crate::files;
 use crate::kernel::hex;
@@ -33,14 +35,16 @@ data folder in use; 4 key missing, readable by others, malformed or held twice; 
 or ledger corrupt.
 
 Every configuration key can be set in lockstep.toml, as LOCKSTEP_<KEY> in the environment, or \
-with --set <key>=<value>; the last of these wins.";
+with --set <key>=<value>; the last of these wins. Keys of the kernel are those of the table \
+[kernel]: --set kernel.run_lease_ms=90000, LOCKSTEP_KERNEL__RUN_LEASE_MS=90000.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a key for a new node
     Keygen(Keygen),
-    /// Run a node until it is told to leave (SIGINT, SIGTERM, `lockstep leave`); SIGHUP reloads
-    /// seeds, rates and back-off
+    /// Run a node until it is told to leave (SIGINT, SIGTERM, `lockstep leave`): its kernel drains,
+    /// kernel.drain_ms at the most, it leaves and stops; a second signal stops it at once. SIGHUP
+    /// reloads seeds, rates and back-off
     Serve(Serve),
     /// Show the members that the local node knows
     Members(Ask),
@@ -49,20 +53,59 @@ enum Command {
     /// Make the local node leave its cluster and stop
     Leave(Ask),
     /// Have the local node's kernel decide commands: each a line of JSON, such as
-    /// {"user":"alice","do":{"submit":{"pid":"p1"}}}
-    Kernel {
-        #[command(flatten)]
-        from: From,
-        /// The commands; without any, lines of standard input
-        #[arg(value_name = "JSON")]
-        commands: Vec<String>,
-    },
+    /// {"user":"alice","do":{"submit":{"pid":"p1"}}}; or print what has happened
+    Kernel(KernelOptions),
     /// Examine a ledger that no node uses: chain, snapshots, replay, room; exit code 5 if it is
     /// not sound
     Doctor(Doctor),
     /// Look into a journal that no node uses
     #[command(subcommand)]
     Journal(Journal),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct KernelOptions {
+    #[command(subcommand)]
+    ask: Option<KernelAsk>,
+    #[command(flatten)]
+    from: From,
+    /// The commands; without any, lines of standard input
+    #[arg(value_name = "JSON")]
+    commands: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum KernelAsk {
+    /// Print events that are durable, one JSON object a line, each with its number
+    Events(EventOptions),
+}
+
+#[derive(Debug, Args)]
+struct EventOptions {
+    #[command(flatten)]
+    place: From,
+    /// Begin behind this event [default: 0; with --follow only what comes]
+    #[arg(long, value_name = "N")]
+    from: Option<u64>,
+    /// Go on with what comes, until the node stops
+    #[arg(long)]
+    follow: bool,
+    /// Only of kinds that begin so, such as `process.`
+    #[arg(long, value_name = "PREFIX")]
+    kind: Option<String>,
+    /// Only of this process
+    #[arg(long, value_name = "PID")]
+    pid: Option<String>,
+    /// Only of this user's
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Only of this conversation
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+    /// Without payloads
+    #[arg(long)]
+    brief: bool,
 }
 
 #[derive(Debug, Args)]
@@ -207,7 +250,10 @@ fn run(command: Command) -> Result<(), Failure> {
                 false => Err(Failure::NotLeft),
             }
         }
-        Command::Kernel { from, commands } => decide(from, commands),
+        Command::Kernel(KernelOptions { ask: Some(KernelAsk::Events(options)), .. }) => {
+            print_events(options)
+        }
+        Command::Kernel(KernelOptions { ask: None, from, commands }) => decide(from, commands),
         Command::Doctor(doctor) => examine(&doctor),
         Command::Journal(journal) => look_into(&journal),
     }
@@ -228,6 +274,20 @@ fn decide(from: From, commands: Vec<String>) -> Result<(), Failure> {
         say(&block_on(control::command(&data, command))?.to_string());
     }
     Ok(())
+}
+
+/// Prints events as they come; whoever does not read on ends it.
+fn print_events(options: EventOptions) -> Result<(), Failure> {
+    let EventOptions { place, from, follow, kind, pid, user, session, brief } = options;
+    let data = Ask { from: place, json: true }.sources()?.data()?;
+    let from = from.or((!follow).then_some(0));
+    let wanted =
+        Wanted { from, follow, kind, pid, of: user, session, brief, ..Wanted::of_operator() };
+    block_on(control::events(&data, wanted, |event| {
+        use std::io::Write;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{event}").and_then(|()| out.flush()).is_ok()
+    }))
 }
 
 fn examine(Doctor { ask, salvage }: &Doctor) -> Result<(), Failure> {
@@ -277,7 +337,10 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let config = options.config()?;
     log::start(config.log, config.log_format);
-    let mut node = Node::start(config).await?;
+    let mut node = match race(Node::start(config), signals.leave()).await {
+        Won::Left(node) => node?,
+        Won::Right(()) => return Ok(()),
+    };
     loop {
         match race(node.ended(), signals.next()).await {
             Won::Left(ended) => return ended,
@@ -285,13 +348,15 @@ async fn serve(options: Serve) -> Result<(), Failure> {
             Won::Right(Told::Leave) => break,
         }
     }
-    info!("leaving; another signal stops at once");
-    match race(node.leave_and_stop(), signals.leave()).await {
-        Won::Left(()) => node.ended().await,
-        Won::Right(()) => {
-            // Gone: it has stopped already.
-            let _ = node.stop();
-            node.ended().await
+    info!("stopping; another signal stops at once");
+    let most = node.stop_max();
+    // What is left undone is what a crash leaves, and the journal has it (K363).
+    match race(node.shutdown(), race(sleep(most), signals.leave())).await {
+        Won::Left(ended) => ended,
+        Won::Right(Won::Left(())) => Err(Failure::NotStopped(most)),
+        Won::Right(Won::Right(())) => {
+            info!("stopped at once");
+            Ok(())
         }
     }
 }

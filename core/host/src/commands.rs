@@ -20,7 +20,7 @@ use machines::kernel::names::{OnExhausted, Priority, ProcessState};
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch};
 use machines::kernel::{Code, Command, CommandBody, Refusal};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// One command, and in whose name.
@@ -35,9 +35,10 @@ pub(crate) struct Line {
     body: Do,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// What somebody is (K26).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum RoleName {
+pub(crate) enum RoleName {
     User,
     Worker,
     Operator,
@@ -143,14 +144,19 @@ impl Line {
     ///
     /// The refusal that the kernel would give an id, a name or a limit that is none.
     pub(crate) fn command(self) -> Result<Command, Refusal> {
-        let roles: Vec<Role> = match self.roles.as_slice() {
-            [] => vec![Role::User],
-            roles => roles.iter().map(|role| role.role()).collect(),
-        };
-        let by = Principal::new(UserId::parse("user", &self.user)?, &roles);
+        let by = principal(&self.user, &self.roles)?;
         let worker = self.worker.map(|worker| WorkerId::parse("worker", &worker)).transpose()?;
         Ok(Command { by, worker, rate: None, body: self.body.body()? })
     }
+}
+
+/// Returns who asks; a user without further roles, if none is said.
+pub(crate) fn principal(user: &str, roles: &[RoleName]) -> Result<Principal, Refusal> {
+    let roles: Vec<Role> = match roles {
+        [] => vec![Role::User],
+        roles => roles.iter().map(|role| role.role()).collect(),
+    };
+    Ok(Principal::new(UserId::parse("user", user)?, &roles))
 }
 
 impl RoleName {

@@ -7,6 +7,11 @@
 //! | file | `lockstep.toml` in the working folder, or `--config PATH` |
 //! | environment | `LOCKSTEP_BIND=127.0.0.1:7400`, `LOCKSTEP_SEEDS=a:7400,b:7400` |
 //! | flags | `--bind 127.0.0.1:7400`, or for any key `--set period=500ms` |
+//!
+//! What is in a table, as `run_lease_ms` in `[kernel]`, is `LOCKSTEP_KERNEL__RUN_LEASE_MS` in the
+//! environment, and `--set kernel.run_lease_ms=90000` ([`kernel`]).
+
+pub mod kernel;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,6 +27,7 @@ use machines::ledger::snapshot::SnapshotConfig;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use self::kernel::KernelTable;
 use crate::log::{LogFormat, LogLevel};
 use crate::seeds::SeedSpec;
 use crate::span::{Bytes, Count, Span};
@@ -153,6 +159,9 @@ macro_rules! config {
             /// After how many bytes of records a snapshot is due (L40).
             #[serde(default = "default_snapshot_bytes")]
             pub snapshot_bytes: Bytes,
+            /// What is set of the kernel; each start records it (K11).
+            #[serde(default)]
+            pub kernel: KernelTable,
             $($(#[doc = $doc])* #[serde(default)] pub $key: Option<$type>,)*
         }
 
@@ -177,6 +186,7 @@ macro_rules! config {
                     journal_keep: default_journal_keep(),
                     snapshot_records: default_snapshot_records(),
                     snapshot_bytes: default_snapshot_bytes(),
+                    kernel: KernelTable::default(),
                     $($key: None,)*
                 }
             }
@@ -202,6 +212,7 @@ macro_rules! config {
                 note("journal_keep", self.journal_keep != other.journal_keep);
                 note("snapshot_records", self.snapshot_records != other.snapshot_records);
                 note("snapshot_bytes", self.snapshot_bytes != other.snapshot_bytes);
+                note("kernel", self.kernel != other.kernel);
                 // A default that is written out, or no longer, changes nothing.
                 let (mine, theirs) = (self.unchecked(), other.unchecked());
                 $({
@@ -375,6 +386,13 @@ impl Config {
             ..SnapshotConfig::STANDARD
         };
         Ok((checked, snapshots))
+    }
+
+    /// Returns how long the kernel may drain (K362).
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        let kernel = self.kernel.config().unwrap_or_default();
+        Duration::from_millis(kernel.drain_ms)
     }
 
     /// Takes over from `other` what can change while a node runs: [`RELOADABLE`].
@@ -566,7 +584,8 @@ impl Sources {
             });
             error
         };
-        config.cluster().map_err(located)?;
+        config.cluster().map_err(&located)?;
+        config.kernel.config().map_err(located)?;
         Ok(config)
     }
 
@@ -603,7 +622,10 @@ impl Sources {
         let mut key = (!error.path.is_empty()).then(|| error.path.join("."));
         let why = match &error.kind {
             Kind::UnknownField(name, known) => {
-                key = Some(name.clone());
+                // Of a table the path is told, of its keys it may be.
+                if key.as_ref().is_none_or(|key| key.rsplit('.').next() != Some(name)) {
+                    key = Some(key.map_or(name.clone(), |table| format!("{table}.{name}")));
+                }
                 unknown(name, known)
             }
             Kind::MissingField(name) => {
@@ -635,7 +657,7 @@ impl Sources {
     fn source_of(&self, key: &str) -> Option<String> {
         let metadata = self.figment.find_metadata(key)?;
         match metadata.name.contains("environment") {
-            true => Some(format!("{PREFIX}{}", key.to_uppercase())),
+            true => Some(format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))),
             false => Some(named(metadata)),
         }
     }
@@ -702,10 +724,28 @@ impl Provider for Environment {
                 let error = figment::Error::from("is no text in UTF-8".to_owned());
                 return Err(error.with_path(&key));
             };
-            values.insert(key, Value::from(value));
+            put(&mut values, key.split("__"), value);
         }
         Ok(FigmentProfile::Default.collect(values))
     }
+}
+
+/// Puts a value where its path says, in tables within tables.
+fn put<'a>(values: &mut Dict, mut path: impl Iterator<Item = &'a str>, value: &str) {
+    let Some(key) = path.next() else {
+        return;
+    };
+    let rest: Vec<&str> = path.collect();
+    if rest.is_empty() {
+        values.insert(key.to_owned(), Value::from(value));
+        return;
+    }
+    let mut table = match values.remove(key) {
+        Some(Value::Dict(_, table)) => table,
+        Some(_) | None => Dict::new(),
+    };
+    put(&mut table, rest.into_iter(), value);
+    values.insert(key.to_owned(), Value::from(table));
 }
 
 /// Keys and values of the command line, as text.
@@ -721,7 +761,7 @@ impl Provider for Flags {
         let mut values = Dict::new();
         for (key, value) in &self.0 {
             // Digits are text here: a name may consist of them. Numbers are read from text.
-            values.insert(key.clone(), Value::from(value.as_str()));
+            put(&mut values, key.split('.'), value);
         }
         Ok(FigmentProfile::Default.collect(values))
     }

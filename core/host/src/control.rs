@@ -6,7 +6,9 @@
 //! ```
 //!
 //! After a command of the kernel ([`commands`](crate::commands)) more may follow on the connection;
-//! after anything else it is closed.
+//! after anything else it is closed. Who wants events ([`events`](crate::events)) gets lines until
+//! there are no more, or until it closes its side. A node that still reads its journal says so;
+//! what it cannot do before it has started waits for that.
 //!
 //! It is a Unix-domain socket in a folder that only its owner may enter; whoever can open it may
 //! do everything. The folder is made with mode 0700 before the socket is, and a folder that
@@ -15,6 +17,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use runtime::Gone;
@@ -26,9 +29,11 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::commands;
+use crate::events::{self, Wanted};
 use crate::failure::Failure;
 use crate::files::{self, Folder};
 use crate::node::View;
+use crate::status::KernelStatus;
 
 /// The longest request, in bytes (K394).
 const REQUEST_MAX: u64 = 4 << 20;
@@ -36,6 +41,9 @@ const REQUEST_MAX: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client waits for an answer; leaving takes the longest.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
+
+/// How often who asked too early looks whether the node has started.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +55,7 @@ pub enum Request {
     Status,
     /// Leave the cluster and stop; answered when the node has left.
     Leave,
-    /// How far the kernel is: its last record and event, and the state root after them.
+    /// How the kernel is, and how far: its last record and event, and the state root after them.
     Kernel,
 }
 
@@ -57,6 +65,7 @@ pub enum Request {
 enum Line {
     Command { command: Request },
     Kernel { kernel: Value },
+    Events { events: Wanted },
 }
 
 /// One line, as the node reads it.
@@ -65,6 +74,7 @@ enum Line {
 struct Asked {
     command: Option<Request>,
     kernel: Option<commands::Line>,
+    events: Option<Wanted>,
 }
 
 /// Makes the socket of a node on `folder`. A socket left by a crash is replaced: the folder is
@@ -80,14 +90,18 @@ pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, Failure> {
     UnixListener::bind(&path).map_err(failed)
 }
 
+/// Where the view of a node is once it has started, for those who ask before.
+pub(crate) type Door = Arc<OnceLock<View>>;
+
 /// Answers until it is dropped, with the node.
-pub(crate) async fn serve(listener: UnixListener, view: View) {
+pub(crate) async fn serve(listener: UnixListener, door: Door) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let view = view.clone();
+                // A node that does not start takes the door with it.
+                let door = Arc::downgrade(&door);
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &view).await {
+                    if let Err(error) = answer(stream, &door).await {
                         debug!(%error, "a control connection broke");
                     }
                 });
@@ -100,7 +114,27 @@ pub(crate) async fn serve(listener: UnixListener, view: View) {
     }
 }
 
-async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
+/// Waits until the node has started; nothing if it does not.
+async fn enter(door: &Weak<OnceLock<View>>) -> Option<View> {
+    loop {
+        if let Some(view) = door.upgrade()?.get() {
+            return Some(view.clone());
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// What a node says that still reads its journal; nothing of what has to wait.
+fn starting(asked: &Asked) -> Option<Value> {
+    let why = "the node reads its journal";
+    match asked.command? {
+        Request::Kernel => Some(json!({ "ok": KernelStatus::of("starting", why) })),
+        Request::Status => Some(json!({ "error": format!("it is starting: {why}") })),
+        Request::Members | Request::Leave => None,
+    }
+}
+
+async fn answer(stream: UnixStream, door: &Weak<OnceLock<View>>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -111,11 +145,30 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
             return Ok(());
         }
         let asked = serde_json::from_slice::<Asked>(&line);
+        let started = door.upgrade().is_some_and(|door| door.get().is_some());
+        if !started && let Some(answer) = asked.as_ref().ok().and_then(starting) {
+            return write.write_all(format!("{answer}\n").as_bytes()).await;
+        }
+        let Some(entered) = enter(door).await else {
+            return Ok(());
+        };
+        let view = &entered;
         let (answer, next) = match asked {
-            Ok(Asked { command: None, kernel: Some(line) }) => {
+            Ok(Asked { command: None, kernel: Some(line), events: None }) => {
                 (decide(line, view).await, Next::More)
             }
-            Ok(Asked { command: Some(request), kernel: None }) => {
+            Ok(Asked { command: None, kernel: None, events: Some(wanted) }) => {
+                // The node's end waits for it.
+                let Some(place) = view.stream() else {
+                    let full = json!({ "error": "too many connections follow the events" });
+                    return write.write_all(format!("{full}\n").as_bytes()).await;
+                };
+                events::serve(wanted, view.keeper(), read, &mut write).await?;
+                let ended = write.shutdown().await;
+                drop(place);
+                return ended;
+            }
+            Ok(Asked { command: Some(request), kernel: None, events: None }) => {
                 let answer = match obey(request, view).await {
                     Ok(value) => json!({ "ok": value }),
                     Err(why) => json!({ "error": why }),
@@ -123,7 +176,8 @@ async fn answer(stream: UnixStream, view: &View) -> io::Result<()> {
                 (answer, if request == Request::Leave { Next::Stop } else { Next::Close })
             }
             Ok(Asked { .. }) => {
-                (json!({ "error": "no such request: command or kernel is needed" }), Next::Close)
+                let why = "no such request: one of command, kernel and events is needed";
+                (json!({ "error": why }), Next::Close)
             }
             Err(error) => (json!({ "error": format!("no such request: {error}") }), Next::Close),
         };
@@ -172,9 +226,10 @@ async fn obey(request: Request, view: &View) -> Result<Value, String> {
     let value = match request {
         Request::Members => serde_json::to_value(view.members().await.map_err(gone)?),
         Request::Status => serde_json::to_value(view.status().await.map_err(gone)?),
-        Request::Kernel => serde_json::to_value(view.kernel().await.map_err(gone)?),
+        Request::Kernel => serde_json::to_value(view.kernel().await),
         Request::Leave => {
             info!("asked to leave");
+            view.drain().await;
             let left = view.leave_in_time().await;
             serde_json::to_value(json!({ "left": left }))
         }
@@ -209,7 +264,48 @@ pub async fn command(data: &Path, kernel: Value) -> Result<Value, Failure> {
     }
 }
 
-async fn exchange(data: &Path, line: &Line) -> Result<Value, Failure> {
+/// Reads events of the node that runs on the data folder `data`, and hands them out one by one, as
+/// they stand, until there are no more or `take` says false.
+///
+/// # Errors
+///
+/// No node runs there, it refuses, or it has ended without saying so.
+pub async fn events(
+    data: &Path,
+    wanted: Wanted,
+    mut take: impl FnMut(&Value) -> bool,
+) -> Result<(), Failure> {
+    let stream = connect(data, &Line::Events { events: wanted }).await?;
+    // The half that writes stays open as long as anybody reads.
+    let (read, _write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    loop {
+        let line = lines.next_line().await.map_err(|error| broken(&error))?;
+        let ended = || Failure::Control("it has stopped".to_owned());
+        let line: Value = match line {
+            Some(line) => serde_json::from_str(&line).map_err(|_| ended())?,
+            None => return Err(ended()),
+        };
+        if let Some(event) = line.get("event") {
+            if !take(event) {
+                return Ok(());
+            }
+        } else if line.get("ended").is_some() {
+            return Ok(());
+        } else {
+            let why = [&line["refused"]["text"], &line["error"]];
+            let why = why.iter().find_map(|text| text.as_str());
+            return Err(Failure::Control(why.unwrap_or("?").to_owned()));
+        }
+    }
+}
+
+fn broken(error: &io::Error) -> Failure {
+    Failure::Control(error.to_string())
+}
+
+/// Connects, and sends a line.
+async fn connect(data: &Path, line: &Line) -> Result<UnixStream, Failure> {
     let path = files::control(data);
     let connected = UnixStream::connect(&path).await;
     let absent = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
@@ -217,10 +313,15 @@ async fn exchange(data: &Path, line: &Line) -> Result<Value, Failure> {
         true => Failure::NotRunning(data.to_owned()),
         false => Failure::Control(format!("{}: {error}", path.display())),
     })?;
-    let broken = |error: io::Error| Failure::Control(error.to_string());
     let mut line = serde_json::to_vec(line).expect("a request is always JSON");
     line.push(b'\n');
-    stream.write_all(&line).await.map_err(broken)?;
+    stream.write_all(&line).await.map_err(|error| broken(&error))?;
+    Ok(stream)
+}
+
+async fn exchange(data: &Path, line: &Line) -> Result<Value, Failure> {
+    let broken = |error: io::Error| broken(&error);
+    let mut stream = connect(data, line).await?;
     stream.shutdown().await.map_err(broken)?;
     let mut text = Vec::new();
     match timeout(ANSWER_MAX, stream.read_to_end(&mut text)).await {
@@ -242,5 +343,32 @@ mod tests {
         for wrong in [r#"{"command":"stop"}"#, r#"{"command":"leave","now":1}"#, ""] {
             assert!(serde_json::from_str::<Asked>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// K365: while the journal is read, whoever asks is told so, and whoever commands waits.
+    #[test]
+    fn a_node_that_starts_says_so() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let held = Folder::lock(folder.path()).unwrap();
+            let door = Door::default();
+            let serving = tokio::spawn(serve(listen(&held).unwrap(), Arc::clone(&door)));
+            let told = ask(folder.path(), Request::Kernel).await.unwrap();
+            assert_eq!(told, json!({ "state": "starting", "why": "the node reads its journal" }));
+            let told = ask(folder.path(), Request::Status).await.unwrap_err().to_string();
+            assert_eq!(told, "the node did not answer: it is starting: the node reads its journal");
+
+            let data = folder.path().to_owned();
+            let members = tokio::spawn(async move { ask(&data, Request::Members).await });
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!members.is_finished(), "it waits for the start");
+            serving.abort();
+            drop(door);
+            let told = members.await.unwrap().unwrap_err().to_string();
+            assert_eq!(told, "the node did not answer: it has stopped");
+        });
     }
 }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use machines::keeper::io::RefusedStart;
+use machines::kernel::Code;
 use machines::ledger::fold::Unreadable;
 use machines::ledger::recovery::io::Refusal;
 use machines::node::io::StopReason;
@@ -131,6 +133,8 @@ pub enum Failure {
     NotRunning(PathBuf),
     /// The node stopped, and had not left its cluster.
     NotLeft,
+    /// The node had not stopped after so long, and was ended (K363).
+    NotStopped(Duration),
     /// The node did not answer, or answered with an error.
     Control(String),
 }
@@ -138,16 +142,15 @@ pub enum Failure {
 impl Failure {
     /// Returns the exit code.
     #[must_use]
-    pub const fn exit(&self) -> Exit {
+    pub fn exit(&self) -> Exit {
         match self {
             Self::ConfigInvalid(_) | Self::AllowlistInvalid { .. } => Exit::Usage,
             Self::KeyUnreadable { .. } | Self::Stopped(StopReason::KeyInUse) => Exit::Key,
-            Self::SessionCorrupt { .. }
-            | Self::Unkept(_)
-            | Self::LedgerUnknown { .. }
-            | Self::Unsound(_) => Exit::Corrupt,
-            Self::Ledger(Refusal::Unreadable { .. }) => Exit::Runtime,
-            Self::Ledger(_) => Exit::Corrupt,
+            Self::SessionCorrupt { .. } | Self::LedgerUnknown { .. } | Self::Unsound(_) => {
+                Exit::Corrupt
+            }
+            Self::Unkept(why) => unkept(why),
+            Self::Ledger(refusal) => unusable(refusal),
             Self::AddrInUse(_) | Self::FolderInUse { .. } => Exit::InUse,
             Self::SessionUnusable { .. }
             | Self::Bind { .. }
@@ -160,8 +163,42 @@ impl Failure {
             | Self::Panicked
             | Self::NotRunning(_)
             | Self::NotLeft
+            | Self::NotStopped(_)
             | Self::Control(_) => Exit::Runtime,
         }
+    }
+}
+
+/// Only a ledger that is damaged, foreign or of a later release is corrupt: a disk that gives no
+/// bytes may give them the next time (L33, L34, L36).
+fn unkept(why: &RefusedStart) -> Exit {
+    match why {
+        RefusedStart::Journal(refusal) => unusable(refusal),
+        RefusedStart::Record { .. }
+        | RefusedStart::Snapshot { .. }
+        | RefusedStart::Foreign { .. } => Exit::Corrupt,
+        RefusedStart::Unreadable { .. } => Exit::Runtime,
+        // Else the disk did not take the first record.
+        RefusedStart::Config(refusal) if is_usage(refusal.code) => Exit::Usage,
+        RefusedStart::Config(_) => Exit::Runtime,
+    }
+}
+
+fn is_usage(code: Code) -> bool {
+    [Code::BadValue, Code::PolicyNotAllowed].contains(&code)
+}
+
+const fn unusable(refusal: &Refusal) -> Exit {
+    match refusal {
+        Refusal::Unreadable { .. } => Exit::Runtime,
+        Refusal::Corrupt { .. }
+        | Refusal::Gap { .. }
+        | Refusal::Overlap { .. }
+        | Refusal::Missing { .. }
+        | Refusal::Differs { .. }
+        | Refusal::BadHeader { .. }
+        | Refusal::UnknownFormat { .. }
+        | Refusal::ForeignNode { .. } => Exit::Corrupt,
     }
 }
 
@@ -220,6 +257,10 @@ impl fmt::Display for Failure {
             Self::NotLeft => {
                 f.write_str("the node stopped before it had left: its peers will take it for dead")
             }
+            Self::NotStopped(most) => {
+                let most = humantime::format_duration(*most);
+                write!(f, "the node had not stopped in {most}, and was ended like by a crash")
+            }
             Self::Control(why) => write!(f, "the node did not answer: {why}"),
         }
     }
@@ -242,5 +283,38 @@ impl From<RunError> for Failure {
 impl From<Gone> for Failure {
     fn from(gone: Gone) -> Self {
         Self::Control(gone.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use machines::keeper::io::Folder;
+    use machines::kernel;
+    use machines::ledger::journal::io::DiskError;
+    use machines::ledger::segment::File;
+
+    use super::*;
+
+    /// L33: scripts that see exit code 5 restore a backup; that a disk did not answer, or that a
+    /// value is wrong, is no reason to.
+    #[test]
+    fn only_what_is_damaged_or_foreign_is_corrupt() {
+        let (file, error) = (File::Segment(1), DiskError::Device);
+        let unread = Refusal::Unreadable { file: Some(file), offset: 0, error };
+        let config = |code| RefusedStart::Config(kernel::Refusal::new(code, "as it is"));
+        let why = Unreadable::Tag { tag: 9 };
+        let found = [
+            RefusedStart::Journal(unread),
+            RefusedStart::Unreadable { folder: Folder::Snapshots, error },
+            config(Code::DiskFull),
+            config(Code::BadValue),
+            RefusedStart::Journal(Refusal::Missing { record: 1 }),
+            RefusedStart::Record { number: 1, why: why.clone() },
+            RefusedStart::Snapshot { record: 1, why },
+            RefusedStart::Foreign { record: 1, why: "another node's".to_owned() },
+        ]
+        .map(|why| Failure::Unkept(Box::new(why)).exit() as u8);
+        assert_eq!(found, [1, 1, 1, 2, 5, 5, 5, 5]);
+        assert_eq!(Failure::Ledger(unread).exit(), Exit::Runtime);
     }
 }

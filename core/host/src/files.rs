@@ -132,16 +132,17 @@ pub fn parse_allowed(path: &Path, bytes: &[u8]) -> Result<Arc<Allowed>, Failure>
     }
 }
 
-/// The data folder of a running node: at most one process holds it.
-#[derive(Debug)]
+/// The data folder of a running node: at most one process holds it, as long as there is a clone.
+#[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
     /// Locked for as long as it is open.
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 impl Folder {
-    /// Takes the folder for this process, until the value is dropped or the process ends.
+    /// Takes the folder for this process, until the value and all its clones are dropped, or the
+    /// process ends.
     ///
     /// # Errors
     ///
@@ -177,7 +178,7 @@ impl Folder {
         }
         let lock = File::open(&lock).map_err(failed)?;
         match lock.try_lock_shared() {
-            Ok(()) => Ok(Some(Self { path: path.to_owned(), _lock: lock })),
+            Ok(()) => Ok(Some(Self { path: path.to_owned(), _lock: Arc::new(lock) })),
             Err(error) => Err(not_locked(path, &lock, error)),
         }
     }
@@ -203,7 +204,7 @@ fn hold(path: &Path, lock: File) -> Result<Folder, Failure> {
     let pid = format!("{}\n", std::process::id());
     let told = lock.set_len(0).and_then(|()| lock.write_all_at(pid.as_bytes(), 0));
     told.map_err(|error| Failure::Folder { path: path.to_owned(), error })?;
-    Ok(Folder { path: path.to_owned(), _lock: lock })
+    Ok(Folder { path: path.to_owned(), _lock: Arc::new(lock) })
 }
 
 fn not_locked(path: &Path, lock: &File, error: TryLockError) -> Failure {

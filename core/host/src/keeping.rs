@@ -1,21 +1,65 @@
 //! The node's kernel in this process: its data folder is read before a socket is opened.
 
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
 use machines::cluster::identity::StaticKey;
-use machines::keeper::io::{Output, RefusedStart, Report};
+use machines::keeper::io::{Before, Output, RefusedStart, Report};
 use machines::keeper::{Keeper, KeeperParams};
-use machines::kernel::config::KernelConfig;
-use runtime::{Asks, Clock, KeeperHandle, Kept, keep, keeper_handle};
+use machines::kernel::housekeeping::StopMode;
+use machines::kernel::principal::Principal;
+use machines::kernel::{Command, CommandBody};
+use machines::ledger::journal::io::DiskError;
+use runtime::{
+    Asks, Clock, Files, Gone, KeeperHandle, Kept, Noted, Removed, Won, keep, keeper_handle, race,
+};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::failure::Failure;
-use crate::world::{LedgerFiles, SystemClock};
+use crate::status::{KernelAt, KernelStatus};
+use crate::world::SystemClock;
+
+/// How often a kernel that drains is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How much longer than its deadline a drain may take, until all is on the disk (K363).
+const SYNC_MAX: Duration = Duration::from_secs(2);
 
 /// A kernel that runs.
 pub(crate) struct Keeping {
-    pub(crate) handle: KeeperHandle,
+    pub(crate) desk: Desk,
+    /// How the run before this one ended.
+    pub(crate) before: Before,
     running: JoinHandle<Kept>,
+}
+
+/// Where a kernel is asked, and what is known of its end. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) handle: KeeperHandle,
+    end: Arc<OnceLock<End>>,
+}
+
+/// How a kernel ended; what came first is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Its journal failed (K365).
+    Stalled(DiskError),
+    /// Somebody stopped it.
+    Stopped,
+}
+
+/// What a drain waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Something is worked on.
+    Works,
+    /// Nothing is, or the deadline has stopped the kernel.
+    Rests,
+    /// The journal has failed.
+    Ended,
 }
 
 impl Keeping {
@@ -28,38 +72,135 @@ impl Keeping {
     pub(crate) async fn start(
         config: &Config,
         key: &StaticKey,
-        files: LedgerFiles,
+        files: impl Files,
         seed: [u8; 32],
     ) -> Result<Self, Failure> {
         let (journal, snapshots) = config.ledger()?;
         let node = key.node();
-        let kernel = KernelConfig::new();
+        let kernel = config.kernel.config()?;
         let params = KeeperParams { node, kernel, journal, snapshots, seed };
         let clock = SystemClock::start();
         let keeper = Keeper::new(clock.now(), clock.wall(), params);
-        let keeper = keeper.map_err(|refusal| Failure::Folder {
-            path: config.data.clone(),
-            error: std::io::Error::other(refusal),
-        })?;
+        let keeper = keeper.map_err(|refusal| ConfigError::of("kernel", refusal.to_string()))?;
         let (handle, asks) = keeper_handle();
         let (started, heard) = sync::reply();
-        let running = tokio::spawn(run(clock, files, keeper, asks, started));
+        let desk = Desk { handle, end: Arc::new(OnceLock::new()) };
+        let end = Arc::clone(&desk.end);
+        let running = tokio::spawn(run(clock, files, keeper, asks, (started, end)));
         match heard.await {
             Ok(Ok(report)) => {
+                // Its first decision comes after what it found, and may be refused.
+                if desk.handle.look(|_| ()).await.is_err() {
+                    return Err(not_kept(running).await);
+                }
                 tell(&report);
-                Ok(Self { handle, running })
+                Ok(Self { desk, before: report.before, running })
             }
-            Ok(Err(why)) => Err(Failure::Unkept(why)),
-            Err(_) => Err(Failure::Panicked),
+            Ok(Err(_)) | Err(_) => Err(not_kept(running).await),
         }
     }
 
     /// Stops the kernel and waits until all that it told is durable.
     pub(crate) async fn stop(self) {
-        if self.handle.stop().is_ok() && self.running.await.is_err() {
+        // Gone: it is over already.
+        let _ = self.desk.handle.stop();
+        if self.running.await.is_err() {
             error!("the kernel panicked");
         }
     }
+}
+
+/// Waits until a kernel that did not start has let go of the folder, and says why it did not.
+async fn not_kept(running: JoinHandle<Kept>) -> Failure {
+    match running.await {
+        Ok(Kept::Refused(why)) => Failure::Unkept(why),
+        Ok(Kept::Stopped | Kept::Abandoned) | Err(_) => Failure::Panicked,
+    }
+}
+
+impl Desk {
+    /// Says how the kernel is; if `whole`, also how far, as far as that is durable.
+    pub(crate) async fn status(&self, whole: bool) -> KernelStatus {
+        match self.handle.look(move |keeper| seen(keeper, whole)).await {
+            Ok(Some(status)) => status,
+            Ok(None) | Err(Gone) => self.ended(),
+        }
+    }
+
+    fn ended(&self) -> KernelStatus {
+        match self.end.get() {
+            Some(End::Stalled(error)) => KernelStatus::of(
+                "stalled",
+                format!("the journal has failed: {error}; nothing is decided until the next start"),
+            ),
+            Some(End::Stopped) => KernelStatus::of("stopped", "it was asked to stop"),
+            None => KernelStatus::of("failed", "its loop has panicked: this is a defect"),
+        }
+    }
+
+    /// Takes on nothing new, waits until nothing is worked on, `deadline` at the most, and stops;
+    /// all processes go on after the next start (K362, K363). Returns when that is durable, or
+    /// soon after the deadline in any case.
+    pub(crate) async fn drain(&self, deadline: Duration) {
+        let drained = race(self.stop_at_rest(deadline), sleep(deadline + SYNC_MAX)).await;
+        match drained {
+            Won::Left(Ok(())) => info!("the kernel is drained and stopped"),
+            Won::Left(Err(why)) => warn!(why, "the kernel could not be drained"),
+            Won::Right(()) => warn!("the kernel could not be drained in time"),
+        }
+        // Gone: it is over already.
+        let _ = self.handle.stop();
+    }
+
+    async fn stop_at_rest(&self, deadline: Duration) -> Result<(), String> {
+        let mode = StopMode::Preserve;
+        let deadline_ms = u64::try_from(deadline.as_millis()).ok();
+        self.decide(CommandBody::Shutdown { mode, deadline_ms }).await?;
+        loop {
+            match self.handle.look(progress).await.map_err(|gone| gone.to_string())? {
+                Progress::Works => sleep(LOOK).await,
+                Progress::Ended => return Err("its journal has failed".to_owned()),
+                // Answered when the stop is durable, whoever decided it.
+                Progress::Rests => return self.decide(CommandBody::Stop { mode }).await,
+            }
+        }
+    }
+
+    /// Has a command of the node itself decided.
+    async fn decide(&self, body: CommandBody) -> Result<(), String> {
+        let command = Command { by: Principal::node(), worker: None, rate: None, body };
+        match self.handle.command(command).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(refusal)) => Err(refusal.to_string()),
+            Err(gone) => Err(gone.to_string()),
+        }
+    }
+}
+
+fn progress(keeper: &Keeper) -> Progress {
+    match keeper.kernel().map(|kernel| kernel.state()) {
+        None => Progress::Ended,
+        Some(state) if state.is_stopped() || state.at_rest() => Progress::Rests,
+        Some(_) => Progress::Works,
+    }
+}
+
+/// Says how a kernel is that has not ended.
+fn seen(keeper: &Keeper, whole: bool) -> Option<KernelStatus> {
+    let (kernel, journal) = (keeper.kernel()?, keeper.journal()?);
+    let state = kernel.state();
+    let (word, why) = match (state.is_stopped(), state.drains_until()) {
+        (true, _) => ("stopped", Some("the node stops")),
+        (false, Some(_)) => ("draining", Some("the node stops when nothing is worked on")),
+        (false, None) => ("running", None),
+    };
+    let record = journal.appended();
+    let at = (whole && journal.durable() == record).then(|| KernelAt {
+        record,
+        events: kernel.last_event(),
+        root: kernel.clone().root().to_string(),
+    });
+    Some(KernelStatus { state: word.to_owned(), why: why.map(str::to_owned), at })
 }
 
 /// What the start waits for.
@@ -67,13 +208,24 @@ type Started = sync::Reply<Result<Box<Report>, Box<RefusedStart>>>;
 
 async fn run(
     clock: SystemClock,
-    files: LedgerFiles,
+    files: impl Files,
     keeper: Keeper,
     asks: Asks,
-    started: Started,
+    (started, end): (Started, Arc<OnceLock<End>>),
 ) -> Kept {
     let mut started = Some(started);
-    let listen = move |output: &Output| match output {
+    let listen = move |noted: Noted<'_>| match noted {
+        Noted::Output(output) => hear(output, &mut started, &end),
+        Noted::Removed(Removed { event, message }) => {
+            error!(event, why = message, "a handler of events panicked, and is called no more");
+        }
+    };
+    keep(clock, files, keeper, asks, listen).await
+}
+
+/// Logs what the keeper says, and tells whoever waits for the start what it came to.
+fn hear(output: &Output, started: &mut Option<Started>, end: &OnceLock<End>) {
+    match output {
         Output::Started(report) => {
             // Whoever started it has gone: then its handle has, too, and the loop ends.
             let _ = started.take().map(|started| started.send(Ok(report.clone())));
@@ -87,20 +239,25 @@ async fn run(
         }
         Output::Stalled(error) => {
             error!(%error, "the journal has failed: nothing is decided until the next start");
+            let _ = end.set(End::Stalled(*error));
+        }
+        // Known already if the journal had failed before.
+        Output::Stopped => {
+            let _ = end.set(End::Stopped);
         }
         Output::Disk(..)
         | Output::Reply(..)
         | Output::Answer(..)
         | Output::Events { .. }
-        | Output::Stopped => {}
-    };
-    keep(clock, files, keeper, asks, listen).await
+        | Output::Batch(..)
+        | Output::Ended(..) => {}
+    }
 }
 
 /// Logs what recovery found.
 fn tell(report: &Report) {
-    let Report { snapshot, record, replayed, events, torn, unsound, strangers } = report;
-    info!(record, events, replayed, ?snapshot, "the journal is recovered");
+    let Report { snapshot, record, root, replayed, events, torn, unsound, strangers, .. } = report;
+    info!(record, events, replayed, ?snapshot, ?root, "the journal is recovered");
     if let Some(torn) = torn {
         let (file, offset) = (torn.file.to_string(), torn.offset);
         warn!(file, offset, "a write was cut short by a crash; nothing acknowledged was in it");
@@ -112,3 +269,6 @@ fn tell(report: &Report) {
         warn!(name, "a file in the data folder is not the node's; it is left alone");
     }
 }
+
+#[cfg(test)]
+mod tests;

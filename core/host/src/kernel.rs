@@ -11,11 +11,12 @@ pub use machines::node::Node as Kernel;
 use machines::node::{self, RejectStatus};
 
 use crate::status::{
-    Bucket, HistogramStatus, LinkStatus, MemberStatus, NameStatus, RefusalStatus, Status,
+    Bucket, HistogramStatus, KernelStatus, LinkStatus, MemberStatus, NameStatus, RefusalStatus,
+    Status,
 };
 
 /// Returns everything of C121. What the machine does not know of itself is left to the caller:
-/// the allowlist's file.
+/// the allowlist's file, and the kernel.
 pub(crate) fn report(now: Instant, node: &Kernel) -> Status {
     let status = node.status(now);
     let own = status.node;
@@ -33,6 +34,7 @@ pub(crate) fn report(now: Instant, node: &Kernel) -> Status {
         uptime_ms: now.as_nanos() / 1_000_000,
         joined: status.joined,
         health: status.health,
+        kernel: KernelStatus::default(),
         members: status.members.iter().map(|row| member(own, row)).collect(),
         links: status.links.iter().filter_map(link).collect(),
         names: status

@@ -21,6 +21,7 @@ mod cli;
 mod commands;
 pub mod config;
 pub mod control;
+mod events;
 pub mod failure;
 pub mod files;
 mod keeping;

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use machines::Choices;
+use machines::cluster::config::ClusterConfig;
 use machines::cluster::identity::{SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
 use machines::cluster::sealer::Suite;
@@ -25,13 +26,14 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::config::{Allow, Config, ConfigError};
-use crate::control;
+use crate::control::{self, Door};
+use crate::events::{Place, Places};
 use crate::failure::Failure;
 use crate::files::{self, Folder};
-use crate::keeping::Keeping;
+use crate::keeping::{Desk, Keeping};
 use crate::kernel::{self, Kernel};
 use crate::log::Listener;
-use crate::seeds;
+use crate::seeds::{self, Resolved};
 use crate::status::{KernelStatus, MemberStatus, Status};
 pub use crate::watcher::Reloaded;
 use crate::watcher::{self, AllowError, Following, Reload};
@@ -40,6 +42,9 @@ use crate::world::{Counts, LedgerFiles, SessionFile, Sockets, System, SystemCloc
 /// How long a start waits for the name servers of each seed; what is not resolved by then is tried
 /// again later.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
+
+/// How much longer than its drain a node may take to stop (K363).
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// A running node. Dropping it ends the run loop without leaving the cluster, like a crash;
 /// [`Node::shutdown`] leaves first.
@@ -58,10 +63,11 @@ pub struct Node {
 #[derive(Clone)]
 pub struct View {
     handle: Handle<Kernel>,
-    keeper: KeeperHandle,
+    desk: Desk,
     facts: Arc<Facts>,
     allow_error: Snapshot<Option<AllowError>>,
     reloads: Channel<Reload>,
+    streams: Places,
 }
 
 /// Why a node has not left its cluster (C56). Its peers will take it for dead.
@@ -90,6 +96,7 @@ struct Facts {
     addr: Addr,
     allow: String,
     leave_timeout: Duration,
+    drain: Duration,
     sockets: Arc<Counts>,
 }
 
@@ -110,18 +117,22 @@ impl Node {
         seeds::check(&config.seeds, &allowed)?;
         let folder = Folder::lock(&config.data)?;
         let unusable = |error| Failure::Folder { path: config.data.clone(), error };
+        let door = Door::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(control::serve(control::listen(&folder)?, Arc::clone(&door)));
         let files = LedgerFiles::open(&folder).map_err(unusable)?;
         let mut entropy = SystemEntropy;
         let keeping = Keeping::start(&config, &key, files, drawn(&mut entropy)).await?;
 
-        let mut disk = SessionFile::new(config.path(&config.session_file));
-        let session = take_session(&mut disk, &key, &config).await?;
-        let closing_max = cluster.links.half_open_max.saturating_add(cluster.links.links_max);
-        let sockets = Sockets::bind(config.bind, cluster.links.unsent_bytes_max, closing_max)
-            .map_err(|error| not_bound(config.bind, error))?;
-        let addr = advertised(&config, &sockets)?;
-        let control = control::listen(&folder)?;
-        let found = seeds::resolve(&config.seeds, addr, RESOLVE_MAX).await;
+        let opened = Opened::new(&config, &cluster, &key).await;
+        let Opened { disk, session, sockets, addr, found } = match opened {
+            Ok(opened) => opened,
+            Err(failure) => {
+                // The folder stays taken until nothing writes to it any more (L2).
+                keeping.stop().await;
+                return Err(failure);
+            }
+        };
         // A name that stands for nothing just now is not the same as no seed (C55).
         let awaited = found.seeds.is_empty() && !found.unresolved.is_empty();
 
@@ -132,6 +143,7 @@ impl Node {
             addr,
             allow: allow_mode(&config),
             leave_timeout: cluster.swim.leave_timeout,
+            drain: config.drain(),
             sockets: sockets.counts(),
         });
         let watch_buffer = cluster.swim.watch_buffer;
@@ -156,12 +168,14 @@ impl Node {
         let (handle, commands) = handle(key.node());
         let mut listener = Listener::default();
         let world = World::<System> { clock, network: sockets, disk, entropy };
-        info!(node = %key.node(), ?addr, session = session.0, cluster = config.cluster, "started");
+        let (node, session, before) = (key.node(), session.0, keeping.before);
+        info!(%node, ?addr, session, %before, cluster = config.cluster, "started");
         let (allow_writer, allow_error) = sync::snapshot(None);
         let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
-        let keeper = keeping.handle.clone();
-        let view = View { handle, keeper, facts, allow_error, reloads };
-        let mut tasks = JoinSet::new();
+        let desk = keeping.desk.clone();
+        let streams = Places::default();
+        let ending = streams.clone();
+        let view = View { handle, desk, facts, allow_error, reloads, streams };
         if let Allow::File(_) = config.allow {
             let tell = view.handle.clone();
             tasks.spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
@@ -170,13 +184,15 @@ impl Node {
         let used = (!awaited).then_some(found.seeds);
         let following = Following { running: config, own: addr, used, node };
         tasks.spawn(following.follow(reload_inbox));
-        tasks.spawn(control::serve(control, view.clone()));
+        let entered = door.set(view.clone());
+        debug_assert!(entered.is_ok(), "nobody else sets it");
         let running = tokio::spawn(async move {
             let hear = move |now, event: &_| listener.hear(now, event);
             let ended = run(world, kernel, commands, watch_buffer, hear).await;
             // They hold handles of their own, and would go on.
             tasks.shutdown().await;
             keeping.stop().await;
+            ending.empty().await;
             // The folder is free only when nothing writes to it any more.
             drop(folder);
             Ok(ended?)
@@ -201,7 +217,8 @@ impl Node {
         }
     }
 
-    /// Leaves the cluster, stops the node, and waits until it has stopped (C56).
+    /// Drains the kernel, leaves the cluster, stops the node, and waits until it has stopped (C56,
+    /// K363).
     ///
     /// # Errors
     ///
@@ -209,6 +226,32 @@ impl Node {
     pub async fn shutdown(mut self) -> Result<(), Failure> {
         self.view.leave_and_stop().await;
         self.ended().await
+    }
+}
+
+/// What a node has open, and whom it can join through.
+struct Opened {
+    disk: SessionFile,
+    session: Session,
+    sockets: Sockets,
+    addr: Addr,
+    found: Resolved,
+}
+
+impl Opened {
+    async fn new(
+        config: &Config,
+        cluster: &ClusterConfig,
+        key: &StaticKey,
+    ) -> Result<Self, Failure> {
+        let mut disk = SessionFile::new(config.path(&config.session_file));
+        let session = take_session(&mut disk, key, config).await?;
+        let closing_max = cluster.links.half_open_max.saturating_add(cluster.links.links_max);
+        let sockets = Sockets::bind(config.bind, cluster.links.unsent_bytes_max, closing_max)
+            .map_err(|error| not_bound(config.bind, error))?;
+        let addr = advertised(config, &sockets)?;
+        let found = seeds::resolve(&config.seeds, addr, RESOLVE_MAX).await;
+        Ok(Self { disk, session, sockets, addr, found })
     }
 }
 
@@ -239,26 +282,18 @@ impl View {
     /// Returns the handle of the node's kernel.
     #[must_use]
     pub const fn keeper(&self) -> &KeeperHandle {
-        &self.keeper
+        &self.desk.handle
     }
 
-    /// Returns how far the kernel is, as far as that is durable, or nothing while it is behind.
-    ///
-    /// # Errors
-    ///
-    /// [`Gone`].
-    pub async fn kernel(&self) -> Result<Option<KernelStatus>, Gone> {
-        self.keeper
-            .look(|keeper| {
-                let (kernel, journal) = (keeper.kernel()?, keeper.journal()?);
-                let record = journal.appended();
-                (journal.durable() == record).then(|| KernelStatus {
-                    record,
-                    events: kernel.last_event(),
-                    root: kernel.clone().root().to_string(),
-                })
-            })
-            .await
+    /// Takes a place among the connections that follow events, until it is dropped; `None` if there
+    /// is none.
+    pub(crate) fn stream(&self) -> Option<Place> {
+        self.streams.take()
+    }
+
+    /// Returns how the kernel is, and how far, as far as that is durable.
+    pub async fn kernel(&self) -> KernelStatus {
+        self.desk.status(true).await
     }
 
     /// Returns where others find this node.
@@ -290,6 +325,7 @@ impl View {
     pub async fn status(&self) -> Result<Status, Gone> {
         let mut status = self.handle.look(kernel::report).await?;
         let mut allow_error = self.allow_error.clone();
+        status.kernel = self.desk.status(false).await;
         status.allow.clone_from(&self.facts.allow);
         let sockets = &self.facts.sockets;
         status.counters.insert("host_streams_cut".to_owned(), sockets.cut());
@@ -323,20 +359,39 @@ impl View {
         }
     }
 
-    /// Leaves, as long as the configuration allows, and stops the run loop in any case.
+    /// Drains the kernel, leaves, as long as the configuration allows, and stops the run loop in
+    /// any case (K363).
     pub(crate) async fn leave_and_stop(&self) {
-        if !self.leave_in_time().await {
+        let most = self.stop_max() - Duration::from_secs(1);
+        let start = Instant::now();
+        self.drain().await;
+        let patience = self.leave_patience().min(most.saturating_sub(start.elapsed()));
+        if self.leave(patience).await.is_err() {
             warn!("stopped before it had left");
         }
         // Gone: it has stopped already.
         let _ = self.handle.stop();
     }
 
+    /// Has the kernel take on nothing new, and stops it when nothing is worked on, or at the
+    /// deadline of the configuration (K362, K363).
+    pub(crate) async fn drain(&self) {
+        self.desk.drain(self.facts.drain).await;
+    }
+
+    /// How long [`leave_and_stop`](Self::leave_and_stop) and the end may take in all (K363).
+    pub(crate) fn stop_max(&self) -> Duration {
+        self.facts.drain + STOP_MAX
+    }
+
     /// Leaves, as long as the configuration allows; says whether it has left.
     pub(crate) async fn leave_in_time(&self) -> bool {
+        self.leave(self.leave_patience()).await.is_ok()
+    }
+
+    fn leave_patience(&self) -> Duration {
         // The machine keeps to `leave_timeout` itself; this is for a machine that does not.
-        let patience = self.facts.leave_timeout + Duration::from_secs(2);
-        self.leave(patience).await.is_ok()
+        self.facts.leave_timeout + Duration::from_secs(2)
     }
 }
 

@@ -5,7 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserializer, Error, Visitor};
+use machines::kernel::quota::Limit;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// The longest duration that makes sense anywhere, so that sums of some cannot overflow (C108).
@@ -22,6 +23,133 @@ pub struct Bytes(pub u32);
 /// A number of something: `16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(pub u32);
+
+/// A number below 2^63, as the kernel counts: milliseconds, bytes, things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(pub u64);
+
+/// The most of something; -1 is unlimited (K23).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most(pub Limit);
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(pub bool);
+
+/// Names: a list, or one text with commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words(pub Vec<String>);
+
+impl From<Number> for u64 {
+    fn from(number: Number) -> Self {
+        number.0
+    }
+}
+
+impl From<Most> for Limit {
+    fn from(most: Most) -> Self {
+        most.0
+    }
+}
+
+impl From<Flag> for bool {
+    fn from(flag: Flag) -> Self {
+        flag.0
+    }
+}
+
+/// A whole number, or one in a text.
+struct Whole(&'static str);
+
+impl Visitor<'_> for Whole {
+    type Value = i64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
+        let wrong = |_| E::invalid_value(serde::de::Unexpected::Unsigned(number), &self);
+        i64::try_from(number).map_err(wrong)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<i64, E> {
+        Ok(number)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<i64, E> {
+        let wrong = |_| E::invalid_value(serde::de::Unexpected::Str(text), &self);
+        text.parse().map_err(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "a whole number from 0 on, below 2^63, like 30000";
+        let number = deserializer.deserialize_any(Whole(EXPECTED))?;
+        let wrong = |_| D::Error::invalid_value(serde::de::Unexpected::Signed(number), &EXPECTED);
+        u64::try_from(number).map(Self).map_err(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Most {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "a whole number from 0 on, or -1 for unlimited";
+        let number = deserializer.deserialize_any(Whole(EXPECTED))?;
+        let wrong = |_| D::Error::invalid_value(serde::de::Unexpected::Signed(number), &EXPECTED);
+        Limit::parse("limit", number).map(Self).map_err(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = Flag;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false")
+            }
+
+            fn visit_bool<E: Error>(self, flag: bool) -> Result<Flag, E> {
+                Ok(Flag(flag))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Flag, E> {
+                let wrong = |_| E::invalid_value(serde::de::Unexpected::Str(text), &self);
+                text.parse().map(Flag).map_err(wrong)
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of names, or names with commas between them")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Words, E> {
+                let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+                Ok(Words(words.map(str::to_owned).collect()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = list.next_element()? {
+                    words.push(word);
+                }
+                Ok(Words(words))
+            }
+        }
+        deserializer.deserialize_any(List)
+    }
+}
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,15 +6,44 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How far a node's kernel is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a node's kernel is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelStatus {
+    /// `starting`, `running`, `draining` (K362), `stopped`, `stalled` (K365), or `failed`.
+    pub state: String,
+    /// Why, if it does not run.
+    pub why: Option<String>,
+    /// How far it is; not told while it is ahead of the disk (K5), nor when it has ended.
+    #[serde(flatten)]
+    pub at: Option<KernelAt>,
+}
+
+/// How far a kernel is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelAt {
     /// The last record of its journal.
     pub record: u64,
     /// The number of the last event.
     pub events: u64,
     /// The state root after them.
     pub root: String,
+}
+
+impl KernelStatus {
+    /// A kernel of which nothing more is known.
+    pub(crate) fn of(state: &str, why: impl Into<String>) -> Self {
+        Self { state: state.to_owned(), why: Some(why.into()), at: None }
+    }
+}
+
+impl fmt::Display for KernelStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.state)?;
+        match &self.why {
+            Some(why) => write!(f, ": {why}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One row of the membership table.
@@ -132,6 +161,8 @@ pub struct Status {
     pub joined: bool,
     /// Its health score; 0 is healthy (C49).
     pub health: u32,
+    /// How its kernel is (K365).
+    pub kernel: KernelStatus,
     /// The membership table.
     pub members: Vec<MemberStatus>,
     /// The links.
@@ -162,6 +193,7 @@ impl fmt::Display for Status {
             ("up for", span(self.uptime_ms)),
             ("joined", self.joined.to_string()),
             ("health", format!("{} (0 is healthy)", self.health)),
+            ("kernel", self.kernel.to_string()),
         ];
         for (key, value) in rows {
             writeln!(f, "{key:<11} {value}")?;

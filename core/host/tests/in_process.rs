@@ -53,6 +53,39 @@ fn a_node_that_was_shut_down_leaves_no_task() {
     });
 }
 
+/// L2, L79: a start that fails after the kernel has begun leaves nothing that writes, and the
+/// folder free; one that nobody waits for any more gives the folder up after its last file.
+#[test]
+fn a_node_that_does_not_start_leaves_the_folder_alone() {
+    run(async {
+        let (folder, config) = prepare();
+        let before = tasks();
+        let session = folder.path().join("node.session");
+        std::fs::write(&session, [7; 32]).unwrap();
+        let failure = Node::start(config.clone()).await.map(|_| ()).expect_err("it is corrupt");
+        assert_eq!(failure.exit(), host::Exit::Corrupt);
+        drop(files::Folder::lock(folder.path()).expect("nobody holds it"));
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!(tasks(), before, "something of it goes on");
+
+        std::fs::remove_file(&session).unwrap();
+        let mut start = Box::pin(Node::start(config.clone()));
+        while tasks() == before {
+            let waited = timeout(Duration::ZERO, &mut start).await;
+            assert!(waited.is_err(), "it waits for its files first");
+        }
+        drop(start);
+        let held = files::Folder::lock(folder.path()).expect_err("its kernel has files out");
+        assert_eq!(held.exit(), host::Exit::InUse);
+        while tasks() > before {
+            yield_now().await;
+        }
+        Node::start(config).await.unwrap().shutdown().await.unwrap();
+    });
+}
+
 fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }

@@ -26,13 +26,19 @@
 //!
 //! Events of one decision are one record, and a record has at most
 //! [`body_bytes_max`](crate::ledger::journal::io::Config::body_bytes_max) bytes, 16 MiB by default.
-//! A decision that is longer cannot be kept: the keeper stalls, and the decision never happened.
-//! The end of a tree of some ten thousand processes (K84) is one that the kernel's limits allow.
+//! The kernel knows it: what its limits say of the length of a decision is lowered to that
+//! ([`KernelConfig::within`]), batches end in time, and a command whose decision would be longer is
+//! refused `too_large`. A decision that is too long all the same is wrong code: it cannot be kept,
+//! so the keeper stalls, and the decision never happened. Journals whose records take less than a
+//! mebibyte are for tests: there a step of a deadline alone can be longer.
 
+#[cfg(test)]
+mod golden;
 pub mod io;
 mod loading;
 #[cfg(test)]
 mod rig;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -47,19 +53,33 @@ use crate::kernel::event::Event;
 use crate::kernel::part::KernelPart;
 use crate::kernel::principal::Principal;
 use crate::kernel::query::{Answer, Query};
+use crate::kernel::stream::Reading;
 use crate::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
-use crate::ledger::fold::{Held, put_event};
+use crate::ledger::fold::{Held, PartState, put_event};
 use crate::ledger::journal::Journal;
 use crate::ledger::journal::io::{self as journal, Config, Decision, DiskError, Refused};
+use crate::ledger::places::{End, Places};
+use crate::ledger::record::Frame;
 use crate::ledger::recovery::io::{Head, Recovered};
 use crate::ledger::snapshot::{self, FrozenState, SnapshotConfig, SnapshotWriter};
 use crate::sometimes;
 use crate::time::Instant;
-use io::{Action, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
+use io::{Action, Before, Call, Decided, File, Folder, Input, Op, Output, Reader, RefusedStart};
 use loading::Loading;
+use streams::Streams;
 
-/// How many replies may wait for the disk before commands are refused `overloaded`.
+/// How many replies may wait for the disk before commands are refused `overloaded`. Such a refusal
+/// tells nothing that could be lost, and does not wait.
 pub const HELD_MAX: usize = 65_536;
+
+/// How many rows and nodes are hashed at a time before a snapshot: no command waits for all of them
+/// (L95).
+const SETTLED_MAX: u32 = 512;
+
+/// What a nonce is drawn for.
+const COMMAND: u8 = 0;
+/// See [`COMMAND`].
+const TICK: u8 = 1;
 
 /// What a keeper is made of.
 #[derive(Clone, Debug)]
@@ -83,6 +103,7 @@ enum Lane {
     Recovery(journal::Op),
     Journal(journal::Op, Kind),
     Snapshots(snapshot::Op),
+    Stream(Reader),
 }
 
 /// What the journal is told when an operation is done.
@@ -107,8 +128,13 @@ struct Running {
     kernel: Kernel,
     journal: Journal,
     snapshots: SnapshotWriter,
+    streams: Streams,
+    /// The last events of records that are not durable yet.
+    ends: VecDeque<End>,
     /// What waits, by the record that it waits for; never decreasing.
     held: VecDeque<(u64, Waiting)>,
+    /// The start is not decided yet: a crash left too much that is not known to be durable.
+    starting: bool,
     stopping: bool,
 }
 
@@ -128,7 +154,6 @@ pub struct Keeper {
     /// Operations that are out.
     out: Vec<(Op, Lane)>,
     ops: u64,
-    decisions: u64,
     /// The last input's times, which relate the two clocks.
     clocks: (Instant, Time),
     outputs: VecDeque<Output>,
@@ -140,7 +165,8 @@ impl Keeper {
     /// # Errors
     ///
     /// What is wrong with the kernel's configuration.
-    pub fn new(now: Instant, wall: Time, params: KeeperParams) -> Result<Self, Refusal> {
+    pub fn new(now: Instant, wall: Time, mut params: KeeperParams) -> Result<Self, Refusal> {
+        params.kernel = params.kernel.within(params.journal.body_bytes_max());
         let kernel = Kernel::new(params.kernel.clone())?;
         let loading = Box::new(Loading::new(params.node, kernel));
         let mut keeper = Self {
@@ -148,7 +174,6 @@ impl Keeper {
             phase: Phase::Loading(loading),
             out: Vec::new(),
             ops: 0,
-            decisions: 0,
             clocks: (now, wall),
             outputs: VecDeque::new(),
         };
@@ -164,12 +189,16 @@ impl Keeper {
             Input::Tick => self.disk(journal::Input::Tick),
             Input::Command { call, command } => self.command(call, &command),
             Input::Query { call, by, query } => self.query(call, &by, &query),
+            Input::Open { reader, by, reading } => self.open(reader, *by, *reading),
+            Input::Want(reader) => self.want(reader),
+            Input::Close(reader) => self.close(reader),
             Input::Done(op) => self.done(op),
             Input::Read(op, bytes) => self.read(op, bytes),
             Input::Listed(op, files) => self.listed(op, files),
             Input::Failed(op, error) => self.failed(op, error),
             Input::Stop => self.stop(),
         }
+        self.begin();
         self.tick();
         self.snapshot();
     }
@@ -187,9 +216,11 @@ impl Keeper {
             Phase::Loading(_) | Phase::Ended(_) => Instant::FAR,
             Phase::Running(running) => {
                 let (now, wall) = self.clocks;
-                let due = running
-                    .due()
-                    .map_or(Instant::FAR, |due| now + Duration::from_millis(due.since(wall)));
+                let due = match running.due() {
+                    None => Instant::FAR,
+                    Some(due) if due <= running.kernel.now(wall) => now,
+                    Some(due) => now + Duration::from_millis(due.since(wall)),
+                };
                 due.min(running.journal.deadline()).min(running.snapshot_due())
             }
         }
@@ -241,7 +272,7 @@ impl Keeper {
             Some(Lane::Journal(op, Kind::Sync)) => self.disk(journal::Input::Synced(op)),
             Some(Lane::Journal(op, Kind::Other)) => self.disk(journal::Input::Done(op)),
             Some(Lane::Snapshots(op)) => self.shelf(snapshot::Input::Done(op)),
-            Some(Lane::Loading | Lane::Recovery(_)) | None => {}
+            Some(Lane::Loading | Lane::Recovery(_) | Lane::Stream(_)) | None => {}
         }
     }
 
@@ -249,6 +280,12 @@ impl Keeper {
         match self.lane(op) {
             Some(Lane::Loading) => self.load(Some(loading::Input::Read(bytes))),
             Some(Lane::Recovery(op)) => self.load(Some(loading::Input::Record(op, bytes))),
+            Some(Lane::Stream(reader)) => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.streams.read(reader, bytes);
+                    self.stream();
+                }
+            }
             Some(Lane::Journal(..) | Lane::Snapshots(_)) | None => {}
         }
     }
@@ -258,7 +295,7 @@ impl Keeper {
             Some(Lane::Loading | Lane::Recovery(_)) => {
                 self.load(Some(loading::Input::Listed(files)));
             }
-            Some(Lane::Journal(..) | Lane::Snapshots(_)) | None => {}
+            Some(Lane::Journal(..) | Lane::Snapshots(_) | Lane::Stream(_)) | None => {}
         }
     }
 
@@ -269,6 +306,12 @@ impl Keeper {
             Some(Lane::Journal(op, _)) => self.disk(journal::Input::Failed(op, error)),
             Some(Lane::Snapshots(op)) => {
                 self.shelf(snapshot::Input::Failed { op, error: error.to_string() });
+            }
+            Some(Lane::Stream(reader)) => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.streams.failed(reader, error);
+                    self.stream();
+                }
             }
             None => {}
         }
@@ -300,22 +343,41 @@ impl Keeper {
 
     /// All is applied: opens the journal and decides the start (K11).
     fn start(&mut self, loaded: loading::Loaded) {
-        let loading::Loaded { kernel, recovered, shelf, report, bytes } = loaded;
-        let (now, wall) = self.clocks;
+        let loading::Loaded { kernel, recovered, shelf, mut report, bytes } = loaded;
+        report.before = before(&kernel);
+        let now = self.clocks.0;
         let Recovered { durable, .. } = recovered;
+        let streams = streams_of(self.params.node, &kernel, &recovered);
         let config = self.params.journal.clone();
         let journal = Journal::new(now, config, self.params.node, recovered);
         let mut snapshots = SnapshotWriter::new(self.params.snapshots, shelf, durable);
         let appended = snapshot::Input::Appended { records: report.replayed, bytes };
         snapshots.handle(now, appended).expect("only a beginning is refused");
-        let held = VecDeque::new();
-        let running = Running { kernel, journal, snapshots, held, stopping: false };
+        let (held, starting, stopping) = (VecDeque::new(), true, false);
+        let ends = VecDeque::from([End { record: report.record, event: report.events }]);
+        let running =
+            Running { kernel, journal, snapshots, streams, ends, held, starting, stopping };
         self.phase = Phase::Running(Box::new(running));
         self.outputs.push_back(Output::Started(Box::new(report)));
-        let config = Box::new(self.params.kernel.clone());
-        let body = CommandBody::Start { config };
         self.drain();
-        if let Err(refusal) = self.decide(wall, &node_command(body)) {
+        self.begin();
+    }
+
+    /// Decides the start, which comes before all else, once the journal takes it (K11): a crash may
+    /// have left as much without a proof as may wait for the disk, and is no reason not to start
+    /// (L22, L74).
+    fn begin(&mut self) {
+        let wall = self.clocks.1;
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        if !running.starting || running.journal.room(true) == Err(Refused::Busy) {
+            return;
+        }
+        running.starting = false;
+        let body = CommandBody::Start { config: Box::new(self.params.kernel.clone()) };
+        let at = At { now: wall, nonce: self.nonce() };
+        if let Err(refusal) = self.decide(at, &node_command(body)) {
             self.end(refusal.clone());
             let why = RefusedStart::Config(refusal);
             self.outputs.push_back(Output::Refused(Box::new(why)));
@@ -325,43 +387,116 @@ impl Keeper {
     fn command(&mut self, call: Call, command: &Command) {
         let wall = self.clocks.1;
         self.tick();
-        let decided = match &self.phase {
-            Phase::Loading(_) => Err(Refusal::new(Code::NotDurable, "the node is starting")),
-            Phase::Ended(refusal) => Err(refusal.clone()),
-            Phase::Running(running) if running.stopping => {
+        if let Err(refusal) = self.check_open(Some(command)) {
+            self.outputs.push_back(Output::Reply(call, Err(Box::new(refusal))));
+            return;
+        }
+        let decided = self.decide(At { now: wall, nonce: self.nonce() }, command);
+        self.hold(Waiting::Reply(call, decided.map_err(Box::new)));
+    }
+
+    /// Refuses what cannot be decided or answered now, whatever the state (L22, L23, K365).
+    fn check_open(&self, command: Option<&Command>) -> Result<(), Refusal> {
+        let running = match &self.phase {
+            Phase::Loading(_) => return Err(not_durable("the node is starting")),
+            Phase::Ended(refusal) => return Err(refusal.clone()),
+            Phase::Running(running) if running.starting => {
+                return Err(not_durable("the node is starting"));
+            }
+            Phase::Running(running) => running,
+        };
+        if running.held.len() >= HELD_MAX {
+            return Err(overloaded());
+        }
+        match command {
+            None => Ok(()),
+            Some(_) if running.stopping => {
                 Err(Refusal::new(Code::Draining, "the node is stopping"))
             }
-            Phase::Running(running) if running.held.len() >= HELD_MAX => Err(overloaded()),
-            Phase::Running(running) => match running.journal.room(command.body.frees()) {
-                Ok(()) => self.decide(wall, command),
-                Err(refused) => Err(no_room(refused)),
-            },
-        };
-        self.hold(Waiting::Reply(call, decided.map_err(Box::new)));
+            Some(command) => running.journal.room(command.body.frees()).map_err(no_room),
+        }
     }
 
     /// Answers from the state as it is; the answer waits like a reply (K5).
     fn query(&mut self, call: Call, by: &Principal, query: &Query) {
         let wall = self.clocks.1;
         self.tick();
-        let answer = match &self.phase {
-            Phase::Loading(_) => Err(not_durable("the node is starting")),
-            Phase::Ended(refusal) => Err(refusal.clone()),
-            Phase::Running(running) if running.held.len() >= HELD_MAX => Err(overloaded()),
-            Phase::Running(running) => running.kernel.query(wall, by, query),
+        if let Err(refusal) = self.check_open(None) {
+            self.outputs.push_back(Output::Answer(call, Err(Box::new(refusal))));
+            return;
+        }
+        let Phase::Running(running) = &self.phase else {
+            return;
         };
+        let answer = running.kernel.query(wall, by, query);
         self.hold(Waiting::Answer(call, answer.map(Box::new).map_err(Box::new)));
     }
 
+    /// Opens a reader of events.
+    fn open(&mut self, reader: Reader, by: Principal, reading: Reading) {
+        let opened = match &mut self.phase {
+            Phase::Loading(_) => Err(not_durable("the node is starting")),
+            Phase::Ended(refusal) => Err(refusal.clone()),
+            Phase::Running(running) => running.streams.open(reader, by, reading),
+        };
+        if let Err(refusal) = opened {
+            self.outputs.push_back(Output::Ended(reader, Box::new(refusal)));
+        }
+    }
+
+    /// A reader wants more. One that there is not any more is told so.
+    fn want(&mut self, reader: Reader) {
+        match &mut self.phase {
+            Phase::Running(running) if running.streams.has(reader) => {
+                running.streams.want(reader);
+                self.stream();
+            }
+            Phase::Loading(_) | Phase::Running(_) | Phase::Ended(_) => {
+                let why = match &self.phase {
+                    Phase::Ended(refusal) => refusal.clone(),
+                    Phase::Loading(_) | Phase::Running(_) => {
+                        Refusal::new(Code::NotDurable, "the reader has ended")
+                    }
+                };
+                self.outputs.push_back(Output::Ended(reader, Box::new(why)));
+            }
+        }
+    }
+
+    fn close(&mut self, reader: Reader) {
+        if let Phase::Running(running) = &mut self.phase {
+            running.streams.close(reader);
+        }
+    }
+
+    /// Does what the readers want.
+    fn stream(&mut self) {
+        use streams::Output as Wanted;
+        while let Phase::Running(running) = &mut self.phase {
+            match running.streams.poll() {
+                None => return,
+                Some(Wanted::Read { reader, file, offset, bytes }) => {
+                    let action = Action::Read { file: File::Journal(file), offset, bytes };
+                    self.ask(Lane::Stream(reader), action);
+                }
+                Some(Wanted::Batch(reader, batch)) => {
+                    self.outputs.push_back(Output::Batch(reader, Box::new(batch)));
+                }
+                Some(Wanted::Ended(reader, why)) => {
+                    self.outputs.push_back(Output::Ended(reader, Box::new(why)));
+                }
+            }
+        }
+    }
+
     /// Decides, applies and appends; what it makes visible is held back.
-    fn decide(&mut self, wall: Time, command: &Command) -> Result<Decided, Refusal> {
-        let at = At { now: wall, nonce: self.nonce() };
+    fn decide(&mut self, at: At, command: &Command) -> Result<Decided, Refusal> {
         let Phase::Running(running) = &mut self.phase else {
             return Err(not_durable("the journal is closed"));
         };
         let first = running.kernel.last_event() + 1;
         let events: Arc<[Event]> = running.kernel.execute(at, command)?.into();
-        let reply = Box::new(running.kernel.reply(command, &events));
+        let reply = Box::new(running.kernel.reply(at.now, command, &events));
         let decided = Decided { reply, events: Arc::clone(&events) };
         if events.is_empty() {
             return Ok(decided);
@@ -378,27 +513,38 @@ impl Keeper {
         Ok(decided)
     }
 
-    fn nonce(&mut self) -> [u8; 16] {
-        self.decisions += 1;
+    /// Draws the nonce of a command (K8). It follows from what happened before, not from how many
+    /// decisions that took (K435); one that made no event has left nothing that was drawn.
+    fn nonce(&self) -> [u8; 16] {
+        let last = self.kernel().map_or(0, Kernel::last_event);
+        self.draw(COMMAND, last)
+    }
+
+    fn draw(&self, what: u8, number: u64) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_keyed(&self.params.seed);
-        hasher.update(&self.decisions.to_le_bytes());
+        hasher.update(&[what]);
+        hasher.update(&number.to_le_bytes());
         let mut nonce = [0; 16];
         hasher.finalize_xof().fill(&mut nonce);
         nonce
     }
 
-    /// Lets every passed deadline of the kernel act (K10), as long as the journal has room.
+    /// Lets every passed deadline of the kernel act (K10), as long as the journal has room. All
+    /// ticks of one moment have one nonce, however many they are (K435).
     fn tick(&mut self) {
         let wall = self.clocks.1;
         loop {
             let Phase::Running(running) = &self.phase else {
                 return;
             };
-            let due = running.due().is_some_and(|due| due <= wall);
-            if !due || running.stopping || running.journal.room(false).is_err() {
+            // The kernel's time does not go back with the clock, and what was due stays due (K10).
+            let due = running.due().is_some_and(|due| due <= running.kernel.now(wall));
+            if !due || running.starting || running.stopping || running.journal.room(false).is_err()
+            {
                 return;
             }
-            if self.decide(wall, &node_command(CommandBody::Tick)).is_err() {
+            let at = At { now: wall, nonce: self.draw(TICK, wall.as_millis()) };
+            if self.decide(at, &node_command(CommandBody::Tick)).is_err() {
                 return;
             }
         }
@@ -416,6 +562,10 @@ impl Keeper {
 
     /// Does what the journal and the writer of snapshots want, until neither wants any more.
     fn drain(&mut self) {
+        if let Phase::Running(running) = &mut self.phase {
+            // A segment that was begun begins behind what was durable before this.
+            running.streams.follow(running.journal.segments());
+        }
         while let Phase::Running(running) = &mut self.phase {
             if let Some(output) = running.journal.poll() {
                 self.journal_wants(output);
@@ -518,9 +668,15 @@ impl Keeper {
         };
         let durable = snapshot::Input::Durable(head.record);
         running.snapshots.handle(now, durable).expect("only a beginning is refused");
+        let is_durable = |end: &mut End| end.record <= head.record;
+        let ends = std::iter::from_fn(|| running.ends.pop_front_if(is_durable));
+        if let Some(end) = ends.last() {
+            running.streams.durable(end);
+        }
         while let Some((_, waiting)) = running.held.pop_front_if(|held| held.0 <= head.record) {
             self.outputs.push_back(waiting.tell());
         }
+        self.stream();
     }
 
     /// Holds something back until all that is appended is durable.
@@ -537,7 +693,11 @@ impl Keeper {
 
     /// Nothing is decided any more. Whoever waits is told that, and nothing else (K365).
     fn end(&mut self, refusal: Refusal) {
-        if let Phase::Running(running) = mem::replace(&mut self.phase, Phase::Ended(refusal)) {
+        let phase = mem::replace(&mut self.phase, Phase::Ended(refusal.clone()));
+        if let Phase::Running(mut running) = phase {
+            let ended = running.streams.end(&refusal);
+            let ended = ended.map(|(reader, why)| Output::Ended(reader, Box::new(why)));
+            self.outputs.extend(ended);
             let told = || Box::new(not_durable("the journal is closed"));
             self.outputs.extend(running.held.into_iter().filter_map(|(_, held)| match held {
                 Waiting::Reply(call, _) => Some(Output::Reply(call, Err(told()))),
@@ -581,8 +741,12 @@ impl Keeper {
         if head.record == 0 || running.stopping || !running.snapshots.is_due(now) {
             return;
         }
-        sometimes!("keeper: a snapshot is begun");
         let mut part = Held::<KernelPart>(&mut running.kernel);
+        if part.settle(SETTLED_MAX) == 0 {
+            sometimes!("keeper: a snapshot waits for the roots");
+            return;
+        }
+        sometimes!("keeper: a snapshot is begun");
         let frozen = FrozenState::of(node, head.record, head.hash, &mut [&mut part]);
         let begun = running.snapshots.handle(now, snapshot::Input::Begin(frozen));
         debug_assert!(begun.is_ok(), "none is due while one is written");
@@ -593,7 +757,7 @@ impl Keeper {
 impl Running {
     /// Returns when the kernel wants to be told the time.
     fn due(&self) -> Option<Time> {
-        match self.stopping || self.journal.room(false).is_err() {
+        match self.starting || self.stopping || self.journal.room(false).is_err() {
             true => None,
             false => self.kernel.next_deadline(),
         }
@@ -621,10 +785,25 @@ impl Running {
         let time_ms = last.time.as_millis();
         let decision = Decision { time_ms, count, body, frees };
         self.journal.handle(now, journal::Input::Append(decision))?;
+        self.ends
+            .push_back(End { record: self.journal.appended(), event: self.kernel.last_event() });
         let appended = snapshot::Input::Appended { records: 1, bytes };
         self.snapshots.handle(now, appended).expect("only a beginning is refused");
         Ok(())
     }
+}
+
+/// Relates records and events as recovery found them: of the records that it could not prove
+/// durable, the events are not yet.
+fn streams_of(node: NodeId, kernel: &Kernel, recovered: &Recovered) -> Streams {
+    let mut bytes = recovered.tail.as_ref().map_or(&[][..], |tail| tail.bytes.as_slice());
+    let mut event = kernel.last_event();
+    while let Ok(frame) = Frame::parse(bytes) {
+        event -= u64::from(frame.fields.count);
+        bytes = &bytes[frame.bytes().len()..];
+    }
+    let durable = End { record: recovered.durable, event };
+    Streams::new(node, Places::new(&recovered.segments, durable), kernel.last_event())
 }
 
 impl Waiting {
@@ -634,6 +813,17 @@ impl Waiting {
             Self::Answer(call, answer) => Output::Answer(call, answer),
             Self::Events { first, events } => Output::Events { first, events },
         }
+    }
+}
+
+/// Says how the run ended that a kernel knows last.
+fn before(kernel: &Kernel) -> Before {
+    let state = kernel.state();
+    match (kernel.last_event(), state.is_stopped(), state.was_cut()) {
+        (0, ..) => Before::Nothing,
+        (_, false, _) => Before::Crash,
+        (_, true, true) => Before::Cut,
+        (_, true, false) => Before::Clean,
     }
 }
 

@@ -45,9 +45,13 @@ pub mod reply;
 pub mod schema;
 pub mod services;
 pub mod sessions;
+mod size;
 pub mod state;
+pub mod stream;
 pub mod time;
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod props;
 #[cfg(test)]
@@ -238,11 +242,16 @@ pub enum CommandBody {
 }
 
 impl CommandBody {
-    /// Says whether it frees space, so that it is decided even while the disk is full (L23).
+    /// Says whether it frees space, or ends the work, so that it is decided even while the disk is
+    /// full (L23).
     #[must_use]
     pub const fn frees(&self) -> bool {
         match self {
-            Self::CleanupProcess { .. } | Self::Cleanup => true,
+            Self::CleanupProcess { .. }
+            | Self::Cleanup
+            | Self::Drain { .. }
+            | Self::Shutdown { .. }
+            | Self::Stop { .. } => true,
             Self::Start { .. }
             | Self::Tick
             | Self::Submit(_)
@@ -258,9 +267,6 @@ impl CommandBody {
             | Self::CheckRateLimit { .. }
             | Self::SetRateLimit { .. }
             | Self::ResetRateLimits { .. }
-            | Self::Drain { .. }
-            | Self::Shutdown { .. }
-            | Self::Stop { .. }
             | Self::CreateEnvelope(_)
             | Self::UpdateEnvelope { .. }
             | Self::CloneEnvelope { .. }
@@ -326,12 +332,20 @@ impl Kernel {
     ///
     /// The refusal; nothing has changed then.
     pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
+        let kept = self.state.may_be_too_long(&command.body).then(|| self.state.checkpoint());
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);
         let passed = command.rate.as_ref().map_or(Ok(()), |rate| decision.pass_rate(rate));
         match passed.and_then(|()| decision.run(&command.body)) {
             Ok(()) => {
                 decision.take_hit();
+                if let Some(kept) = kept
+                    && let Some(refusal) = decision.too_long()
+                {
+                    crate::sometimes!("kernel.too_long");
+                    self.state.return_to(kept);
+                    return Err(refusal);
+                }
                 Ok(decision.into_events())
             }
             Err(refusal) => {
@@ -344,6 +358,12 @@ impl Kernel {
     /// Changes the state as `event` says (K3).
     pub fn apply(&mut self, event: &Event) {
         self.state.apply(event);
+    }
+
+    /// Returns the kernel's time when the wall clock shows `wall`: it never goes back (K7).
+    #[must_use]
+    pub fn now(&self, wall: Time) -> Time {
+        wall.max(self.state.counters.last)
     }
 
     /// Returns the number of the last event (K22).
@@ -476,13 +496,18 @@ impl Decision<'_> {
         Ok(())
     }
 
-    /// Handles what is due, at most a batch (K10).
+    /// Handles what is due, at most a batch, and no more than a record takes (K10).
     fn tick(&mut self) {
         for _ in 0..self.state.config.tick_batch {
             let Some(due) = self.state.deadlines.due(self.now).cloned() else {
                 return;
             };
+            if self.is_full() {
+                return;
+            }
+            self.begin_deadline();
             match due {
+                Due::Orphan(_, pid) => self.end_orphan(&pid),
                 Due::Timeout(pid) => self.time_out(&pid),
                 Due::RunLease(pid) => self.lose_lease(&pid),
                 Due::Reservation(pid, id) => self.charge_in_full(&pid, &id),

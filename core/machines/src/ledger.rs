@@ -15,6 +15,8 @@
 //! | [`segment`] | the header and the names of the files that hold the records |
 //! | [`journal`] | the machine that appends: group commit, rotation, full disks, failed syncs |
 //! | [`recovery`] | the machine that reads it all again, and tells torn from corrupt |
+//! | [`places`] | which events are in which segment |
+//! | [`reader`] | a walk through durable records of a journal that is being written |
 //! | [`table`], [`root`] | tables whose root follows every change, and the root of a state |
 //! | [`fold`] | what a state that is a fold over events can do |
 //! | [`snapshot`] | the state at one record as a file, written beside the running node |
@@ -23,6 +25,8 @@
 
 pub mod fold;
 pub mod journal;
+pub mod places;
+pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod root;

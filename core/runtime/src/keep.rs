@@ -10,19 +10,29 @@
 //! It is another loop than that of the cluster's machines: kernel and cluster have nothing to tell
 //! each other yet, and so a disk that stalls takes no heartbeat with it (K1: one owner each).
 
+mod readers;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use machines::keeper::Keeper;
-use machines::keeper::io::{Action, Call, Decided, File, Folder, Input, Op, Output, RefusedStart};
+use machines::keeper::io::{
+    Action, Call, Decided, File, Folder, Input, Op, Output, Reader, RefusedStart,
+};
+use machines::kernel::event::Event;
 use machines::kernel::principal::Principal;
 use machines::kernel::query::{Answer, Query};
+use machines::kernel::stream::Reading;
 use machines::kernel::{Command, Refusal};
 use sync::{Channel, Inbox, MailboxOptions, channel};
 
 use crate::handle::Gone;
 use crate::ports::{self, Clock, Fault, Files, LedgerFile, Task, TaskId, Told};
 use crate::race::{Won, race};
+pub use readers::{Events, Removed};
+use readers::{Given, Handler, Handlers, Readers};
 
 /// A look at the keeper between two inputs.
 type Look = dyn FnOnce(&Keeper) + Send;
@@ -38,6 +48,14 @@ enum Ask {
     Command(Box<Command>, sync::Reply<Replied>),
     /// Tell this.
     Query(Box<Principal>, Box<Query>, sync::Reply<Answered>),
+    /// Open a reader of events.
+    Open(Box<Principal>, Box<Reading>, sync::Reply<Reader>),
+    /// Give a reader its next batch.
+    Want(Reader, sync::Reply<Given>),
+    /// A reader has gone.
+    Close(Reader),
+    /// Call this for every event.
+    OnEvent(Box<Handler>),
     /// Look at the keeper.
     Look(Box<Look>),
     /// Stop cleanly.
@@ -65,6 +83,15 @@ pub enum Kept {
     Abandoned,
     /// The data folder must not be started on; nothing was changed.
     Refused(Box<RefusedStart>),
+}
+
+/// What the loop tells whoever runs it.
+#[derive(Clone, Copy, Debug)]
+pub enum Noted<'a> {
+    /// The keeper said this.
+    Output(&'a Output),
+    /// A handler of events panicked and was removed (K334).
+    Removed(&'a Removed),
 }
 
 /// Makes the two ends between the users of a keeper and its loop.
@@ -100,6 +127,29 @@ impl KeeperHandle {
         let (reply, answer) = sync::reply();
         self.ask(Ask::Query(Box::new(by), Box::new(query), reply))?;
         answer.await.map_err(|_| Gone)
+    }
+
+    /// Opens a reader of events, in the name of `by` (K331–K333).
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`]. That the cursor is none is told by the first [`Events::next`].
+    pub async fn events(&self, by: Principal, reading: Reading) -> Result<Events, Gone> {
+        let (reply, answer) = sync::reply();
+        self.ask(Ask::Open(Box::new(by), Box::new(reading), reply))?;
+        let reader = answer.await.map_err(|_| Gone)?;
+        Ok(Events::new(self.asks.clone(), reader))
+    }
+
+    /// Has `handler` called with the number of every event and the event, in their order, once it
+    /// is durable, from now on (K334). It runs on the loop and must be short; if it panics, it is
+    /// removed, which [`Noted::Removed`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`].
+    pub fn on_event(&self, handler: impl FnMut(u64, &Event) + Send + 'static) -> Result<(), Gone> {
+        self.ask(Ask::OnEvent(Box::new(handler)))
     }
 
     /// Looks at the keeper between two inputs; `look` runs on the loop and must be short. What it
@@ -142,16 +192,26 @@ impl fmt::Debug for KeeperHandle {
 }
 
 /// Runs `keeper` over `files` until a user stops it. `listen` sees every output that is neither a
-/// reply nor a task; it must not block.
+/// reply nor a task, and what became of handlers; it must not block.
 pub async fn keep<C: Clock, F: Files>(
     clock: C,
     files: F,
     keeper: Keeper,
     mut asks: Asks,
-    listen: impl FnMut(&Output) + Send,
+    listen: impl FnMut(Noted<'_>) + Send,
 ) -> Kept {
-    let (waiting, asking) = (BTreeMap::new(), BTreeMap::new());
-    let mut node = Loop { clock, files, keeper, waiting, asking, calls: 0, listen, ended: None };
+    let mut node = Loop {
+        clock,
+        files,
+        keeper,
+        waiting: BTreeMap::new(),
+        asking: BTreeMap::new(),
+        readers: Readers::default(),
+        handlers: Handlers::default(),
+        calls: 0,
+        listen,
+        ended: None,
+    };
     node.carry();
     loop {
         if let Some(ended) = node.ended.take() {
@@ -174,12 +234,14 @@ struct Loop<C, F, L> {
     keeper: Keeper,
     waiting: BTreeMap<Call, sync::Reply<Replied>>,
     asking: BTreeMap<Call, sync::Reply<Answered>>,
+    readers: Readers,
+    handlers: Handlers,
     calls: u64,
     listen: L,
     ended: Option<Kept>,
 }
 
-impl<C: Clock, F: Files, L: FnMut(&Output) + Send> Loop<C, F, L> {
+impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
     fn obey(&mut self, ask: Ask) {
         match ask {
             Ask::Command(command, reply) => {
@@ -194,9 +256,28 @@ impl<C: Clock, F: Files, L: FnMut(&Output) + Send> Loop<C, F, L> {
                 self.asking.insert(call, reply);
                 self.hand(Input::Query { call, by, query });
             }
+            Ask::Open(by, reading, reply) => {
+                let reader = self.readers.open();
+                self.hand(Input::Open { reader, by, reading });
+                if reply.send(reader).is_err() {
+                    self.close(reader); // Whoever asked has gone.
+                }
+            }
+            Ask::Want(reader, reply) => {
+                if self.readers.wait(reader, reply) {
+                    self.hand(Input::Want(reader));
+                }
+            }
+            Ask::Close(reader) => self.close(reader),
+            Ask::OnEvent(handler) => self.handlers.add(handler),
             Ask::Look(look) => look(&self.keeper),
             Ask::Stop => self.hand(Input::Stop),
         }
+    }
+
+    fn close(&mut self, reader: Reader) {
+        self.readers.close(reader);
+        self.hand(Input::Close(reader));
     }
 
     fn hand(&mut self, input: Input) {
@@ -220,19 +301,26 @@ impl<C: Clock, F: Files, L: FnMut(&Output) + Send> Loop<C, F, L> {
                         let _ = reply.send(result);
                     }
                 }
+                Output::Batch(reader, batch) => self.readers.give(reader, batch),
+                Output::Ended(reader, why) => self.readers.end(reader, why),
+                Output::Events { first, events } => {
+                    for removed in self.handlers.tell(first, &events) {
+                        (self.listen)(Noted::Removed(&removed));
+                    }
+                    (self.listen)(Noted::Output(&Output::Events { first, events }));
+                }
                 Output::Refused(why) => {
-                    (self.listen)(&Output::Refused(why.clone()));
+                    (self.listen)(Noted::Output(&Output::Refused(why.clone())));
                     self.ended = Some(Kept::Refused(why));
                 }
                 Output::Stopped => {
-                    (self.listen)(&Output::Stopped);
+                    (self.listen)(Noted::Output(&Output::Stopped));
                     self.ended = Some(Kept::Stopped);
                 }
                 other @ (Output::Started(_)
-                | Output::Events { .. }
                 | Output::Snapshot { .. }
                 | Output::SnapshotFailed { .. }
-                | Output::Stalled(_)) => (self.listen)(&other),
+                | Output::Stalled(_)) => (self.listen)(Noted::Output(&other)),
             }
         }
     }

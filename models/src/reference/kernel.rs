@@ -358,7 +358,7 @@ impl Kernel {
                 lease.until = lease.until.max(now.plus(config.run_lease_ms));
             }
             for open in process.open.values_mut() {
-                open.until = open.until.max(now.plus(config.reservation_lease_ms));
+                open.until = open.until.max(now.plus(open.length));
             }
         }
         self.started_at = now;

@@ -4,13 +4,16 @@
 //! the events themselves.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+pub mod attempts;
+pub mod flows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use machines::codec::Reader;
 use machines::kernel::Time;
 use machines::kernel::event::{Body, Cause, Event, ProcessEvent, QuotaEvent};
-use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId};
+use machines::kernel::ids::{AttemptId, InterruptId, ProcessId, ReservationId, UserId};
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::{Priority, ProcessState};
 use machines::kernel::part::KernelPart;
@@ -19,6 +22,7 @@ use machines::ledger::fold::Frame;
 
 use super::Seen;
 use super::kernel::Clerk;
+use attempts::Allowance;
 
 /// One process.
 #[derive(Clone, Debug)]
@@ -70,6 +74,10 @@ pub struct Book {
     pub asked: BTreeMap<InterruptId, bool>,
     /// Processes of which something changed since this was taken last.
     pub touched: BTreeSet<ProcessId>,
+    /// What is left of what live attempts hold.
+    pub holds: BTreeMap<AttemptId, Amounts>,
+    /// What sessions that have not ended may use.
+    pub sessions: BTreeMap<ProcessId, Allowance>,
 }
 
 impl Book {
@@ -97,14 +105,14 @@ impl Book {
             Body::Process { event: body } => self.add_process(event, pid, body),
             Body::Quota { event: body } => self.add_quota(pid, body),
             Body::Interrupt { event: body } => self.add_interrupt(event.time, pid, body),
+            Body::Session { event: body } => self.add_session(pid, body),
             Body::Kernel { .. }
             | Body::Rate { .. }
             | Body::Envelope { .. }
             | Body::Approval { .. }
             | Body::Service { .. }
             | Body::Slot { .. }
-            | Body::Dispatch { .. }
-            | Body::Session { .. } => {}
+            | Body::Dispatch { .. } => {}
         }
     }
 
@@ -181,11 +189,13 @@ impl Book {
 
     fn add_quota(&mut self, pid: &ProcessId, body: &QuotaEvent) {
         match body {
-            QuotaEvent::Reserved { reservation, amounts, .. } => {
+            QuotaEvent::Reserved { reservation, attempt, amounts, .. } => {
+                let drawn = self.draw(attempt.as_ref(), amounts);
+                let anew = amounts.minus(&drawn);
                 if let Some(known) = self.known.get_mut(pid) {
                     known.open.insert(reservation.clone(), *amounts);
                 }
-                self.each_level(pid, |known| known.held = known.held.plus(amounts));
+                self.each_level(pid, |known| known.held = known.held.plus(&anew));
             }
             QuotaEvent::Settled { reservation, actual, excess } => {
                 self.close(pid, reservation);
@@ -196,7 +206,11 @@ impl Book {
                 self.close(pid, reservation);
                 self.charge(pid, charged, &Amounts::ZERO);
             }
-            QuotaEvent::Recorded { amounts, .. } => self.charge(pid, amounts, amounts),
+            QuotaEvent::Recorded { amounts, attempt, .. } => {
+                let drawn = self.draw(attempt.as_ref(), amounts);
+                self.each_level(pid, |known| known.held = known.held.minus(&drawn));
+                self.charge(pid, amounts, &amounts.minus(&drawn));
+            }
             QuotaEvent::Adjusted { field, new, .. } => {
                 if let Some(known) = self.known.get_mut(pid) {
                     *known.quota.field_mut(*field) = *new;

@@ -3,8 +3,10 @@
 use machines::Choices;
 use machines::kernel::Command;
 
+use super::flows::Flows;
 use super::io::{Crowd, Heard, Script, Work};
 use super::kernel::{Clerk, Reply};
+use super::services::Services;
 use super::users::Users;
 
 /// The crowd of one run.
@@ -12,24 +14,34 @@ use super::users::Users;
 pub enum Crowds {
     /// Users, workers and an operator of processes and budgets.
     Users(Users),
+    /// Users, workers and an operator of pipelines.
+    Flows(Flows),
+    /// Services, their workers and those who call them.
+    Services(Services),
 }
 
 impl Crowd<Clerk> for Crowds {
     fn new(work: &Work) -> Self {
         match work.script {
             Script::Mixed | Script::Queue => Self::Users(Users::new(work)),
+            Script::Flows | Script::ForkJoin | Script::Approvals => Self::Flows(Flows::new(work)),
+            Script::Services | Script::Drain => Self::Services(Services::new(work)),
         }
     }
 
     fn next(&mut self, caller: u32, wall_ms: u64, choices: &mut Choices) -> Option<Command> {
         match self {
             Self::Users(crowd) => crowd.next(caller, wall_ms, choices),
+            Self::Flows(crowd) => crowd.next(caller, wall_ms, choices),
+            Self::Services(crowd) => crowd.next(caller, wall_ms, choices),
         }
     }
 
     fn heard(&mut self, caller: u32, request: &Command, heard: Heard<'_, Reply>) {
         match self {
             Self::Users(crowd) => crowd.heard(caller, request, heard),
+            Self::Flows(crowd) => crowd.heard(caller, request, heard),
+            Self::Services(crowd) => crowd.heard(caller, request, heard),
         }
     }
 }

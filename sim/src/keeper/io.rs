@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use machines::digest::Digest;
 use machines::ledger::record::Chain;
 use machines::ledger::root::StateRoot;
 use machines::{Choices, Instant};
@@ -71,6 +72,15 @@ pub enum Output<A, E> {
         /// The events.
         events: Arc<[E]>,
     },
+    /// A reader was given events: all that it wants since it was given something last.
+    Read {
+        /// Which.
+        reader: u32,
+        /// The last event that it knows of now.
+        to: u64,
+        /// The events, with their numbers.
+        events: Vec<(u64, E)>,
+    },
     /// The process has read what is on the disk, and serves from here on.
     Recovered(Recovered),
     /// The process does not start on this disk.
@@ -122,12 +132,18 @@ pub trait Guest: Clone + Send + 'static {
     type Crowd: Crowd<Self>;
     /// What a saboteur breaks.
     type Turn: Copy + fmt::Debug + Send + Sync;
+    /// What those who are connected to a process know when it ends.
+    type Memory: Clone + Default + Send;
 
     /// Says how processes of a scenario are made.
     fn kind(kept: &Kept, turn: Option<Self::Turn>) -> Self::Kind;
 
     /// Starts a process; `seed` is new for each.
     fn start(kind: &Self::Kind, now: Instant, wall_ms: u64, seed: [u8; 32]) -> Self;
+    /// Returns what those who are connected know.
+    fn memory(&self) -> Self::Memory;
+    /// They come back with what they know; before the first input.
+    fn remember(&mut self, memory: &Self::Memory);
     /// Handles one input; the outputs before it were taken.
     fn handle(&mut self, now: Instant, input: Input<Self::Request>);
     /// Takes the next output.
@@ -144,6 +160,10 @@ pub trait Guest: Clone + Send + 'static {
     fn is_done(reply: &Self::Reply) -> bool;
     /// The most bytes that it may hold because they are not durable (L78).
     fn unsynced_max(kind: &Self::Kind) -> u64;
+    /// Adds an event to the hash of the run, where no root of a state tells of it.
+    fn hash_event(event: &Self::Event, hash: &mut Digest) {
+        let _ = (event, hash);
+    }
     /// Whether a saboteur takes whatever it cannot read for a torn tail.
     fn takes_all_for_torn(kind: &Self::Kind) -> bool {
         let _ = kind;
@@ -173,6 +193,12 @@ pub trait Crowd<G: Guest>: Clone + Send {
     fn next(&mut self, caller: u32, wall_ms: u64, choices: &mut Choices) -> Option<G::Request>;
     /// What came of it.
     fn heard(&mut self, caller: u32, request: &G::Request, heard: Heard<'_, G::Reply>);
+    /// What happened, where it is told without a question.
+    fn saw(&mut self, events: &[G::Event]) {
+        let _ = events;
+    }
+    /// The process is gone, and whatever connects with it.
+    fn lost(&mut self) {}
 }
 
 /// What the crowd does.
@@ -200,4 +226,14 @@ pub enum Script {
     Mixed,
     /// Many processes that wait for their turn.
     Queue,
+    /// Pipelines of every shape, with questions to people.
+    Flows,
+    /// Pipelines that fork, while agents fail and workers crash.
+    ForkJoin,
+    /// Services, their workers and those who call them.
+    Services,
+    /// The same, and a node that drains and stops.
+    Drain,
+    /// Pipelines that ask people for leave, who answer late, twice or at the last moment.
+    Approvals,
 }

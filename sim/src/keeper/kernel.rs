@@ -4,6 +4,11 @@
 //! what a wrong kernel would have done. The keeper itself holds no test switches.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod approvals;
+mod flows;
+pub mod services;
+pub mod streams;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +28,7 @@ use machines::kernel::process::Process;
 use machines::kernel::quota::{Amounts, Quota};
 use machines::kernel::ready::Row;
 use machines::kernel::state::Counters;
+use machines::kernel::stream::{Batch, Numbered};
 use machines::kernel::{Code, Command, CommandBody, Kernel, Refusal, Time};
 use machines::ledger::fold::Part;
 use machines::ledger::journal::io::{self as journal, DiskError, Limits};
@@ -31,10 +37,11 @@ use machines::ledger::root::StateRoot;
 use machines::ledger::snapshot::SnapshotConfig;
 
 use super::crowds::Crowds;
-use super::io::{Decided, Guest, Input, Number, Output, Recovered};
+use super::io::{Decided, Guest, Input, Number, Output, Recovered, Script};
 use super::ledger::{NODE, reason};
 use crate::files::{Answer, Failure, Operation};
 use crate::scenario::Kept;
+use streams::Readers;
 
 /// How long a wait is worth one band (K71).
 pub const AGEING_MS: u64 = 2_000;
@@ -60,12 +67,47 @@ pub enum Turn {
     NewestFirst,
     /// K434: a refused command is counted.
     CountsRefused,
+    /// K444: a reader that comes back skips an event.
+    SkipsAnEvent,
     /// K445: a reply is given when the decision is made.
     RepliesAtApply,
     /// K448: only the last closed reservation is remembered.
     RemembersLast,
     /// K449: a clock that jumps back takes the kernel along.
     FollowsClock,
+    /// K424: every poll is handed an attempt of its own.
+    IssuesPerPoll,
+    /// K425: a stage is issued again while somebody works on it.
+    IssuesAgain,
+    /// K437: a session ends, and its process does not.
+    EndsOnlySession,
+    /// K439: a move after a failure is not checked.
+    LetsErrorsPass,
+    /// K440: failures that are tried again are not counted.
+    RetriesUncounted,
+    // ---- services (see kernel/services.rs)
+    /// K362: what drains takes on new work.
+    ForgetsDrain,
+    /// K431: a window has 49 slots.
+    CountsFewerSlots,
+    /// K432: a slot that is released is released again.
+    ReleasesTwice,
+    /// K433: a completion under an old lease ends the live try.
+    AcceptsOldLease,
+    /// K435: what comes first depends on where in memory it is.
+    OrdersByAddress,
+    /// K446: one query does not look who asks.
+    ForgetsToLook,
+    /// K447: what is over stays.
+    KeepsEnded,
+    /// K427: what asked leave and was not answered goes on.
+    TakesSilenceForYes,
+    /// K436: branches are merged as they come in.
+    MergesOnArrival,
+    /// K438: whoever was answered begins again.
+    BeginsAgain,
+    /// K441: nobody looks again at what is done with leave.
+    SkipsRecheck,
 }
 
 /// How a process is made.
@@ -73,19 +115,25 @@ pub enum Turn {
 pub struct Config {
     params: KeeperParams,
     turn: Option<Turn>,
+    readers: u64,
 }
 
 /// Returns the configuration of the kernel: everything that takes hours takes seconds.
 #[must_use]
 pub fn kernel_config() -> KernelConfig {
     let retention = Retention { terminated_ms: 4_000, zombie_ms: 6_000, ..Retention::DEFAULT };
-    KernelConfig {
+    let mut config = KernelConfig {
         ageing_ms: AGEING_MS,
         run_lease_ms: 2_000,
         reservation_lease_ms: 3_000,
+        approval_ttl_ms: 1_500,
         retention,
         ..KernelConfig::new()
+    };
+    for asked in &mut config.interrupts {
+        asked.default_ttl = asked.default_ttl.map(|ttl| ttl.min(1_200));
     }
+    config
 }
 
 /// See the file's header.
@@ -100,6 +148,10 @@ pub struct Clerk {
     answered: Vec<Call>,
     /// Operations that are under way.
     out: BTreeSet<u64>,
+    readers: Readers,
+    /// What queries came to.
+    answers: services::Answers,
+    place: services::Place,
 }
 
 /// What the keeper answers.
@@ -117,11 +169,36 @@ impl Clerk {
     }
 
     fn input(&mut self, now: Instant, wall_ms: u64, input: keeper::Input) {
+        if self.turned(Turn::TakesSilenceForYes) {
+            self.take_silence_for_yes(Time::from_millis(wall_ms));
+        }
         let Some(keeper) = &mut self.keeper else {
             return;
         };
         keeper.handle(now, Time::from_millis(wall_ms), input);
         self.follow();
+        while let Some(input) = self.readers.poll() {
+            let Some(keeper) = &mut self.keeper else {
+                return;
+            };
+            keeper.handle(now, Time::from_millis(wall_ms), input);
+            self.follow();
+        }
+    }
+
+    /// Returns the number of the last event.
+    fn last_event(&self) -> u64 {
+        self.kernel().map_or(0, Kernel::last_event)
+    }
+
+    /// Hands on what a reader was given.
+    fn read(&mut self, reader: keeper::Reader, batch: Batch) {
+        let last = self.last_event();
+        if let Some(reader) = self.readers.given(reader, &batch, last) {
+            let Batch { events, cursor: to, last: _ } = batch;
+            let events = events.into_iter().map(|Numbered { number, event }| (number, event));
+            self.outputs.push_back(Output::Read { reader, to, events: events.collect() });
+        }
     }
 
     /// Takes what the keeper gives, after what was decided.
@@ -162,8 +239,10 @@ impl Clerk {
             keeper::Output::Started(report) => {
                 self.seen = report.record;
                 let snapshot = report.snapshot.unwrap_or(0);
-                let found = Recovered { record: report.record, hash: None, root: None, snapshot };
+                let (record, hash, root) = (report.record, Some(report.hash), report.root);
+                let found = Recovered { record, hash, root, snapshot };
                 self.outputs.push_back(Output::Recovered(found));
+                self.readers.come(report.events);
                 if snapshot > 0 && self.turned(Turn::ForgetsAfterSnapshot) {
                     self.forget_something();
                 }
@@ -190,15 +269,20 @@ impl Clerk {
                 self.outputs.push_back(Output::Events { first, events });
             }
             keeper::Output::Stalled(_) => self.outputs.push_back(Output::Stalled),
-            // Its users only give commands.
-            keeper::Output::Answer(..)
-            | keeper::Output::Snapshot { .. }
+            keeper::Output::Batch(reader, batch) => self.read(reader, *batch),
+            keeper::Output::Ended(reader, why) => {
+                let last = self.last_event();
+                self.readers.ended(reader, why.code, last);
+            }
+            keeper::Output::Answer(call, told) => self.told(call, told),
+            keeper::Output::Snapshot { .. }
             | keeper::Output::SnapshotFailed { .. }
             | keeper::Output::Stopped => {}
         }
     }
 
     fn command(&mut self, now: Instant, wall_ms: u64, call: Number, mut command: Command) {
+        let again = self.turn_services(wall_ms, &mut command);
         let mut quota = None;
         match (self.turn, &command.body) {
             (Some(Turn::GrantsBeforeChecking), CommandBody::Reserve(reserve)) => {
@@ -224,14 +308,27 @@ impl Clerk {
                 self.open_again(id);
             }
             (Some(Turn::FollowsClock), _) => self.forget_time(),
+            (Some(Turn::MergesOnArrival), CommandBody::ReportAgentResult(report)) => {
+                self.merge_on_arrival(report);
+            }
             (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, &command),
-            (_, _) => {}
+            (_, body) => self.break_session_before(body),
         }
+        if let (true, CommandBody::ConsumeApproval(wanted)) =
+            (self.turned(Turn::SkipsRecheck), &mut command.body)
+        {
+            self.skip_recheck(wanted);
+        }
+        let answered = answered(&command.body).filter(|_| self.turned(Turn::BeginsAgain)).cloned();
         let (pid, command) = (subject(&command.body), Box::new(command));
         let before = self.appended();
         self.input(now, wall_ms, keeper::Input::Command { call: Call(call), command });
+        self.release_again(again);
         if self.appended() == before && self.turned(Turn::CountsRefused) {
             self.count_once_more();
+        }
+        if let Some(id) = answered {
+            self.begin_again(&id);
         }
         let Some(pid) = pid else {
             return;
@@ -251,7 +348,7 @@ impl Clerk {
                 }
             }),
             Some(Turn::NewestFirst) => self.turn_around(),
-            _ => {}
+            _ => self.break_session_after(&pid),
         }
     }
 
@@ -400,6 +497,14 @@ fn rows(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     rows
 }
 
+/// Returns the question that a command answers.
+const fn answered(body: &CommandBody) -> Option<&InterruptId> {
+    match body {
+        CommandBody::ResolveInterrupt { id, .. } => Some(id),
+        _ => None,
+    }
+}
+
 /// Returns the process that a command names.
 #[must_use]
 pub fn subject(body: &CommandBody) -> Option<ProcessId> {
@@ -457,15 +562,24 @@ impl Guest for Clerk {
     type Kind = Config;
     type Crowd = Crowds;
     type Turn = Turn;
+    type Memory = Vec<u64>;
 
     fn kind(kept: &Kept, turn: Option<Turn>) -> Config {
         let limits = Limits {
             segment_bytes: 1 << 20,
             write_bytes_max: 64 << 10,
             unsynced_max: 256 << 10,
-            journal_keep: Duration::ZERO,
+            // Who comes back after a while shall find what it has missed.
+            journal_keep: if kept.readers > 0 {
+                Duration::from_secs(86_400)
+            } else {
+                Duration::ZERO
+            },
         };
         let mut kernel = kernel_config();
+        if matches!(kept.work.script, Script::Services | Script::Drain) {
+            kernel = services::config(kernel);
+        }
         if turn == Some(Turn::NeverAges) {
             kernel.ageing_ms = 1 << 40;
         }
@@ -480,7 +594,7 @@ impl Guest for Clerk {
             },
             seed: [0; 32],
         };
-        Config { params, turn }
+        Config { params, turn, readers: kept.readers }
     }
 
     fn start(kind: &Config, now: Instant, wall_ms: u64, seed: [u8; 32]) -> Self {
@@ -495,9 +609,20 @@ impl Guest for Clerk {
             seen: 0,
             answered: Vec::new(),
             out: BTreeSet::new(),
+            readers: Readers::new(kind.readers, kind.turn == Some(Turn::SkipsAnEvent)),
+            answers: services::Answers::new(),
+            place: services::Place::default(),
         };
         clerk.follow();
         clerk
+    }
+
+    fn memory(&self) -> Vec<u64> {
+        self.readers.cursors()
+    }
+
+    fn remember(&mut self, cursors: &Vec<u64>) {
+        self.readers.remember(cursors);
     }
 
     fn handle(&mut self, now: Instant, input: Input<Command>) {
@@ -545,7 +670,8 @@ impl Guest for Clerk {
     }
 
     fn tells_nothing(reply: &Reply) -> bool {
-        matches!(reply, Err(refusal) if refusal.code == Code::NotDurable)
+        let of_now = [Code::NotDurable, Code::Busy, Code::DiskFull, Code::Overloaded];
+        matches!(reply, Err(refusal) if of_now.contains(&refusal.code))
     }
 
     fn is_done(reply: &Reply) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use machines::choices::Overrides;
 
+use super::bus::{self, Hub};
 use super::checkers::{self, Make};
 use super::io::Guest;
 use super::kernel::{Clerk, Turn as Broken};
@@ -180,7 +181,11 @@ fn to_the_end<G: Guest>(
 /// Returns the wings of this program.
 #[must_use]
 pub fn all() -> Vec<(Subject, Box<dyn AnyWing>)> {
-    vec![(Subject::Ledger, Box::new(ledger())), (Subject::Kernel, Box::new(kernel()))]
+    vec![
+        (Subject::Ledger, Box::new(ledger())),
+        (Subject::Kernel, Box::new(kernel())),
+        (Subject::Bus, Box::new(Wing { watches: bus::of_bus(), saboteurs: of_bus() })),
+    ]
 }
 
 fn ledger() -> Wing<Ledger> {
@@ -254,7 +259,55 @@ fn of_ledger() -> Vec<Sabotage<Ledger>> {
     ]
 }
 
+/// Saboteurs of services, rates, access and housekeeping.
+fn of_services() -> Vec<Sabotage<Clerk>> {
+    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
+    vec![
+        row(
+            ("forgets-drain", "K362", "kernel-drain", 5),
+            "takes on new work while it drains",
+            Broken::ForgetsDrain,
+        ),
+        row(
+            ("counts-fewer-slots", "K431", "kernel-services", 5),
+            "divides a window into slots, and counts one too few",
+            Broken::CountsFewerSlots,
+        ),
+        row(
+            ("releases-twice", "K432", "kernel-services", 5),
+            "releases a slot that was released already",
+            Broken::ReleasesTwice,
+        ),
+        row(
+            ("accepts-old-lease", "K433", "kernel-services", 5),
+            "lets a completion under an old lease end the live try",
+            Broken::AcceptsOldLease,
+        ),
+        row(
+            ("orders-by-address", "K435", "kernel-services", 5),
+            "lets first what comes first in memory",
+            Broken::OrdersByAddress,
+        ),
+        row(
+            ("forgets-to-look", "K446", "kernel-services", 3),
+            "tells anybody what a process has used",
+            Broken::ForgetsToLook,
+        ),
+        row(
+            ("keeps-ended", "K447", "kernel-services", 3),
+            "keeps dispatches that were cancelled",
+            Broken::KeepsEnded,
+        ),
+    ]
+}
+
 fn of_kernel() -> Vec<Sabotage<Clerk>> {
+    let mut all = of_processes();
+    all.extend(of_services());
+    all
+}
+
+fn of_processes() -> Vec<Sabotage<Clerk>> {
     let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
     vec![
         row(
@@ -303,6 +356,11 @@ fn of_kernel() -> Vec<Sabotage<Clerk>> {
             Broken::CountsRefused,
         ),
         row(
+            ("skips-an-event", "K444", "kernel-streams", 3),
+            "lets a reader that comes back go on one event too far",
+            Broken::SkipsAnEvent,
+        ),
+        row(
             ("answers-at-apply", "K445", "kernel-power-cuts", 3),
             "replies before the disk has the record",
             Broken::RepliesAtApply,
@@ -316,6 +374,78 @@ fn of_kernel() -> Vec<Sabotage<Clerk>> {
             ("follows-clock", "K449", "kernel-clock-jumps", 5),
             "takes the clock as it is when it jumps back",
             Broken::FollowsClock,
+        ),
+        // Sessions.
+        row(
+            ("issues-per-poll", "K424", "kernel-flows", 3),
+            "hands every poll an attempt of its own",
+            Broken::IssuesPerPoll,
+        ),
+        row(
+            ("issues-again", "K425", "kernel-flows", 3),
+            "issues a stage again without closing who works on it",
+            Broken::IssuesAgain,
+        ),
+        row(
+            ("ends-only-session", "K437", "kernel-flows", 3),
+            "ends a session and not its process",
+            Broken::EndsOnlySession,
+        ),
+        row(
+            ("lets-errors-pass", "K439", "kernel-flows", 10),
+            "does not check where a failure leads",
+            Broken::LetsErrorsPass,
+        ),
+        row(
+            ("retries-uncounted", "K440", "kernel-flows", 10),
+            "tries again without counting",
+            Broken::RetriesUncounted,
+        ),
+        row(
+            ("takes-silence-for-yes", "K427", "kernel-approvals", 3),
+            "goes on when nobody said yes in time",
+            Broken::TakesSilenceForYes,
+        ),
+        row(
+            ("merges-on-arrival", "K436", "kernel-approvals", 5),
+            "merges branches in the order in which they report",
+            Broken::MergesOnArrival,
+        ),
+        row(
+            ("begins-again", "K438", "kernel-approvals", 3),
+            "begins at the first stage again after an answer",
+            Broken::BeginsAgain,
+        ),
+        row(
+            ("skips-recheck", "K441", "kernel-approvals", 3),
+            "does not look again at what is done with leave",
+            Broken::SkipsRecheck,
+        ),
+    ]
+}
+
+fn of_bus() -> Vec<Sabotage<Hub>> {
+    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
+    vec![
+        row(
+            ("drops-markers", "K442", "kernel-bus", 3),
+            "tells nobody of what a full queue has lost",
+            bus::Turn::DropsMarkers,
+        ),
+        row(
+            ("closes-ranks", "K442", "kernel-bus", 3),
+            "the same, and numbers what comes after it as if nothing were missing",
+            bus::Turn::ClosesRanks,
+        ),
+        row(
+            ("probes-twice", "K443", "kernel-bus", 10),
+            "lets a call through while the probe of a half-open breaker is under way",
+            bus::Turn::ProbesTwice,
+        ),
+        row(
+            ("calls-while-open", "K443", "kernel-bus", 5),
+            "lets a call through while its breaker is open",
+            bus::Turn::CallsWhileOpen,
         ),
     ]
 }

@@ -613,6 +613,7 @@ impl Guest for Ledger {
     type Kind = Config;
     type Crowd = Writers;
     type Turn = Turn;
+    type Memory = ();
 
     fn kind(kept: &Kept, turn: Option<Turn>) -> Config {
         Config::new(kept.snapshots, turn)
@@ -647,6 +648,10 @@ impl Guest for Ledger {
     fn ignores_lock(kind: &Config) -> bool {
         kind.turn == Some(Turn::IgnoresLock)
     }
+
+    fn memory(&self) {}
+
+    fn remember(&mut self, (): &()) {}
 
     fn handle(&mut self, now: Instant, input: Input<Request>) {
         match input {

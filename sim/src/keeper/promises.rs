@@ -1,6 +1,12 @@
 //! The checkers of the kernel (kernel.md, section 15): each follows the events that everybody sees.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+mod approvals;
+mod flows;
+mod polls;
+mod services;
+mod streams;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
@@ -8,6 +14,8 @@ use machines::kernel::ids::ProcessId;
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::ProcessState;
 use machines::kernel::quota::Resource;
+use machines::kernel::rates::RateEvent;
+use machines::kernel::sessions::event::SessionEvent;
 use machines::kernel::{Code, Command, CommandBody, Kernel};
 use machines::ledger::root::StateRoot;
 
@@ -21,8 +29,8 @@ use super::{Seen, Watch, World};
 #[must_use]
 pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
     let mut all: Vec<(&'static str, Make<Clerk>)> = of_ledger();
-    // The keeper does not tell the size of its records, nor what it recovered before its start.
-    all.retain(|(property, _)| !["L71", "L72", "L78"].contains(property));
+    // The keeper does not tell the size of its records.
+    all.retain(|(property, _)| *property != "L78");
     let own: Vec<(&'static str, Make<Clerk>)> = vec![
         ("K420", || Box::new(Each::new("K420", fits))),
         ("K421", || Box::new(Conserved::default())),
@@ -33,11 +41,22 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K429", || Box::new(Bound::default())),
         ("K430", || Box::new(InLine::default())),
         ("K434", || Box::new(RefusalsChangeNothing)),
+        ("K444", || Box::new(streams::Streams::default())),
         ("K445", || Box::new(TooEarly { property: "K445", after: None })),
         ("K448", || Box::new(Idempotent::default())),
         ("K449", || Box::new(Each::new("K449", later))),
     ];
     all.extend(own);
+    let of_sessions: Vec<(&'static str, Make<Clerk>)> = vec![
+        ("K424", || Box::new(polls::Polls::default())),
+        ("K425", || Box::new(flows::Steered::one_attempt())),
+        ("K437", || Box::new(flows::Steered::ends_together())),
+        ("K439", || Box::new(flows::Steered::counted())),
+        ("K440", || Box::new(flows::Steered::ending())),
+    ];
+    all.extend(of_sessions);
+    all.extend(services::of_services());
+    all.extend(approvals::of_approvals());
     all
 }
 
@@ -75,17 +94,22 @@ impl Watch<Clerk> for Each {
     }
 }
 
-/// K420: what is granted fits, at the process and every ancestor.
+/// K420: what is granted fits, at the process, its session and every ancestor.
 fn fits(book: &Book, event: &Event) -> Result<bool, String> {
-    let (Body::Quota { event: QuotaEvent::Reserved { amounts, .. } }, Some(pid)) =
-        (&event.body, &event.subject.pid)
-    else {
+    let Some(pid) = &event.subject.pid else {
         return Ok(false);
+    };
+    let granted = match &event.body {
+        Body::Quota { event: QuotaEvent::Reserved { attempt, amounts, .. } } => {
+            amounts.minus(&book.drawn(attempt.as_ref(), amounts))
+        }
+        Body::Session { event: SessionEvent::AttemptIssued { issued } } => issued.hold,
+        _ => return Ok(false),
     };
     for level in book.lineage(pid) {
         let known = &book.known[&level];
         for resource in Resource::RESERVABLE {
-            let (asked, limit) = (amounts.of(resource), known.quota.limit(resource));
+            let (asked, limit) = (granted.of(resource), known.quota.limit(resource));
             let taken = known.used.of(resource) + known.held.of(resource);
             if asked > 0 && !limit.allows(taken + asked) {
                 let name = resource.name();
@@ -95,7 +119,14 @@ fn fits(book: &Book, event: &Event) -> Result<bool, String> {
             }
         }
     }
-    Ok(true)
+    let (Some(known), Some(session)) = (book.known.get(pid), book.sessions.get(pid)) else {
+        return Ok(true);
+    };
+    let taken = (known.used.llm_calls + known.held.llm_calls).saturating_sub(session.base);
+    match granted.llm_calls > 0 && !session.calls.allows(taken + granted.llm_calls) {
+        true => Err(format!("{pid} was granted calls, {taken} of {} taken", session.calls)),
+        false => Ok(true),
+    }
 }
 
 /// K422: a question leaves Pending exactly once.
@@ -414,7 +445,7 @@ impl Watch<Clerk> for Idempotent {
             return Ok(false);
         }
         match reply {
-            Ok(done) if done.events.iter().all(is_renewal) => Ok(true),
+            Ok(done) if done.events.iter().all(is_about_asking) => Ok(true),
             Ok(done) => Err(format!("accepted before, and now {:?}: {request:?}", done.events)),
             Err(refusal) if is_passing(refusal.code) => Ok(false),
             Err(refusal) => {
@@ -429,12 +460,19 @@ const fn is_renewal(event: &Event) -> bool {
     matches!(event.body, Body::Process { event: ProcessEvent::LeaseRenewed { .. } })
 }
 
+/// What a repeat may do all the same: whoever asks keeps its lease, and counts for the rate that
+/// the command carries (K136).
+const fn is_about_asking(event: &Event) -> bool {
+    is_renewal(event) || matches!(event.body, Body::Rate { event: RateEvent::Recorded { .. } })
+}
+
 /// Whether a refusal says something about the moment or the asker, not about the command.
 const fn is_passing(code: Code) -> bool {
     matches!(
         code,
         Code::Busy
             | Code::DiskFull
+            | Code::RateLimited
             | Code::NotDurable
             | Code::Draining
             | Code::Overloaded

@@ -72,7 +72,7 @@ fn a_keeper_of_two_nodes_or_with_a_network_is_refused() {
                    [[fault]]\nkind = \"second-process\"\nat = \"1s\"\nnodes = [0]\n";
     assert!(wrong(cluster).contains("second-process needs [keeper]"));
     let other = SMALL.replace("\"ledger\"", "\"nothing\"");
-    assert!(wrong(&other).contains("must be \"ledger\" or \"kernel\""));
+    assert!(wrong(&other).contains("must be \"ledger\", \"kernel\" or \"bus\""));
 }
 
 /// T42: a failure of a keeper is shrunk like any other, and its file replays.
@@ -171,4 +171,19 @@ fn every_saboteur_of_a_keeper_is_caught() {
         let case = case(&lab, sheet.name, &scenarios, 0).expect("it can be made");
         assert_eq!(case.saboteur.as_deref(), Some(sheet.name));
     }
+}
+
+/// K444: each sees all that it wants, once, through every end of the process; and who skips an
+/// event when it comes back is caught.
+#[test]
+fn readers_of_events_see_each_once_and_one_that_skips_is_caught() {
+    let streams = [scenario("kernel-streams")];
+    let ran = lab().run(&streams[0], 0, Keep::default()).expect("it runs");
+    let outcome = ran.outcome;
+    assert_eq!(outcome.ended, Ended::Passed);
+    assert!(outcome.strikes["recovery"] > 10, "{:?}", outcome.strikes);
+    assert!(outcome.armed["K444"] > 500, "{:?}", outcome.armed);
+    let lab = lab();
+    let hunt = hunt(&lab, "skips-an-event", &streams, Budget::ENDLESS).expect("it can be hunted");
+    assert_eq!(hunt.expect("an endless budget is never spent").seeds, Some(1));
 }

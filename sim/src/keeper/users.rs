@@ -217,7 +217,7 @@ impl Users {
         let calls = Limit::at_most(4 + choices.choose("user.limit", who, 12));
         let quota = match self.work.script {
             Script::Queue => Vec::new(),
-            Script::Mixed => vec![(QuotaField::MaxLlmCalls, calls)],
+            _ => vec![(QuotaField::MaxLlmCalls, calls)],
         };
         let pids = &mut self.pids[usize::try_from(user).expect("few users")];
         pids.push(pid.clone());

@@ -65,6 +65,8 @@ const FOR_KEEPERS: [&str; 11] = [
     "full",
     "stall",
 ];
+/// Those that strike what has no files.
+const FOR_BUSES: [&str; 3] = ["kill", "pause", "jump"];
 /// The most moments of a plan: every node of the largest cluster twice.
 const PLAN_MAX: usize = 2 * super::NODES_MAX as usize;
 /// Kinds that can leave a node unable to start: a scenario must say that it expects it (T22).
@@ -79,9 +81,9 @@ pub(super) fn compile(
 ) -> Result<Vec<Planned>, At> {
     let expects = !file.expect.is_empty();
     let mut plan = Vec::new();
-    let keeper = file.keeper.is_some();
+    let subject = file.keeper.as_ref().map(|keeper| keeper.subject.get_ref().clone());
     for (entry, fault) in (0..).zip(&mut file.fault) {
-        check_subject(fault, keeper)?;
+        check_subject(fault, subject.as_deref())?;
         fix_nodes(fault, entry, nodes, choices)?;
         let compiler = Compiler { fault, nodes, quiet_at, expects };
         compiler.compile(&mut plan)?;
@@ -100,10 +102,14 @@ pub(super) fn compile(
 }
 
 /// Refuses faults that the subject of the scenario cannot have.
-fn check_subject(fault: &Fault, keeper: bool) -> Result<(), At> {
+fn check_subject(fault: &Fault, subject: Option<&str>) -> Result<(), At> {
     let kind = fault.kind.text();
     let own = OF_KEEPERS.contains(&kind);
-    match keeper {
+    match subject.is_some() {
+        true if subject == Some("bus") && !FOR_BUSES.contains(&kind) => {
+            let kinds = FOR_BUSES.join(", ");
+            Err((fault.kind.0.span(), format!("a bus has no network and no disk; it has {kinds}")))
+        }
         true if own || FOR_KEEPERS.contains(&kind) => Ok(()),
         true if KINDS.iter().any(|(name, _)| *name == kind) => {
             let kinds = [&FOR_KEEPERS[..], &OF_KEEPERS].concat().join(", ");

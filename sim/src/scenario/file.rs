@@ -75,7 +75,8 @@ pub struct File {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keeper {
-    /// `"ledger"`: a small fold on journal, recovery and snapshots; `"kernel"`: the kernel.
+    /// `"ledger"`: a small fold on journal, recovery and snapshots; `"kernel"`: the kernel;
+    /// `"bus"`: the kernel's bus.
     pub subject: Spanned<String>,
     /// How many ask at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +93,7 @@ pub struct Keeper {
     /// After so many records nothing more is changed; a run with fewer is unfinished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<Spanned<u64>>,
-    /// What the callers do: `"mixed"` or `"queue"`.
+    /// What the callers do, by name: see [`Script`](crate::keeper::io::Script).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Spanned<String>>,
     /// How long an operation of the disk takes.
@@ -101,6 +102,9 @@ pub struct Keeper {
     /// A snapshot is due after so many records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<Spanned<u64>>,
+    /// How many read the kernel's events, and go on where they were after each of its ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readers: Option<Spanned<u64>>,
     /// At every operation of the disk the power is cut; the cuts are shared by so many seeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Spanned<u64>>,

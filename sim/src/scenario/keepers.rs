@@ -13,6 +13,8 @@ pub enum Subject {
     Ledger,
     /// The kernel.
     Kernel,
+    /// The kernel's bus, which keeps nothing.
+    Bus,
 }
 
 impl Subject {
@@ -22,6 +24,7 @@ impl Subject {
         match self {
             Self::Ledger => "ledger",
             Self::Kernel => "kernel",
+            Self::Bus => "bus",
         }
     }
 }
@@ -37,6 +40,8 @@ pub struct Kept {
     pub disk: (u64, u64),
     /// A snapshot is due after so many records.
     pub snapshots: u64,
+    /// How many read the events.
+    pub readers: u64,
     /// How many seeds share the cuts of a sweep.
     pub sweep: Option<u64>,
 }
@@ -66,15 +71,35 @@ pub(super) fn compile(file: &File) -> Result<Option<Kept>, At> {
     let subject = match keeper.subject.get_ref().as_str() {
         "ledger" => Subject::Ledger,
         "kernel" => Subject::Kernel,
-        _ => return Err((place, "must be \"ledger\" or \"kernel\"".into())),
+        "bus" => volatile(keeper)?,
+        _ => return Err((place, "must be \"ledger\", \"kernel\" or \"bus\"".into())),
     };
     Ok(Some(Kept {
         subject,
         work: work(keeper)?,
         disk: range(keeper.disk.as_ref(), (50_000, 450_000))?,
         snapshots: number(keeper.snapshots.as_ref(), 400)?,
+        readers: keeper.readers.as_ref().map_or(Ok(0), |readers| number(Some(readers), 0))?,
         sweep: keeper.sweep.as_ref().map(|sweep| number(Some(sweep), 1)).transpose()?,
     }))
+}
+
+/// A bus has no disk, and its own words.
+fn volatile(keeper: &Keeper) -> Result<Subject, At> {
+    let pointless = [
+        ("bytes", keeper.bytes.as_ref().map(Spanned::span)),
+        ("keys", keeper.keys.as_ref().map(Spanned::span)),
+        ("records", keeper.records.as_ref().map(Spanned::span)),
+        ("script", keeper.script.as_ref().map(Spanned::span)),
+        ("disk", keeper.disk.as_ref().map(Spanned::span)),
+        ("snapshots", keeper.snapshots.as_ref().map(Spanned::span)),
+        ("sweep", keeper.sweep.as_ref().map(Spanned::span)),
+    ];
+    let found = pointless.into_iter().find_map(|(key, place)| Some((key, place?)));
+    match found {
+        Some((key, place)) => Err((place, format!("a bus keeps nothing: leave out {key}"))),
+        None => Ok(Subject::Bus),
+    }
 }
 
 fn work(keeper: &Keeper) -> Result<Work, At> {
@@ -100,7 +125,15 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
     match script.get_ref().as_str() {
         "mixed" => Ok(Script::Mixed),
         "queue" => Ok(Script::Queue),
-        _ => Err((script.span(), "must be \"mixed\" or \"queue\"".into())),
+        "flows" => Ok(Script::Flows),
+        "fork-join" => Ok(Script::ForkJoin),
+        "services" => Ok(Script::Services),
+        "drain" => Ok(Script::Drain),
+        "approvals" => Ok(Script::Approvals),
+        _ => {
+            let all = "mixed, queue, flows, fork-join, services, drain or approvals";
+            Err((script.span(), format!("must be one of {all}")))
+        }
     }
 }
 

@@ -4,6 +4,10 @@
 use std::fs;
 use std::time::Duration;
 
+use machines::kernel::config::KernelConfig;
+use machines::kernel::ids::{Endpoint, MessageType, ServiceName};
+use machines::kernel::names::ExpiryPolicy;
+use machines::kernel::quota::Limit;
 use proptest::prelude::*;
 
 use super::*;
@@ -195,6 +199,85 @@ fn the_keys_that_differ_are_those_whose_values_do() {
     assert!(RELOADABLE.iter().all(|key| keys().contains(key)), "every one is a key");
 }
 
+/// K25 and section 2.1: what is not given is as the kernel has it, and each kind of value is taken
+/// from the file and from a flag.
+#[test]
+fn the_kernel_is_set_by_its_table() {
+    let plain = read("cluster = 'demo'", &[]).unwrap().kernel.config();
+    assert_eq!(plain, Ok(KernelConfig::new()));
+    let text = "cluster = 'demo'\n[kernel]\nrun_lease_ms = 90000\ndrain_ms = 5\n\
+                rate_enforced_calls = ['Submit']\nzombie_retention_ms = 7\n\
+                [kernel.limits]\nstages = 512\n\
+                [kernel.default_quota]\nmax_llm_calls = -1\n\
+                [kernel.quota_ceiling]\nmax_tool_calls = 9\n\
+                [kernel.default_rate]\nburst = 3\n\
+                [kernel.interrupts.checkpoint]\ndefault_ttl_ms = 8\nauto_expire = true\n\
+                [kernel.bus]\nfailure_threshold = 0\n";
+    let flags = [
+        ("kernel.limits.stages", "513"),
+        ("kernel.default_service", "tools"),
+        ("kernel.interrupts.clarification.on_expiry", "escalate"),
+        ("kernel.bus.excluded_types", "ping, pong"),
+    ];
+    let config = read(text, &flags).unwrap();
+    assert_eq!(config.drain(), Duration::from_millis(5));
+    let mut expected = KernelConfig::new();
+    expected.run_lease_ms = 90_000;
+    expected.drain_ms = 5;
+    expected.rate_enforced_calls.insert(Endpoint::parse("call", "Submit").unwrap());
+    expected.retention.zombie_ms = 7;
+    expected.limits.stages = 513;
+    expected.default_quota.max_llm_calls = Limit::UNLIMITED;
+    expected.quota_ceiling.max_tool_calls = Limit::at_most(9);
+    expected.default_rate.burst = Limit::at_most(3);
+    expected.interrupts[2].default_ttl = Some(8);
+    expected.interrupts[2].auto_expire = true;
+    expected.interrupts[0].on_expiry = ExpiryPolicy::Escalate;
+    expected.bus.failure_threshold = 0;
+    for name in ["ping", "pong"] {
+        expected.bus.excluded_types.insert(MessageType::parse("type", name).unwrap());
+    }
+    expected.default_service = ServiceName::parse("service", "tools").unwrap();
+    assert_eq!(config.kernel.config(), Ok(expected));
+    let other = read("cluster = 'demo'", &[]).unwrap();
+    assert_eq!(config.differences(&other), ["kernel"], "taken up at the next start");
+}
+
+/// K25, C108.
+#[test]
+fn each_mistake_about_the_kernel_says_what_where_and_what_would_be_right() {
+    let mistakes = [
+        ("kernel.limits.stages", "0", "0: must be in 1..=2560"),
+        ("kernel.limits.stages", "2561", "2561: must be in 1..=2560"),
+        ("kernel.run_lease_ms", "999", "999: must be in 1000..=3600000"),
+        ("kernel.soft_percent", "101", "101: must be in 1..=100"),
+        ("kernel.drain_ms", "0", "0: must be in 1..=2592000000"),
+        ("kernel.tick_batch", "0", "must be at least 1"),
+        (
+            "kernel.interrupts.confirmation.on_expiry",
+            "continue",
+            "\"continue\": expected one of deny, fail, escalate",
+        ),
+        ("kernel.run_leese_ms", "1", "there is no such key; did you mean run_lease_ms?"),
+        ("kernel.limits.stagess", "1", "there is no such key; did you mean stages?"),
+        (
+            "kernel.drain_ms",
+            "soon",
+            "invalid value string \"soon\", expected a whole number from 0 on, below 2^63, like \
+             30000",
+        ),
+        (
+            "kernel.default_quota.max_llm_calls",
+            "-2",
+            "invalid value signed int `-2`, expected a whole number from 0 on, or -1 for unlimited",
+        ),
+    ];
+    for (key, value, why) in mistakes {
+        let error = read("cluster = 'demo'", &[(key, value)]).expect_err(key);
+        assert_eq!(error, format!("{key}: {why} (in the command line)"));
+    }
+}
+
 /// Lists all keys.
 fn keys() -> &'static [&'static str] {
     let figment = Figment::new().merge(Flags(vec![("no".into(), "such".into())]));
@@ -257,7 +340,8 @@ proptest! {
         prop_assert!(keys().contains(&key.split('.').next().expect("a key")), "{shown}");
         prop_assert!(error.source.is_some(), "{shown}");
         prop_assert_eq!(shown.lines().count(), 1, "{}", &shown);
-        let says = ["expected", "must", "at most", "is required", "is not the address"];
+        let says =
+            ["expected", "must", "at most", "is required", "is not the address", "no such key"];
         prop_assert!(says.iter().any(|word| error.why.contains(word)), "{shown}");
     }
 }

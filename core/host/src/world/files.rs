@@ -38,7 +38,8 @@ const OPEN_MAX: usize = 8;
 /// How many zeros are written at a time.
 const ZEROS: usize = 1 << 20;
 
-/// The files of one ledger. Dropping it waits for the tasks that were begun.
+/// The files of one ledger. Dropping it waits for the tasks that were begun; only then is the data
+/// folder free for another process (L2, L79).
 pub struct LedgerFiles {
     data: PathBuf,
     workers: Vec<Worker>,
@@ -50,6 +51,8 @@ pub struct LedgerFiles {
     /// Open files, the one that was used last at the end.
     open: VecDeque<(LedgerFile, Arc<File>)>,
     reports: Inbox<Report>,
+    /// Whoever writes holds the folder: given up after the last worker has ended.
+    _held: files::Folder,
 }
 
 #[derive(Debug)]
@@ -84,14 +87,14 @@ impl fmt::Debug for LedgerFiles {
 }
 
 impl LedgerFiles {
-    /// Opens the ledger in the data folder that this process holds (L2), and makes its two folders
-    /// if they are not there.
+    /// Opens the ledger in the data folder that this process holds (L2), holds the folder as well,
+    /// and makes its two folders if they are not there.
     ///
     /// # Errors
     ///
     /// A folder cannot be made, or a thread not be started.
-    pub fn open(folder: &files::Folder) -> io::Result<Self> {
-        let data = folder.path().to_owned();
+    pub fn open(held: &files::Folder) -> io::Result<Self> {
+        let data = held.path().to_owned();
         for folder in Folder::ALL {
             match DirBuilder::new().mode(0o700).create(data.join(folder.name())) {
                 Ok(()) => {}
@@ -112,6 +115,7 @@ impl LedgerFiles {
             running: Vec::new(),
             open: VecDeque::new(),
             reports,
+            _held: held.clone(),
         })
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use host::Failure;
 use host::files::Folder;
 use host::world::LedgerFiles;
 use machines::Instant;
@@ -82,7 +83,7 @@ impl Book {
 
     /// Starts as a node does: lock, recover, open a segment. Checks what was recovered.
     pub(crate) fn open(&mut self) {
-        let lock = Folder::lock(self.path()).unwrap();
+        let lock = locked(self.path());
         let mut files = LedgerFiles::open(&lock).unwrap();
         let (recovered, replayed) = recover(&mut files);
         assert_eq!(recovered.head.record, self.last());
@@ -290,6 +291,20 @@ fn recover(files: &mut LedgerFiles) -> (Recovered, String) {
         match asked.unwrap().answer(result) {
             Answer::Recovery(input) => recovery.handle(input),
             Answer::Journal(_) | Answer::Snapshots(_) => unreachable!("recovery asked"),
+        }
+    }
+}
+
+/// Locks `path`. A command that another test starts holds, from its fork until its exec, all that
+/// this process has open, and so a lock that was given up a moment ago.
+fn locked(path: &Path) -> Folder {
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        match Folder::lock(path) {
+            Err(Failure::FolderInUse { .. }) if std::time::Instant::now() < patience => {
+                std::thread::yield_now();
+            }
+            held => return held.unwrap(),
         }
     }
 }

@@ -132,7 +132,7 @@ impl Process {
 
     /// Returns the node's folder.
     pub(crate) fn folder(&self) -> &Path {
-        self.folder.as_ref().expect("only `kill` takes it").path()
+        self.folder.as_ref().expect("only the end takes it").path()
     }
 
     /// Runs a command of the same binary against this node; returns exit code and output.
@@ -232,11 +232,16 @@ impl Process {
     }
 
     /// Waits until the process has ended by itself, and returns its exit code.
-    pub(crate) fn ended(mut self) -> Option<i32> {
+    pub(crate) fn ended(self) -> Option<i32> {
+        self.stopped().0
+    }
+
+    /// Waits until the process has ended by itself, and returns its exit code and folder.
+    pub(crate) fn stopped(mut self) -> (Option<i32>, TempDir) {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
+                return (status.code(), self.folder.take().expect("it is taken once"));
             }
             assert!(start.elapsed() < JOINED, "it runs on; log:\n{}", self.log());
             sleep(LOOK);

@@ -7,11 +7,14 @@ use crate::kernel::event::Event;
 use crate::kernel::principal::Principal;
 use crate::kernel::query::{Answer, Query};
 use crate::kernel::reply::Reply;
+use crate::kernel::stream::{Batch, Reading};
 use crate::kernel::{Command, Refusal};
 use crate::ledger::fold::Unreadable;
 use crate::ledger::journal::io::DiskError;
+use crate::ledger::record::Chain;
 use crate::ledger::recovery::io as recovery;
 pub use crate::ledger::recovery::io::Listed;
+use crate::ledger::root::StateRoot;
 use crate::ledger::segment;
 use crate::ledger::snapshot;
 
@@ -22,6 +25,10 @@ pub struct Call(pub u64);
 /// Names an operation on the disk; each number is used once in the life of a keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Op(pub u64);
+
+/// Names a reader of events: chosen by the driver, used once in the life of a keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reader(pub u64);
 
 /// A folder of the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,6 +147,19 @@ pub enum Input {
         /// What.
         query: Box<Query>,
     },
+    /// Somebody wants to read events: [`Output::Batch`] for each [`Input::Want`], from here on.
+    Open {
+        /// Names the reader.
+        reader: Reader,
+        /// Who reads.
+        by: Box<Principal>,
+        /// What.
+        reading: Box<Reading>,
+    },
+    /// A reader wants its next batch.
+    Want(Reader),
+    /// A reader has gone.
+    Close(Reader),
     /// An operation returned without error.
     Done(Op),
     /// The bytes that were asked for.
@@ -172,6 +192,10 @@ pub enum Output {
         /// The events of one decision.
         events: Arc<[Event]>,
     },
+    /// The next events for a reader that wants them (K331).
+    Batch(Reader, Box<Batch>),
+    /// A reader gets no more. Whoever was told of events goes on behind the last one with another.
+    Ended(Reader, Box<Refusal>),
     /// A snapshot of the state after this record is current (L42).
     Snapshot {
         /// Which record.
@@ -206,6 +230,10 @@ pub struct Report {
     pub snapshot: Option<u64>,
     /// The last record.
     pub record: u64,
+    /// Its hash.
+    pub hash: Chain,
+    /// The root of the state after it (L72).
+    pub root: Option<StateRoot>,
     /// How many records were applied after the snapshot.
     pub replayed: u64,
     /// The number of the last event.
@@ -216,6 +244,33 @@ pub struct Report {
     pub unsound: Vec<(u64, String)>,
     /// Files of other names (L18).
     pub strangers: Vec<String>,
+    /// How the run before this one ended.
+    pub before: Before,
+}
+
+/// How the run before a start ended (K363).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Before {
+    /// There was none.
+    #[default]
+    Nothing,
+    /// Without a stop: by a crash, or at once.
+    Crash,
+    /// By a stop at its deadline, with work that was live.
+    Cut,
+    /// By a stop after all work was done.
+    Clean,
+}
+
+impl fmt::Display for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "the first start",
+            Self::Crash => "no clean stop",
+            Self::Cut => "a stop that cut work short",
+            Self::Clean => "a clean stop",
+        })
+    }
 }
 
 /// Why a node must not start on its data folder.

@@ -265,11 +265,13 @@ impl Loading {
 
     fn loaded(&mut self, recovered: Recovered) {
         let step = std::mem::replace(&mut self.step, Step::Finished);
-        let Step::Replaying { kernel, .. } = step else {
+        let Step::Replaying { mut kernel, .. } = step else {
             return;
         };
         let mut report = std::mem::take(&mut self.report);
         report.record = recovered.head.record;
+        report.hash = recovered.head.hash;
+        report.root = Some(kernel.root());
         report.events = kernel.last_event();
         report.torn = recovered.torn;
         report.strangers.extend(recovered.strangers.iter().map(|name| format!("journal/{name}")));

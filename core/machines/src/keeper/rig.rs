@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::io::{Action, Call, Decided, File, Folder, Input, Listed, Op, Output, Report};
+use super::io::{Action, Call, Decided, File, Folder, Input, Listed, Op, Output, Reader, Report};
 use super::{Keeper, KeeperParams};
 use crate::Instant;
 use crate::cluster::ids::NodeId;
 use crate::kernel::config::KernelConfig;
+use crate::kernel::event::Event;
 use crate::kernel::principal::Principal;
 use crate::kernel::query::{Answer, Query};
+use crate::kernel::stream::{Batch, Reading};
 use crate::kernel::{Command, CommandBody, Refusal, Time};
 use crate::ledger::journal::io::{Config, DiskError, Limits};
 use crate::ledger::record::{self, Fields, Kind};
@@ -33,7 +35,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    fn perform(&mut self, op: Op, action: Action) -> Input {
+    pub(super) fn perform(&mut self, op: Op, action: Action) -> Input {
         match action {
             Action::List(folder) => {
                 let files = self.now.iter().filter(|(file, _)| file.folder() == folder);
@@ -44,7 +46,9 @@ impl Disk {
                 Input::Listed(op, files.map(listed).collect())
             }
             Action::Read { file, offset, bytes } => {
-                let all = &self.now[&file];
+                let Some(all) = self.now.get(&file) else {
+                    return Input::Failed(op, DiskError::Device);
+                };
                 let start = usize::try_from(offset).unwrap().min(all.len());
                 let end = (start + usize::try_from(bytes).unwrap()).min(all.len());
                 Input::Read(op, all[start..end].to_vec())
@@ -112,6 +116,13 @@ pub(super) struct Rig {
     pub(super) events: u64,
     pub(super) reports: Vec<Report>,
     pub(super) told: Vec<String>,
+    /// By how much the wall clock is ahead.
+    pub(super) ahead: Duration,
+    /// What readers were given, and have not been asked about yet.
+    pub(super) batches: Vec<(Reader, Batch)>,
+    pub(super) ended: Vec<(Reader, Refusal)>,
+    /// The last event that was told.
+    pub(super) last: Option<Event>,
     calls: u64,
     starts: u8,
 }
@@ -142,8 +153,13 @@ impl Rig {
 
     /// A keeper that has just begun to read `disk`.
     pub(super) fn on(disk: Disk) -> Self {
+        Self::with(disk, params(1))
+    }
+
+    /// The same, made otherwise.
+    pub(super) fn with(disk: Disk, params: KeeperParams) -> Self {
         let now = Instant::from_millis(5);
-        let keeper = Keeper::new(now, Time::from_millis(WALL), params(1)).unwrap();
+        let keeper = Keeper::new(now, Time::from_millis(WALL), params).unwrap();
         let mut rig = Self {
             keeper,
             disk,
@@ -154,6 +170,10 @@ impl Rig {
             events: 0,
             reports: Vec::new(),
             told: Vec::new(),
+            ahead: Duration::ZERO,
+            batches: Vec::new(),
+            ended: Vec::new(),
+            last: None,
             calls: 0,
             starts: 1,
         };
@@ -175,7 +195,8 @@ impl Rig {
     }
 
     pub(super) fn wall(&self) -> Time {
-        Time::from_millis(WALL + self.now.as_nanos() / 1_000_000)
+        let ahead = u64::try_from(self.ahead.as_millis()).unwrap();
+        Time::from_millis(WALL + ahead + self.now.as_nanos() / 1_000_000)
     }
 
     pub(super) fn input(&mut self, input: Input) {
@@ -198,7 +219,10 @@ impl Rig {
                 Output::Events { first, events } => {
                     assert!(self.events == 0 || first == self.events + 1, "K331");
                     self.events = first + events.len() as u64 - 1;
+                    self.last = events.last().cloned();
                 }
+                Output::Batch(reader, batch) => self.batches.push((reader, *batch)),
+                Output::Ended(reader, why) => self.ended.push((reader, *why)),
                 Output::Started(report) => self.reports.push(*report),
                 Output::Refused(why) => self.told.push(format!("refused: {why}")),
                 Output::Snapshot { record } => self.told.push(format!("snapshot of {record}")),
@@ -224,6 +248,16 @@ impl Rig {
     /// Completes all operations.
     pub(super) fn settle(&mut self) {
         while self.step() {}
+    }
+
+    /// Completes all operations but syncs.
+    pub(super) fn write_all(&mut self) {
+        let is_sync = |(_, action): &(Op, Action)| matches!(action, Action::Sync(_));
+        while let Some(at) = self.waiting.iter().position(|waiting| !is_sync(waiting)) {
+            let (op, action) = self.waiting.remove(at).expect("it was found there");
+            let input = self.disk.perform(op, action);
+            self.input(input);
+        }
     }
 
     /// Lets time pass, deadline by deadline.
@@ -254,6 +288,15 @@ impl Rig {
         let (by, query) = (Box::new(by.clone()), Box::new(query));
         self.input(Input::Query { call, by, query });
         call
+    }
+
+    /// Opens a reader, whose number is that of a call.
+    pub(super) fn open(&mut self, by: &Principal, reading: Reading) -> Reader {
+        self.calls += 1;
+        let reader = Reader(self.calls);
+        let (by, reading) = (Box::new(by.clone()), Box::new(reading));
+        self.input(Input::Open { reader, by, reading });
+        reader
     }
 
     /// Gives a command and waits for its reply.

@@ -3,14 +3,22 @@
 
 use std::time::Duration;
 
+use super::KeeperParams;
 use super::io::{File, Folder, Input};
-use super::rig::{Disk, Rig};
-use crate::kernel::ids::{ProcessId, UserId};
+use super::rig::{Disk, Rig, params};
+use crate::kernel::config::KernelConfig;
+use crate::kernel::dispatch::{ServiceRequest, Target};
+use crate::kernel::ids::{DispatchId, ProcessId, ServiceName, ServiceType, UserId};
+use crate::kernel::interrupts::interrupt::NewInterrupt;
+use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::ProcessState;
+use crate::kernel::names::{ExpiryPolicy, InterruptKind, ProcessState};
 use crate::kernel::principal::{Principal, Role};
+use crate::kernel::process::Metadata;
 use crate::kernel::query::Query;
+use crate::kernel::quota::{Limit, QuotaField};
 use crate::kernel::rig::submit;
+use crate::kernel::services::ServiceInfo;
 use crate::kernel::{Code, CommandBody};
 use crate::ledger::segment;
 
@@ -212,4 +220,200 @@ fn deadlines_of_the_kernel_come_by_themselves() {
     assert_eq!(state(&rig, "a"), Some(ProcessState::Running));
     rig.pass(Duration::from_secs(61));
     assert_eq!(state(&rig, "a"), Some(ProcessState::Ready), "the run lease ended (K79)");
+}
+
+fn below(name: &str, parent: &str) -> CommandBody {
+    CommandBody::Submit(Box::new(Submit { parent: Some(pid(parent)), ..submit(name) }))
+}
+
+/// Counts what has ended of `root` and `p0` to `p1023`.
+fn ended(rig: &Rig) -> usize {
+    let names = (0..1_024).map(|number| format!("p{number}")).chain(["root".to_owned()]);
+    names.filter(|name| state(rig, name) == Some(ProcessState::Terminated)).count()
+}
+
+/// K84, L3: a tree whose end no record takes ends wholly, in several decisions; nothing stalls.
+#[test]
+fn a_tree_larger_than_a_record_ends_and_the_keeper_goes_on() {
+    let mut rig = Rig::new();
+    rig.say(&alice(), submitted("root")).unwrap();
+    for number in 0..1_024 {
+        rig.say(&alice(), below(&format!("p{number}"), "root")).unwrap();
+    }
+    let refused = rig.say(&alice(), below("one-more", "root")).unwrap_err();
+    assert_eq!(refused.to_string(), "too_many: children of root: at most 1024", "K25");
+    let (message, force) = ("enough, ".repeat(100), true);
+    let end = CommandBody::Terminate { pid: pid("root"), message, force };
+    let records = rig.keeper.journal().unwrap().appended();
+    let before = rig.events;
+    rig.say(&alice(), end).unwrap();
+    rig.settle();
+    assert_eq!(rig.events - before, 1_025, "each ends once");
+    assert!(rig.keeper.journal().unwrap().appended() > records + 1);
+    assert_eq!(ended(&rig), 1_025);
+    rig.say(&alice(), submitted("after")).unwrap();
+    rig.restart(false);
+    assert_eq!((ended(&rig), state(&rig, "after")), (1_025, Some(ProcessState::New)));
+    let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
+    assert!(!stalled, "{:?}", rig.told);
+}
+
+/// A crash between the decisions of such an end leaves the rest due: the next start goes on.
+#[test]
+fn a_crash_in_the_middle_of_a_large_end_leaves_the_rest_due() {
+    let mut rig = Rig::new();
+    rig.say(&alice(), submitted("root")).unwrap();
+    for number in 0..1_024 {
+        rig.say(&alice(), below(&format!("p{number}"), "root")).unwrap();
+    }
+    let (message, force) = (String::new(), true);
+    rig.send(&alice(), CommandBody::Terminate { pid: pid("root"), message, force });
+    let (parts, records) = (rig.keeper.journal().unwrap(), 1_026);
+    assert!(parts.appended() > records, "{} records", parts.appended());
+    while rig.keeper.journal().unwrap().durable() < records + 1 {
+        assert!(rig.step());
+    }
+    rig.restart(false);
+    let found = rig.reports.last().unwrap().record;
+    assert!(found > records, "the first part was durable: {found}");
+    assert_eq!(ended(&rig), 1_025, "K84");
+}
+
+/// K25, K395: what no record takes and nothing can cut is refused; the state is as it was.
+#[test]
+fn a_decision_longer_than_a_record_is_refused_and_the_keeper_goes_on() {
+    let mut rig = Rig::new();
+    let worker = Principal::new(UserId::parse("user", "w").unwrap(), &[Role::Worker]);
+    let service = ServiceName::parse("service", &"s".repeat(120)).unwrap();
+    let kind = ServiceType::parse("service_type", "t").unwrap();
+    let info = ServiceInfo { max_concurrent: 1, ..ServiceInfo::new(service.clone(), kind) };
+    rig.say(&worker, CommandBody::RegisterService(Box::new(info))).unwrap();
+    for number in 0..1_000 {
+        let target = Target::Name { name: service.clone() };
+        let mut request = ServiceRequest::new(target, "run", Json::NULL);
+        let id = format!("{number:0>120}");
+        request.dispatch = Some(DispatchId::parse("dispatch_id", &id).unwrap());
+        request.queue = true;
+        rig.say(&worker, CommandBody::Dispatch(Box::new(request))).unwrap();
+    }
+    let root = rig.root();
+    let gone = CommandBody::UnregisterService { service };
+    let refused = rig.say(&worker, gone).unwrap_err();
+    assert_eq!(refused.code, Code::TooLarge, "{refused}");
+    assert_eq!(rig.root(), root, "K2");
+    rig.say(&alice(), submitted("after")).unwrap();
+    let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
+    assert!(!stalled, "{:?}", rig.told);
+}
+
+/// L3, K4, K22: the events of one decision are one record, numbered on without gaps, and a crash
+/// leaves all of them or none.
+#[test]
+fn a_decision_of_many_events_is_one_record_that_survives_as_a_whole() {
+    for synced in [false, true] {
+        let mut rig = Rig::new();
+        rig.say(&alice(), submitted("root")).unwrap();
+        for name in ["a", "b", "c"] {
+            rig.say(&alice(), below(name, "root")).unwrap();
+        }
+        let (records, events) = (rig.keeper.journal().unwrap().appended(), rig.events);
+        let (message, force) = (String::new(), true);
+        rig.send(&alice(), CommandBody::Terminate { pid: pid("root"), message, force });
+        assert_eq!(rig.keeper.journal().unwrap().appended(), records + 1, "L3");
+        assert_eq!(rig.keeper.kernel().unwrap().last_event(), events + 4, "K22");
+        if synced {
+            rig.settle();
+            assert_eq!(rig.events, events + 4);
+        }
+        rig.restart(false);
+        let end = if synced { ProcessState::Terminated } else { ProcessState::New };
+        for name in ["root", "a", "b", "c"] {
+            assert_eq!(state(&rig, name), Some(end), "K4");
+        }
+        let report = rig.reports.last().unwrap();
+        let found = if synced { (records + 1, events + 4) } else { (records, events) };
+        assert_eq!((report.record, report.events), found, "records and events from 1");
+    }
+}
+
+/// L22, L23: who is told to come again later is told at once, though the disk has stopped.
+#[test]
+fn back_pressure_does_not_wait_for_the_disk() {
+    let mut rig = Rig::new();
+    let mut calls = Vec::new();
+    while rig.keeper.journal().unwrap().room(false).is_ok() {
+        let long = Submit { metadata: metadata(60 << 10), ..submit(&format!("p{}", calls.len())) };
+        calls.push(rig.send(&alice(), CommandBody::Submit(Box::new(long))));
+        assert!(calls.len() < 100, "back-pressure begins at 256 KiB");
+    }
+    let call = rig.send(&alice(), submitted("late"));
+    let refused = rig.replies[&call].as_ref().unwrap_err().code;
+    assert_eq!(refused, Code::Busy);
+    assert!(calls.iter().all(|call| !rig.replies.contains_key(call)), "K5");
+    rig.settle();
+    assert!(calls.iter().all(|call| rig.replies[call].is_ok()));
+    rig.say(&alice(), submitted("late")).unwrap();
+}
+
+/// L74: however much a crash left unproved, the next start is taken down.
+#[test]
+fn a_start_after_a_crash_under_back_pressure_is_no_refusal() {
+    let mut rig = Rig::new();
+    let mut made = 0;
+    while rig.keeper.journal().unwrap().room(false).is_ok() {
+        let long = Submit { metadata: metadata(60 << 10), ..submit(&format!("p{made}")) };
+        rig.send(&alice(), CommandBody::Submit(Box::new(long)));
+        made += 1;
+    }
+    rig.write_all();
+    rig.restart(true);
+    assert!(rig.keeper.kernel().is_some(), "it serves");
+    assert_eq!(state(&rig, "p0"), Some(ProcessState::New));
+    rig.say(&alice(), submitted("next")).unwrap();
+}
+
+/// K10: a clock that jumps back does not put off what was due.
+#[test]
+fn what_was_due_stays_due_when_the_clock_jumps_back() {
+    let mut rig = Rig::new();
+    rig.say(&alice(), submitted("a")).unwrap();
+    rig.say(&alice(), scheduled("a")).unwrap();
+    rig.ahead = Duration::from_secs(3_600);
+    rig.say(&alice(), CommandBody::NextRunnable).unwrap();
+    rig.ahead = Duration::ZERO;
+    let fields = [QuotaField::TimeoutMs, QuotaField::SoftTimeoutMs];
+    let quota = fields.map(|field| (field, Limit::at_most(0))).to_vec();
+    rig.say(&alice(), CommandBody::AdjustQuota { pid: pid("a"), quota }).unwrap();
+    rig.pass(Duration::from_millis(10));
+    assert_eq!(state(&rig, "a"), Some(ProcessState::Terminated));
+}
+
+fn metadata(bytes: usize) -> Metadata {
+    [("text".into(), Json::from("x".repeat(bytes).as_str()))].into_iter().collect()
+}
+
+/// K435, K10: what is drawn at deadlines, and after them, is the same for every `tick_batch`.
+#[test]
+fn ids_do_not_depend_on_how_many_deadlines_one_decision_handles() {
+    let ids = |tick_batch| {
+        let kernel = KernelConfig { tick_batch, ..KernelConfig::new() };
+        let mut rig = Rig::with(Disk::default(), KeeperParams { kernel, ..params(1) });
+        rig.settle();
+        for name in ["a", "b", "c"] {
+            rig.say(&alice(), submitted(name)).unwrap();
+            let mut interrupt = NewInterrupt::new(InterruptKind::Confirmation);
+            (interrupt.ttl, interrupt.on_expiry) = (Some(1_000), Some(ExpiryPolicy::Escalate));
+            let interrupt = Box::new(interrupt);
+            rig.say(&alice(), CommandBody::CreateInterrupt { pid: pid(name), interrupt }).unwrap();
+        }
+        rig.now = rig.now + Duration::from_secs(2);
+        rig.input(Input::Tick); // All three expire, and each is asked anew under an id of its own.
+        rig.say(&alice(), submitted("d")).unwrap();
+        let kernel = rig.keeper.kernel().unwrap();
+        let process = |name| format!("{:?}", kernel.process(&pid(name)).unwrap());
+        (kernel.last_event(), ["a", "b", "c", "d"].map(process))
+    };
+    let (events, processes) = ids(1_000);
+    assert_eq!((events, processes.clone()), ids(1));
+    assert_eq!((events, processes), ids(2));
 }

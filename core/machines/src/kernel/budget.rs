@@ -72,7 +72,7 @@ impl Decision<'_> {
         let pid = &reserve.pid;
         let process = self.held(pid)?;
         self.check_amounts(&reserve.amounts)?;
-        let lease = self.lease_of(reserve.lease_ms)?;
+        let lease = self.lease_length(reserve.lease_ms, self.state.config.reservation_lease_ms)?;
         let content = content(&[
             &|out| reserve.attempt.encode(out),
             &|out| reserve.amounts.encode(out),
@@ -130,18 +130,6 @@ impl Decision<'_> {
         Ok(reservation)
     }
 
-    fn lease_of(&self, asked: Option<Millis>) -> Result<Millis, Refusal> {
-        let (least, most) = (super::config::LEASE_MS_MIN, self.state.config.limits.lease_ms);
-        match asked {
-            None => Ok(self.state.config.reservation_lease_ms),
-            Some(lease) if (least..=most).contains(&lease) => Ok(lease),
-            Some(lease) => {
-                let told = format!("lease_ms: {lease} is not in {least}..={most}");
-                Err(Refusal::new(Code::BadValue, told))
-            }
-        }
-    }
-
     pub(super) fn check_amounts(&self, amounts: &Amounts) -> Result<(), Refusal> {
         let most = self.state.config.limits.amount;
         let too_large = Resource::RESERVABLE.into_iter().find(|of| amounts.of(*of) > most);
@@ -167,15 +155,7 @@ impl Decision<'_> {
         if let Some(shortage) = self.state.shortage(pid, &anew) {
             return Err(Refusal::new(Code::QuotaExceeded, shortage.to_string()));
         }
-        for process in self.state.lineage(pid).iter().filter_map(|it| self.state.process(it)) {
-            let over = Resource::RESERVABLE.into_iter().find(|resource| {
-                process.account.taken(*resource).saturating_add(anew.of(*resource)) > SUM_MAX
-            });
-            if let Some(resource) = over {
-                let told = format!("{}: the sum would pass 2^63 - 1", resource.name());
-                return Err(Refusal::new(Code::AmountTooLarge, told));
-            }
-        }
+        self.check_sums(pid, &anew)?;
         let context = amounts.tokens_in.saturating_add(amounts.tokens_out);
         let most = self.known(pid)?.quota.max_context_tokens;
         match most.allows(context) {
@@ -185,6 +165,19 @@ impl Decision<'_> {
                 Err(Refusal::new(Code::QuotaExceeded, told))
             }
         }
+    }
+
+    /// Refuses what would take a sum past what is counted, at the process or an ancestor (K9).
+    pub(super) fn check_sums(&self, pid: &ProcessId, anew: &Amounts) -> Result<(), Refusal> {
+        for process in self.state.lineage(pid).iter().filter_map(|it| self.state.process(it)) {
+            let over = Resource::RESERVABLE.into_iter().find(|resource| {
+                process.account.taken(*resource).saturating_add(anew.of(*resource)) > SUM_MAX
+            });
+            if let Some(resource) = over {
+                return Err(past_the_sum(resource));
+            }
+        }
+        Ok(())
     }
 
     /// Charges what was really used (K105).
@@ -200,6 +193,7 @@ impl Decision<'_> {
             return closed(process, id, Closed::Settled { actual: *actual });
         };
         let excess = actual.minus(&open.amounts);
+        self.check_sums(pid, &excess)?;
         let event = QuotaEvent::Settled { reservation: id.clone(), actual: *actual, excess };
         self.emit_quota(pid, event);
         self.watch(pid);
@@ -263,6 +257,10 @@ impl Decision<'_> {
             }
         }
         refuse_terminal(pid, process)?;
+        self.check_sums(pid, &record.amounts)?;
+        if process.account.used.agent_hops.saturating_add(record.agent_hops) > SUM_MAX {
+            return Err(past_the_sum(Resource::AgentHops));
+        }
         let event = QuotaEvent::Recorded {
             amounts: record.amounts,
             agent_hops: record.agent_hops,
@@ -309,7 +307,8 @@ impl Decision<'_> {
     pub(super) fn watch(&mut self, pid: &ProcessId) {
         let percent = self.state.config.soft_percent;
         for level in self.state.lineage(pid) {
-            for resource in Resource::RESERVABLE.into_iter().chain([Resource::AgentHops]) {
+            let counted = [Resource::AgentHops, Resource::Iterations];
+            for resource in Resource::RESERVABLE.into_iter().chain(counted) {
                 let Some(process) = self.state.process(&level) else {
                     continue;
                 };
@@ -336,6 +335,11 @@ impl Decision<'_> {
             self.emit_quota(pid, QuotaEvent::Warning { resource, used, held, limit });
         }
     }
+}
+
+fn past_the_sum(resource: Resource) -> Refusal {
+    let told = format!("{}: the sum would pass 2^63 - 1", resource.name());
+    Refusal::new(Code::AmountTooLarge, told)
 }
 
 /// Says whether so much of a limit is taken that a warning is due (K113).

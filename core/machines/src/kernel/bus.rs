@@ -448,9 +448,10 @@ impl Bus {
         self.finish(self.now, correlation, End::Replied(result));
     }
 
-    /// A call cannot be answered any more: its handler, or its place in the queue, is gone.
+    /// A call cannot be answered any more: its place in the queue is gone. One that has ended
+    /// before, and left its place behind, has been counted.
     fn lose(&mut self, correlation: CorrelationId) {
-        self.counters.handlers_lost += 1;
+        self.counters.handlers_lost += u64::from(self.calls.find(correlation).is_some());
         self.finish(self.now, correlation, End::Lost);
     }
 

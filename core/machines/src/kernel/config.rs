@@ -107,6 +107,21 @@ limits! {
     lease_ms = 3_600_000,
     /// The largest page.
     page = 1_000,
+    /// Bytes that the events of one decision may take in the journal. What a command may bring is
+    /// at most a half of it ([`KernelConfig::check`]), so that what follows has room too.
+    decision_bytes = 8_388_608,
+}
+
+impl Limits {
+    /// Lists what one command can bring: name, limit, and which part of a decision it may be.
+    fn contents(&mut self) -> [(&'static str, &mut u64, u64); 3] {
+        let whole = self.decision_bytes;
+        [
+            ("envelope_bytes", &mut self.envelope_bytes, whole / 2),
+            ("json_bytes", &mut self.json_bytes, whole / 4),
+            ("raw_input_bytes", &mut self.raw_input_bytes, whole / 4),
+        ]
+    }
 }
 
 /// The shortest lease there is, in milliseconds (K25).
@@ -319,6 +334,17 @@ impl KernelConfig {
         }
     }
 
+    /// Lowers what decides how long a decision can be, until it fits into a record that takes
+    /// `most` bytes of events. The defaults fit into a record of 8 MiB.
+    #[must_use]
+    pub fn within(mut self, most: u64) -> Self {
+        self.limits.decision_bytes = self.limits.decision_bytes.min(most);
+        for (_, limit, part) in self.limits.contents() {
+            *limit = (*limit).min(part);
+        }
+        self
+    }
+
     /// Returns how interrupts of a kind behave.
     #[must_use]
     pub const fn interrupt(&self, kind: InterruptKind) -> &InterruptConfig {
@@ -332,6 +358,12 @@ impl KernelConfig {
     /// `bad_value` or `policy_not_allowed`, naming the field and what would be right.
     pub fn check(&self) -> Result<(), Refusal> {
         self.limits.check()?;
+        for (field, limit, most) in self.limits.clone().contents() {
+            if *limit > most {
+                let told = format!("limits.{field}: {limit}, at most {most} for decision_bytes");
+                return Err(bad(told));
+            }
+        }
         self.check_leases()?;
         let positive = [
             ("ageing_ms", self.ageing_ms),
@@ -450,6 +482,22 @@ mod tests {
         assert_eq!((with(1), with(2_560)), (Ok(()), Ok(())));
         assert_eq!(with(0), Err("limits.stages: 0 is not in 1..=2560".to_owned()));
         assert_eq!(with(2_561), Err("limits.stages: 2561 is not in 1..=2560".to_owned()));
+    }
+
+    /// The events of a decision are one record: what a command may bring leaves room in it.
+    #[test]
+    fn what_a_command_brings_is_a_part_of_what_a_decision_takes() {
+        let mut config = KernelConfig::new();
+        config.limits.envelope_bytes = 5 << 20;
+        let told = "limits.envelope_bytes: 5242880, at most 4194304 for decision_bytes";
+        assert_eq!(&*config.check().unwrap_err().text, told);
+        config.limits.decision_bytes = 10 << 20;
+        assert_eq!(config.check(), Ok(()));
+        let config = config.within(1 << 20);
+        assert_eq!(config.check(), Ok(()));
+        let limits = config.limits;
+        assert_eq!((limits.decision_bytes, limits.envelope_bytes), (1 << 20, 1 << 19));
+        assert_eq!(KernelConfig::new().within(16 << 20), KernelConfig::new(), "the defaults fit");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is due when: an index of the deadlines in the state, derived from it (K10, K12).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::{
@@ -11,6 +12,9 @@ use super::time::Time;
 /// What a deadline is of. Kinds that fall due together act in this order (K10).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Due {
+    /// The parent has ended, in a decision that had no room for its descendants (K84): due before
+    /// all else, at whatever time, the deepest first.
+    Orphan(Reverse<u32>, ProcessId),
     /// The time of a process is used up (K112).
     Timeout(ProcessId),
     /// Who runs a process was not heard of (K79).

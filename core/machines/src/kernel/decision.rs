@@ -2,11 +2,27 @@
 //! K4, K8).
 //!
 //! Whatever can be refused is refused before the first event: a refusal changes nothing.
+//!
+//! # How long it may be
+//!
+//! The events of a decision are one record (L3), and a record ends somewhere. So
+//!
+//! - what consists of many steps (deadlines that are due, the end of a tree of processes, a
+//!   cleanup, a stop, tasks that are handed out) begins none when a half of
+//!   [`decision_bytes`](super::config::Limits::decision_bytes) is taken ([`Decision::is_full`]);
+//!   what is left is due at once, or asked for again;
+//! - one step takes at most the other half, by the limits on what a command may bring
+//!   ([`KernelConfig::check`](super::config::KernelConfig::check));
+//! - what might still be too long ([`size`](super::size)) is refused `too_large`, once it turns
+//!   out to be.
 
 use std::sync::Arc;
 
+use crate::ledger::fold::put_event;
+
 use super::event::{Body, Event, ProcessEvent, QuotaEvent, Subject};
 use super::ids::{Minted, ProcessId, WorkerId};
+use super::part::KernelPart;
 use super::principal::{Holder, Principal};
 use super::process::Process;
 use super::rates::RateKey;
@@ -22,7 +38,7 @@ const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 pub struct At {
     /// What the clock says.
     pub now: Time,
-    /// New for each decision.
+    /// New for each decision; the ticks of one moment share one (K435).
     pub nonce: [u8; 16],
 }
 
@@ -51,8 +67,12 @@ pub(super) struct Decision<'a> {
     /// The hit that the command carries, until it is made (K136).
     pub(super) hit: Option<RateKey>,
     nonce: [u8; 16],
+    /// In a Tick: the number of the last event before the deadline that is handled (K10).
+    deadline: Option<u64>,
     minted: u32,
     events: Vec<Event>,
+    /// How many of the events were measured, and how many bytes of a record they take.
+    measured: (usize, u64),
 }
 
 impl<'a> Decision<'a> {
@@ -62,9 +82,11 @@ impl<'a> Decision<'a> {
         by: Principal,
         worker: Option<WorkerId>,
     ) -> Self {
+        crate::sometimes!("kernel.clock_back", at.now < state.counters.last);
         let now = at.now.max(state.counters.last);
         let (nonce, minted, events) = (at.nonce, 0, Vec::new());
-        Self { state, now, by, worker, hit: None, nonce, minted, events }
+        let (deadline, measured) = (None, (0, 0));
+        Self { state, now, by, worker, hit: None, nonce, deadline, minted, events, measured }
     }
 
     /// Ends the decision.
@@ -75,6 +97,25 @@ impl<'a> Decision<'a> {
     /// Says whether nothing was decided yet.
     pub(super) const fn is_untouched(&self) -> bool {
         self.events.is_empty()
+    }
+
+    /// Returns how many bytes of a record the events take.
+    pub(super) fn bytes(&mut self) -> u64 {
+        let (count, mut bytes) = self.measured;
+        let mut frame = Vec::new();
+        for event in &self.events[count..] {
+            frame.clear();
+            put_event::<KernelPart>(&mut frame, event);
+            bytes += frame.len() as u64;
+        }
+        self.measured = (self.events.len(), bytes);
+        bytes
+    }
+
+    /// Says whether no further step may begin, since it may take more than is left. The first may,
+    /// however little room there is: else what is due would stay so for ever.
+    pub(super) fn is_full(&mut self) -> bool {
+        !self.events.is_empty() && self.bytes() >= self.state.config.limits.decision_bytes / 2
     }
 
     /// Makes an event, which takes effect at once.
@@ -107,9 +148,20 @@ impl<'a> Decision<'a> {
         }
     }
 
+    /// Begins with the next deadline of a Tick. What it draws follows from the nonce and from its
+    /// place among all events, not from how many deadlines the decision has handled before: so the
+    /// ids and waits are the same for every `tick_batch` (K10, K435).
+    pub(super) const fn begin_deadline(&mut self) {
+        self.deadline = Some(self.state.counters.events);
+        self.minted = 0;
+    }
+
     /// Returns random bits that no other draw of the decision has (K8).
     fn random(&mut self) -> [u8; 32] {
         let mut input = self.nonce.to_vec();
+        if let Some(deadline) = self.deadline {
+            input.extend_from_slice(&deadline.to_be_bytes());
+        }
         input.extend_from_slice(&self.minted.to_be_bytes());
         self.minted += 1;
         *blake3::hash(&input).as_bytes()

@@ -347,6 +347,20 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// Returns what may be shown of it without what it carries (K333).
+    #[must_use]
+    pub(super) fn without_payload(&self) -> Self {
+        let Content { request, user, session, .. } = &self.content;
+        let bare = Content::new((request.clone(), user.clone(), session.clone()), self.created_at);
+        Self::of(Content {
+            cloned_from: self.cloned_from.clone(),
+            version: self.version,
+            digest: self.digest,
+            process: self.process.clone(),
+            ..bare
+        })
+    }
+
     fn of(content: Content) -> Self {
         let bytes = change::bytes_of(&content);
         Self { content, bytes }

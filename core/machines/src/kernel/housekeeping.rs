@@ -13,7 +13,8 @@
 //!
 //! `Shutdown` is a drain that is followed by a stop: by the driver's `Stop` as soon as
 //! [`State::at_rest`], or by `Tick` at the deadline (K362, K363). A stop that terminates ends at
-//! most [`ENDED_MAX`] processes in one decision, each with its descendants; `Tick` does the rest.
+//! most [`ENDED_MAX`] processes in one decision, each with its descendants, and no more than a
+//! record takes; `Tick` does the rest.
 //!
 //! # What is at rest
 //!
@@ -151,6 +152,12 @@ impl State {
         self.counters.stopped
     }
 
+    /// Says whether work was live at the deadline of the stop (K363).
+    #[must_use]
+    pub const fn was_cut(&self) -> bool {
+        self.counters.cut
+    }
+
     /// Says whether a cleanup at `now` would remove something (K361).
     #[must_use]
     pub fn is_cleanup_due(&self, now: Time) -> bool {
@@ -197,18 +204,30 @@ impl Decision<'_> {
         Ok(())
     }
 
-    /// Removes what is kept no longer, of each kind the oldest first (K360, K361).
+    /// Removes what is kept no longer, of each kind the oldest first (K360, K361). What a decision
+    /// has no room for stays due.
     pub(super) fn remove_due(&mut self) {
         let (now, retention) = (self.now, self.state.config.retention);
         let terminated = self.state.over.due_terminated(now, &retention, CLEANED_MAX);
         let mut left = CLEANED_MAX - terminated.len();
         for pid in terminated {
+            if self.is_full() {
+                return;
+            }
             self.bury(&pid, Cause::Retention);
         }
         let zombies = self.state.over.due_zombies(now, &retention, left);
         left -= zombies.len();
         for pid in zombies {
-            self.emit_process(&pid, ProcessEvent::Removed);
+            if self.is_full() {
+                return;
+            }
+            if self.first_live_child(&pid).is_none() {
+                self.emit_process(&pid, ProcessEvent::Removed);
+            }
+        }
+        if self.is_full() {
+            return;
         }
         left -= self.remove_due_envelopes(left);
         let interrupts = self.state.interrupts_due_for_removal(now, left);
@@ -280,6 +299,9 @@ impl Decision<'_> {
                 let Some(pid) = self.state.process_index.first_live().cloned() else {
                     break;
                 };
+                if self.is_full() {
+                    break;
+                }
                 self.end(&pid, TerminalReason::KernelShutdown, "the node shuts down");
             }
             if self.state.process_index.first_live().is_some() {

@@ -51,7 +51,7 @@ mod props;
 pub mod query;
 pub mod resume;
 #[cfg(test)]
-mod rig;
+pub(super) mod rig;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -108,8 +108,10 @@ impl Decision<'_> {
         new: &NewInterrupt,
     ) -> Result<InterruptId, Refusal> {
         self.held(pid)?;
-        if let Some(id) = new.key.as_ref().and_then(|key| self.state.asked.keyed(pid, key)) {
-            return Ok(id.clone());
+        if let Some(id) = new.key.as_ref().and_then(|key| self.state.asked.keyed(pid, key)).cloned()
+        {
+            self.touch_lease(pid);
+            return Ok(id);
         }
         let prepared = self.check_interrupt(pid, new)?;
         // Who holds the process goes on, if it does (K78).

@@ -66,10 +66,11 @@ impl State {
         let Ok(id) = ReservationId::parse("lease", lease.as_str()) else {
             return;
         };
+        let length = until.since(self.counters.last);
         let mut known = false;
         self.processes.update(pid, |process| {
             if let Some(open) = process.reservations.get_mut(&id) {
-                open.until = until;
+                (open.until, open.length) = (until, length);
                 known = true;
             }
         });

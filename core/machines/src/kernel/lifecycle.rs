@@ -1,6 +1,7 @@
 //! The life of a process: submit, schedule, claim, change, end (section 3).
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 
 use crate::codec::Wire;
@@ -84,17 +85,16 @@ impl Decision<'_> {
                 false => Err(self.owned(pid).err().unwrap_or_else(|| unowned(pid))),
             };
         }
+        if let Some(parent) = &submit.parent {
+            self.owned(parent)?; // Access comes before anything else (K27).
+        }
         self.refuse_draining()?;
         let quota = self.granted(&submit.quota)?;
         if let Some(parent) = &submit.parent {
             self.check_parent(parent, &user)?;
         }
         self.check_room(&user)?;
-        let entries = self.state.config.limits.entries;
-        if submit.metadata.len() as u64 > entries {
-            let told = format!("metadata: {} entries, at most {entries}", submit.metadata.len());
-            return Err(Refusal::new(Code::TooMany, told));
-        }
+        self.check_metadata(&submit.metadata)?;
 
         let pid = match &submit.pid {
             Some(pid) => pid.clone(),
@@ -185,11 +185,13 @@ impl Decision<'_> {
         let limits = &self.state.config.limits;
         let live = self.state.live_of.get(user).copied().unwrap_or(0);
         if u64::from(self.state.processes.len()) >= limits.processes {
-            let told = format!("{} processes, at most {0}", limits.processes);
+            let (is, most) = (self.state.processes.len(), limits.processes);
+            let told = format!("{is} processes, at most {most}");
             return Err(Refusal::new(Code::ProcessLimit, told));
         }
         if live >= limits.processes_of_user {
-            let told = format!("{live} live processes of {user}, at most {live}");
+            let most = limits.processes_of_user;
+            let told = format!("{live} live processes of {user}, at most {most}");
             return Err(Refusal::new(Code::ProcessLimit, told));
         }
         Ok(())
@@ -207,16 +209,24 @@ impl Decision<'_> {
             | ProcessState::Terminated
             | ProcessState::Zombie) => return Err(illegal(from, ProcessState::Ready)),
         }
+        self.refuse_spent(process)?;
+        self.change(pid, ProcessState::Ready, Cause::Scheduled);
+        Ok(())
+    }
+
+    /// Refuses to let a process begin that has used up something, or has no time left (K65).
+    pub(super) fn refuse_spent(&self, process: &Process) -> Result<(), Refusal> {
         if let Some(text) = process.exceeded(self.now).first() {
             return Err(Refusal::new(Code::QuotaExceeded, text.clone()));
         }
         let (time, elapsed) = (process.quota.timeout_ms, process.elapsed(self.now));
-        if time.less(elapsed) == Some(0) {
-            let told = format!("timeout_exceeded: {elapsed} of {time}");
-            return Err(Refusal::new(Code::QuotaExceeded, told));
+        match time.less(elapsed) {
+            Some(0) => {
+                let told = format!("timeout_exceeded: {elapsed} of {time}");
+                Err(Refusal::new(Code::QuotaExceeded, told))
+            }
+            Some(_) | None => Ok(()),
         }
-        self.change(pid, ProcessState::Ready, Cause::Scheduled);
-        Ok(())
     }
 
     /// Claims the process whose turn it is (K70–K74).
@@ -338,8 +348,8 @@ impl Decision<'_> {
         message: &str,
         force: bool,
     ) -> Result<(), Refusal> {
-        self.check_text("message", message)?;
         let process = self.owned(pid)?;
+        self.check_text("message", message)?;
         match process.state {
             ProcessState::Terminated | ProcessState::Zombie => Ok(()),
             ProcessState::Running if !force => {
@@ -357,11 +367,18 @@ impl Decision<'_> {
         }
     }
 
-    /// Ends a live process and, depth first in order of pid, all that descend from it (K84).
+    /// Ends a live process and, depth first in order of pid, all that descend from it (K84). Those
+    /// for whom this decision has no room are due at once, in the same order ([`Due::Orphan`]).
+    ///
+    /// [`Due::Orphan`]: super::deadlines::Due::Orphan
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: &str) {
         let mut rest = vec![(pid.clone(), reason, Arc::from(message))];
-        let mut freed = BTreeSet::new();
+        let (mut freed, mut begun) = (BTreeSet::new(), false);
         while let Some((pid, reason, message)) = rest.pop() {
+            if mem::replace(&mut begun, true) && self.is_full() {
+                crate::sometimes!("kernel.tree_cut");
+                break;
+            }
             if !self.state.process(&pid).is_some_and(Process::is_live) {
                 continue;
             }
@@ -385,12 +402,32 @@ impl Decision<'_> {
         freed.iter().for_each(|service| self.pump(service));
     }
 
+    /// The rest of a tree whose end took more than one decision.
+    pub(super) fn end_orphan(&mut self, pid: &ProcessId) {
+        let parent = self.state.process(pid).and_then(|process| process.parent.clone());
+        if let Some(parent) = parent {
+            let message = format!("parent {parent} has ended");
+            self.end(pid, TerminalReason::ParentTerminated, &message);
+        }
+    }
+
+    /// Finds a process below that is to end and has not yet. While there is one its parent stays:
+    /// it would have none, and go on.
+    pub(super) fn first_live_child(&self, pid: &ProcessId) -> Option<&ProcessId> {
+        let is_live = |pid: &&ProcessId| self.state.process(pid).is_some_and(Process::is_live);
+        self.state.process(pid)?.children.iter().find(is_live)
+    }
+
     /// `CleanupProcess`: through Zombie to nothing (K85).
     pub(super) fn clean_up(&mut self, pid: &ProcessId) -> Result<(), Refusal> {
         let process = self.owned(pid)?;
         let state = process.state;
         if process.is_live() {
             let told = format!("process {pid} is {}", state.name());
+            return Err(Refusal::new(Code::ProcessNotTerminal, told));
+        }
+        if let Some(child) = self.first_live_child(pid) {
+            let told = format!("process {child} below {pid} has not ended yet");
             return Err(Refusal::new(Code::ProcessNotTerminal, told));
         }
         if state == ProcessState::Terminated {

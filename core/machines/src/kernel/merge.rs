@@ -10,13 +10,14 @@ use super::pipeline::StateField;
 use super::pipeline::kinds::MergeRule;
 
 /// Returns what an output changes in the state, in the order of the schema: keys of the output that
-/// the schema does not name stay in the outputs only.
+/// the schema does not name stay in the outputs only. No list or object gets more than `entries`
+/// (K25).
 ///
 /// # Errors
 ///
 /// Which key cannot be merged, for a person. Then nothing is: the report is OutputInvalid (K254).
 pub fn state_changes<'a>(
-    schema: &[StateField],
+    (schema, entries): (&[StateField], u64),
     output: &Json,
     state: impl Fn(&str) -> Option<&'a Json>,
 ) -> Result<Vec<(Arc<str>, Json)>, String> {
@@ -24,6 +25,10 @@ pub fn state_changes<'a>(
     for field in schema {
         if let Some(value) = output.get(&field.key) {
             let merged = merge(field.merge, state(&field.key), value);
+            let merged = merged.and_then(|merged| match count(&merged) {
+                count if count <= entries => Ok(merged),
+                count => Err(format!("{count} entries, at most {entries}")),
+            });
             let merged = merged.map_err(|told| format!("state {}: {told}", field.key))?;
             changes.push((Arc::clone(&field.key), merged));
         }
@@ -51,6 +56,12 @@ pub fn merge(rule: MergeRule, there: Option<&Json>, value: &Json) -> Result<Json
         MergeRule::Append => append(there, value),
         MergeRule::MergeDict => merge_dict(there, value),
     }
+}
+
+/// Counts the entries of a list or object.
+fn count(json: &Json) -> u64 {
+    let items = json.as_list().map(<[Json]>::len);
+    items.or_else(|| json.as_object().map(|object| object.len())).unwrap_or(0) as u64
 }
 
 fn append(there: Option<&Json>, value: &Json) -> Result<Json, String> {

@@ -48,6 +48,11 @@ macro_rules! tables {
                 None
             }
 
+            /// Takes the rows of another state, which both share from now on.
+            fn adopt(&mut self, other: &Self) {
+                $(self.$($place).+ $([$at].$rest)? = other.$($place).+ $([$at].$rest)?.clone();)*
+            }
+
             /// Computes the roots of the tables, in their order, and keeps nothing of it. Those of
             /// one row are as they were settled last.
             fn current_roots(&self) -> Vec<[u8; 32]> {
@@ -113,6 +118,20 @@ impl State {
     /// Returns the root of the state, for a checkpoint (K291).
     pub(super) fn root(&mut self) -> StateRoot {
         StateRoot::of_parts(&[(KernelPart::TAG, self.part_root())])
+    }
+
+    /// Returns a copy of the tables alone, which costs nothing that grows with them.
+    pub(super) fn checkpoint(&mut self) -> Self {
+        self.settle_singles();
+        let mut kept = Self::new(self.config.clone());
+        kept.adopt(self);
+        kept
+    }
+
+    /// Becomes what it was at a checkpoint: the rest is found again, as after a start (K12).
+    pub(super) fn return_to(&mut self, mut kept: Self) {
+        kept.derive();
+        *self = kept;
     }
 
     /// Finds what follows from the tables (K12).

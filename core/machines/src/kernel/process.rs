@@ -56,11 +56,13 @@ pub struct Reservation {
     pub amounts: Amounts,
     /// When it is charged in full (K107).
     pub until: Time,
+    /// For how long it was asked for: what it gets again at a start (K11).
+    pub length: Millis,
     /// What was asked for, to know a repeat by (K108).
     pub content: ContentHash,
 }
 
-wire_struct!(Reservation { attempt, amounts, until, content });
+wire_struct!(Reservation { attempt, amounts, until, length, content });
 
 /// How a reservation, or a record of use, ended (K105–K109).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,6 +2,8 @@
 //! K423, K426, K434, K449).
 //! Method: random commands of three users on a few processes, and every invariant after each.
 
+mod batches;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

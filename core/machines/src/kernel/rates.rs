@@ -20,6 +20,7 @@
 //! Keys count apart: a hit of (user, endpoint) is none of the user as a whole (K130). A key whose
 //! caller names no endpoint counts only such calls.
 
+mod busy;
 mod config;
 mod decide;
 mod event;
@@ -47,6 +48,7 @@ use super::refusal::{Code, Refusal};
 use super::time::Time;
 use crate::ledger::table::Table;
 use crate::wire_enum;
+use busy::Busy;
 
 /// The most keys that one event drops (K361).
 pub const SWEEP_MAX: u64 = 1_000;
@@ -80,6 +82,8 @@ pub struct Rates {
     pub(super) scopes: Table<Scope, ScopeConfig>,
     /// The keys by the slot of a minute in which their last hit was. Derived.
     by_last: BTreeSet<(u64, RateKey)>,
+    /// The hits of users within a minute. Derived.
+    busy: Busy,
 }
 
 impl Rates {
@@ -100,6 +104,15 @@ impl Rates {
         let keys = self.keys.iter();
         let last = keys.filter_map(|(key, windows)| Some((last_of(windows)?, key.clone())));
         self.by_last = last.collect();
+        self.busy = Busy::default();
+        let newest = self.by_last.last().map_or(0, |(slot, _)| *slot);
+        for (key, windows) in self.keys.iter() {
+            if let RateKey::User { user, .. } = key {
+                for (slot, hits) in windows.hits_of(LimitType::Minute) {
+                    self.busy.add(newest, slot, user, hits);
+                }
+            }
+        }
     }
 
     /// Returns the limits in force for a user on an endpoint, field by field (K131).
@@ -174,23 +187,10 @@ impl Rates {
     }
 
     /// Lists the users with the most hits within a minute at `now`, `most` of them at the most,
-    /// busiest first. Reads only the keys with a hit in that minute.
+    /// busiest first, at the cost of the answer (K350).
     #[must_use]
     pub fn busiest(&self, now: Time, most: usize) -> Vec<(UserId, u64)> {
-        let mut hits = std::collections::BTreeMap::<&UserId, u64>::new();
-        let oldest = LimitType::Minute.slot_of(now).saturating_sub(SLOTS);
-        for (_, key) in self.by_last.iter().rev().take_while(|(slot, _)| *slot >= oldest) {
-            let RateKey::User { user, .. } = key else {
-                continue;
-            };
-            let current = self.keys.get(key).map(|row| row.current(now, LimitType::Minute));
-            *hits.entry(user).or_default() += current.unwrap_or(0);
-        }
-        let mut busy: Vec<(&UserId, u64)> =
-            hits.into_iter().filter(|(_, hits)| *hits > 0).collect();
-        // Stable, so that users of the same count keep their order.
-        busy.sort_by_key(|(_, hits)| std::cmp::Reverse(*hits));
-        busy.into_iter().take(most).map(|(user, hits)| (user.clone(), hits)).collect()
+        self.busy.top(LimitType::Minute.slot_of(now), most, || {})
     }
 
     /// Changes the counters and configurations as an event of `now` says.
@@ -223,6 +223,9 @@ impl Rates {
             self.keys.insert(key.clone(), windows);
         }
         let after = self.keys.get(key).and_then(last_of);
+        if let (RateKey::User { user, .. }, Some(slot)) = (key, after) {
+            self.busy.add(slot, slot, user, 1);
+        }
         if before != after {
             if let Some(before) = before {
                 self.by_last.remove(&(before, key.clone()));
@@ -234,6 +237,11 @@ impl Rates {
     /// Drops a key, if it is there.
     pub(super) fn forget(&mut self, key: &RateKey) {
         let windows = self.keys.remove(key);
+        if let (RateKey::User { user, .. }, Some(windows)) = (key, &windows) {
+            for (slot, hits) in windows.hits_of(LimitType::Minute) {
+                self.busy.take(slot, user, hits);
+            }
+        }
         if let Some(last) = windows.and_then(|windows| last_of(&windows)) {
             self.by_last.remove(&(last, key.clone()));
         }

@@ -124,16 +124,17 @@ pub enum Done {
 }
 
 impl Kernel {
-    /// Answers a command that was decided with `events`, all of them applied and nothing after.
+    /// Answers a command that was decided with `events` when the wall clock showed `wall`, all of
+    /// them applied and nothing after.
     #[must_use]
-    pub fn reply(&self, command: &Command, events: &[Event]) -> Reply {
-        let done = self.state.done(command, events);
+    pub fn reply(&self, wall: Time, command: &Command, events: &[Event]) -> Reply {
+        let done = self.state.done(self.now(wall), command, events);
         Reply { as_of: self.state.counters.events, done }
     }
 }
 
 impl State {
-    fn done(&self, command: &Command, events: &[Event]) -> Done {
+    fn done(&self, now: Time, command: &Command, events: &[Event]) -> Done {
         match &command.body {
             CommandBody::Start { .. }
             | CommandBody::Tick
@@ -187,7 +188,7 @@ impl State {
                 let key = |user: &UserId, endpoint: &Endpoint| self.rate_of_user(user, endpoint).0;
                 let carried = command.rate.as_ref().map(|rate| key(&command.by.user, rate));
                 let hit = was_recorded(events, &key(user, endpoint), carried.as_ref());
-                let result = self.rate_reply(self.shown_at(), (user, endpoint), hit);
+                let result = self.rate_reply(now, (user, endpoint), hit);
                 Done::Rate(Box::new(result))
             }
             CommandBody::RegisterService(info) => self.serving(&info.name),

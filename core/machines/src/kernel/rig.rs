@@ -1,6 +1,7 @@
 //! A kernel with a clock, for tests: commands go in as users, and deadlines come first (K10).
 
 use crate::ledger::fold::Held;
+use crate::ledger::root::StateRoot;
 use crate::ledger::snapshot::{Encoder, FrozenState, Restoring};
 
 use super::budget::{Record, Reserve};
@@ -95,6 +96,8 @@ pub(super) struct Rig {
     pub(super) events: Vec<Event>,
     /// What commands carry (K136).
     pub(super) rate: Option<Endpoint>,
+    /// After each decision that made events: how many there were by then, and the root.
+    pub(super) records: Vec<(usize, StateRoot)>,
     nonce: u64,
 }
 
@@ -106,7 +109,8 @@ impl Rig {
     pub(super) fn with(config: KernelConfig) -> Self {
         let kernel = Kernel::new(config.clone()).unwrap();
         let now = Time::from_millis(1_000_000);
-        let mut rig = Self { kernel, now, events: Vec::new(), rate: None, nonce: 0 };
+        let mut rig =
+            Self { kernel, now, events: Vec::new(), rate: None, records: Vec::new(), nonce: 0 };
         rig.run(&node(), CommandBody::Start { config: Box::new(config) }).unwrap();
         rig
     }
@@ -138,6 +142,9 @@ impl Rig {
                 assert_eq!(loaded.state.derived(), self.kernel.state.derived(), "K12");
             }
             self.events.extend(events.iter().cloned());
+            if !events.is_empty() {
+                self.records.push((self.events.len(), root));
+            }
         } else {
             assert_same(&self.kernel.state, &before.state);
         }
@@ -158,7 +165,7 @@ impl Rig {
     ) -> Result<(Vec<Event>, Reply), Refusal> {
         let command = Command { by: by.clone(), worker: None, rate: None, body };
         let events = self.say(by, command.body.clone())?;
-        let reply = self.kernel.reply(&command, &events);
+        let reply = self.kernel.reply(self.now, &command, &events);
         Ok((events, reply))
     }
 

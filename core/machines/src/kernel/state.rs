@@ -2,6 +2,7 @@
 //!
 //! What is in tables is covered by the root; what is not is found again from them (K12).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -165,6 +166,12 @@ impl State {
         }
     }
 
+    /// Returns the configuration that is in force (K11).
+    #[must_use]
+    pub const fn config(&self) -> &KernelConfig {
+        &self.config
+    }
+
     /// Returns a process.
     #[must_use]
     pub fn process(&self, pid: &ProcessId) -> Option<&Process> {
@@ -257,7 +264,6 @@ impl State {
     /// event be nobody's active time (K11). How long what is over is kept may have changed, too.
     fn restart(&mut self, now: Time, away: Millis) {
         let lease = now.plus(self.config.run_lease_ms);
-        let reserved = now.plus(self.config.reservation_lease_ms);
         let concerned = |process: &Process| {
             process.run_lease.is_some()
                 || process.running_since.is_some()
@@ -275,7 +281,7 @@ impl State {
                     *since = since.plus(away);
                 }
                 for reservation in process.reservations.values_mut() {
-                    reservation.until = reservation.until.max(reserved);
+                    reservation.until = reservation.until.max(now.plus(reservation.length));
                 }
             });
             self.follow(&pid);
@@ -287,6 +293,18 @@ impl State {
     pub(super) fn follow(&mut self, pid: &ProcessId) {
         let process = self.processes.get(pid);
         self.deadlines.follow(pid, process);
+        if let Some(process) = process.filter(|process| process.depth > 0) {
+            let above = process.parent.as_ref().and_then(|parent| self.processes.get(parent));
+            let ended = process.is_live() && above.is_some_and(|above| !above.is_live());
+            let due = Due::Orphan(Reverse(process.depth), pid.clone());
+            self.deadlines.set(due, ended.then_some(Time::ZERO));
+        }
+    }
+
+    /// The same for all below: whether their parent lives concerns them (K84).
+    fn follow_below(&mut self, pid: &ProcessId) {
+        let below = self.processes.get(pid).map(|process| process.children.clone());
+        below.iter().flatten().for_each(|child| self.follow(child));
     }
 
     /// Shows what follows from the tables, to be compared after a load (K12).
@@ -372,6 +390,7 @@ impl State {
                     process.terminal_reason = Some(*reason);
                     process.termination_message = Some(Arc::clone(message));
                 });
+                self.follow_below(pid);
                 self.forget_rate(pid);
             }
             ProcessEvent::Removed => self.remove(pid),
@@ -552,7 +571,9 @@ impl State {
         // removed is skipped (K102), and never taken for another that has its pid later.
         for child in &process.children {
             self.processes.update(child, |below| below.parent.clone_from(&process.parent));
+            self.follow(child);
         }
+        self.deadlines.set(Due::Orphan(Reverse(process.depth), pid.clone()), None);
     }
 
     fn apply_quota(&mut self, pid: &ProcessId, event: &QuotaEvent) {
@@ -560,14 +581,16 @@ impl State {
             QuotaEvent::Reserved { reservation, attempt, amounts, until, content } => {
                 let (attempt, amounts) = (attempt.clone(), *amounts);
                 let drawn = self.draw_hold(pid, attempt.as_ref(), &amounts);
-                let held = Reservation { attempt, amounts, until: *until, content: *content };
+                let length = until.since(self.counters.last);
+                let (until, content) = (*until, *content);
+                let held = Reservation { attempt, amounts, until, length, content };
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
                 self.process_index.note_reservations(0, 1);
                 self.leases.note_reservation(pid, reservation);
                 let due = Due::Reservation(pid.clone(), reservation.clone());
-                self.deadlines.set(due, Some(*until));
+                self.deadlines.set(due, Some(until));
                 let anew = amounts.minus(&drawn);
                 self.book(pid, |account| account.held = account.held.plus(&anew));
             }

@@ -424,3 +424,136 @@ fn a_pid_that_is_used_again_inherits_no_children() {
     assert_eq!(rig.process("a").account.used.amounts, calls(0));
     assert_eq!(rig.process("b").parent, None);
 }
+
+/// K21: the caller's conversation is a label. Two processes may share it, and what becomes of one
+/// is nothing to the other; neither has an orchestration session for it.
+#[test]
+fn a_conversation_is_only_a_label() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let session = super::ids::SessionId::parse("session_id", "talk").ok();
+    for name in ["a", "b"] {
+        rig.ready(&alice, super::lifecycle::Submit { session: session.clone(), ..submit(name) });
+        assert_eq!(Some(&rig.process(name).session), session.as_ref());
+        assert!(rig.kernel.state().session(&pid(name)).is_none());
+    }
+    rig.say(&alice, terminate("a", true)).unwrap();
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("a") }).unwrap();
+    assert_eq!(rig.state("b"), ProcessState::Ready);
+    assert_eq!(Some(&rig.process("b").session), session.as_ref());
+    let bob = super::lifecycle::Submit { session, ..submit("c") };
+    rig.say(&user("bob"), CommandBody::Submit(Box::new(bob))).unwrap();
+    assert_eq!(rig.process("c").user.as_str(), "bob", "it says nothing of whose it is");
+}
+
+/// K22: events are counted from 1 without gaps, starts from 1, and a refusal counts for nothing.
+#[test]
+fn events_and_starts_are_counted_from_one() {
+    let mut rig = Rig::new();
+    let counted = |rig: &Rig| (rig.kernel.last_event(), rig.kernel.state().counters.epoch);
+    assert_eq!(counted(&rig), (1, 1), "the start is the first");
+    rig.ready(&user("alice"), submit("a"));
+    assert_eq!(counted(&rig), (3, 1));
+    rig.say(&user("bob"), terminate("a", true)).unwrap_err();
+    assert_eq!(counted(&rig), (3, 1));
+    let config = Box::new(KernelConfig::new());
+    rig.run(&super::rig::node(), CommandBody::Start { config }).unwrap();
+    assert_eq!(counted(&rig), (4, 2));
+    assert_eq!(rig.events.len(), 4, "as many as there are");
+}
+
+/// K26: who asks is who the transport says. A request that names somebody else acts for nobody but
+/// the caller, unless that is an operator; and it never gives a role.
+#[test]
+fn a_request_does_not_say_who_asks() {
+    let mut rig = Rig::new();
+    let (alice, bob) = (user("alice"), user("bob"));
+    let as_alice = |name| {
+        let user = Some(alice.user.clone());
+        CommandBody::Submit(Box::new(super::lifecycle::Submit { user, ..submit(name) }))
+    };
+    let refused = "permission_denied: only operators submit for others, such as alice";
+    assert_eq!(told(rig.say(&bob, as_alice("a"))), refused);
+    assert_eq!(told(rig.say(&worker("w"), as_alice("a"))), refused);
+    assert_eq!(told(rig.say(&operator(), as_alice("a"))), "1 events");
+    assert_eq!(rig.process("a").user, alice.user, "for alice, and hers");
+    let named_op = user("op");
+    let refused = "permission_denied: only operators do this";
+    assert_eq!(told(rig.say(&named_op, CommandBody::Cleanup)), refused, "a name is no role");
+}
+
+/// K11: a reservation gets the length again that it was given, not that of others.
+#[test]
+fn a_restart_gives_a_reservation_its_own_length_again() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let mut long = reserve("a", "r", calls(1));
+    if let CommandBody::Reserve(reserve) = &mut long {
+        reserve.lease_ms = Some(3_600_000);
+    }
+    rig.say(&alice, long).unwrap();
+    rig.pass(3_540_000);
+    let config = Box::new(KernelConfig::new());
+    rig.run(&super::rig::node(), CommandBody::Start { config }).unwrap();
+    rig.pass(3_599_999);
+    assert_eq!(rig.process("a").account.held, calls(1));
+    rig.pass(1);
+    assert_eq!(rig.process("a").account.used.amounts, calls(1));
+}
+
+/// K9: a sum that cannot be counted is refused, whatever makes it.
+#[test]
+fn a_charge_past_what_is_counted_is_refused() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, reserve("a", "r", calls(1))).unwrap();
+    rig.kernel.state.processes.update(&pid("a"), |process| {
+        process.account.used.amounts.llm_calls = super::quota::SUM_MAX - 5;
+        process.account.used.agent_hops = super::quota::SUM_MAX - 5;
+    });
+    let refused = "amount_too_large: llm_calls: the sum would pass 2^63 - 1";
+    assert_eq!(told(rig.say(&alice, settle("a", "r", calls(10)))), refused);
+    assert_eq!(told(rig.say(&alice, super::rig::record("a", calls(10)))), refused);
+    let mut hops = super::rig::record("a", calls(0));
+    if let CommandBody::RecordUsage(record) = &mut hops {
+        record.agent_hops = 6;
+    }
+    let refused = "amount_too_large: agent_hops: the sum would pass 2^63 - 1";
+    assert_eq!(told(rig.say(&alice, hops)), refused);
+    rig.say(&alice, settle("a", "r", calls(2))).unwrap();
+}
+
+/// K27: access comes before what is wrong with an argument.
+#[test]
+fn a_stranger_learns_nothing_of_the_arguments() {
+    let mut rig = Rig::new();
+    rig.ready(&user("alice"), submit("a"));
+    let message = "x".repeat(17 << 10);
+    let end = CommandBody::Terminate { pid: pid("a"), message, force: false };
+    let refused = told(rig.say(&user("bob"), end));
+    assert!(refused.starts_with("permission_denied: "), "{refused}");
+}
+
+/// K78: who asks the same question again goes on holding the process.
+#[test]
+fn a_repeated_question_extends_the_lease() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, CommandBody::NextRunnable).unwrap();
+    let ask = || {
+        let mut new = super::interrupts::interrupt::NewInterrupt::new(
+            super::names::InterruptKind::Clarification,
+        );
+        (new.key, new.blocking) = (Some("once".into()), Some(false));
+        new.question = Some("what?".into());
+        CommandBody::CreateInterrupt { pid: pid("a"), interrupt: Box::new(new) }
+    };
+    rig.say(&alice, ask()).unwrap();
+    rig.pass(40_000);
+    rig.say(&alice, ask()).unwrap();
+    rig.pass(40_000);
+    assert_eq!(rig.state("a"), ProcessState::Running);
+}

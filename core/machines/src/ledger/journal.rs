@@ -337,7 +337,7 @@ impl Journal {
     }
 
     /// Lists the segments by name, the one that is being filled last.
-    pub fn segments(&self) -> impl Iterator<Item = Known> + '_ {
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = Known> + Clone + '_ {
         self.segments.iter().copied()
     }
 
@@ -514,7 +514,9 @@ impl Journal {
     }
 
     fn mark(&mut self, now: Instant) {
-        if !self.wants_marker() || (now < self.idle && !self.stopping) {
+        // Who stops does not wait, but for room.
+        let waits = now < self.idle && (!self.stopping || self.full);
+        if !self.wants_marker() || waits {
             return;
         }
         let fields = Fields {

@@ -54,7 +54,7 @@ impl Kernel {
             return Ok(());
         };
         let until = self.now.plus(length);
-        self.of_mut(pid).open.insert(id.clone(), Open { asked, until });
+        self.of_mut(pid).open.insert(id.clone(), Open { asked, until, length });
         self.note(Note::Reserved(pid.clone(), id));
         self.take_process_hit(pid, &reserve.amounts);
         self.charge(pid, &Charge { hold: sums(&reserve.amounts), ..Charge::default() });

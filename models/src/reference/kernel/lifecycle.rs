@@ -30,6 +30,9 @@ impl Kernel {
                 false => Err(Code::SubmitConflict),
             };
         }
+        if let Some(parent) = &submit.parent {
+            self.only_owner(parent)?; // K27: before anything else.
+        }
         let quota = self.quota_of(submit)?;
         let ancestors = self.ancestors_of(submit, &user)?;
         let live = self.processes.values().filter(|one| one.user == user && one.is_live());

@@ -34,6 +34,8 @@ pub struct Open {
     pub asked: Asked,
     /// When it is charged.
     pub until: Time,
+    /// For how long: what a start gives it again (K11).
+    pub length: u64,
 }
 
 /// What a reservation is for.

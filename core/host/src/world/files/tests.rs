@@ -179,15 +179,19 @@ fn a_full_device_is_told_as_no_space() {
     assert_eq!(fault.kind, DiskError::NoSpace, "{fault}");
 }
 
+/// L2, L79: whoever took the lock may give it up first; the folder is held as long as there is a
+/// writer, and is free when there is none.
 #[test]
 fn dropping_the_port_ends_long_work_and_frees_the_folder() {
     let mut rig = Rig::new();
     rig.submit(Task::Create { file: SPARE, bytes: 4 << 30 });
     let Rig { files, lock, folder, .. } = rig;
+    drop(lock);
+    let refused = files::Folder::lock(folder.path()).expect_err("somebody writes in it");
+    assert_eq!(refused.exit(), crate::Exit::InUse);
     drop(files);
     let left = fs::metadata(folder.path().join(SPARE.to_string())).map_or(0, |file| file.len());
     assert!(left < 4 << 30, "it does not fill 4 GiB for nobody");
-    drop(lock);
     files::Folder::lock(folder.path()).unwrap();
 }
 

@@ -506,6 +506,21 @@ fn a_call_that_its_handlers_queue_loses_fails_at_once() {
     assert_eq!(bench.pull(id, 9), ["[1-1]", "2", "3", "4"]);
 }
 
+/// K305: a call ends once, in the counters as well.
+#[test]
+fn a_call_whose_time_was_up_in_the_queue_is_not_lost_as_well() {
+    let mut bench = Bench::new(small());
+    let id = bench.handle(&["x"]);
+    bench.ask_as(user("ann"), "x", Some(10));
+    bench.wait(10);
+    for _ in 0..3 {
+        bench.ask_as(user("ann"), "x", None);
+    }
+    assert_eq!(bench.pull(id, 9), ["[1-1]", "2", "3", "4"], "its place is what the queue lost");
+    let counters = bench.bus.counters();
+    assert_eq!((counters.timed_out, counters.handlers_lost, counters.dropped), (1, 0, 1));
+}
+
 #[test]
 fn a_call_that_has_ended_is_not_handed_out() {
     let mut bench = Bench::new(small());
@@ -970,4 +985,47 @@ fn a_clock_that_jumps_backwards_makes_time_stand_still() {
     bench.ask("x");
     assert_eq!(bench.bus.deadline(), then.plus(30_000), "K7");
     assert!(bench.tell(Input::Tick).is_empty());
+}
+
+/// Something of everything that a bus remembers, and all that comes of it.
+fn story(bench: &mut Bench) -> Vec<Output> {
+    let id = bench.listen(&["a.*", "*"]);
+    bench.bind("x").unwrap();
+    bench.bind("y").unwrap();
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        all.extend(bench.publish_to(user("ann"), "a.b", false).1);
+    }
+    bench.fail("x", 5);
+    all.extend(bench.ask_as(user("ann"), "x", None).1);
+    all.extend(bench.ask_as(user("ann"), "y", Some(70)).1);
+    all.extend(bench.tell(Input::Pull { subscription: id, credit: 9 }));
+    all.extend(bench.wait(60));
+    all
+}
+
+/// K300. Goal: nothing but its inputs decides what a bus does, and a start begins with nothing.
+/// Method: the same story twice, in two buses; then a look at a third.
+#[test]
+fn a_bus_is_deterministic_volatile_and_delivers_at_most_once() {
+    let (mut one, mut other) = (Bench::new(small()), Bench::new(small()));
+    let told = story(&mut one);
+    assert_eq!(told, story(&mut other), "K300");
+    assert_eq!(one.bus.breakers(one.now), other.bus.breakers(other.now));
+    assert_eq!((one.bus.counters(), one.bus.deadline()), (other.bus.counters(), one.now.plus(10)));
+    assert_eq!(short(&told)[2..], ["[1-2]", "3", "4", "5"]);
+    assert!(one.pull(SubscriptionNumber(1), 9).is_empty(), "nothing is delivered twice (K300)");
+
+    let mut new = Bench::new(small());
+    new.now = one.now;
+    let listening = new.bus.subscribers(&operator("o"), &kind("a.b"));
+    assert!(listening.is_empty(), "K300: empty after a start");
+    assert!(new.bus.registered_types().is_empty());
+    assert!(!new.bus.has_handler(&kind("x")));
+    assert!(new.bus.breakers(new.now).is_empty());
+    assert_eq!((new.bus.counters(), new.bus.deadline()), (&BusCounters::default(), Time::FAR));
+    assert!(new.bus.within().iter().all(|(_, size, _)| *size == 0), "{:?}", new.bus.within());
+    let (_, outputs) = new.ask_as(user("ann"), "x", None);
+    assert_eq!(refused(answer(&outputs, CallId(1)).unwrap()).0, "no_handler");
+    assert!(new.pull(SubscriptionNumber(1), 9).is_empty());
 }

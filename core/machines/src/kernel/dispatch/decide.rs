@@ -149,11 +149,11 @@ impl Decision<'_> {
             return Err(Refusal::new(Code::Required, "method is required"));
         }
         self.check_text("method", &request.method)?;
-        self.check_json("data", &request.data)?;
+        self.check_payload("data", &request.data)?;
         self.check_metadata(&request.metadata)?;
         if let Some(approval) = &request.approval {
             self.check_text("approval.action", &approval.action)?;
-            self.check_json("approval.params", &approval.params)?;
+            self.check_payload("approval.params", &approval.params)?;
         }
         let spans = [
             ("try_timeout_ms", Some(request.try_timeout_ms)),
@@ -177,7 +177,7 @@ impl Decision<'_> {
             let told = format!("metadata: {entries} entries, at most {}", limits.entries);
             return Err(Refusal::new(Code::TooMany, told));
         }
-        metadata.values().try_for_each(|json| self.check_json("metadata", json))?;
+        metadata.values().try_for_each(|json| self.check_payload("metadata", json))?;
         let bytes: usize = metadata.iter().map(|(key, json)| key.len() + json.length()).sum();
         match bytes as u64 > limits.json_bytes {
             true => {
@@ -186,19 +186,6 @@ impl Decision<'_> {
             }
             false => Ok(()),
         }
-    }
-
-    fn check_json(&self, field: &str, json: &Json) -> Result<(), Refusal> {
-        let limits = &self.state.config.limits;
-        if json.length() as u64 > limits.json_bytes {
-            let told = format!("{field}: {} bytes, at most {}", json.length(), limits.json_bytes);
-            return Err(Refusal::new(Code::TooLarge, told));
-        }
-        if u64::from(json.depth()) > limits.json_depth {
-            let told = format!("{field}: depth {}, at most {}", json.depth(), limits.json_depth);
-            return Err(Refusal::new(Code::TooDeep, told));
-        }
-        Ok(())
     }
 
     /// Finds the service, and checks that it takes the call or that the call may wait (K201,
@@ -240,6 +227,7 @@ impl Decision<'_> {
             return Err(Refusal::new(Code::TooMany, told));
         }
         self.check_fits(pid, &amounts, &Amounts::ZERO)?;
+        self.refuse_process_rate(pid)?;
         Ok(amounts)
     }
 
@@ -261,6 +249,7 @@ impl Decision<'_> {
             until: Time::FAR,
             content,
         };
+        self.hit_process(pid);
         self.emit_quota(pid, event);
         self.watch(pid);
         reservation
@@ -287,6 +276,9 @@ impl Decision<'_> {
             let Some(id) = self.next_waiting(name) else {
                 break;
             };
+            if self.is_full() {
+                break;
+            }
             self.start_try(&id, Some(holder.clone()));
         }
         Ok(())
@@ -338,7 +330,7 @@ impl Decision<'_> {
         let told = |text: &str| Err(Refusal::new(Code::BadValue, text));
         self.check_text("error", done.error.as_deref().unwrap_or_default())?;
         if let Some(data) = &done.data {
-            self.check_json("data", data)?;
+            self.check_payload("data", data)?;
         }
         if done.success && (done.error.is_some() || done.error_kind.is_some()) {
             return told("error: a success has none");

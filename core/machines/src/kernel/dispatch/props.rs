@@ -190,7 +190,7 @@ impl Oracle {
         }
     }
 
-    /// K433: one live try, one outcome, and no more tries than there may be.
+    /// K433, K207: one live try, one outcome, and no more tries than there may be.
     fn follow_dispatch(&mut self, event: &DispatchEvent) -> Result<(), String> {
         match event {
             DispatchEvent::Queued { dispatch, request, service, .. } => {

@@ -438,6 +438,25 @@ fn inference_is_charged_when_it_starts_and_released_if_it_never_does() {
     assert_eq!(rig.hear(unbound), "required: pid is required");
 }
 
+/// K121: inference for a process counts for the process's own rate, and is refused beyond it.
+#[test]
+fn inference_counts_for_the_rate_of_its_process() {
+    let mut rig = Rig::served(1);
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::RateLimitBurst, 2)]);
+    rig.ready(&alice, crate::kernel::lifecycle::Submit { quota, ..submit("a") });
+    let before = rig.events.len();
+    rig.say(&alice, inference("d", "q")).unwrap();
+    rig.say(&alice, inference("e", "q")).unwrap();
+    let kinds = ["rate.recorded", "quota.reserved", "dispatch.queued"];
+    assert_eq!(rig.kinds(before), [kinds, kinds].concat());
+    let refused = told(rig.say(&alice, inference("f", "q")));
+    assert!(refused.starts_with("rate_limited: burst limit: 2 hits, at most 2"), "{refused}");
+    assert_eq!(told(rig.say(&alice, inference("e", "q"))), "0 events", "a repeat is none");
+    rig.pass(10_200);
+    assert_eq!(rig.say(&alice, inference("f", "q")).unwrap().len(), 3, "K134");
+}
+
 /// K170: an approval is one of the process for which it is used.
 #[test]
 fn an_approval_that_was_never_granted_is_refused() {
@@ -496,4 +515,22 @@ fn dispatches_that_ended_are_kept_for_ten_minutes() {
     assert!(rig.kernel.state.dispatch(&dsp("a")).is_none());
     assert_eq!(rig.stage("live"), "waiting", "nothing that is open is removed");
     assert_eq!(rig.hear(done(&lease, "x")), stale(&lease), "and its leases are forgotten");
+}
+
+/// K207: one try is live at a time, and a dispatch that has ended does not end again.
+#[test]
+fn a_dispatch_has_one_live_try_and_ends_once() {
+    let mut rig = Rig::served(4);
+    rig.work(dispatch(queued("d", "q")));
+    let first = rig.tasks(1)[0].lease.clone();
+    assert!(rig.tasks(4).is_empty(), "nobody else gets it while it is tried");
+    rig.work(done(&first, "well"));
+    assert_eq!(rig.stage("d"), "succeeded");
+    let cancel = CommandBody::CancelDispatch { dispatch: dsp("d") };
+    let before = rig.events.len();
+    rig.hear(cancel);
+    assert_eq!(rig.hear(failed(&first, ErrorKind::Tool)), stale(&first));
+    rig.pass(3_600_000);
+    let ended = rig.kinds(before);
+    assert!(!ended.contains(&"dispatch.finished"), "{ended:?}");
 }

@@ -11,7 +11,6 @@ use crate::kernel::event::{Body, Subject};
 use crate::kernel::ids::{
     EnvelopeId, Minted, OutputKey, ProcessId, RequestId, SessionId, StageName, UserId,
 };
-use crate::kernel::json::Json;
 use crate::kernel::process::{ContentHash, Metadata};
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::state::State;
@@ -244,7 +243,7 @@ impl Decision<'_> {
         self.check_count("outputs", patch.outputs.len())?;
         for (key, value) in &patch.outputs {
             self.check_name("outputs", key.as_str())?;
-            self.check_member("outputs", key.as_str(), value)?;
+            self.check_payload(&format!("outputs.{key}"), value)?;
             if !value.is_null() && value.as_object().is_none() {
                 let told = format!("outputs.{key}: expected an object, got {}", value.type_name());
                 return Err(Refusal::new(Code::BadOutput, told));
@@ -362,24 +361,7 @@ impl Decision<'_> {
     fn check_members(&self, field: &str, payloads: &Metadata) -> Result<(), Refusal> {
         for (key, value) in payloads {
             self.check_text(field, key)?;
-            self.check_member(field, key, value)?;
-        }
-        Ok(())
-    }
-
-    /// Refuses a payload that is too large or too deep: configuration may allow less than what the
-    /// edge parsed it with (K25).
-    fn check_member(&self, field: &str, key: &str, value: &Json) -> Result<(), Refusal> {
-        let limits = &self.state.config.limits;
-        if value.length() as u64 > limits.json_bytes {
-            let (is, most) = (value.length(), limits.json_bytes);
-            let told = format!("{field}.{key}: {is} bytes, at most {most}");
-            return Err(Refusal::new(Code::TooLarge, told));
-        }
-        if u64::from(value.depth()) > limits.json_depth {
-            let (is, most) = (value.depth(), limits.json_depth);
-            let told = format!("{field}.{key}: depth {is}, at most {most}");
-            return Err(Refusal::new(Code::TooDeep, told));
+            self.check_payload(&format!("{field}.{key}"), value)?;
         }
         Ok(())
     }

@@ -148,6 +148,11 @@ fn a_draining_node_takes_on_nothing_new_and_settles_the_rest() {
     assert_eq!(rig.kernel.state().drains_until(), Some(until), "K362: drain_ms");
     assert_eq!(rig.say(&op, drain(None)), Ok(vec![]), "it drains already");
     assert_eq!(told(rig.say(&ann, new("q"))), "draining: node is draining", "K410");
+    let mut under = submit("q");
+    under.parent = Some(pid("p"));
+    let under = CommandBody::Submit(Box::new(under));
+    let refused = "permission_denied: process p belongs to another user";
+    assert_eq!(told(rig.say(&user("bob"), under)), refused, "K27: access comes first");
     assert_eq!(rig.say(&ann, new("p")), Ok(vec![]), "a repeat takes on nothing new (K6)");
     let settle = crate::kernel::rig::settle("p", "r", calls(1));
     assert!(rig.say(&ann, settle).is_ok(), "K362: settlements go on");

@@ -185,7 +185,7 @@ impl Decision<'_> {
     }
 
     /// Refuses a payload that passes a limit (K25).
-    pub(super) fn check_payload(&self, field: &str, json: &Json) -> Result<(), Refusal> {
+    pub(in crate::kernel) fn check_payload(&self, field: &str, json: &Json) -> Result<(), Refusal> {
         let limits = &self.state.config.limits;
         if u64::from(json.depth()) > limits.json_depth {
             let told = format!("{field}: depth {}, at most {}", json.depth(), limits.json_depth);
@@ -286,7 +286,11 @@ impl Decision<'_> {
         };
         let (used, limit) = (process.elapsed(self.now), process.quota.timeout_ms);
         let exhausted = Exhausted { resource: Resource::ElapsedMs, used, held: 0, limit };
-        let asked = match process.on_exhausted {
+        let on_exhausted = process.on_exhausted;
+        if self.state.running_session(pid).is_some() {
+            self.exceed(pid, (Resource::ElapsedMs, used, 0), limit);
+        }
+        let asked = match on_exhausted {
             OnExhausted::Interrupt => self.ask_for_more(pid, exhausted, Origin::Kernel),
             OnExhausted::Terminate => None,
         };

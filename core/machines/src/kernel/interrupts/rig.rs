@@ -16,40 +16,40 @@ use super::approval::{Approval, Use};
 use super::event::InterruptEvent;
 use super::interrupt::{Assignee, Interrupt, NewInterrupt, NewTarget, Response};
 
-pub(super) const MINUTE: u64 = 60_000;
-pub(super) const HOUR: u64 = 60 * MINUTE;
+pub(in crate::kernel) const MINUTE: u64 = 60_000;
+pub(in crate::kernel) const HOUR: u64 = 60 * MINUTE;
 
-pub(super) fn new(kind: InterruptKind) -> NewInterrupt {
+pub(in crate::kernel) fn new(kind: InterruptKind) -> NewInterrupt {
     NewInterrupt::new(kind)
 }
 
-pub(super) fn text(text: &str) -> Option<Arc<str>> {
+pub(in crate::kernel) fn text(text: &str) -> Option<Arc<str>> {
     Some(Arc::from(text))
 }
 
-pub(super) fn to_user(name: &str) -> Option<Assignee> {
+pub(in crate::kernel) fn to_user(name: &str) -> Option<Assignee> {
     Some(Assignee::User { user: UserId::parse("assignee", name).unwrap() })
 }
 
 /// May X be paid 10?
-pub(super) fn pay() -> Option<Box<NewTarget>> {
+pub(in crate::kernel) fn pay() -> Option<Box<NewTarget>> {
     let params = json(r#"{"to":"X","sum":10}"#);
     Some(Box::new(NewTarget { action: Arc::from("pay"), params, binds: Vec::new() }))
 }
 
-pub(super) fn ask(name: &str, new: NewInterrupt) -> CommandBody {
+pub(in crate::kernel) fn ask(name: &str, new: NewInterrupt) -> CommandBody {
     CommandBody::CreateInterrupt { pid: pid(name), interrupt: Box::new(new) }
 }
 
-pub(super) fn resolve(id: &InterruptId, response: Response) -> CommandBody {
+pub(in crate::kernel) fn resolve(id: &InterruptId, response: Response) -> CommandBody {
     CommandBody::ResolveInterrupt { id: id.clone(), response: Box::new(response) }
 }
 
-pub(super) fn cancel(id: &InterruptId) -> CommandBody {
+pub(in crate::kernel) fn cancel(id: &InterruptId) -> CommandBody {
     CommandBody::CancelInterrupt { id: id.clone(), reason: "never mind".to_owned() }
 }
 
-pub(super) fn consume(id: &InterruptId, params: &str, use_id: &str) -> CommandBody {
+pub(in crate::kernel) fn consume(id: &InterruptId, params: &str, use_id: &str) -> CommandBody {
     CommandBody::ConsumeApproval(Box::new(Use {
         interrupt: id.clone(),
         action: Arc::from("pay"),
@@ -58,25 +58,25 @@ pub(super) fn consume(id: &InterruptId, params: &str, use_id: &str) -> CommandBo
     }))
 }
 
-pub(super) fn says(words: &str) -> Response {
+pub(in crate::kernel) fn says(words: &str) -> Response {
     Response { text: text(words), ..Response::default() }
 }
 
-pub(super) fn approved(approved: bool) -> Response {
+pub(in crate::kernel) fn approved(approved: bool) -> Response {
     Response { approved: Some(approved), ..Response::default() }
 }
 
-pub(super) fn decides(decision: ReviewDecision) -> Response {
+pub(in crate::kernel) fn decides(decision: ReviewDecision) -> Response {
     Response { decision: Some(decision), ..Response::default() }
 }
 
-pub(super) fn modifies(data: &str) -> Response {
+pub(in crate::kernel) fn modifies(data: &str) -> Response {
     let data: Option<Json> = Some(json(data));
     Response { data, ..decides(ReviewDecision::Modify) }
 }
 
 /// The ids of the interrupts that were raised, oldest first.
-pub(super) fn raised(events: &[Event]) -> Vec<InterruptId> {
+pub(in crate::kernel) fn raised(events: &[Event]) -> Vec<InterruptId> {
     let mut ids = Vec::new();
     for event in events {
         if let Body::Interrupt { event: InterruptEvent::Raised { interrupt } } = &event.body {
@@ -88,41 +88,41 @@ pub(super) fn raised(events: &[Event]) -> Vec<InterruptId> {
 
 impl Rig {
     /// Asks as alice, who owns everything here.
-    pub(super) fn ask(&mut self, name: &str, new: NewInterrupt) -> InterruptId {
+    pub(in crate::kernel) fn ask(&mut self, name: &str, new: NewInterrupt) -> InterruptId {
         let events = self.say(&user("alice"), ask(name, new)).unwrap();
         raised(&events).pop().unwrap()
     }
 
     /// A process of alice that the worker `w` runs.
-    pub(super) fn running(&mut self, name: &str) {
+    pub(in crate::kernel) fn running(&mut self, name: &str) {
         self.ready(&user("alice"), submit(name));
         self.claim(name);
     }
 
-    pub(super) fn claim(&mut self, name: &str) {
+    pub(in crate::kernel) fn claim(&mut self, name: &str) {
         self.say(&worker("w"), CommandBody::NextRunnable).unwrap();
         assert_eq!(self.state(name), ProcessState::Running);
     }
 
-    pub(super) fn submitted(&mut self, submit: Submit) {
+    pub(in crate::kernel) fn submitted(&mut self, submit: Submit) {
         self.say(&user("alice"), CommandBody::Submit(Box::new(submit))).unwrap();
     }
 
-    pub(super) fn interrupt(&self, id: &InterruptId) -> &Interrupt {
+    pub(in crate::kernel) fn interrupt(&self, id: &InterruptId) -> &Interrupt {
         self.kernel.state().interrupt(id).unwrap()
     }
 
-    pub(super) fn approval(&self, id: &InterruptId) -> Option<&Approval> {
+    pub(in crate::kernel) fn approval(&self, id: &InterruptId) -> Option<&Approval> {
         self.kernel.state().approval(id)
     }
 
     /// The answer as it quotes what was shown.
-    pub(super) fn shown(&self, id: &InterruptId, response: Response) -> Response {
+    pub(in crate::kernel) fn shown(&self, id: &InterruptId, response: Response) -> Response {
         let hash = self.interrupt(id).target.as_ref().map(|target| target.hash);
         Response { target_hash: hash, ..response }
     }
 
-    pub(super) fn answer(
+    pub(in crate::kernel) fn answer(
         &mut self,
         by: &Principal,
         id: &InterruptId,

@@ -43,7 +43,8 @@ fn only_keys_of_the_schema_are_merged_in_its_order_and_all_or_none() {
     let field = |key: &str, merge| StateField { key: key.into(), merge };
     let schema = [field("z", MergeRule::Append), field("a", MergeRule::MergeDict)];
     let state = json(r#"{"z":[1],"b":7}"#);
-    let changes = |output: &str| state_changes(&schema, &json(output), |key| state.get(key));
+    let changes =
+        |output: &str| state_changes((&schema, 1_024), &json(output), |key| state.get(key));
     let told = changes(r#"{"a":{"k":1},"b":8,"z":2}"#).unwrap();
     let told: Vec<String> = told.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(told, ["z=[1,2]", "a={\"k\":1}"]);
@@ -97,4 +98,15 @@ proptest! {
         let both = append(&append(&Json::NULL, &first), &list);
         prop_assert_eq!(one_by_one, both);
     }
+}
+
+/// K25: no list gets longer by being appended to.
+#[test]
+fn a_list_has_at_most_so_many_entries() {
+    let schema = vec![StateField { key: "list".into(), merge: MergeRule::Append }];
+    let three = json(r#"[1,2,3]"#);
+    let merged =
+        |most| state_changes((&schema, most), &json(r#"{"list":[4,5]}"#), |_| Some(&three));
+    assert_eq!(merged(5).map(|changes| changes.len()), Ok(1));
+    assert_eq!(merged(4).unwrap_err(), "state list: 5 entries, at most 4");
 }

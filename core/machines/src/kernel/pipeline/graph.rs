@@ -33,6 +33,24 @@ impl PipelineConfig {
         };
         self.stages.iter().filter(is_ready).map(|stage| &stage.name).collect()
     }
+
+    /// Returns a stage and all that need it in run mode Parallel, directly or through others.
+    #[must_use]
+    pub fn following(&self, stage: &StageName) -> BTreeSet<StageName> {
+        let mut found = BTreeSet::from([stage.clone()]);
+        loop {
+            let needs = |other: &&PipelineStage| {
+                let mut needs = other.requires.iter().chain(&other.after);
+                !found.contains(&other.name) && needs.any(|name| found.contains(name))
+            };
+            let more = self.stages.iter().filter(needs).map(|other| other.name.clone());
+            let more: Vec<StageName> = more.collect();
+            if more.is_empty() {
+                return found;
+            }
+            found.extend(more);
+        }
+    }
 }
 
 /// How far the search has come with a stage.

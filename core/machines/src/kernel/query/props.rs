@@ -266,7 +266,7 @@ fn no_command_of_a_stranger_changes_anything() {
             assert_eq!(rig.kernel.clone().root(), before, "{body:?}");
             let kernel: &Kernel = &rig.kernel;
             let command = Command { by: by.clone(), worker: None, rate: None, body };
-            assert_eq!(kernel.reply(&command, &[]).as_of, kernel.state().counters.events);
+            assert_eq!(kernel.reply(rig.now, &command, &[]).as_of, kernel.state().counters.events);
         }
     }
 }

@@ -233,6 +233,11 @@ impl Windows {
         })
     }
 
+    /// Lists the slots that are kept of a window with their hits, oldest first.
+    pub(super) fn hits_of(&self, window: LimitType) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0[window.index()].iter().map(|slot| (slot.number(), u64::from(slot.count)))
+    }
+
     /// Tells whether every slot has run out at `now`.
     #[must_use]
     pub fn is_dead(&self, now: Time) -> bool {

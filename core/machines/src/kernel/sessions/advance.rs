@@ -89,21 +89,23 @@ impl Decision<'_> {
         self.state.scope(pid)
     }
 
-    /// Lets a session go on until somebody has something to do, or nobody can (K241).
+    /// Lets a session go on until somebody has something to do, or nobody can (K241). A task that
+    /// is too large takes a step as well: its failure may lead back to where it came from.
     pub(super) fn advance(&mut self, pid: &ProcessId) {
         let most = self.steps_of(pid);
         let mut steps = 0;
         while let Some(step) = self.step(pid) {
-            let route_only = match step {
-                Step::Gate | Step::Fork => true,
-                Step::Open | Step::Branches | Step::Issue => false,
+            let (counts, may) = match step {
+                Step::Gate | Step::Fork => (true, steps < most),
+                Step::Issue => (true, steps <= most),
+                Step::Open | Step::Branches => (false, true),
             };
-            if route_only && steps >= most {
+            if !may {
                 let told = format!("more than {most} steps without an agent");
                 self.end(pid, TerminalReason::MaxLoopExceeded, &told);
                 return;
             }
-            steps += 1;
+            steps += u64::from(counts);
             let goes_on = match step {
                 Step::Gate => self.pass_gate(pid),
                 Step::Fork => self.fork(pid),
@@ -194,7 +196,7 @@ impl Decision<'_> {
     }
 
     /// Records, once, that a bound was reached (K114).
-    fn exceed(
+    pub(in crate::kernel) fn exceed(
         &mut self,
         pid: &ProcessId,
         (resource, used, held): (Resource, u64, u64),
@@ -260,6 +262,9 @@ impl Decision<'_> {
         let (visit, to) = (session.visits_of(to) + 1, to.clone());
         let iteration = session.iteration + u64::from(back);
         self.emit_session(pid, SessionEvent::Moved { from, to, via, visit, iteration, back });
+        if back {
+            self.watch(pid);
+        }
     }
 
     /// A move would pass a bound: the session ends where it is.

@@ -1,5 +1,6 @@
 //! Fork, join and merge: stages that run side by side (K273–K278).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::advance::RATE;
@@ -39,6 +40,14 @@ impl Session {
     fn first_failure(&self) -> Option<&Failure> {
         let failed = self.works.iter().find(|work| work.standing == Standing::Failed);
         failed.and_then(|work| work.failure.as_ref())
+    }
+
+    /// Returns the stages that may still run in run mode Parallel once leave was denied: the stage
+    /// for that, to which nothing else but an answer moves there, and what follows from it (K427).
+    fn after_denial(&self) -> Option<BTreeSet<StageName>> {
+        let denied = self.pipeline.denied_stage.as_ref()?;
+        let went = self.edges.keys().any(|(_, to)| to == denied);
+        went.then(|| self.pipeline.following(denied))
     }
 
     fn live_ids(&self) -> Vec<AttemptId> {
@@ -93,8 +102,10 @@ impl Decision<'_> {
         let Some(session) = self.state.running_session(pid) else {
             return false;
         };
-        let ready: Vec<StageName> =
-            session.pipeline.ready(&session.done).into_iter().cloned().collect();
+        let only = session.after_denial();
+        let may = |stage: &&StageName| only.as_ref().is_none_or(|only| only.contains(*stage));
+        let ready = session.pipeline.ready(&session.done).into_iter().filter(may);
+        let ready: Vec<StageName> = ready.cloned().collect();
         if ready.is_empty() {
             self.end(pid, TerminalReason::Completed, "the pipeline is completed");
             return true;
@@ -196,21 +207,28 @@ impl Decision<'_> {
         let session = self.state.session(pid).ok_or_else(String::new)?;
         let envelope = self.state.envelope(&session.envelope).ok_or_else(String::new)?;
         let mut after = envelope.clone();
-        let mut plan = Merge::new();
+        let (mut plan, mut told) = (Merge::new(), 0);
         for name in merged {
             let (Some(stage), Some(work)) = (session.stage(name), session.work(name)) else {
                 continue;
             };
             let mut changes = Vec::new();
             if let Some(output) = &work.output {
-                let schema = &session.pipeline.state_schema;
+                let schema = (&*session.pipeline.state_schema, self.state.config.limits.entries);
                 changes = state_changes(schema, output, |key| after.state.get(key))?;
                 after.save_output(&stage.output_key, output);
                 after.merge_state(&changes);
+                told += changes.iter().map(|(_, json)| json.length() as u64).sum::<u64>();
             }
             plan.push((name.clone(), changes));
         }
-        let most = self.state.config.limits.envelope_bytes;
+        // Each branch tells all of what it appended to, however little it was.
+        let limits = &self.state.config.limits;
+        if told > limits.decision_bytes / 2 {
+            let most = limits.decision_bytes / 2;
+            return Err(format!("the merge would take {told} bytes of a decision, at most {most}"));
+        }
+        let most = limits.envelope_bytes;
         match after.bytes() > most {
             true => Err(format!("the merge would make an envelope of more than {most} bytes")),
             false => Ok(plan),

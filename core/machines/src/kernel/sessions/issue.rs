@@ -106,9 +106,7 @@ impl Decision<'_> {
     fn claim_for_work(&mut self, pid: &ProcessId) -> Result<(), Refusal> {
         let process = self.known(pid)?;
         if process.state == ProcessState::New {
-            if let Some(text) = process.exceeded(self.now).first() {
-                return Err(Refusal::new(Code::QuotaExceeded, text.clone()));
-            }
+            self.refuse_spent(process)?;
             self.change(pid, ProcessState::Ready, Cause::Scheduled);
         }
         self.claim(pid, Cause::Claimed);

@@ -147,7 +147,9 @@ impl Decision<'_> {
         let Some((attempt, verdict)) = verdict else {
             return Err(unknown(&report.attempt));
         };
-        self.close_reported(report, &attempt, (&verdict, digest));
+        self.check_sums(pid, &report.metrics.amounts().minus(&attempt.charged))?;
+        let (verdict, feedback) = self.within_envelope(report, verdict);
+        self.close_reported(report, &attempt, (&verdict, feedback, digest));
         let stage = &attempt.stage;
         let grouped = attempt.branch.is_some();
         match verdict {
@@ -247,18 +249,13 @@ impl Decision<'_> {
     }
 
     fn check_output(&self, output: &Json) -> Result<(), Refusal> {
-        let limits = &self.state.config.limits;
-        let told = if output.as_object().is_none() {
-            format!("expected an object, got {}", output.type_name())
-        } else if output.length() as u64 > limits.json_bytes {
-            format!("{} bytes, at most {}", output.length(), limits.json_bytes)
-        } else if u64::from(output.depth()) > limits.json_depth {
-            format!("depth {}, at most {}", output.depth(), limits.json_depth)
-        } else {
-            return Ok(());
-        };
-        let told = format!("output_json: {told}");
-        Err(Refusal::of_field(Code::BadOutput, "output_json", told))
+        let field = "output_json";
+        if output.as_object().is_none() {
+            let told = format!("{field}: expected an object, got {}", output.type_name());
+            return Err(Refusal::of_field(Code::BadOutput, field, told));
+        }
+        let checked = self.check_payload(field, output);
+        checked.map_err(|over| Refusal::of_field(Code::BadOutput, field, over.text))
     }
 
     /// Says what a report comes to.
@@ -310,7 +307,8 @@ impl Decision<'_> {
             return failed(ErrorKind::RouterInvalid, told);
         }
         let state = |key: &str| envelope.state.get(key);
-        let changes = match state_changes(&session.pipeline.state_schema, &output, state) {
+        let schema = (&*session.pipeline.state_schema, self.state.config.limits.entries);
+        let changes = match state_changes(schema, &output, state) {
             Ok(changes) => changes,
             Err(told) => return failed(ErrorKind::OutputInvalid, told),
         };
@@ -335,12 +333,30 @@ impl Decision<'_> {
         over.then(|| Failure { kind: ErrorKind::OutputInvalid, error: error() })
     }
 
+    /// What a failure tells is kept as long as the envelope has room for it (K25): the error twice,
+    /// in the history and among the errors. Otherwise that it had none is all that is kept.
+    fn within_envelope(&self, report: &Report, verdict: Verdict) -> (Verdict, Option<Arc<str>>) {
+        let feedback = report.feedback.clone();
+        let session = self.state.running_session(&report.pid);
+        let envelope = session.and_then(|session| self.state.envelope(&session.envelope));
+        let (Verdict::Failed(failure), Some(envelope)) = (&verdict, envelope) else {
+            return (verdict, feedback);
+        };
+        let error = i64::try_from(failure.error.len()).unwrap_or(i64::MAX);
+        match self.overgrown(envelope, (error.saturating_mul(2), feedback.as_ref())) {
+            None => (verdict, feedback),
+            Some(Failure { error, kind: _ }) => {
+                (Verdict::Failed(Failure { kind: failure.kind, error }), None)
+            }
+        }
+    }
+
     /// Charges and closes the attempt (K251: 1 and 2).
     fn close_reported(
         &mut self,
         report: &Report,
         attempt: &Attempt,
-        (verdict, digest): (&Verdict, ContentHash),
+        (verdict, feedback, digest): (&Verdict, Option<Arc<str>>, ContentHash),
     ) {
         let pid = &report.pid;
         let open = self.reservations_of(pid, &report.attempt);
@@ -362,7 +378,7 @@ impl Decision<'_> {
             metrics: report.metrics.clone(),
             charged,
             unreserved: charged.minus(&covered),
-            feedback: report.feedback.clone(),
+            feedback,
             digest,
         });
         self.emit_session(pid, SessionEvent::AttemptReported { reported });

@@ -18,6 +18,7 @@ fn body(events: &[Event]) -> Vec<u8> {
     out
 }
 
+/// L15: tag, schema version, length and body of each.
 #[test]
 fn l15_events_stand_one_after_the_other_each_with_tag_version_and_length() {
     let golden = [
@@ -92,6 +93,7 @@ fn older_versions_come_in_order_and_below_todays() {
     assert!(NotesPart::OLDER.iter().all(|older| older.version < NotesPart::VERSION));
 }
 
+/// L4: deciding changes nothing, applying alone does, and the root is of what was applied.
 #[test]
 fn l72_what_was_decided_and_what_is_read_back_come_to_the_same_root() {
     let (mut live, mut journal) = (Notes::default(), Vec::new());

@@ -582,3 +582,27 @@ fn a_long_tail_gets_a_segment_of_its_size() {
 fn find_sync(rig: &Rig) -> bool {
     out(rig).iter().any(|text| text == "sync s1")
 }
+
+/// L1: a journal is what its inputs made of it. A copy that is told the same says the same, and
+/// nothing happens but what its outputs ask for: as long as none is done, nothing is durable.
+#[test]
+fn a_copy_that_is_told_the_same_says_the_same() {
+    let mut rig = open();
+    rig.append(40, false).unwrap();
+    let mut twin = rig.clone();
+    for step in 0..40 {
+        if step % 3 == 0 {
+            assert_eq!(rig.append(24 + step, false), twin.append(24 + step, false));
+        }
+        assert_eq!(rig.out(), twin.out(), "step {step}");
+        if !rig.out().is_empty() {
+            let last = rig.out().len() - 1;
+            let durable = twin.journal.durable();
+            rig.complete(last);
+            assert_eq!(twin.journal.durable(), durable, "it has no disk of its own");
+            twin.complete(last);
+        }
+        assert_eq!(rig.journal.durable(), twin.journal.durable(), "step {step}");
+    }
+    assert!(rig.journal.durable() > 5, "{}", rig.journal.durable());
+}

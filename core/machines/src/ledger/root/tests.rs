@@ -5,6 +5,7 @@ use super::{StateRoot, part_root};
 const A: [u8; 32] = [0xaa; 32];
 const B: [u8; 32] = [0xbb; 32];
 
+/// L50: format version, then tag and root of each part, in its domain.
 #[test]
 fn l50_the_state_root_of_known_parts_never_changes() {
     // Computed by another program from the definition in the header.

@@ -330,11 +330,12 @@ impl SnapshotReader {
         let (content, given) = bytes.split_at(HEADER_BYTES - HASH_BYTES);
         let mut reader = Reader::new(&content[MAGIC.len()..]);
         let format = reader.u16().map_err(|why| self.malformed(why))?;
-        if format != FORMAT {
-            return Err(Refused::Format { found: format });
-        }
+        // Every version keeps this header's size and its hash: damage is no newer version.
         if hash(HEADER_DOMAIN, content) != given {
             return Err(self.damaged("header"));
+        }
+        if format != FORMAT {
+            return Err(Refused::Format { found: format });
         }
         let header = SnapshotHeader::decode(&mut reader).map_err(|why| self.malformed(why))?;
         match (self.node, self.record) {

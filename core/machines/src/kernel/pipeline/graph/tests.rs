@@ -30,6 +30,20 @@ fn ready(config: &PipelineConfig, done: &[usize]) -> Vec<String> {
     config.ready(&done).into_iter().map(ToString::to_string).collect()
 }
 
+/// K427: after a denial, what needs the stage for that may follow it, and nothing else.
+#[test]
+fn what_needs_a_stage_follows_from_it() {
+    let all = JoinStrategy::All;
+    let config = pipeline(&[
+        (Vec::new(), Vec::new(), all),
+        (vec![3], Vec::new(), all),
+        (Vec::new(), vec![1], all),
+        (Vec::new(), Vec::new(), all),
+    ]);
+    assert_eq!(config.following(&name(3)), [1, 2, 3].map(name).into());
+    assert_eq!(config.following(&name(0)), [0].map(name).into());
+}
+
 /// K265.
 #[test]
 fn a_move_to_the_same_or_an_earlier_stage_goes_back() {

@@ -1,5 +1,7 @@
 //! Goal: stages run side by side, join and merge as K273–K278 say.
 
+use crate::kernel::interrupts::interrupt::NewInterrupt;
+use crate::kernel::names::InterruptKind;
 use crate::kernel::pipeline::kinds::ErrorKind;
 use crate::kernel::sessions::Pipeline;
 use crate::kernel::sessions::report::{Metrics, Report};
@@ -13,6 +15,31 @@ fn fork(of_pipeline: &str, of_fork: &str, branch: &str) -> Pipeline {
     let branches = ["a", "b", "c"].map(|name| agent(name, branch)).join(", ");
     let rest = [agent("next", ""), agent("repair", "")].join(", ");
     pipeline(&format!("{{'name': 'g'{of_pipeline}, 'stages': [{fork}, {branches}, {rest}]}}"))
+}
+
+/// K427, K278: in run mode Parallel, too, what was denied is not issued again: `denied_stage` is,
+/// and what needs it.
+#[test]
+fn a_denial_between_stages_side_by_side_leads_to_its_stage_alone() {
+    let stages = [
+        agent("asks", ""),
+        agent("apart", ""),
+        agent("sorry", "'after': ['apart']"),
+        agent("tell", "'requires': ['sorry']"),
+        agent("use", "'requires': ['asks']"),
+    ];
+    let mut desk = Desk::new(pipeline(&format!(
+        "{{'name': 'p', 'run_mode': 'Parallel', 'denied_stage': 'sorry', 'stages': [{}]}}",
+        stages.join(", ")
+    )));
+    assert_eq!(desk.poll(), "RunAgents [asks 1.1, apart 1.1]");
+    let new = Box::new(NewInterrupt::new(InterruptKind::Confirmation));
+    let report = Report { interrupt: Some(new), ..desk.done("asks", "{}") };
+    assert_eq!(desk.report(&report), "WaitInterrupt");
+    desk.rig.pass(60 * 60 * 1_000);
+    assert_eq!(desk.poll(), "RunAgent sorry 1.1");
+    assert_eq!(desk.succeed("sorry", "{}"), "RunAgents [tell 1.1]");
+    assert_eq!(desk.succeed("tell", "{}"), "Terminate Completed");
 }
 
 /// K275: a branch that does not fit waits for the others, and is tried whenever one closes.

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use crate::kernel::CommandBody;
 use crate::kernel::budget::Reserve;
+use crate::kernel::config::KernelConfig;
 use crate::kernel::ids::{AttemptId, StageName};
+use crate::kernel::lifecycle::Submit;
+use crate::kernel::names::ProcessState;
 use crate::kernel::pipeline::kinds::ErrorKind;
 use crate::kernel::quota::{Amounts, QuotaField};
-use crate::kernel::rig::{calls, limits, pid, rsv, settle, submit};
+use crate::kernel::rig::{Rig, calls, limits, pid, rsv, settle, submit};
 use crate::kernel::sessions::report::{Metrics, Report, ToolResult};
 use crate::kernel::sessions::rig::{Desk, agent, json, linear, pipeline, refused};
 
@@ -211,4 +214,78 @@ fn the_rate_of_a_process_blocks_it_until_the_exact_time() {
     assert_eq!(desk.quiet_poll(), told);
     desk.rig.pass(1);
     assert_eq!(desk.poll(), "RunAgent edit 1.1");
+}
+
+/// K241: a task that never fits, and whose failure leads back to it, does not hold a decision up.
+#[test]
+fn a_ring_of_tasks_that_are_too_large_ends() {
+    let more = "'max_context_tokens': 1, 'error_next': 'a'";
+    let text = format!("{{'name': 'r', 'step_limit': 5, 'stages': [{}]}}", agent("a", more));
+    let text = text.replace("'step_limit'", "'max_iterations': -1, 'step_limit'");
+    let quota = limits(&[(QuotaField::MaxIterations, u64::MAX)]);
+    let mut desk = Desk::with(pipeline(&text), Submit { quota, ..submit("p") });
+    assert_eq!(desk.poll(), "Terminate MaxLoopExceeded");
+    assert_eq!(desk.edge("a", "a"), 6, "as often as it may go through gates, and once more");
+}
+
+/// K25, K254: whatever failures tell, an envelope stays within its limit.
+#[test]
+fn what_failures_tell_is_kept_while_there_is_room() {
+    let mut config = KernelConfig::new();
+    config.limits.envelope_bytes = config.limits.envelope_bytes.min(400 << 10);
+    let most = config.limits.envelope_bytes;
+    let retry = "'retry': {'max_retries': 1000, 'initial_backoff_ms': 0}";
+    let text = format!("{{'name': 'f', 'max_llm_calls': 100, 'stages': [{}]}}", agent("a", retry));
+    let quota = limits(&[(QuotaField::MaxLlmCalls, 100)]);
+    let new = Submit { quota, ..submit("p") };
+    let mut desk = Desk::on(Rig::with(config), pipeline(&text), new);
+    desk.poll();
+    for _ in 0..20 {
+        let long = |with: &str| Some(Arc::from(with.repeat(16 << 10)));
+        let failed = desk.failed("a", ErrorKind::Tool);
+        desk.report(&Report { error: long("e"), feedback: long("f"), ..failed });
+        desk.rig.pass(1);
+        desk.poll();
+    }
+    let envelope = desk.envelope();
+    assert!(envelope.loop_feedback.len() > 3, "{}", envelope.loop_feedback.len());
+    assert!(envelope.loop_feedback.len() < 20 && envelope.bytes() <= most, "{}", envelope.bytes());
+}
+
+/// K113: iterations are warned of as any other resource is.
+#[test]
+fn iterations_that_are_nearly_used_up_are_warned_of() {
+    let more = "'default_next': 'a'";
+    let text = format!("{{'name': 'w', 'max_iterations': -1, 'stages': [{}]}}", agent("a", more));
+    let quota = limits(&[(QuotaField::MaxIterations, 5)]);
+    let mut desk = Desk::with(pipeline(&text), Submit { quota, ..submit("p") });
+    desk.poll();
+    for round in 1..=4 {
+        let before = desk.rig.events.len();
+        desk.succeed("a", "{}");
+        let warned = desk.rig.kinds(before).contains(&"quota.warning");
+        assert_eq!(warned, round == 4, "round {round}");
+    }
+}
+
+/// K114: time that ends a session is told of.
+#[test]
+fn a_session_whose_time_is_over_was_told_that_a_bound_was_reached() {
+    let quota = limits(&[(QuotaField::TimeoutMs, 10_000)]);
+    let mut desk = Desk::with(linear(), Submit { quota, ..submit("p") });
+    desk.poll();
+    let before = desk.rig.events.len();
+    desk.rig.pass(10_000);
+    let kinds = desk.rig.kinds(before);
+    assert_eq!(kinds.iter().filter(|kind| **kind == "quota.exceeded").count(), 1, "{kinds:?}");
+}
+
+/// K65, K240: without any time the first poll is refused as a schedule is.
+#[test]
+fn a_process_without_any_time_is_not_claimed_by_a_poll() {
+    let quota = limits(&[(QuotaField::TimeoutMs, 0)]);
+    let mut desk = Desk::with(linear(), Submit { quota, ..submit("p") });
+    let refused = "quota_exceeded: timeout_exceeded: 0 of 0";
+    assert_eq!(desk.poll(), refused);
+    assert_eq!(desk.rig.state("p"), ProcessState::New);
 }

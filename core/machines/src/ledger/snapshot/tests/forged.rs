@@ -1,7 +1,7 @@
 //! Snapshots that no sound program writes, with hashes that hold: what remains is still checked.
 
 use super::super::format::{
-    CHUNK_DOMAIN, FILE_DOMAIN, HEADER_BYTES, HEADER_DOMAIN, MAGIC, PART_DOMAIN, hash,
+    CHUNK_DOMAIN, FILE_DOMAIN, HASH_BYTES, HEADER_BYTES, HEADER_DOMAIN, MAGIC, PART_DOMAIN, hash,
 };
 use super::*;
 use crate::codec::{Malformed, Reader, Wire, put_count, put_str8};
@@ -147,10 +147,15 @@ fn counts_beyond_all_measure_are_refused_before_anything_is_read() {
 }
 
 #[test]
-fn a_format_that_is_unknown_is_named_whatever_follows() {
+fn a_format_that_is_unknown_is_named_and_damage_is_not_taken_for_one() {
     let mut newer = MAGIC.to_vec();
     newer.extend_from_slice(&[2, 0]);
-    newer.resize(HEADER_BYTES, 0xee);
+    newer.resize(HEADER_BYTES - HASH_BYTES, 0xee);
+    let header = hash(HEADER_DOMAIN, &newer);
+    newer.extend_from_slice(&header);
+    let mut damaged = forge(0, &[]);
+    damaged[MAGIC.len()] ^= 1;
+    assert_eq!(verify(&damaged).unwrap_err(), Refused::Damaged { what: "header", offset: 0 });
     let refused = verify(&newer).unwrap_err();
     assert_eq!(refused, Refused::Format { found: 2 });
     assert_eq!(refused.to_string(), "upgrade needed: format 2 is unknown");

@@ -134,6 +134,7 @@ fn a_snapshot_waits_for_the_journal_to_be_durable_up_to_its_record() {
     assert_eq!(told(&other.done(&synced)), ["rename 30.tmp 30"]);
 }
 
+/// L40.
 #[test]
 fn l40_a_snapshot_is_due_after_so_many_records_or_bytes() {
     let mut bench = Bench::new(&[], &[], 100);

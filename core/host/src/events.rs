@@ -1,0 +1,235 @@
+//! Events of the kernel as lines of JSON, for whoever may open the control socket (K331–K333).
+//!
+//! ```text
+//!   → {"events":{"user":"ops","roles":["operator"],"from":0,"follow":true,"kind":"process."}}
+//!   ← {"event":{"number":2,"kind":"process.created","pid":"p1",…}}
+//!     …
+//!   ← {"ended":{"cursor":17}}      all that was asked for, or the node stops
+//!     or {"refused":{"code":"cursor_too_old","text":"…"}}
+//! ```
+//!
+//! The next events are read when the last ones are written: who reads slowly loses nothing, and
+//! costs the node one batch. Whoever lost the connection goes on with the number of the last event.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use machines::kernel::event::Event;
+use machines::kernel::ids::{ProcessId, SessionId, UserId};
+use machines::kernel::principal::Principal;
+use machines::kernel::stream::{Batch, Detail, Filter, Numbered, Reading};
+use machines::kernel::{Code, Refusal};
+use runtime::{Events, Gone, KeeperHandle, Won, race};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::sleep;
+
+use crate::commands::{self, RoleName};
+
+/// How many connections may follow events at a time: as many as the kernel has readers.
+const PLACES_MAX: usize = 1_024;
+/// How often and how long the end of a node waits for them to be told.
+const LOOKS: (u32, Duration) = (200, Duration::from_millis(10));
+
+/// The connections that follow events.
+#[derive(Clone, Default)]
+pub(crate) struct Places {
+    taken: Arc<AtomicUsize>,
+}
+
+/// One of them, until it is dropped.
+pub(crate) struct Place {
+    taken: Arc<AtomicUsize>,
+}
+
+impl Places {
+    pub(crate) fn take(&self) -> Option<Place> {
+        // Relaxed: a count, which publishes nothing.
+        let place = Place { taken: Arc::clone(&self.taken) };
+        (self.taken.fetch_add(1, Relaxed) < PLACES_MAX).then_some(place)
+    }
+
+    /// Waits until all are told that the node has stopped. Who does not read its last line does not
+    /// need it, and is not waited for.
+    pub(crate) async fn empty(&self) {
+        for _ in 0..LOOKS.0 {
+            // Relaxed: as above.
+            if self.taken.load(Relaxed) == 0 {
+                return;
+            }
+            sleep(LOOKS.1).await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Relaxed: as above.
+        self.taken.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What somebody wants to read, and in whose name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wanted {
+    /// Who reads.
+    pub user: String,
+    /// As what; a user, if nothing is said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) roles: Vec<RoleName>,
+    /// The last event that is known: 0 for all; absent, only what comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// Whether to go on with what comes.
+    pub follow: bool,
+    /// What the kind begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// About which process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<String>,
+    /// About whose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// About which conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Whether payloads are left out.
+    pub brief: bool,
+}
+
+impl Wanted {
+    /// Wants what an operator may see.
+    #[must_use]
+    pub fn of_operator() -> Self {
+        let roles = vec![RoleName::Operator];
+        Self { user: "operator".to_owned(), roles, ..Self::default() }
+    }
+
+    /// Returns it in the kernel's words.
+    fn reading(self) -> Result<(Principal, Reading), Refusal> {
+        let by = commands::principal(&self.user, &self.roles)?;
+        let filter = Filter {
+            kind: self.kind.map(Into::into),
+            pid: self.pid.map(|pid| ProcessId::parse("pid", &pid)).transpose()?,
+            user: self.of.map(|user| UserId::parse("of", &user)).transpose()?,
+            session: self.session.map(|id| SessionId::parse("session", &id)).transpose()?,
+        };
+        let detail = if self.brief { Detail::Brief } else { Detail::Full };
+        Ok((by, Reading { cursor: self.from, follow: self.follow, filter, detail }))
+    }
+}
+
+/// Writes events until there are no more, or whoever reads has gone.
+///
+/// # Errors
+///
+/// The connection broke.
+pub(crate) async fn serve(
+    wanted: Wanted,
+    keeper: &KeeperHandle,
+    mut read: impl AsyncReadExt + Unpin,
+    write: &mut (impl AsyncWriteExt + Unpin),
+) -> io::Result<()> {
+    let opened = match wanted.reading() {
+        Err(refusal) => return line(write, &commands::refused(&refusal)).await,
+        Ok((by, reading)) => keeper.events(by, reading).await,
+    };
+    let Ok(mut events) = opened else {
+        return line(write, &json!({ "error": Gone.to_string() })).await;
+    };
+    match follow(&mut events, &mut read, write).await? {
+        Some(last) => line(write, &last).await,
+        None => Ok(()),
+    }
+}
+
+/// Writes events; returns the last line, or nothing if nobody reads it.
+async fn follow(
+    events: &mut Events,
+    read: &mut (impl AsyncReadExt + Unpin),
+    write: &mut (impl AsyncWriteExt + Unpin),
+) -> io::Result<Option<Value>> {
+    let mut cursor = None;
+    loop {
+        let given = match race(events.next(), gone(read)).await {
+            Won::Left(given) => given,
+            Won::Right(()) => return Ok(None),
+        };
+        let Batch { events, cursor: now, last } = match given {
+            Ok(Ok(batch)) => *batch,
+            // The node has stopped: all that was durable then can be read after its next start.
+            Ok(Err(why)) if matches!(why.code, Code::NotDurable | Code::Draining) => {
+                return Ok(Some(json!({ "ended": { "cursor": cursor, "why": why.text } })));
+            }
+            Ok(Err(why)) => return Ok(Some(commands::refused(&why))),
+            Err(gone) => {
+                let why = gone.to_string();
+                return Ok(Some(json!({ "ended": { "cursor": cursor, "why": why } })));
+            }
+        };
+        cursor = Some(now);
+        let mut text = Vec::new();
+        for numbered in &events {
+            serde_json::to_writer(&mut text, &json!({ "event": shown(numbered) }))?;
+            text.push(b'\n');
+        }
+        write.write_all(&text).await?;
+        if last {
+            return Ok(Some(json!({ "ended": { "cursor": cursor } })));
+        }
+    }
+}
+
+/// Waits until the other side has closed.
+async fn gone(read: &mut (impl AsyncReadExt + Unpin)) {
+    let mut rest = [0; 64];
+    while read.read(&mut rest).await.is_ok_and(|bytes| bytes > 0) {}
+}
+
+async fn line(write: &mut (impl AsyncWriteExt + Unpin), value: &Value) -> io::Result<()> {
+    let mut text = serde_json::to_vec(value)?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+/// Shows an event to programs.
+fn shown(Numbered { number, event }: &Numbered) -> Value {
+    let Event { time, subject, body } = event;
+    json!({
+        "number": number,
+        "kind": body.kind(),
+        "time_ms": time.as_millis(),
+        "pid": subject.pid.as_ref().map(ToString::to_string),
+        "user": subject.user.as_ref().map(ToString::to_string),
+        "session": subject.session.as_ref().map(ToString::to_string),
+        "request": subject.request.as_ref().map(ToString::to_string),
+        "body": format!("{body:?}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_what_is_wanted_and_what_is_wrong_is_named() {
+        let text = r#"{"user":"ops","roles":["operator"],"from":3,"kind":"process.","of":"alice"}"#;
+        let wanted: Wanted = serde_json::from_str(text).unwrap();
+        let (by, reading) = wanted.reading().unwrap();
+        assert!(by.is_operator());
+        assert_eq!(
+            (reading.cursor, reading.follow, reading.detail),
+            (Some(3), false, Detail::Full)
+        );
+        assert_eq!(reading.filter.user.unwrap().as_str(), "alice");
+        let wrong = Wanted { pid: Some("a b".to_owned()), ..Wanted::of_operator() };
+        assert!(wrong.reading().unwrap_err().to_string().starts_with("bad_id: pid"));
+        assert!(Wanted::default().reading().is_err(), "somebody reads");
+        assert!(serde_json::from_str::<Wanted>(r#"{"user":"a","form":1}"#).is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! Goal: a kernel says how it is and how it ended, and stops as K362, K363 and K365 say.
+//! Method: the real loop on a real folder; the disk fails when a test says so.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use machines::kernel::dispatch::{ServiceRequest, Target};
+use machines::kernel::ids::{ServiceName, ServiceType, UserId};
+use machines::kernel::json::Json;
+use machines::kernel::principal::Role;
+use machines::kernel::services::ServiceInfo;
+use runtime::{Fault, Task, TaskId, Told};
+use tempfile::TempDir;
+
+use super::*;
+use crate::files::Folder;
+use crate::span::Bytes;
+use crate::world::LedgerFiles;
+
+/// Longer than any test waits, unless it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Files that fail whatever would change them, once they are broken.
+struct Fragile {
+    files: LedgerFiles,
+    broken: Arc<AtomicBool>,
+    failed: VecDeque<TaskId>,
+}
+
+impl Files for Fragile {
+    fn submit(&mut self, id: TaskId, task: Task) {
+        // Relaxed: nothing else is told by it.
+        match self.broken.load(Relaxed) {
+            true => self.failed.push_back(id),
+            false => self.files.submit(id, task),
+        }
+    }
+
+    async fn ended(&mut self) -> (TaskId, Result<Told, Fault>) {
+        match self.failed.pop_front() {
+            Some(id) => {
+                let why = "the test says so".to_owned();
+                (id, Err(Fault { kind: DiskError::Device, why }))
+            }
+            None => self.files.ended().await,
+        }
+    }
+}
+
+fn alone(story: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(story);
+}
+
+struct Rig {
+    folder: TempDir,
+    broken: Arc<AtomicBool>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), broken: Arc::default() }
+    }
+
+    async fn start(&self) -> Keeping {
+        let folder = Folder::lock(self.folder.path()).unwrap();
+        let files = LedgerFiles::open(&folder).unwrap();
+        let files = Fragile { files, broken: Arc::clone(&self.broken), failed: VecDeque::new() };
+        let mut config = Config::new("test");
+        config.segment = Bytes(1 << 20);
+        let key = StaticKey::from_secret([7; 32]);
+        Keeping::start(&config, &key, files, [1; 32]).await.map_err(|why| why.to_string()).unwrap()
+    }
+}
+
+async fn say(desk: &Desk, body: CommandBody) -> Result<(), String> {
+    let by = UserId::parse("user", "ann").unwrap();
+    let by = Principal::new(by, &[Role::User, Role::Worker, Role::Operator]);
+    let command = Command { by, worker: None, rate: None, body };
+    let decided = desk.handle.command(command).await.unwrap();
+    decided.map(|_| ()).map_err(|refusal| refusal.to_string())
+}
+
+/// Begins a task, which is live until it is completed or its deadline has passed.
+async fn work(desk: &Desk) {
+    let service = ServiceName::parse("service", "tool").unwrap();
+    let info = ServiceInfo::new(service.clone(), ServiceType::parse("type", "flow").unwrap());
+    say(desk, CommandBody::RegisterService(Box::new(info))).await.unwrap();
+    let target = Target::Name { name: service.clone() };
+    let mut request = ServiceRequest::new(target, "run", Json::from("data"));
+    request.queue = true;
+    say(desk, CommandBody::Dispatch(Box::new(request))).await.unwrap();
+    say(desk, CommandBody::LeaseTasks { service, max: 1 }).await.unwrap();
+}
+
+/// Returns how the run before ended, as the next start finds it.
+async fn before(rig: &Rig) -> String {
+    let keeping = rig.start().await;
+    let before = keeping.before.to_string();
+    keeping.stop().await;
+    before
+}
+
+#[test]
+fn a_kernel_at_rest_drains_at_once_and_the_next_start_knows() {
+    alone(async {
+        let rig = Rig::new();
+        assert_eq!(before(&rig).await, "the first start");
+        let keeping = rig.start().await;
+        assert_eq!(keeping.desk.status(false).await.to_string(), "running");
+        // It does not wait for the deadline: a year is longer than any test.
+        let drained = keeping.desk.drain(Duration::from_secs(24 * 3_600));
+        tokio::time::timeout(PATIENCE, drained).await.expect("nothing is worked on");
+        while keeping.desk.handle.look(|_| ()).await.is_ok() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(keeping.desk.status(true).await.to_string(), "stopped: it was asked to stop");
+        keeping.stop().await;
+        assert_eq!(before(&rig).await, "a clean stop");
+        assert_eq!(before(&rig).await, "no clean stop", "the run before only ended");
+    });
+}
+
+/// K362, K363: it waits for what is worked on, takes on nothing new, and not for ever.
+#[test]
+fn a_drain_waits_for_work_until_its_deadline() {
+    alone(async {
+        let rig = Rig::new();
+        let keeping = rig.start().await;
+        work(&keeping.desk).await;
+        let desk = keeping.desk.clone();
+        let drain = tokio::spawn(async move { desk.drain(Duration::from_millis(300)).await });
+        loop {
+            let status = keeping.desk.status(false).await;
+            match status.state.as_str() {
+                "running" => sleep(Duration::from_millis(1)).await,
+                "draining" => break,
+                other => panic!("it is {other} while it works"),
+            }
+        }
+        tokio::time::timeout(PATIENCE, drain).await.expect("the deadline").unwrap();
+        keeping.stop().await;
+        assert_eq!(before(&rig).await, "a stop that cut work short");
+    });
+}
+
+/// K365, L24: nobody has to guess.
+#[test]
+fn a_stalled_kernel_says_so_and_why_and_can_be_stopped() {
+    alone(async {
+        let rig = Rig::new();
+        let keeping = rig.start().await;
+        rig.broken.store(true, Relaxed);
+        let refused =
+            say(&keeping.desk, CommandBody::Drain { deadline_ms: None }).await.unwrap_err();
+        assert!(refused.starts_with("not_durable"), "{refused}");
+        let told = keeping.desk.status(true).await;
+        assert_eq!((told.state.as_str(), &told.at), ("stalled", &None));
+        assert!(told.why.as_ref().unwrap().starts_with("the journal has failed: "), "{told}");
+        tokio::time::timeout(PATIENCE, keeping.desk.drain(PATIENCE * 60)).await.expect("at once");
+        assert_eq!(keeping.desk.status(true).await, told, "how it ended is told after its end");
+        keeping.stop().await;
+    });
+}

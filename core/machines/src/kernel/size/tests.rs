@@ -1,0 +1,249 @@
+//! Goal: no decision is longer than a record, and what is cut goes on where it was (L3, K10, K84).
+//! Method: the same commands with much room for a decision and with little.
+
+use crate::codec::Wire;
+use crate::kernel::config::KernelConfig;
+use crate::kernel::dispatch::rig::{dispatch, info, queued, register, svc};
+use crate::kernel::event::Event;
+use crate::kernel::housekeeping::StopMode;
+use crate::kernel::lifecycle::Submit;
+use crate::kernel::names::ProcessState;
+use crate::kernel::rig::{Rig, calls, node, operator, pid, reserve, submit, told, user};
+use crate::kernel::services::ServiceMode;
+use crate::kernel::sessions::rig::{Desk, agent, json, pipeline};
+use crate::kernel::{Code, CommandBody};
+
+/// Room for the events of some few steps.
+const SMALL: u64 = 4_096;
+/// Before an event in a record.
+const FRAME: u64 = 8;
+
+fn rigs() -> [Rig; 2] {
+    [Rig::new(), Rig::with(KernelConfig::new().within(SMALL))]
+}
+
+fn bytes(events: &[Event]) -> u64 {
+    events.iter().map(|event| event.to_bytes().len() as u64 + FRAME).sum()
+}
+
+/// What happened since event `from`, without the counts of decisions.
+fn story(rig: &Rig, from: usize) -> Vec<String> {
+    let told = |event: &Event| {
+        let pid = event.subject.pid.as_ref().map_or("", |pid| pid.as_str());
+        format!("{:?} {} {pid}", event.time, event.body.kind())
+    };
+    rig.events[from..].iter().map(told).collect()
+}
+
+/// Decisions that made events after event `from`, each of a legal length.
+fn decisions(rig: &Rig, from: usize) -> usize {
+    let most = rig.kernel.state().config.limits.decision_bytes;
+    let ends: Vec<usize> = rig.records.iter().map(|(end, _)| *end).collect();
+    let (mut before, mut count) = (from, 0);
+    for end in ends.into_iter().filter(|end| *end > from) {
+        assert!(bytes(&rig.events[before..end]) <= most, "L3");
+        (before, count) = (end, count + 1);
+    }
+    count
+}
+
+/// Three levels below `r`: 1 + 4 + 16 + 64.
+fn tree(rig: &mut Rig) {
+    let alice = user("alice");
+    rig.ready(&alice, submit("r"));
+    let mut level = vec!["r".to_owned()];
+    for _ in 0..3 {
+        let below = level.iter().flat_map(|name| (0..4).map(move |n| (name, format!("{name}{n}"))));
+        let below: Vec<_> = below.map(|(parent, name)| (parent.clone(), name)).collect();
+        for (parent, name) in &below {
+            rig.ready(&alice, Submit { parent: Some(pid(parent)), ..submit(name) });
+        }
+        level = below.into_iter().map(|(_, name)| name).collect();
+    }
+}
+
+fn terminate(name: &str) -> CommandBody {
+    CommandBody::Terminate { pid: pid(name), message: "enough".to_owned(), force: true }
+}
+
+/// K84: all of a tree ends, depth first in order of pid, whatever a decision takes; and it is over
+/// before any other command.
+#[test]
+fn a_tree_that_is_too_large_for_one_decision_ends_in_the_same_order() {
+    let mut stories = Vec::new();
+    for mut rig in rigs() {
+        tree(&mut rig);
+        let from = rig.events.len();
+        rig.say(&user("alice"), terminate("r")).unwrap();
+        let at_once = rig.events.len() - from;
+        rig.say(&operator(), CommandBody::NextRunnable).unwrap_err();
+        assert_eq!(rig.kernel.state().tally.of(ProcessState::Terminated), 85);
+        assert_eq!(rig.state("r012"), ProcessState::Terminated);
+        stories.push((decisions(&rig, from), at_once, story(&rig, from)));
+    }
+    let [(one, whole, all), (many, part, same)] = &stories[..] else { panic!("two rigs") };
+    assert_eq!((*one, *whole), (1, 85), "K82: one decision, where there is room");
+    assert!(*many > 5, "{many} decisions");
+    assert!(*part < 85, "{part} events");
+    assert_eq!(all, same, "the same events in the same order");
+}
+
+/// A parent whose end is not yet that of all below it stays: else they would be without one.
+#[test]
+fn a_parent_stays_until_all_below_have_ended() {
+    let mut rig = Rig::with(KernelConfig::new().within(SMALL));
+    tree(&mut rig);
+    let alice = user("alice");
+    rig.say(&alice, terminate("r")).unwrap();
+    let refused = told(rig.run(&alice, CommandBody::CleanupProcess { pid: pid("r") }));
+    assert!(refused.starts_with("process_not_terminal: process r"), "{refused}");
+    assert!(refused.ends_with("below r has not ended yet"), "{refused}");
+    rig.say(&alice, CommandBody::CleanupProcess { pid: pid("r") }).unwrap();
+}
+
+/// K10: what is due together and does not fit goes on in the next decision.
+#[test]
+fn a_batch_of_deadlines_ends_when_a_record_is_full() {
+    let mut stories = Vec::new();
+    for mut rig in rigs() {
+        rig.ready(&user("alice"), submit("a"));
+        for number in 0..60 {
+            rig.say(&user("alice"), reserve("a", &format!("r{number:02}"), calls(1))).unwrap();
+        }
+        let from = rig.events.len();
+        rig.pass(120_000);
+        assert!(rig.process("a").reservations.is_empty());
+        stories.push((decisions(&rig, from), story(&rig, from)));
+    }
+    assert_eq!(stories[0].0, 1);
+    assert!(stories[1].0 > 2, "{} decisions", stories[1].0);
+    assert_eq!(stories[0].1, stories[1].1, "K10: the events do not depend on it");
+}
+
+/// K361: a cleanup that does not fit says that more is due.
+#[test]
+fn a_cleanup_ends_when_a_record_is_full() {
+    let mut config = KernelConfig::new().within(SMALL);
+    config.cleanup_interval_ms = 1 << 40;
+    let mut rig = Rig::with(config);
+    for number in 0..40 {
+        rig.ready(&user("alice"), submit(&format!("p{number:02}")));
+        rig.say(&user("alice"), terminate(&format!("p{number:02}"))).unwrap();
+    }
+    rig.pass(26 * 3_600_000);
+    let (from, mut rounds) = (rig.events.len(), 0);
+    while rig.kernel.state().is_cleanup_due(rig.now) {
+        assert!(!rig.say(&operator(), CommandBody::Cleanup).unwrap().is_empty());
+        rounds += 1;
+    }
+    assert!(rounds > 2, "{rounds} rounds");
+    assert_eq!(decisions(&rig, from), rounds);
+    assert_eq!(rig.kernel.state().process_count(), 0, "K447");
+}
+
+/// K363: a stop that ends everything takes as many decisions as it needs, and stops once.
+#[test]
+fn a_stop_ends_everything_in_as_many_decisions_as_it_takes() {
+    let mut rig = Rig::with(KernelConfig::new().within(SMALL));
+    tree(&mut rig);
+    let from = rig.events.len();
+    let stop = CommandBody::Shutdown { mode: StopMode::Terminate, deadline_ms: None };
+    rig.say(&operator(), stop).unwrap();
+    rig.pass(0);
+    assert!(decisions(&rig, from) > 5);
+    assert_eq!(rig.kernel.state().tally.of(ProcessState::Terminated), 85);
+    let kinds = rig.kinds(from);
+    assert_eq!(kinds.iter().filter(|kind| **kind == "kernel.stopped").count(), 1);
+    assert_eq!(kinds.last(), Some(&"kernel.stopped"));
+}
+
+/// K2, K25: what cannot be cut is refused, with the numbers, and nothing has changed.
+#[test]
+fn a_decision_that_cannot_be_cut_is_refused_and_changes_nothing() {
+    let mut rig = Rig::with(KernelConfig::new().within(SMALL));
+    rig.work(register(info("q", ServiceMode::Pull, 2)));
+    for number in 0..80 {
+        rig.work(dispatch(queued(&format!("d{number:02}"), "q")));
+    }
+    rig.tasks(2);
+    let root = rig.kernel.root();
+    let gone = CommandBody::UnregisterService { service: svc("q") };
+    let refused = rig.hear(gone.clone());
+    assert!(refused.starts_with("too_large: the decision would take "), "{refused}");
+    assert!(refused.ends_with(" bytes, at most 4096"), "{refused}");
+    assert_eq!(rig.kernel.root(), root, "K2");
+    for number in 4..80 {
+        let dispatch = crate::kernel::dispatch::rig::dsp(&format!("d{number:02}"));
+        rig.work(CommandBody::CancelDispatch { dispatch });
+    }
+    assert_ne!(rig.hear(gone), refused, "fewer of them fit");
+    assert!(rig.kernel.state().service(&svc("q")).is_none());
+}
+
+/// L3: tasks that do not fit are asked for again.
+#[test]
+fn a_worker_gets_as_many_tasks_as_a_record_takes() {
+    let mut rig = Rig::with(KernelConfig::new().within(SMALL));
+    rig.work(register(info("q", ServiceMode::Pull, 64)));
+    for number in 0..30 {
+        rig.work(dispatch(queued(&format!("d{number:02}"), "q")));
+    }
+    let from = rig.events.len();
+    let first = rig.tasks(30).len();
+    assert!((2..30).contains(&first), "{first} tasks");
+    let mut all = first;
+    while all < 30 {
+        all += rig.tasks(30).len();
+    }
+    assert!(decisions(&rig, from) > 1);
+}
+
+/// K25: metadata is limited as the one JSON object that it is.
+#[test]
+fn metadata_of_many_large_entries_is_refused() {
+    let mut rig = Rig::new();
+    let large = json(&format!("\"{}\"", "x".repeat(1 << 19)));
+    let metadata = ["a", "b", "c"].map(|key| (key.into(), large.clone())).into_iter().collect();
+    let body = CommandBody::Submit(Box::new(Submit { metadata, ..submit("p") }));
+    let refusal = rig.say(&user("alice"), body).unwrap_err();
+    assert_eq!(refusal.code, Code::TooLarge);
+    assert_eq!(&*refusal.text, "metadata: 1572873 bytes, at most 1048576");
+}
+
+/// K277, K281: a join tells the whole list for every branch that appended to it. It is measured
+/// before it happens, since a deadline may bring it about, which nobody can refuse.
+#[test]
+fn a_join_that_no_record_takes_ends_the_session() {
+    let rule = |to: &str| format!("{{'expr': {{'op': 'Always'}}, 'target': '{to}'}}");
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let rules = names.map(rule).join(", ");
+    let fork = format!("{{'name': 'fork', 'node_kind': 'Fork', 'routing': [{rules}]}}");
+    let stages = names.map(|name| agent(name, "")).join(", ");
+    let schema = "'state_schema': [{'key': 'list', 'merge': 'Append'}]";
+    let text = format!("{{'name': 'g', {schema}, 'stages': [{fork}, {stages}]}}");
+    for (bytes, ends) in [(8 << 20, "Completed"), (12_000, "SystemError")] {
+        let config = KernelConfig::new().within(bytes);
+        let mut desk = Desk::on(Rig::with(config), pipeline(&text), submit("p"));
+        desk.poll();
+        let mut last = String::new();
+        for name in names {
+            last = desk.succeed(name, &format!("{{'list': ['{}']}}", "x".repeat(300)));
+        }
+        assert_eq!(last, format!("Terminate {ends}"));
+    }
+}
+
+/// K10: however little room there is, each decision takes a step, so that what is due gets done.
+#[test]
+fn every_tick_takes_a_step_however_little_room_there_is() {
+    let mut rig = Rig::with(KernelConfig::new().within(SMALL));
+    tree(&mut rig);
+    rig.run(&user("alice"), terminate("r")).unwrap();
+    rig.kernel.state.config.limits.decision_bytes = 1;
+    for _ in 0..85 {
+        if rig.kernel.next_deadline().is_some_and(|due| due <= rig.now) {
+            assert!(!rig.run(&node(), CommandBody::Tick).unwrap().is_empty());
+        }
+    }
+    assert_eq!(rig.kernel.state().tally.of(ProcessState::Terminated), 85);
+}

@@ -1,0 +1,233 @@
+//! Goal: the keeper's loop tells readers and handlers what is durable, and survives them.
+//! Method: a keeper on files in memory that answer at once, turned by hand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::mpsc::channel;
+use std::task::{Context, Poll, Waker};
+
+use machines::Instant;
+use machines::cluster::ids::NodeId;
+use machines::keeper::KeeperParams;
+use machines::kernel::config::KernelConfig;
+use machines::kernel::ids::UserId;
+use machines::kernel::names::{OnExhausted, Priority};
+use machines::kernel::principal::Role;
+use machines::kernel::stream::{Batch, Filter};
+use machines::kernel::{Code, CommandBody, Time, lifecycle::Submit};
+use machines::ledger::journal::io::{Config, Limits};
+use machines::ledger::recovery::io::Listed;
+use machines::ledger::snapshot::SnapshotConfig;
+
+use super::*;
+
+/// Time stands still.
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Instant {
+        Instant::from_millis(1)
+    }
+
+    fn wall(&self) -> Time {
+        Time::from_millis(1_700_000_000_000)
+    }
+
+    fn sleep_until(&self, _: Instant) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+}
+
+/// Files in memory.
+#[derive(Default)]
+struct Memory {
+    files: BTreeMap<LedgerFile, Vec<u8>>,
+    told: VecDeque<(TaskId, Result<Told, Fault>)>,
+}
+
+impl Memory {
+    fn perform(&mut self, task: Task) -> Told {
+        match task {
+            Task::List { folder } => {
+                let files = self.files.iter().filter(|(file, _)| file.folder() == folder);
+                let listed = |(file, bytes): (&LedgerFile, &Vec<u8>)| {
+                    let path = file.to_string();
+                    let name = path.rsplit('/').next().unwrap().to_owned();
+                    Listed { name, bytes: bytes.len() as u64 }
+                };
+                return Told::Listed(files.map(listed).collect());
+            }
+            Task::ReadAt { file, offset, bytes } => {
+                let all = &self.files[&file];
+                let start = usize::try_from(offset).unwrap().min(all.len());
+                let end = (start + usize::try_from(bytes).unwrap()).min(all.len());
+                return Told::Read(all[start..end].to_vec());
+            }
+            Task::Create { file, bytes } => {
+                self.files.insert(file, vec![0; usize::try_from(bytes).unwrap()]);
+            }
+            Task::Write { file, offset, bytes } => {
+                let all = self.files.get_mut(&file).unwrap();
+                let start = usize::try_from(offset).unwrap();
+                all.resize(all.len().max(start + bytes.len()), 0);
+                all[start..start + bytes.len()].copy_from_slice(&bytes);
+            }
+            Task::Rename { from, to } => {
+                let bytes = self.files.remove(&from).unwrap();
+                self.files.insert(to, bytes);
+            }
+            Task::Remove { file } => drop(self.files.remove(&file)),
+            Task::Sync { .. } | Task::SyncDir { .. } | Task::Room => {}
+        }
+        Told::Done
+    }
+}
+
+impl Files for Memory {
+    fn submit(&mut self, id: TaskId, task: Task) {
+        let told = self.perform(task);
+        self.told.push_back((id, Ok(told)));
+    }
+
+    fn ended(&mut self) -> impl Future<Output = (TaskId, Result<Told, Fault>)> + Send {
+        poll_fn(|_| self.told.pop_front().map_or(Poll::Pending, Poll::Ready))
+    }
+}
+
+fn keeper() -> Keeper {
+    let params = KeeperParams {
+        node: NodeId::from_bytes([1; 16]),
+        kernel: KernelConfig::new(),
+        journal: Config::new(Limits { segment_bytes: 1 << 20, ..Limits::STANDARD }).unwrap(),
+        snapshots: SnapshotConfig::STANDARD,
+        seed: [1; 32],
+    };
+    Keeper::new(Still.now(), Still.wall(), params).unwrap()
+}
+
+/// A loop that is turned until nothing happens any more, or a future is ready.
+struct Stage {
+    handle: KeeperHandle,
+    run: std::pin::Pin<Box<dyn Future<Output = Kept>>>,
+    removed: std::sync::mpsc::Receiver<Removed>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let (handle, asks) = keeper_handle();
+        let (tell, removed) = channel();
+        let listen = move |noted: Noted<'_>| {
+            if let Noted::Removed(removed) = noted {
+                tell.send(removed.clone()).unwrap();
+            }
+        };
+        let run = Box::pin(keep(Still, Memory::default(), keeper(), asks, listen));
+        Self { handle, run, removed }
+    }
+
+    /// Turns the loop until `future` is ready; `None` if it never will be.
+    fn wait<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..1_000 {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+                return Some(value);
+            }
+            if self.run.as_mut().poll(&mut cx).is_ready() {
+                self.run = Box::pin(pending());
+            }
+        }
+        None
+    }
+
+    fn submit(&mut self) {
+        let submit = Submit {
+            pid: None,
+            request: None,
+            user: None,
+            session: None,
+            priority: Priority::Normal,
+            quota: Vec::new(),
+            parent: None,
+            on_exhausted: OnExhausted::Terminate,
+            driven: false,
+            metadata: BTreeMap::new(),
+        };
+        let body = CommandBody::Submit(Box::new(submit));
+        let command = Command { by: eve(), worker: None, rate: None, body };
+        let handle = self.handle.clone();
+        self.wait(handle.command(command)).unwrap().unwrap().unwrap();
+    }
+
+    fn next(&mut self, events: &mut Events) -> Option<Result<Box<Batch>, Box<Refusal>>> {
+        self.wait(events.next()).map(|given| given.unwrap())
+    }
+}
+
+fn eve() -> Principal {
+    Principal::new(UserId::parse("user", "eve").unwrap(), &[Role::Operator])
+}
+
+fn from(cursor: u64) -> Reading {
+    Reading { cursor: Some(cursor), follow: true, ..Reading::default() }
+}
+
+fn numbers(batch: &Batch) -> Vec<u64> {
+    batch.events.iter().map(|numbered| numbered.number).collect()
+}
+
+/// K331, and a wait that is given up loses nothing.
+#[test]
+fn a_reader_follows_and_a_dropped_wait_loses_nothing() {
+    let mut stage = Stage::new();
+    stage.submit();
+    let handle = stage.handle.clone();
+    let mut events = stage.wait(handle.events(eve(), from(0))).unwrap().unwrap();
+    assert_eq!(numbers(&stage.next(&mut events).unwrap().unwrap()), [1, 2]);
+    assert!(stage.next(&mut events).is_none(), "nothing more has happened");
+    stage.submit();
+    assert_eq!(numbers(&stage.next(&mut events).unwrap().unwrap()), [3]);
+    let filter = Filter { kind: Some("kernel.".into()), ..Filter::default() };
+    let reading = Reading { filter, follow: false, ..from(0) };
+    let mut kernel = stage.wait(handle.events(eve(), reading)).unwrap().unwrap();
+    let batch = stage.next(&mut kernel).unwrap().unwrap();
+    assert_eq!((numbers(&batch), batch.cursor, batch.last), (vec![1], 3, true));
+}
+
+#[test]
+fn a_reader_that_cannot_be_is_told_when_it_asks_first() {
+    let mut stage = Stage::new();
+    stage.submit();
+    let handle = stage.handle.clone();
+    let mut events = stage.wait(handle.events(eve(), from(9))).unwrap().unwrap();
+    assert_eq!(stage.next(&mut events).unwrap().unwrap_err().code, Code::CursorAhead);
+    let mut events = stage.wait(handle.events(eve(), from(2))).unwrap().unwrap();
+    assert!(stage.next(&mut events).is_none());
+    handle.stop().unwrap();
+    assert_eq!(stage.next(&mut events).unwrap().unwrap_err().code, Code::NotDurable);
+    assert_eq!(stage.wait(events.next()).unwrap().unwrap_err(), Gone);
+}
+
+/// Row 33, K334.
+#[test]
+fn row_33_on_event_hears_all_in_order_and_a_handler_that_panics_is_removed() {
+    let mut stage = Stage::new();
+    stage.submit();
+    let (tell, heard) = channel();
+    let handle = stage.handle.clone();
+    let looked = stage.handle.clone();
+    let good = move |number: u64, event: &Event| {
+        tell.send((number, event.body.kind())).unwrap();
+    };
+    handle.on_event(|number, _| assert!(number < 3, "number {number} is too much")).unwrap();
+    handle.on_event(good).unwrap();
+    stage.submit();
+    stage.submit();
+    let all: Vec<(u64, &str)> = heard.try_iter().collect();
+    assert_eq!(all, [(3, "process.created"), (4, "process.created")], "in order, from now on");
+    let removed: Vec<Removed> = stage.removed.try_iter().collect();
+    assert_eq!(removed, [Removed { event: 3, message: "number 3 is too much".to_owned() }]);
+    let last = stage.wait(looked.look(|keeper| keeper.kernel().unwrap().last_event()));
+    assert_eq!(last.unwrap().unwrap(), 4, "the kernel goes on");
+}

@@ -1,0 +1,6 @@
+//! `fuzz::ledger::recovery` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _meant = fuzz::ledger::recovery(bytes);
+});
