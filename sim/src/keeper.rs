@@ -116,7 +116,7 @@ pub enum Seen<'a, G: Guest> {
     /// The process says that records up to this one are durable.
     Durable(u64),
     /// Events that everybody may see: those of one decision.
-    Events(u64, &'a [G::Event]),
+    Events(u64, &'a Arc<[G::Event]>),
     /// A call was handled: the last record and the root, before and after.
     Handled {
         /// What was asked.
@@ -589,7 +589,8 @@ impl<G: Guest> World<G> {
     /// Counts a look, or ends the run.
     fn looked(&mut self, property: &'static str, looked: Result<bool, String>) -> bool {
         match looked {
-            Ok(looked) => *self.armed.entry(property).or_insert(0) += u64::from(looked),
+            Ok(true) => *self.armed.entry(property).or_insert(0) += 1,
+            Ok(false) => {}
             Err(evidence) => {
                 self.violate(property, evidence);
                 return false;

@@ -283,30 +283,31 @@ pub fn served(event: &Event) -> Option<&ProcessId> {
 /// those that were on the disk before anybody had seen them.
 #[derive(Clone, Debug, Default)]
 pub struct Follow {
-    /// By record: what was written and not yet seen.
-    written: BTreeMap<u64, Arc<Vec<Event>>>,
+    /// By record: what was written and not yet seen, and how many events that is. Most is seen
+    /// soon, so it is read only where it is all that there is.
+    written: BTreeMap<u64, (Arc<[u8]>, u32)>,
     record: u64,
 }
 
 impl Follow {
     /// Returns the events that have become certain, in order: those of one decision each.
-    pub fn see(&mut self, seen: &Seen<'_, Clerk>) -> Vec<Arc<Vec<Event>>> {
+    pub fn see(&mut self, seen: &Seen<'_, Clerk>) -> Vec<Arc<[Event]>> {
         match seen {
             Seen::Written(written) if written.number > self.record => {
-                let events = Arc::new(events_of(written.body, written.count));
-                self.written.insert(written.number, events);
+                self.written.insert(written.number, (written.body.into(), written.count));
                 Vec::new()
             }
             Seen::Events(_, events) => {
                 self.record += 1;
                 self.written.remove(&self.record);
-                vec![Arc::new(events.to_vec())]
+                vec![Arc::clone(events)]
             }
             Seen::Recovered(found) => {
                 let rest = self.written.split_off(&(found.record + 1));
                 drop(rest);
                 self.record = found.record;
-                std::mem::take(&mut self.written).into_values().collect()
+                let unseen = std::mem::take(&mut self.written).into_values();
+                unseen.map(|(body, count)| events_of(&body, count).into()).collect()
             }
             _ => Vec::new(),
         }

@@ -94,8 +94,9 @@ impl Pipeline {
     /// Takes a pipeline.
     #[must_use]
     pub fn new(config: PipelineConfig) -> Self {
-        let hash = config.config_hash();
-        Self(Arc::new(Flow { hash, bytes: config.to_bytes(), config }))
+        let canonical = config.canonical();
+        let (hash, bytes) = (canonical.blake3(), canonical.to_bytes());
+        Self(Arc::new(Flow { hash, bytes, config }))
     }
 
     /// Returns the config hash (K230).

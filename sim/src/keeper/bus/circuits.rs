@@ -64,7 +64,7 @@ impl Watch<Hub> for Circuits {
         match seen {
             Seen::Called(_, request) => looked = self.called(request),
             Seen::Events(_, events) => {
-                for event in *events {
+                for event in events.iter() {
                     looked |= self.look(event)?;
                 }
             }

@@ -59,7 +59,7 @@ pub(super) struct Steered {
     before: Before,
     /// Of the node (K272).
     max_lost: u64,
-    /// Processes whose counts are to be compared.
+    /// K439: processes whose counts are to be compared.
     touched: BTreeSet<ProcessId>,
 }
 
@@ -107,7 +107,9 @@ impl Steered {
         for pid in &concerned {
             looked |= (self.decision)(&self.before, pid)?;
         }
-        self.touched.append(&mut concerned);
+        if self.property == "K439" {
+            self.touched.extend(concerned);
+        }
         Ok(looked)
     }
 

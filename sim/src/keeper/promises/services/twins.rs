@@ -13,7 +13,7 @@ use crate::keeper::kernel::{Clerk, Reply};
 use crate::keeper::{Seen, Watch, World};
 
 /// One of so many commands is asked in copies, too.
-const EVERY: u64 = 80;
+const EVERY: u64 = 800;
 /// How much is due together.
 const PASSES_MS: u64 = 1_500;
 /// How many deadlines one decision handles: the first copy's is like no other's.
