@@ -76,6 +76,9 @@ pub const HELD_MAX: usize = 65_536;
 /// (L95).
 const SETTLED_MAX: u32 = 512;
 
+/// Bytes that the events of most decisions fit into, so that they are written without growing.
+const BODY_USUAL: usize = 2_048;
+
 /// What a nonce is drawn for.
 const COMMAND: u8 = 0;
 /// See [`COMMAND`].
@@ -776,7 +779,7 @@ impl Running {
         let Some(last) = events.last() else {
             return Ok(());
         };
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(BODY_USUAL);
         for event in events {
             put_event::<KernelPart>(&mut body, event);
         }

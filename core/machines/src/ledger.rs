@@ -15,6 +15,7 @@
 //! | [`segment`] | the header and the names of the files that hold the records |
 //! | [`journal`] | the machine that appends: group commit, rotation, full disks, failed syncs |
 //! | [`recovery`] | the machine that reads it all again, and tells torn from corrupt |
+//! | [`piece`] | bytes that were read and are shared, not copied |
 //! | [`places`] | which events are in which segment |
 //! | [`reader`] | a walk through durable records of a journal that is being written |
 //! | [`table`], [`root`] | tables whose root follows every change, and the root of a state |
@@ -25,6 +26,7 @@
 
 pub mod fold;
 pub mod journal;
+pub mod piece;
 pub mod places;
 pub mod reader;
 pub mod record;

@@ -169,7 +169,7 @@ impl Decision<'_> {
 
     /// Refuses what would take a sum past what is counted, at the process or an ancestor (K9).
     pub(super) fn check_sums(&self, pid: &ProcessId, anew: &Amounts) -> Result<(), Refusal> {
-        for process in self.state.lineage(pid).iter().filter_map(|it| self.state.process(it)) {
+        for (_, process) in self.state.lineage(pid) {
             let over = Resource::RESERVABLE.into_iter().find(|resource| {
                 process.account.taken(*resource).saturating_add(anew.of(*resource)) > SUM_MAX
             });
@@ -306,23 +306,14 @@ impl Decision<'_> {
     /// K114).
     pub(super) fn watch(&mut self, pid: &ProcessId) {
         let percent = self.state.config.soft_percent;
-        for level in self.state.lineage(pid) {
-            let counted = [Resource::AgentHops, Resource::Iterations];
-            for resource in Resource::RESERVABLE.into_iter().chain(counted) {
-                let Some(process) = self.state.process(&level) else {
-                    continue;
-                };
-                let account = &process.account;
-                let (used, held) = (account.used.of(resource), account.held.of(resource));
-                let limit = process.quota.limit(resource);
-                let bit = resource.bit();
-                let (warned, told) = (account.warned & bit != 0, account.exceeded & bit != 0);
-                if !warned && is_near(limit, used.saturating_add(held), percent) {
-                    self.emit_quota(&level, QuotaEvent::Warning { resource, used, held, limit });
-                }
-                if !told && !limit.allows(used) {
-                    self.emit_quota(&level, QuotaEvent::Exceeded { resource, used, held, limit });
-                }
+        let mut next = Some(pid.clone());
+        while let Some(level) = next.take() {
+            let Some(process) = self.state.process(&level) else {
+                return;
+            };
+            next.clone_from(&process.parent);
+            for event in signals(process, percent) {
+                self.emit_quota(&level, event);
             }
         }
     }
@@ -340,6 +331,24 @@ impl Decision<'_> {
 fn past_the_sum(resource: Resource) -> Refusal {
     let told = format!("{}: the sum would pass 2^63 - 1", resource.name());
     Refusal::new(Code::AmountTooLarge, told)
+}
+
+/// Lists what is to be told of what a process has taken, and was not told yet (K113, K114).
+fn signals(process: &Process, percent: u64) -> Vec<QuotaEvent> {
+    let (account, mut events) = (&process.account, Vec::new());
+    let counted = [Resource::AgentHops, Resource::Iterations];
+    for resource in Resource::RESERVABLE.into_iter().chain(counted) {
+        let (used, held) = (account.used.of(resource), account.held.of(resource));
+        let (limit, bit) = (process.quota.limit(resource), resource.bit());
+        let (warned, told) = (account.warned & bit != 0, account.exceeded & bit != 0);
+        if !warned && is_near(limit, used.saturating_add(held), percent) {
+            events.push(QuotaEvent::Warning { resource, used, held, limit });
+        }
+        if !told && !limit.allows(used) {
+            events.push(QuotaEvent::Exceeded { resource, used, held, limit });
+        }
+    }
+    events
 }
 
 /// Says whether so much of a limit is taken that a warning is due (K113).

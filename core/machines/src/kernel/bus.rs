@@ -45,6 +45,7 @@ mod subscriptions;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 use std::sync::Arc;
 
 pub use breaker::{BreakerState, BreakerView};
@@ -104,6 +105,8 @@ pub struct Bus {
     /// The number of the last message.
     seq: u64,
     subscriptions: Subscriptions,
+    /// Whom the last event was for: room for those of the next.
+    listening: Vec<usize>,
     handlers: BTreeMap<MessageType, Handler>,
     /// How many handlers are in process.
     bound: u32,
@@ -126,6 +129,7 @@ impl Bus {
             now: Time::ZERO,
             seq: 0,
             subscriptions: Subscriptions::new(),
+            listening: Vec::new(),
             handlers: BTreeMap::new(),
             bound: 0,
             calls: Calls::new(),
@@ -200,10 +204,11 @@ impl Bus {
     /// own (K309).
     #[must_use]
     pub fn subscribers(&self, by: &Principal, kind: &MessageType) -> Vec<SubscriptionNumber> {
-        let places = self.subscriptions.listening(kind).into_iter();
-        let mine = places.filter_map(|place| {
+        let mut places = Vec::new();
+        self.subscriptions.listening(kind, &mut places);
+        let mine = places.into_iter().filter_map(|place| {
             let subscription = self.subscriptions.look(place)?;
-            let shown = by.reaches_all() || by.user == subscription.by.user;
+            let shown = by.reaches_all() || by.user == subscription.wish.by.user;
             shown.then_some(subscription.id)
         });
         let mut found: Vec<SubscriptionNumber> = mine.collect();
@@ -276,7 +281,9 @@ impl Bus {
     fn spread(&mut self, message: &Arc<Message>) -> Receipt {
         self.seq = message.seq;
         let mut receipt = Receipt { seq: message.seq, delivered: 0, dropped: 0 };
-        for place in self.subscriptions.listening(&message.kind) {
+        let mut listening = mem::take(&mut self.listening);
+        self.subscriptions.listening(&message.kind, &mut listening);
+        for place in listening.iter().copied() {
             let listener = self.subscriptions.at(place);
             let Some(listener) = listener.filter(|listener| listener.sees(message)) else {
                 continue;
@@ -289,6 +296,7 @@ impl Bus {
             receipt.dropped += self.pushed(id, pushed);
             self.flush(place);
         }
+        self.listening = listening;
         self.counters.published += 1;
         self.counters.delivered += u64::from(receipt.delivered);
         receipt
@@ -568,7 +576,7 @@ impl Bus {
         };
         let (connection, gap) = (subscription.connection, subscription.rest());
         self.outputs.push_back(Output::Ended { connection, subscription: id, cause, gap });
-        self.forget_handlers(&subscription.handles);
+        self.forget_handlers(&subscription.wish.handles);
     }
 
     /// Types are handled no longer: their calls fail, all of them as lost (K305).

@@ -49,21 +49,34 @@ pub enum Due {
     Cleanup,
 }
 
+/// When the four deadlines that follow from a process's row are: its timeout, its run lease, its
+/// warning, the end of its block.
+type Own = [Option<Time>; 4];
+
 /// Deadlines by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Deadlines {
     by_time: BTreeSet<(Time, Due)>,
+    /// Those of processes that have any, found with one look-up: each event asks for them.
+    own: BTreeMap<ProcessId, Own>,
+    /// The node's own: [`Due::Drain`], [`Due::Cleanup`].
+    node: [Option<Time>; 2],
+    /// All others.
     times: BTreeMap<Due, Time>,
 }
 
 impl Deadlines {
     /// Sets when something is due, or that it never is, as [`Time::FAR`] is.
-    pub fn set(&mut self, due: Due, at: Option<Time>) {
-        let at = at.filter(|at| *at < Time::FAR);
+    pub(super) fn set(&mut self, due: Due, at: Option<Time>) {
+        let at = known(at);
         let before = match at {
             Some(at) => self.times.insert(due.clone(), at),
             None => self.times.remove(&due),
         };
+        self.shift(due, before, at);
+    }
+
+    fn shift(&mut self, due: Due, before: Option<Time>, at: Option<Time>) {
         if before == at {
             return;
         }
@@ -92,9 +105,34 @@ impl Deadlines {
         let live = process.filter(|process| process.is_live());
         let lease = live.and_then(|process| process.run_lease.as_ref()).map(|lease| lease.until);
         let block = live.and_then(|process| process.block.as_ref()).and_then(|block| block.until);
-        self.set(Due::Timeout(pid.clone()), live.and_then(Process::times_out_at));
-        self.set(Due::RunLease(pid.clone()), lease);
-        self.set(Due::SoftTimeout(pid.clone()), live.and_then(Process::warns_at));
-        self.set(Due::Unblock(pid.clone()), block);
+        let timeout = live.and_then(Process::times_out_at);
+        let now = [timeout, lease, live.and_then(Process::warns_at), block].map(known);
+        let before = self.own.get(pid).copied().unwrap_or_default();
+        if now == before {
+            return;
+        }
+        match now == Own::default() {
+            true => self.own.remove(pid),
+            false => self.own.insert(pid.clone(), now),
+        };
+        let kinds = [Due::Timeout, Due::RunLease, Due::SoftTimeout, Due::Unblock];
+        for (kind, (before, at)) in kinds.into_iter().zip(before.into_iter().zip(now)) {
+            if before != at {
+                self.shift(kind(pid.clone()), before, at);
+            }
+        }
     }
+
+    /// Sets when the node stops, and when it cleans up.
+    pub(super) fn follow_node(&mut self, drain: Option<Time>, cleanup: Option<Time>) {
+        let now = [drain, cleanup].map(known);
+        let before = std::mem::replace(&mut self.node, now);
+        for (due, at) in [Due::Drain, Due::Cleanup].into_iter().zip(before.into_iter().zip(now)) {
+            self.shift(due, at.0, at.1);
+        }
+    }
+}
+
+fn known(at: Option<Time>) -> Option<Time> {
+    at.filter(|at| *at < Time::FAR)
 }

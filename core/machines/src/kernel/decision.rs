@@ -16,8 +16,6 @@
 //! - what might still be too long ([`size`](super::size)) is refused `too_large`, once it turns
 //!   out to be.
 
-use std::sync::Arc;
-
 use crate::ledger::fold::put_event;
 
 use super::event::{Body, Event, ProcessEvent, QuotaEvent, Subject};
@@ -32,6 +30,8 @@ use super::time::Time;
 
 /// The alphabet of ULIDs: Crockford's base 32.
 const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// How many of them a ULID has.
+const ULID_DIGITS: u32 = 26;
 
 /// What a decision takes from outside: clock and entropy (K7, K8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +45,12 @@ pub struct At {
 /// Writes the ULID of a moment and 80 random bits.
 #[must_use]
 pub fn ulid(now: Time, random: [u8; 10]) -> String {
+    let mut text = String::with_capacity(ULID_DIGITS as usize);
+    put_ulid(&mut text, now, random);
+    text
+}
+
+fn put_ulid(text: &mut String, now: Time, random: [u8; 10]) {
     let mut bits = u128::from(now.as_millis() & 0xffff_ffff_ffff);
     for byte in random {
         bits = bits << 8 | u128::from(byte);
@@ -53,7 +59,7 @@ pub fn ulid(now: Time, random: [u8; 10]) -> String {
         let low = (bits >> (5 * place)) & 31;
         char::from(BASE32[usize::try_from(low).expect("five bits index 32 digits")])
     };
-    (0..26).rev().map(digit).collect()
+    text.extend((0..ULID_DIGITS).rev().map(digit));
 }
 
 /// A decision under way.
@@ -158,7 +164,8 @@ impl<'a> Decision<'a> {
 
     /// Returns random bits that no other draw of the decision has (K8).
     fn random(&mut self) -> [u8; 32] {
-        let mut input = self.nonce.to_vec();
+        let mut input = Vec::with_capacity(32);
+        input.extend_from_slice(&self.nonce);
         if let Some(deadline) = self.deadline {
             input.extend_from_slice(&deadline.to_be_bytes());
         }
@@ -179,7 +186,10 @@ impl<'a> Decision<'a> {
     pub(super) fn mint<T: Minted>(&mut self, taken: impl Fn(&State, &T) -> bool) -> T {
         loop {
             let random = *self.random().first_chunk().expect("a hash has 32 bytes");
-            let id = T::of(Arc::from(format!("{}{}", T::PREFIX, ulid(self.now, random))));
+            let mut text = String::with_capacity(T::PREFIX.len() + ULID_DIGITS as usize);
+            text.push_str(T::PREFIX);
+            put_ulid(&mut text, self.now, random);
+            let id = T::of(&text);
             if !taken(self.state, &id) {
                 return id;
             }

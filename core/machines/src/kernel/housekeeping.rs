@@ -186,13 +186,11 @@ impl State {
 
     /// Brings the deadlines of the node itself up to the state.
     pub(super) fn follow_housekeeping(&mut self) {
-        use super::deadlines::Due;
         let counters = &self.counters;
         let stops = counters.stop.is_some() && !counters.stopped;
         let stop_at = counters.draining.filter(|_| stops);
         let cleanup_at = self.cleanup_at();
-        self.deadlines.set(Due::Drain, stop_at);
-        self.deadlines.set(Due::Cleanup, cleanup_at);
+        self.deadlines.follow_node(stop_at, cleanup_at);
     }
 }
 

@@ -1,15 +1,17 @@
 //! Who and what is meant: ids and names, each its own type (K20).
 //!
-//! All are text that is shared, not copied. Ids are of `[A-Za-z0-9._:-]`, names of
-//! `[A-Za-z0-9._/-]`. How long they may be is configuration (K25) and checked by decisions; no
-//! configuration allows more than [`LENGTH_MAX`].
+//! All are text that stands in place if it is short, and else is shared. Ids are of
+//! `[A-Za-z0-9._:-]`, names of `[A-Za-z0-9._/-]`. How long they may be is configuration (K25) and
+//! checked by decisions; no configuration allows more than [`LENGTH_MAX`].
+
+mod text;
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::codec::{Malformed, Reader, Wire, put_str16};
 
 use super::refusal::{Code, Refusal};
+use text::Text;
 
 /// Ten times the default of 128 bytes (K25).
 pub const LENGTH_MAX: usize = 1_280;
@@ -29,7 +31,7 @@ fn checked(
     field: &str,
     text: &str,
     (alphabet, code): (fn(u8) -> bool, Code),
-) -> Result<Arc<str>, Refusal> {
+) -> Result<Text, Refusal> {
     if text.is_empty() {
         return Err(Refusal::new(Code::Required, format!("{field} is required")));
     }
@@ -38,7 +40,7 @@ fn checked(
         return Err(Refusal::new(code, told));
     }
     match text.bytes().position(|byte| !alphabet(byte)) {
-        None => Ok(Arc::from(text)),
+        None => Ok(Text::new(text)),
         Some(at) => {
             let told = format!("{field}: byte {at} is not allowed");
             Err(Refusal::new(code, told))
@@ -54,7 +56,7 @@ macro_rules! text_types {
         $(
             $(#[$doc])*
             #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-            pub struct $type(Arc<str>);
+            pub struct $type(Text);
 
             impl $type {
                 /// Checks `text`; `field` is how errors call it.
@@ -69,19 +71,19 @@ macro_rules! text_types {
                 /// Returns the text.
                 #[must_use]
                 pub fn as_str(&self) -> &str {
-                    &self.0
+                    self.0.as_str()
                 }
             }
 
             impl fmt::Display for $type {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str(&self.0)
+                    f.write_str(self.as_str())
                 }
             }
 
             impl fmt::Debug for $type {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str(&self.0)
+                    f.write_str(self.as_str())
                 }
             }
 
@@ -97,7 +99,7 @@ macro_rules! text_types {
                         && bytes.len() <= LENGTH_MAX
                         && bytes.iter().all(|byte| $alphabet(*byte));
                     match str::from_utf8(bytes) {
-                        Ok(text) if sound => Ok(Self(Arc::from(text))),
+                        Ok(text) if sound => Ok(Self(Text::new(text))),
                         Ok(_) | Err(_) => Err(here.malformed("an id or a name")),
                     }
                 }
@@ -160,8 +162,8 @@ macro_rules! minted {
         $(impl Minted for $type {
             const PREFIX: &'static str = $prefix;
 
-            fn of(text: Arc<str>) -> Self {
-                Self(text)
+            fn of(text: &str) -> Self {
+                Self(Text::new(text))
             }
         })*
     };
@@ -173,7 +175,7 @@ pub trait Minted: Sized {
     const PREFIX: &'static str;
 
     /// Takes text that was made for it.
-    fn of(text: Arc<str>) -> Self;
+    fn of(text: &str) -> Self;
 }
 
 minted! {
@@ -184,7 +186,7 @@ minted! {
 
 /// The endpoint of a rate limit: a name, or empty, which is the user as a whole (K130).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint(Arc<str>);
+pub struct Endpoint(Text);
 
 impl Endpoint {
     /// Checks `text`, which may be empty.
@@ -202,19 +204,19 @@ impl Endpoint {
     /// The user as a whole.
     #[must_use]
     pub fn whole() -> Self {
-        Self(Arc::from(""))
+        Self(Text::new(""))
     }
 
     /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &self.0)
+        write!(f, "{:?}", self.as_str())
     }
 }
 

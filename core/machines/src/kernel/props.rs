@@ -192,8 +192,7 @@ fn check_event(after: &State, event: &Event) -> Result<(), String> {
     match &event.body {
         // Nothing of a resource always fits, even where its limit was lowered (K267).
         Body::Quota { event: QuotaEvent::Reserved { amounts, .. } } if amounts.llm_calls > 0 => {
-            for level in after.lineage(pid) {
-                let process = after.process(&level).expect("a lineage is known");
+            for (level, process) in after.lineage(pid) {
                 let taken = process.account.taken(Resource::LlmCalls);
                 let unreserved = process.account.unreserved.llm_calls;
                 if !process.quota.max_llm_calls.allows(taken.saturating_sub(unreserved)) {

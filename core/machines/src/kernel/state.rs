@@ -190,11 +190,13 @@ impl State {
         self.processes.len()
     }
 
-    /// Lists a process and its ancestors that are still known, nearest first (K102).
-    pub(super) fn lineage(&self, pid: &ProcessId) -> Vec<ProcessId> {
-        let parent = |pid: &ProcessId| self.process(pid)?.parent.clone();
-        let known = |pid: &ProcessId| self.processes.contains(pid);
-        std::iter::successors(Some(pid.clone()), parent).take_while(known).collect()
+    /// Goes through a process and its ancestors that are still known, nearest first (K102).
+    pub(super) fn lineage<'a>(
+        &'a self,
+        pid: &'a ProcessId,
+    ) -> impl Iterator<Item = (&'a ProcessId, &'a Process)> {
+        let known = |pid: &'a ProcessId| Some((pid, self.process(pid)?));
+        std::iter::successors(known(pid), move |(_, process)| known(process.parent.as_ref()?))
     }
 
     /// Changes the state as `event` says; nothing else does (K3).
@@ -666,8 +668,12 @@ impl State {
 
     /// Changes the accounts of a process and its ancestors.
     pub(super) fn book(&mut self, pid: &ProcessId, change: impl Fn(&mut Account)) {
-        for level in self.lineage(pid) {
-            self.processes.update(&level, |process| change(&mut process.account));
+        let mut next = Some(pid.clone());
+        while let Some(level) = next.take() {
+            self.processes.update(&level, |process| {
+                change(&mut process.account);
+                next.clone_from(&process.parent);
+            });
         }
     }
 

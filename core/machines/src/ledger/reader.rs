@@ -198,7 +198,7 @@ impl Walk {
             number: fields.number,
             time_ms: fields.time_ms,
             count: fields.count,
-            body: frame.body().to_vec(),
+            body: frame.body().to_vec().into(),
             hash: frame.stored(),
         };
         self.at += length as u64;

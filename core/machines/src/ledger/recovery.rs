@@ -42,7 +42,8 @@ use std::collections::VecDeque;
 
 use super::journal::Known;
 use super::journal::io::{DiskError, Op};
-use super::record::{self, Chain, Fields, Frame, Kind, MARKER_BYTES};
+use super::piece::Piece;
+use super::record::{self, Chain, Fields, Frame, HASH_BYTES, HEAD_BYTES, Kind, MARKER_BYTES};
 use super::segment::{BadHeader, File, HEADER_BYTES, Header};
 use crate::cluster::ids::NodeId;
 use crate::codec::Malformed;
@@ -93,7 +94,7 @@ struct Unproved {
     number: u64,
     /// The hash of the record before.
     chain: Chain,
-    bytes: Vec<u8>,
+    bytes: Piece,
 }
 
 /// What stands at a place of the scan.
@@ -435,21 +436,15 @@ impl Recovery {
         }
         self.found.time_ms = self.found.time_ms.max(fields.time_ms);
         self.prove(fields.synced);
-        let bytes = self.window.slice(scan.at, length).unwrap_or_default();
+        let bytes = self.window.piece(scan.at, length).expect("the record was looked at");
         if number > self.durable && scan.index + 1 == self.segments.len() {
-            let bytes = bytes.to_vec();
+            let bytes = bytes.clone();
             self.unproved.push_back(Unproved { number, chain: scan.chain, bytes });
         }
-        if number > self.start.record
-            && let Ok(frame) = Frame::parse(bytes)
-        {
-            self.outputs.push_back(Output::Record(Entry {
-                number,
-                time_ms: fields.time_ms,
-                count: fields.count,
-                body: frame.body().to_vec(),
-                hash,
-            }));
+        if number > self.start.record {
+            let (time_ms, count) = (fields.time_ms, fields.count);
+            let body = bytes.without(HEAD_BYTES, HASH_BYTES);
+            self.outputs.push_back(Output::Record(Entry { number, time_ms, count, body, hash }));
         }
         Ok(())
     }

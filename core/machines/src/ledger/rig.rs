@@ -384,7 +384,7 @@ impl Rig {
         if self.saboteur == Some(Saboteur::RecoverSingleEvents)
             && let Some(last) = entries.last_mut()
         {
-            last.body.truncate(last.body.len() / 2);
+            last.body = last.body[..last.body.len() / 2].to_vec().into();
         }
         Ok((entries, recovered))
     }

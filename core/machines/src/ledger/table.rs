@@ -79,13 +79,16 @@ pub struct Table<K, V> {
     tree: HashTree,
     /// Keys whose rows may differ from what `tree` has of them.
     pending: BTreeSet<K>,
+    /// The key that was noted last, while it is among them: most rows change several times running.
+    noted: Option<K>,
 }
 
 impl<K: Ord + Clone + Wire, V: Clone + Wire> Table<K, V> {
     /// Makes an empty table.
     #[must_use]
     pub fn new() -> Self {
-        Self { rows: Rows::new(), tree: HashTree::new(), pending: BTreeSet::new() }
+        let (rows, tree) = (Rows::new(), HashTree::new());
+        Self { rows, tree, pending: BTreeSet::new(), noted: None }
     }
 
     /// Returns how many rows there are.
@@ -174,6 +177,7 @@ impl<K: Ord + Clone + Wire, V: Clone + Wire> Table<K, V> {
     /// each, and nothing else (L94).
     pub fn root(&mut self) -> [u8; 32] {
         let mut scratch = Scratch::default();
+        self.noted = None;
         while let Some(key) = self.pending.pop_first() {
             self.rehash(&key, &mut scratch);
         }
@@ -186,6 +190,7 @@ impl<K: Ord + Clone + Wire, V: Clone + Wire> Table<K, V> {
     /// Whoever asks for the root seldom and may not stop for long does this first, in slices.
     pub fn settle(&mut self, mut steps: u32) -> u32 {
         let mut scratch = Scratch::default();
+        self.noted = None;
         while steps > 0
             && let Some(key) = self.pending.pop_first()
         {
@@ -204,9 +209,13 @@ impl<K: Ord + Clone + Wire, V: Clone + Wire> Table<K, V> {
 
     /// Notes that the row of `key` changed.
     fn mark(&mut self, key: &K) {
+        if self.noted.as_ref() == Some(key) {
+            return;
+        }
         if !self.pending.contains(key) {
             self.pending.insert(key.clone());
         }
+        self.noted = Some(key.clone());
         if self.pending.len() > PENDING_MAX {
             let mut scratch = Scratch::default();
             for _ in 0..2 {
@@ -365,6 +374,7 @@ where
     fn seal(&mut self, tree: HashTree) {
         assert_eq!(tree.len(), self.rows.len(), "the tree is of the rows that were loaded");
         self.pending.clear();
+        self.noted = None;
         self.tree = tree;
     }
 

@@ -37,27 +37,36 @@ pub(super) enum Pushed {
     Refused(u32),
 }
 
-/// One subscription.
+/// One subscription. What every event looks at is here, on two lines of the cache; what few do is
+/// behind the pointer.
 #[derive(Clone, Debug)]
 pub(super) struct Subscription {
     pub(super) id: SubscriptionNumber,
-    pub(super) by: Principal,
     pub(super) connection: ConnectionId,
-    pub(super) handles: BTreeSet<MessageType>,
-    types: BTreeSet<Pattern>,
-    overflow: Overflow,
-    /// How many more items its connection can take.
-    pub(super) credit: u32,
     /// How many messages have got a number.
     numbered: u64,
-    gap: Option<Gap>,
     queue: VecDeque<Queued>,
+    gap: Option<Gap>,
+    /// How many more items its connection can take.
+    pub(super) credit: u32,
+    overflow: Overflow,
+    /// Whether events of all users are meant for it.
+    sees_all: bool,
+    pub(super) wish: Box<Wish>,
+}
+
+/// Who listens, and to what.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    pub(super) by: Principal,
+    pub(super) handles: BTreeSet<MessageType>,
+    types: BTreeSet<Pattern>,
 }
 
 impl Subscription {
     /// Tells whether `message` is meant for it (K302).
     pub(super) fn sees(&self, message: &Message) -> bool {
-        message.to_all || self.by.takes_any_work() || self.by.user == message.by
+        message.to_all || self.sees_all || self.wish.by.user == message.by
     }
 
     /// Numbers a message and queues it.
@@ -130,10 +139,13 @@ pub(super) struct Subscriptions {
     free: Vec<usize>,
     ids: BTreeMap<SubscriptionNumber, usize>,
     connections: BTreeMap<ConnectionId, BTreeSet<SubscriptionNumber>>,
-    exact: BTreeMap<MessageType, BTreeSet<usize>>,
-    below: BTreeMap<Box<str>, BTreeSet<usize>>,
-    all: BTreeSet<usize>,
+    exact: BTreeMap<MessageType, Places>,
+    below: BTreeMap<Box<str>, Places>,
+    all: Places,
 }
+
+/// Places in ascending order.
+type Places = Vec<usize>;
 
 impl Subscriptions {
     pub(super) const fn new() -> Self {
@@ -145,7 +157,7 @@ impl Subscriptions {
             connections: BTreeMap::new(),
             exact: BTreeMap::new(),
             below: BTreeMap::new(),
-            all: BTreeSet::new(),
+            all: Places::new(),
         }
     }
 
@@ -159,21 +171,25 @@ impl Subscriptions {
         let place = self.free.pop().unwrap_or(self.places.len());
         let types: BTreeSet<Pattern> = wish.types.into_iter().collect();
         for pattern in &types {
-            self.members(pattern).insert(place);
+            let members = self.members(pattern);
+            if let Err(at) = members.binary_search(&place) {
+                members.insert(at, place);
+            }
         }
         self.ids.insert(id, place);
         self.connections.entry(wish.connection).or_default().insert(id);
+        let sees_all = wish.by.takes_any_work();
+        let handles = wish.handles.into_iter().collect();
         let subscription = Subscription {
             id,
-            by: wish.by,
             connection: wish.connection,
-            handles: wish.handles.into_iter().collect(),
-            types,
-            overflow: wish.overflow,
-            credit: 0,
             numbered: 0,
-            gap: None,
             queue: VecDeque::new(),
+            gap: None,
+            credit: 0,
+            overflow: wish.overflow,
+            sees_all,
+            wish: Box::new(Wish { by: wish.by, handles, types }),
         };
         match place < self.places.len() {
             true => self.places[place] = Some(subscription),
@@ -186,10 +202,13 @@ impl Subscriptions {
         let place = self.ids.remove(&id)?;
         let subscription = self.places[place].take()?;
         self.free.push(place);
-        for pattern in &subscription.types {
-            self.members(pattern).remove(&place);
+        for pattern in &subscription.wish.types {
+            let members = self.members(pattern);
+            if let Ok(at) = members.binary_search(&place) {
+                members.remove(at);
+            }
         }
-        self.tidy(&subscription.types);
+        self.tidy(&subscription.wish.types);
         if let Some(same) = self.connections.get_mut(&subscription.connection) {
             same.remove(&id);
             if same.is_empty() {
@@ -227,17 +246,19 @@ impl Subscriptions {
         }
     }
 
-    /// Lists the places of the subscriptions that listen to `kind`, each once.
-    pub(super) fn listening(&self, kind: &MessageType) -> Vec<usize> {
-        let mut found: Vec<usize> = self.exact.get(kind).into_iter().flatten().copied().collect();
+    /// Lists the places of the subscriptions that listen to `kind`, each once, in `found`.
+    pub(super) fn listening(&self, kind: &MessageType, found: &mut Vec<usize>) {
+        found.clear();
+        found.extend(self.exact.get(kind).into_iter().flatten());
         let text = kind.as_str();
         for (dot, _) in text.match_indices('.') {
             found.extend(self.below.get(&text[..dot]).into_iter().flatten());
         }
         found.extend(&self.all);
-        found.sort_unstable();
-        found.dedup();
-        found
+        if !found.is_sorted_by(|one, next| one < next) {
+            found.sort_unstable();
+            found.dedup();
+        }
     }
 
     /// Lists the types that subscriptions name exactly.
@@ -245,7 +266,7 @@ impl Subscriptions {
         self.exact.keys()
     }
 
-    fn members(&mut self, pattern: &Pattern) -> &mut BTreeSet<usize> {
+    fn members(&mut self, pattern: &Pattern) -> &mut Places {
         match pattern {
             Pattern::All => &mut self.all,
             Pattern::Below(prefix) => self.below.entry(prefix.clone()).or_default(),
@@ -259,12 +280,12 @@ impl Subscriptions {
             match pattern {
                 Pattern::All => {}
                 Pattern::Below(prefix) => {
-                    if self.below.get(prefix).is_some_and(BTreeSet::is_empty) {
+                    if self.below.get(prefix).is_some_and(Places::is_empty) {
                         self.below.remove(prefix);
                     }
                 }
                 Pattern::Exact(kind) => {
-                    if self.exact.get(kind).is_some_and(BTreeSet::is_empty) {
+                    if self.exact.get(kind).is_some_and(Places::is_empty) {
                         self.exact.remove(kind);
                     }
                 }

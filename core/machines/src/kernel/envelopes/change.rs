@@ -17,7 +17,7 @@ use crate::kernel::time::Time;
 
 /// Counts the canonical bytes of something by writing them.
 pub(super) fn bytes_of<T: Wire>(value: &T) -> u64 {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(256); // Most values fit without growing.
     value.encode(&mut bytes);
     bytes.len() as u64
 }

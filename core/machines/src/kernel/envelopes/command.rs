@@ -121,8 +121,8 @@ impl Decision<'_> {
 
     /// Ids that are still to be made count as long as any that are made.
     fn check_new_size(&self, new: &NewEnvelope, user: &UserId) -> Result<(), Refusal> {
-        let request = new.request.clone().unwrap_or_else(|| RequestId::of(Arc::from(MINTED)));
-        let session = new.session.clone().unwrap_or_else(|| SessionId::of(Arc::from(MINTED)));
+        let request = new.request.clone().unwrap_or_else(|| RequestId::of(MINTED));
+        let session = new.session.clone().unwrap_or_else(|| SessionId::of(MINTED));
         self.check_size(&new_envelope(new, user, (self.now, (request, session))))
     }
 

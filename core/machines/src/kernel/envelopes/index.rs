@@ -28,6 +28,23 @@ impl EnvelopeIndex {
         index
     }
 
+    /// Takes note of a change of an envelope that served a process, or none since a time.
+    fn shift(
+        &mut self,
+        id: &EnvelopeId,
+        (process, at): (Option<ProcessId>, Time),
+        after: &Envelope,
+    ) {
+        if process.is_some() && process == after.process {
+            return;
+        }
+        match process {
+            Some(pid) => drop(self.of_process.remove(&pid)),
+            None => drop(self.free.remove(&(at, id.clone()))),
+        }
+        self.add(id, after);
+    }
+
     fn add(&mut self, id: &EnvelopeId, envelope: &Envelope) {
         match &envelope.process {
             Some(pid) => drop(self.of_process.insert(pid.clone(), id.clone())),
@@ -86,17 +103,13 @@ impl State {
         id: &EnvelopeId,
         change: impl FnOnce(&mut Envelope),
     ) {
-        let Some(before) = self.envelopes.get(id) else {
-            return;
-        };
-        self.envelope_index.remove(id, before);
+        let index = &mut self.envelope_index;
         self.envelopes.update(id, |envelope| {
+            let before = (envelope.process.clone(), envelope.updated_at);
             change(envelope);
             envelope.touch(now);
+            index.shift(id, before, envelope);
         });
-        if let Some(after) = self.envelopes.get(id) {
-            self.envelope_index.add(id, after);
-        }
     }
 
     /// Lets an envelope serve the session of a process, and no other envelope that one (K32).

@@ -59,6 +59,11 @@ pub(super) fn value(json: &Json, sink: &mut impl Sink) {
 pub(super) fn text(text: &Arc<str>, sink: &mut impl Sink) {
     let bytes = text.as_bytes();
     sink.put(b"\"");
+    if is_plain(bytes) {
+        sink.put(bytes);
+        sink.put(b"\"");
+        return;
+    }
     let mut done = 0;
     for (at, byte) in bytes.iter().enumerate() {
         if escape_length(*byte) > 1 {
@@ -73,7 +78,17 @@ pub(super) fn text(text: &Arc<str>, sink: &mut impl Sink) {
 
 /// Returns how many bytes [`text`] writes.
 pub(super) fn text_length(text: &str) -> usize {
-    2 + text.bytes().map(escape_length).sum::<usize>()
+    match is_plain(text.as_bytes()) {
+        true => 2 + text.len(),
+        false => 2 + text.bytes().map(escape_length).sum::<usize>(),
+    }
+}
+
+/// Says whether nothing is to be escaped. No way leads out of the loop before its end, so that it
+/// looks at many bytes at a time: most text is long and plain.
+fn is_plain(bytes: &[u8]) -> bool {
+    let plain = |byte: u8| (byte >= 0x20) & (byte != b'"') & (byte != b'\\');
+    bytes.iter().fold(true, |all, byte| all & plain(*byte))
 }
 
 /// Returns how many bytes a byte of text becomes.

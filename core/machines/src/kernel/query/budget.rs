@@ -106,8 +106,7 @@ impl State {
     /// Answers `GetRemainingBudget`: limit − used − held, the least over the levels (K116).
     #[must_use]
     pub fn remaining(&self, pid: &ProcessId, now: Time) -> Remaining {
-        let levels: Vec<&Process> =
-            self.lineage(pid).iter().filter_map(|level| self.process(level)).collect();
+        let levels: Vec<&Process> = self.lineage(pid).map(|(_, process)| process).collect();
         Remaining::found(|resource| {
             let levels = match Resource::RESERVABLE.contains(&resource) {
                 true => &levels[..],
@@ -143,11 +142,8 @@ impl State {
     #[must_use]
     pub fn exceeded(&self, pid: &ProcessId, now: Time) -> Vec<String> {
         let mut texts = Vec::new();
-        for level in self.lineage(pid) {
-            let Some(process) = self.process(&level) else {
-                continue;
-            };
-            if level == *pid {
+        for (level, process) in self.lineage(pid) {
+            if level == pid {
                 texts.extend(process.exceeded(now));
                 continue;
             }

@@ -1,7 +1,6 @@
 //! What is found of processes without looking at each (K86, K350).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::kernel::ids::{Minted, ProcessId, UserId};
 use crate::kernel::names::{Priority, ProcessState};
@@ -165,5 +164,5 @@ impl ProcessIndex {
 
 /// Comes before every pid: none is empty.
 fn least() -> ProcessId {
-    ProcessId::of(Arc::from(""))
+    ProcessId::of("")
 }

@@ -104,7 +104,7 @@ pub struct Report {
 impl Report {
     /// Returns what a repeat is known by.
     fn digest(&self) -> ContentHash {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(self.output.as_ref().map_or(0, Json::length) + 256);
         self.agent.encode(&mut bytes);
         self.success.encode(&mut bytes);
         self.output.encode(&mut bytes);

@@ -78,8 +78,7 @@ impl State {
     /// ancestor's (K102).
     #[must_use]
     pub fn shortage(&self, pid: &ProcessId, amounts: &Amounts) -> Option<Shortage> {
-        self.lineage(pid).iter().find_map(|level| {
-            let process = self.process(level)?;
+        self.lineage(pid).find_map(|(level, process)| {
             let short = process.account.first_too_much(&process.quota, amounts);
             let own = short.map(|resource| Shortage {
                 resource,

@@ -84,12 +84,13 @@ impl State {
         pid: &ProcessId,
         change: impl FnOnce(&mut Session),
     ) {
-        self.session_tally.count(self.sessions.get(pid), false);
+        let tally = &mut self.session_tally;
         self.sessions.update(pid, |session| {
+            tally.count(Some(session), false);
             change(session);
             session.last_activity_at = now;
+            tally.count(Some(session), true);
         });
-        self.session_tally.count(self.sessions.get(pid), true);
     }
 
     fn change_work(

@@ -104,6 +104,7 @@ impl State {
     pub(super) fn overflow_of(&self, pid: &ProcessId, stage: &StageName) -> Option<Failure> {
         let session = self.session(pid)?;
         let stage = session.stage(stage)?;
+        stage.max_context_tokens.and_then(|limit| limit.most())?;
         let told = fitted(self.envelope(&session.envelope)?, stage).err()?;
         Some(Failure { kind: ErrorKind::ContextOverflow, error: Arc::from(told) })
     }
@@ -165,22 +166,23 @@ fn context(envelope: &Envelope, left_out: &[&OutputKey]) -> Json {
     let outputs = outputs.map(|(key, output)| (key.as_str(), output.value.clone()));
     let feedback: Vec<Arc<str>> = envelope.loop_feedback.iter().cloned().collect();
     let stage = envelope.current_stage.as_ref().map_or("", |stage| stage.as_str());
+    // In the order of the keys, which need not be sorted then.
     Json::object([
-        ("request_id", Json::from(envelope.request.as_str())),
-        ("user_id", Json::from(envelope.user.as_str())),
-        ("session_id", Json::from(envelope.session.as_str())),
+        ("all_goals", texts(&envelope.all_goals)),
+        ("current_stage", Json::from(stage)),
+        ("goal_stage_number", Json::from(envelope.goal_stage_number)),
+        ("iteration", Json::from(envelope.iteration)),
+        ("loop_feedback", texts(&feedback)),
+        ("max_goal_stages", Json::from(envelope.max_goal_stages)),
+        ("metadata", map(&envelope.metadata)),
+        ("outputs", Json::object(outputs)),
         ("raw_input", Json::from(Arc::clone(&envelope.raw_input))),
         ("received_at", Json::from(envelope.received_at.as_millis())),
-        ("outputs", Json::object(outputs)),
-        ("state", map(&envelope.state)),
-        ("current_stage", Json::from(stage)),
-        ("stage_order", stages(&envelope.stage_order)),
-        ("iteration", Json::from(envelope.iteration)),
-        ("all_goals", texts(&envelope.all_goals)),
         ("remaining_goals", texts(&envelope.remaining_goals)),
-        ("goal_stage_number", Json::from(envelope.goal_stage_number)),
-        ("max_goal_stages", Json::from(envelope.max_goal_stages)),
-        ("loop_feedback", texts(&feedback)),
-        ("metadata", map(&envelope.metadata)),
+        ("request_id", Json::from(envelope.request.as_str())),
+        ("session_id", Json::from(envelope.session.as_str())),
+        ("stage_order", stages(&envelope.stage_order)),
+        ("state", map(&envelope.state)),
+        ("user_id", Json::from(envelope.user.as_str())),
     ])
 }

@@ -15,6 +15,11 @@ fn sample() -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn the_key_of_record_hashes_is_derived_from_their_domain() {
+    assert_eq!(KEY, blake3::hazmat::hash_derive_key_context(DOMAIN));
+}
+
 /// Golden vector: no later release may write or read it otherwise.
 #[test]
 fn the_bytes_of_a_record_never_change() {

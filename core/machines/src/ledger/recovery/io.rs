@@ -6,6 +6,7 @@ use crate::cluster::ids::NodeId;
 use crate::codec::Malformed;
 use crate::ledger::journal::Known;
 use crate::ledger::journal::io::{DiskError, Op};
+use crate::ledger::piece::Piece;
 use crate::ledger::record::Chain;
 use crate::ledger::segment::File;
 
@@ -76,7 +77,7 @@ pub struct Entry {
     pub count: u32,
     /// The events and up to 7 zeros: end the reading with
     /// [`padding`](crate::ledger::record::padding).
-    pub body: Vec<u8>,
+    pub body: Piece,
     /// Its hash.
     pub hash: Chain,
 }

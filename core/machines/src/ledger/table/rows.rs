@@ -13,6 +13,9 @@
 //!
 //! The shape depends on the history, and nothing that is seen outside depends on the shape.
 //!
+//! The way to the row that was changed last is kept: one decision asks for the same few rows again
+//! and again. It is only tried; a row is the right one if its key is.
+//!
 //! # Source
 //!
 //! Path copying is of Driscoll, Sarnak, Sleator and Tarjan, *Making data structures persistent*,
@@ -30,10 +33,17 @@ const GROWTH: usize = 4;
 
 const _: () = assert!(NODE_MIN * 2 <= NODE_MAX);
 
+/// Which child to take at each level, and which row of the leaf at last.
+type Way = [u8; DEPTH_MAX];
+/// So many levels of nodes with [`NODE_MIN`] or more have more than 2³² rows.
+const DEPTH_MAX: usize = 12;
+
 /// An ordered map whose clones share what they have in common.
 #[derive(Clone, Debug)]
 pub(super) struct Rows<K, V> {
     count: u32,
+    /// To the row that was changed last, unless it was moved since.
+    recent: Way,
     root: Arc<Node<K, V>>,
 }
 
@@ -59,7 +69,7 @@ struct Child<K, V> {
 
 impl<K: Ord + Clone, V: Clone> Rows<K, V> {
     pub(super) fn new() -> Self {
-        Self { count: 0, root: Arc::new(Node::Leaf(Vec::new())) }
+        Self { count: 0, recent: Way::default(), root: Arc::new(Node::Leaf(Vec::new())) }
     }
 
     pub(super) const fn len(&self) -> u32 {
@@ -72,6 +82,9 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {
+        if let Some(row) = self.recent().filter(|row| row.key == *key) {
+            return Some(&row.value);
+        }
         let mut node = &*self.root;
         loop {
             match node {
@@ -81,20 +94,47 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
         }
     }
 
-    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let mut node = &mut self.root;
-        loop {
-            match Arc::make_mut(node) {
-                Node::Branch(children) => {
-                    let at = child_of(children, key);
-                    node = &mut children[at].node;
-                }
-                Node::Leaf(rows) => {
-                    let at = find(rows, key).ok()?;
-                    return Some(Arc::make_mut(&mut rows[at].value));
-                }
+    /// Returns the row at the end of the way that is kept, whichever it is.
+    fn recent(&self) -> Option<&Row<K, V>> {
+        let mut node = &*self.root;
+        for at in self.recent {
+            match node {
+                Node::Branch(children) => node = &children.get(usize::from(at))?.node,
+                Node::Leaf(rows) => return rows.get(usize::from(at)),
             }
         }
+        None
+    }
+
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        if self.recent().is_none_or(|row| row.key != *key) {
+            self.recent = self.way(key)?;
+        }
+        let mut node = &mut self.root;
+        for at in self.recent {
+            match Arc::make_mut(node) {
+                Node::Branch(children) => node = &mut children[usize::from(at)].node,
+                Node::Leaf(rows) => return Some(Arc::make_mut(&mut rows[usize::from(at)].value)),
+            }
+        }
+        None
+    }
+
+    /// Finds the way to a row, if there is one.
+    fn way(&self, key: &K) -> Option<Way> {
+        let (mut way, mut node) = (Way::default(), &*self.root);
+        for step in &mut way {
+            let at = match node {
+                Node::Branch(children) => child_of(children, key),
+                Node::Leaf(rows) => find(rows, key).ok()?,
+            };
+            *step = u8::try_from(at).expect("a node has 32 at most");
+            match node {
+                Node::Branch(children) => node = &children[at].node,
+                Node::Leaf(_) => return Some(way),
+            }
+        }
+        unreachable!("a table is bounded far below so deep a tree")
     }
 
     pub(super) fn insert(&mut self, key: K, value: Arc<V>) -> Option<Arc<V>> {

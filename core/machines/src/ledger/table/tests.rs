@@ -1,5 +1,6 @@
 //! What a table holds, what its root is, and what it weighs.
 
+use std::collections::BTreeMap;
 use std::ptr;
 
 use super::rows::inside as rows_inside;
@@ -128,6 +129,28 @@ fn a_row_that_differs_in_anything_has_another_root() {
     for (at, root) in roots.iter().enumerate() {
         assert!(!roots[..at].contains(root), "{at}");
     }
+}
+
+/// Goal: the way that is kept to a row never leads to another one. Method: rows are changed, and
+/// others come and go around them, so that they move within their leaves and to others.
+#[test]
+fn the_row_that_was_changed_last_is_found_wherever_it_moved() {
+    let mut table = table(0..2_000);
+    let mut model: BTreeMap<u32, Text> = (0..2_000).map(|key| (key, text(key))).collect();
+    for key in (0..2_000).rev().step_by(3) {
+        let found = table.update(&Key(key), |value| value.0.push(b'!'));
+        assert_eq!(found, model.contains_key(&key));
+        model.entry(key).and_modify(|value| value.0.push(b'!'));
+        for (gone, new) in (key.saturating_sub(40)..key).zip(5_000 - key..) {
+            table.remove(&Key(gone));
+            model.remove(&gone);
+            assert_eq!(table.get(&Key(key)), model.get(&key), "{key} after {gone} went");
+            table.insert(Key(new), text(new));
+            model.insert(new, text(new));
+            assert_eq!(table.get(&Key(key)), model.get(&key), "{key} after {new} came");
+        }
+    }
+    assert!(model.iter().all(|(key, value)| table.get(&Key(*key)) == Some(value)));
 }
 
 /// Goal: L94 without a clock. Method: count the nodes that one change makes stale.
