@@ -320,8 +320,7 @@ impl Streams {
             Found::TooOld { oldest } => {
                 sometimes!("streams: a reader comes too late");
                 let cursor = one.cursor;
-                let told =
-                    format!("event {} is no longer kept: the oldest is {oldest}", cursor + 1);
+                let told = format!("oldest available event is {oldest}, not {}", cursor + 1);
                 return Go::End(Refusal::of_field(Code::CursorTooOld, "cursor", told));
             }
             Found::Nowhere => return Go::Wait,

@@ -202,8 +202,8 @@ impl Decision<'_> {
         Ok(())
     }
 
-    /// Removes what is kept no longer, of each kind the oldest first (K360, K361). What a decision
-    /// has no room for stays due.
+    /// Removes what is kept no longer, of each kind the oldest first (K360, K361). A process is one
+    /// subject, with all that goes with it. What a decision has no room for stays due.
     pub(super) fn remove_due(&mut self) {
         let (now, retention) = (self.now, self.state.config.retention);
         let terminated = self.state.over.due_terminated(now, &retention, CLEANED_MAX);
@@ -256,8 +256,9 @@ impl Decision<'_> {
         let usual = self.now.plus(self.state.config.drain_ms);
         let deadline = match (deadline_ms, counters.draining) {
             (Some(asked), _) => self.now.plus(asked),
-            (None, Some(before)) => before,
-            (None, None) => usual,
+            // A stop that was not asked for before has the usual time, whatever a drain had.
+            (None, Some(before)) if stop.is_none() || counters.stop.is_some() => before,
+            (None, Some(_) | None) => usual,
         };
         let stop = stop.or(counters.stop);
         match stop.filter(|_| self.state.at_rest()) {

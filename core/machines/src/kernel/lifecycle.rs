@@ -209,14 +209,15 @@ impl Decision<'_> {
             | ProcessState::Terminated
             | ProcessState::Zombie) => return Err(illegal(from, ProcessState::Ready)),
         }
-        self.refuse_spent(process)?;
+        self.refuse_spent(pid, process)?;
         self.change(pid, ProcessState::Ready, Cause::Scheduled);
         Ok(())
     }
 
-    /// Refuses to let a process begin that has used up something, or has no time left (K65).
-    pub(super) fn refuse_spent(&self, process: &Process) -> Result<(), Refusal> {
-        if let Some(text) = process.exceeded(self.now).first() {
+    /// Refuses to let a process begin that has used too much of something, it or an ancestor, or
+    /// has no time left (K65, K115).
+    pub(super) fn refuse_spent(&self, pid: &ProcessId, process: &Process) -> Result<(), Refusal> {
+        if let Some(text) = self.state.exceeded(pid, self.now).first() {
             return Err(Refusal::new(Code::QuotaExceeded, text.clone()));
         }
         let (time, elapsed) = (process.quota.timeout_ms, process.elapsed(self.now));

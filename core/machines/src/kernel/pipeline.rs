@@ -374,6 +374,14 @@ impl PipelineConfig {
         self.stages.iter().position(|stage| stage.name == *name)
     }
 
+    /// Says whether a Fork may lead to a stage (K273).
+    #[must_use]
+    pub fn is_branch(&self, name: &StageName) -> bool {
+        let forks = self.stages.iter().filter(|stage| stage.node_kind == NodeKind::Fork);
+        let mut rules = forks.flat_map(|fork| &fork.routing);
+        rules.any(|rule| rule.target.stage() == Some(name))
+    }
+
     /// Returns a stage.
     #[must_use]
     pub fn stage(&self, name: &StageName) -> Option<&PipelineStage> {

@@ -149,7 +149,12 @@ impl Kernel {
         let process = self.of(pid);
         let over = |one: &Resource| process.used(*one) > limit_number(process.quota.limit(*one));
         let late = process.elapsed(self.now) >= limit_number(process.quota.timeout_ms);
-        if late || Resource::ALL.iter().any(over) {
+        // K115: what rolls up to an ancestor counts there as well.
+        let above = process.ancestors.iter().map(|above| self.of(above)).any(|above| {
+            let used = |one: &Resource| above.used(*one);
+            Resource::RESERVABLE.iter().any(|one| used(one) > limit_number(above.quota.limit(*one)))
+        });
+        if late || above || Resource::ALL.iter().any(over) {
             return Err(Code::QuotaExceeded);
         }
         self.change(pid, ProcessState::Ready);

@@ -162,6 +162,20 @@ fn a_draining_node_takes_on_nothing_new_and_settles_the_rest() {
     assert_eq!(rig.kernel.state().drains_until(), Some(rig.now.plus(5)));
 }
 
+/// K362, K363: the deadline of a drain is no deadline of a stop that nobody had asked for.
+#[test]
+fn a_shutdown_after_a_drain_has_its_own_time() {
+    let mut rig = running();
+    rig.say(&operator(), drain(None)).unwrap();
+    rig.pass(60_000);
+    rig.say(&operator(), shutdown(StopMode::Preserve)).unwrap();
+    let until = rig.now.plus(30_000);
+    assert_eq!(rig.kernel.state().drains_until(), Some(until));
+    rig.pass(10_000);
+    assert_eq!(rig.say(&operator(), shutdown(StopMode::Preserve)), Ok(vec![]), "a repeat");
+    assert_eq!((stopped(&rig), rig.kernel.state().drains_until()), (None, Some(until)));
+}
+
 #[test]
 fn a_node_at_rest_stops_at_once_and_preserves_every_process() {
     let mut rig = Rig::new();

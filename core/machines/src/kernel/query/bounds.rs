@@ -63,7 +63,8 @@ impl State {
             true => self.stops_agents(pid, process, now),
             false => process.terminal_reason,
         };
-        let can_continue = process.is_live() && !process.is_held() && terminal_reason.is_none();
+        let stands = process.is_held() || self.waits_for_rate(now, pid);
+        let can_continue = process.is_live() && !stands && terminal_reason.is_none();
         Bounds { can_continue, terminal_reason, remaining }
     }
 

@@ -195,6 +195,22 @@ fn the_least_over_all_levels_is_left() {
     assert_eq!(left("a"), (Some(4), Some(1)));
 }
 
+/// K65, K115: a process below one that has used too much is not scheduled.
+#[test]
+fn what_an_ancestor_has_used_too_much_of_stops_a_new_process() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::MaxLlmCalls, 7)]);
+    rig.ready(&alice, Submit { quota, ..submit("a") });
+    rig.ready(&alice, Submit { parent: Some(pid("a")), ..submit("b") });
+    let new = Submit { parent: Some(pid("a")), ..submit("c") };
+    rig.say(&alice, CommandBody::Submit(Box::new(new))).unwrap();
+    rig.say(&alice, record("b", calls(8))).unwrap();
+    let refused = rig.say(&alice, CommandBody::Schedule { pid: pid("c") });
+    let text = "quota_exceeded: max_llm_calls_exceeded: 8 of 7, of ancestor a";
+    assert_eq!(told(refused), text);
+}
+
 /// K120: would a reservation fit, at every level; asking changes nothing.
 #[test]
 fn inference_that_would_not_fit_is_told() {

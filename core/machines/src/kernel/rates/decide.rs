@@ -118,7 +118,7 @@ impl Decision<'_> {
     /// Says whether a process may make a call now, by the rates of its quota; else when it may
     /// (K121). [`Time::FAR`] is never, unless the quota is changed.
     pub(in crate::kernel) fn rate_of_process(&self, pid: &ProcessId) -> Result<(), Time> {
-        match self.process_verdict(pid) {
+        match self.state.process_verdict(self.now, pid) {
             None | Some(Verdict::Allowed(_)) => {}
             Some(Verdict::Exceeded(over)) => return Err(over.retry_at.unwrap_or(Time::FAR)),
         }
@@ -130,7 +130,7 @@ impl Decision<'_> {
 
     /// Refuses a call of a process that is over the rates of its quota (K121).
     pub(in crate::kernel) fn refuse_process_rate(&self, pid: &ProcessId) -> Result<(), Refusal> {
-        if let Some(Verdict::Exceeded(over)) = self.process_verdict(pid) {
+        if let Some(Verdict::Exceeded(over)) = self.state.process_verdict(self.now, pid) {
             return Err(limited(&over).about("pid", pid));
         }
         match self.state.process(pid).filter(|process| is_limited(process)) {
@@ -157,13 +157,6 @@ impl Decision<'_> {
         if about_rate && waits && self.rate_of_process(pid).is_ok() {
             self.change(pid, ProcessState::Ready, Cause::Rate);
         }
-    }
-
-    /// What the quota of a process says of one more call; `None` if nothing is limited or known.
-    fn process_verdict(&self, pid: &ProcessId) -> Option<Verdict> {
-        let process = self.state.process(pid).filter(|process| is_limited(process))?;
-        let (key, limits) = (RateKey::Process { pid: pid.clone() }, limits_of(process));
-        Some(self.state.rates.check(self.now, &key, &limits))
     }
 
     /// Says whether a sweep must come before a hit of `key`, or when there is room (K137).
@@ -207,6 +200,15 @@ impl Decision<'_> {
             }
             RateKey::Process { pid } => self.subject(pid),
         }
+    }
+}
+
+impl State {
+    /// What the quota of a process says of one more call; `None` if nothing is limited or known.
+    pub(in crate::kernel) fn process_verdict(&self, now: Time, pid: &ProcessId) -> Option<Verdict> {
+        let process = self.process(pid).filter(|process| is_limited(process))?;
+        let (key, limits) = (RateKey::Process { pid: pid.clone() }, limits_of(process));
+        Some(self.rates.check(now, &key, &limits))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::kernel::merge::state_changes;
 use crate::kernel::names::{BlockReason, TerminalReason};
 use crate::kernel::pipeline::kinds::{JoinStrategy, Via};
 use crate::kernel::pipeline::route::{Route, branches, default, joined};
+use crate::kernel::time::Time;
 
 /// What changes in the state, by branch in order.
 type Merge = Vec<(StageName, Vec<(Arc<str>, Json)>)>;
@@ -148,6 +149,9 @@ impl Decision<'_> {
             }
         }
         if let Some(until) = limited.filter(|_| !live) {
+            let session = self.state.running_session(pid);
+            let others = session.into_iter().flat_map(|session| &session.works);
+            let until = others.filter_map(Work::waits_until).fold(until, Time::min);
             self.block(pid, (BlockReason::Rate, Cause::Rate), until, Arc::from(RATE));
         }
         false

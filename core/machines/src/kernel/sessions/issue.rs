@@ -59,7 +59,11 @@ impl Decision<'_> {
             let told = format!("process {pid} has no session");
             return Err(Refusal::new(Code::SessionNotFound, told));
         };
-        if session.ended.is_some() || process.is_held() {
+        if session.ended.is_some() {
+            return Ok(());
+        }
+        if process.is_held() {
+            self.touch_lease(pid); // K78: who works on other branches asks on.
             return Ok(());
         }
         self.check_holder(pid, process)?;
@@ -106,7 +110,7 @@ impl Decision<'_> {
     fn claim_for_work(&mut self, pid: &ProcessId) -> Result<(), Refusal> {
         let process = self.known(pid)?;
         if process.state == ProcessState::New {
-            self.refuse_spent(process)?;
+            self.refuse_spent(pid, process)?;
             self.change(pid, ProcessState::Ready, Cause::Scheduled);
         }
         self.claim(pid, Cause::Claimed);

@@ -184,11 +184,18 @@ impl Decision<'_> {
         true
     }
 
-    /// Where an accepted answer leads, if it leads anywhere. A branch of a group stays (K273).
+    /// Where an accepted answer leads, if it leads anywhere. A branch of a group stays, and goes on
+    /// from where the session is if others have decided the group meanwhile (K165, K273).
     fn resume_stage(&self, pid: &ProcessId, interrupt: &Interrupt) -> Option<StageName> {
+        let Origin::Stage { stage, .. } = &interrupt.origin else {
+            return None;
+        };
         let session = self.state.running_session(pid).filter(|it| it.group.is_none())?;
         let config = &session.pipeline;
-        let to = match interrupt.kind {
+        if session.position != *stage && config.is_branch(stage) {
+            return None;
+        }
+        match interrupt.kind {
             InterruptKind::Clarification => config.clarification_resume_stage.clone(),
             InterruptKind::Confirmation => config.confirmation_resume_stage.clone(),
             InterruptKind::AgentReview => config.agent_review_resume_stage.clone(),
@@ -196,8 +203,7 @@ impl Decision<'_> {
             | InterruptKind::ResourceExhausted
             | InterruptKind::Timeout
             | InterruptKind::SystemError => None,
-        };
-        to.filter(|_| matches!(interrupt.origin, Origin::Stage { .. }))
+        }
     }
 
     /// K166: a denial leads to its stage, or to the end; it gives an open group up (K273).

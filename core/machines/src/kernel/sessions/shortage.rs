@@ -6,6 +6,7 @@ use crate::kernel::names::TerminalReason;
 use crate::kernel::pipeline::PipelineStage;
 use crate::kernel::process::Process;
 use crate::kernel::quota::{Amounts, Limit, Resource};
+use crate::kernel::rates::{Verdict, counts_for_rate};
 use crate::kernel::state::State;
 use crate::kernel::time::Time;
 
@@ -66,6 +67,12 @@ pub(super) fn hold_of(stage: &PipelineStage) -> Amounts {
 }
 
 impl Session {
+    /// Lists the stages that are to be worked at, and are not yet.
+    fn unissued(&self) -> impl Iterator<Item = &StageName> {
+        let next = self.works.iter().filter(|work: &&Work| !work.has_ended() && !work.is_live());
+        next.map(|work| &work.stage)
+    }
+
     /// Returns what a process has used of a resource since the session began (K100).
     #[must_use]
     pub fn used(&self, process: &Process, resource: Resource) -> u64 {
@@ -148,8 +155,18 @@ impl State {
     #[must_use]
     pub fn stop_of_next(&self, now: Time, pid: &ProcessId) -> Option<Stop> {
         let session = self.running_session(pid)?;
-        let next = session.works.iter().filter(|work: &&Work| !work.has_ended() && !work.is_live());
-        next.map(|work| &work.stage).find_map(|stage| self.stop_of(now, pid, stage))
+        session.unissued().find_map(|stage| self.stop_of(now, pid, stage))
+    }
+
+    /// Says whether the rates of its quota hold back what a process would issue now (K35, K121).
+    /// Without a session that is a stage that calls a model.
+    #[must_use]
+    pub fn waits_for_rate(&self, now: Time, pid: &ProcessId) -> bool {
+        let calls = self.running_session(pid).is_none_or(|session| {
+            let stages = session.unissued().filter_map(|name| session.stage(name));
+            stages.map(hold_of).any(|hold| counts_for_rate(&hold))
+        });
+        calls && matches!(self.process_verdict(now, pid), Some(Verdict::Exceeded(_)))
     }
 }
 

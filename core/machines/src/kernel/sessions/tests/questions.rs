@@ -207,3 +207,49 @@ fn a_branch_that_asks_stays_in_its_group() {
     answer(&mut desk, approve(false));
     assert_eq!(desk.quiet_poll(), "Terminate InterruptDenied");
 }
+
+/// `f` forks to `a` and `b`, who join by the first; then `next`. `a` asks, `b` goes on.
+fn raced(kind: InterruptKind, more: &str) -> Desk {
+    let rule = |to: &str| format!("{{'expr': {{'op': 'Always'}}, 'target': '{to}'}}");
+    let rules = [rule("a"), rule("b")].join(", ");
+    let fork = format!(
+        "{{'name': 'f', 'node_kind': 'Fork', 'join': 'First', 'default_next': 'next', \
+         'routing': [{rules}]}}"
+    );
+    let others = ["a", "b", "next", "other"].map(|name| agent(name, "")).join(", ");
+    let mut desk = Desk::new(pipeline(&format!("{{'name': 'k'{more}, 'stages': [{fork}, {others}]}}")));
+    desk.poll();
+    let report = Report { interrupt: Some(Box::new(asking(kind))), ..desk.done("a", "{}") };
+    assert_eq!(desk.report(&report), "WaitInterrupt");
+    desk
+}
+
+/// K165, K273: the answer to a branch whose group others have decided leads nowhere: the session
+/// goes on from where it is.
+#[test]
+fn a_late_answer_to_a_branch_does_not_move_the_session() {
+    for (kind, more, response) in [
+        (InterruptKind::Clarification, ", 'clarification_resume_stage': 'other'", text("blue")),
+        (InterruptKind::Confirmation, ", 'confirmation_resume_stage': 'other'", approve(true)),
+    ] {
+        let mut desk = raced(kind, more);
+        let won = desk.attempt("b");
+        desk.report(&success(&won, "b", "{}"));
+        assert_eq!(desk.session().position.as_str(), "next", "{kind:?}: b was the first");
+        answer(&mut desk, response);
+        assert_eq!(desk.poll(), "RunAgent next 1.1", "{kind:?}");
+        assert_eq!((desk.edge("f", "next"), desk.edge("next", "other")), (1, 0), "{kind:?}");
+    }
+}
+
+/// K78: who works on a branch keeps the run lease by asking, while another branch waits.
+#[test]
+fn who_polls_while_somebody_is_asked_keeps_the_lease() {
+    let mut desk = raced(InterruptKind::Clarification, "");
+    for _ in 0..6 {
+        desk.rig.pass(20_000);
+        assert_eq!(desk.poll(), "WaitInterrupt");
+    }
+    assert!(desk.rig.process("p").run_lease.is_some());
+    assert_eq!(desk.session().attempts.len(), 1, "b is not lost");
+}

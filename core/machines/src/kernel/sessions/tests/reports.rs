@@ -216,6 +216,46 @@ fn the_rate_of_a_process_blocks_it_until_the_exact_time() {
     assert_eq!(desk.poll(), "RunAgent edit 1.1");
 }
 
+/// K35: what waits for the rate of its process cannot go on now, and nothing ends it.
+#[test]
+fn bounds_know_of_the_rate_of_a_process() {
+    let quota = limits(&[(QuotaField::RateLimitRpm, 1)]);
+    let mut desk = Desk::with(linear(), Submit { quota, ..submit("p") });
+    let bounds = |desk: &Desk| {
+        let of = BoundsOf::Process(pid("p"));
+        match desk.rig.query(&user("alice"), &Query::CheckBounds { of }) {
+            Ok(Answer::Bounds(bounds)) => (bounds.can_continue, bounds.terminal_reason),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(bounds(&desk), (true, None));
+    desk.poll();
+    assert!(desk.succeed("draft", "{}").starts_with("Wait Rate "));
+    assert_eq!(bounds(&desk), (false, None));
+    desk.rig.pass(60_200);
+    assert_eq!(bounds(&desk), (true, None));
+}
+
+/// K121, K269: a branch that waits for the rate does not hold up another's retry.
+#[test]
+fn a_retry_of_a_branch_comes_while_another_waits_for_the_rate() {
+    let rule = |to: &str| format!("{{'expr': {{'op': 'Always'}}, 'target': '{to}'}}");
+    let rules = [rule("a"), rule("b")].join(", ");
+    let fork = format!("{{'name': 'f', 'node_kind': 'Fork', 'routing': [{rules}]}}");
+    let retry = "'retry': {'max_retries': 1, 'initial_backoff_ms': 1000, 'jitter_pct': 0}";
+    let plain = agent("a", retry).replace("'has_llm': true", "'has_llm': false");
+    let plain = plain.replace(", 'model_role': 'fast'", "");
+    let stages = [fork, plain, agent("b", "")].join(", ");
+    let text = format!("{{'name': 'g', 'stages': [{stages}]}}");
+    let quota = limits(&[(QuotaField::RateLimitRpm, 0)]);
+    let mut desk = Desk::with(pipeline(&text), Submit { quota, ..submit("p") });
+    assert_eq!(desk.poll(), "RunAgents [a 1.1]");
+    let told = desk.fail("a", ErrorKind::Tool);
+    assert!(told.starts_with("Wait Rate Some"), "{told}");
+    desk.rig.pass(1_000);
+    assert_eq!(desk.poll(), "RunAgents [a 1.2]");
+}
+
 /// K241: a task that never fits, and whose failure leads back to it, does not hold a decision up.
 #[test]
 fn a_ring_of_tasks_that_are_too_large_ends() {
