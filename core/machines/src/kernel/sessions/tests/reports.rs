@@ -9,8 +9,10 @@ use crate::kernel::ids::{AttemptId, StageName};
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
 use crate::kernel::pipeline::kinds::ErrorKind;
+use crate::kernel::query::bounds::BoundsOf;
+use crate::kernel::query::{Query, Told};
 use crate::kernel::quota::{Amounts, QuotaField};
-use crate::kernel::rig::{Rig, calls, limits, pid, rsv, settle, submit};
+use crate::kernel::rig::{Rig, calls, limits, pid, rsv, settle, submit, user};
 use crate::kernel::sessions::report::{Metrics, Report, ToolResult};
 use crate::kernel::sessions::rig::{Desk, agent, json, linear, pipeline, refused};
 
@@ -224,7 +226,7 @@ fn bounds_know_of_the_rate_of_a_process() {
     let bounds = |desk: &Desk| {
         let of = BoundsOf::Process(pid("p"));
         match desk.rig.query(&user("alice"), &Query::CheckBounds { of }) {
-            Ok(Answer::Bounds(bounds)) => (bounds.can_continue, bounds.terminal_reason),
+            Ok(Told::Bounds(bounds)) => (bounds.can_continue, bounds.terminal_reason),
             other => panic!("{other:?}"),
         }
     };
