@@ -276,8 +276,10 @@ impl Executor {
     /// Says whether another process may be claimed, apart from the time.
     fn may_claim(&self) -> bool {
         let under_way = self.claims as usize;
+        // After a refusal one is enough to see whether it is over.
+        let most = if self.refused > 0 { 1 } else { CLAIMS_MAX };
         self.ready > u64::from(self.claims)
-            && self.claims < CLAIMS_MAX
+            && self.claims < most
             && self.held.len() + under_way < self.held_max
             && !self.draining
     }

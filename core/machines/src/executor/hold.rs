@@ -459,9 +459,11 @@ impl Executor {
         (pid, attempt): (&ProcessId, &AttemptId),
         response: Option<&ServiceResponse>,
     ) {
-        self.went_well(pid);
         match response {
-            None => self.set(pid, attempt, Step::Waiting),
+            None => {
+                self.went_well(pid);
+                self.set(pid, attempt, Step::Waiting);
+            }
             Some(ended) => {
                 let (data, error) = (ended.data.as_ref(), ended.error.as_deref());
                 self.conclude((pid, attempt), ended.success, data, error);

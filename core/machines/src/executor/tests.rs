@@ -128,7 +128,7 @@ impl Rig {
         while self.now < end {
             self.turn();
             self.serve();
-            self.now = self.now + Duration::from_millis(50);
+            self.now = self.now + Duration::from_millis(250);
         }
     }
 
