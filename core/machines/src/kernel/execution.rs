@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use std::sync::Arc;
 
