@@ -2,7 +2,7 @@
 //! blocks it; the process goes on (K393).
 //!
 //! ```text
-//!   → {"kernel":{"user":"alice","do":{"execute_agent":{"pid":"p","agent_config":{"name":"poet"}}}}}
+//!   → {"kernel":{"user":"a","do":{"execute_agent":{"pid":"p","agent_config":{"name":"poet"}}}}}
 //!   ← {"ok":{"pid":"p","success":true,"output":{…},"terminal_reason":"completed",…}}
 //! ```
 //!

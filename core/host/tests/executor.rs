@@ -1,6 +1,6 @@
-//! Goal: the real node drives pipelines to their end by workers of a service, through a SIGKILL, and
-//! shows what happens; an agent is answered when it has ended, or when somebody is asked (K290, K291,
-//! K393).
+//! Goal: the real node drives pipelines to their end by workers of a service, through a SIGKILL,
+//! and shows what happens; an agent is answered when it has ended, or when somebody is asked (K290,
+//! K291, K393).
 //! Method: the real binary over its command line; a worker in the test takes tasks and ends them.
 
 #![allow(clippy::unwrap_used)] // Clippy does not know these helpers as tests.
@@ -82,7 +82,10 @@ fn execution(node: &Process, from: &str) -> Vec<Value> {
 fn a_pipeline_is_driven_to_its_end_through_a_kill() {
     let node = Process::serve(folder(), &[]);
     serve(&node);
-    let stage = |name: &str, next: &str| json!({ "name": name, "agent_config": { "name": name }, "default_next": next });
+    let stage = |name: &str, next: &str| -> Value {
+        let agent = json!({ "name": name });
+        json!({ "name": name, "agent_config": agent, "default_next": next })
+    };
     let stages = [stage("draft", "edit"), stage("edit", "end")];
     let pipeline = json!({ "name": "flow", "stages": stages });
     let run =

@@ -24,8 +24,8 @@
 //!
 //! # What wakes it
 //!
-//! - A process of the node's own that becomes Ready is claimed, as long as fewer than `executor_max`
-//!   are held.
+//! - A process of the node's own that becomes Ready is claimed, as long as fewer than
+//!   `executor_max` are held.
 //! - One that becomes Running under the node's own lease is held, and polled.
 //! - An attempt that is closed by anything but a report, and a retry beside other branches, are
 //!   followed by a poll.

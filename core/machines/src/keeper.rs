@@ -14,7 +14,8 @@
 //! ```
 //!
 //! It owns the kernel, the journal, the recovery that comes before it, the writer of snapshots, and
-//! the [`Executor`], which asks for things like anybody; they do not call each other. It reads no clock: each input comes with monotonic time, by which
+//! the [`Executor`], which asks for things like anybody; they do not call each other. It reads no
+//! clock: each input comes with monotonic time, by which
 //! the disk is waited for, and with the time of day, which is the kernel's (K7).
 //!
 //! # What a call may see

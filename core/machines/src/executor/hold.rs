@@ -206,7 +206,7 @@ impl Executor {
         }
     }
 
-    /// People are asked something: what is under way goes on, and nothing else is handed out (K152).
+    /// People are asked something: what is under way goes on, and nothing else is issued (K152).
     pub(super) fn wait_for_people(&mut self, pid: &ProcessId) {
         if let Some(hold) = self.held.get_mut(pid) {
             hold.waits = true;

@@ -1,5 +1,5 @@
-//! `ExecutePipeline` and `ExecuteAgent`: a process that the node itself drives, its session, and its
-//! place in the queue, all in one decision (K290, K393).
+//! `ExecutePipeline` and `ExecuteAgent`: a process that the node itself drives, its session, and
+//! its place in the queue, all in one decision (K290, K393).
 //!
 //! What a crash leaves is all of it or nothing, so there is no process without a session that a
 //! caller would have to find again. Whatever can be refused is refused before the first event.
@@ -32,7 +32,7 @@ pub struct Execute {
 }
 
 impl PipelineConfig {
-    /// Makes the pipeline of one stage that `ExecuteAgent` runs (K290): both are named as the agent.
+    /// Makes the pipeline of one stage that `ExecuteAgent` runs (K290), named as the agent.
     ///
     /// # Errors
     ///
