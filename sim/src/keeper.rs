@@ -19,6 +19,7 @@ pub mod book;
 pub mod bus;
 pub mod checkers;
 pub mod crowds;
+pub mod driven;
 mod fairness;
 pub mod flows;
 pub mod history;

@@ -106,6 +106,10 @@ struct EventOptions {
     /// Without payloads
     #[arg(long)]
     brief: bool,
+    /// As who runs the pipeline of --pid is shown them: stages, retries, questions, the end, which
+    /// is the last
+    #[arg(long, requires = "pid", conflicts_with_all = ["kind", "user", "session", "brief"])]
+    execution: bool,
 }
 
 #[derive(Debug, Args)]
@@ -278,11 +282,12 @@ fn decide(from: From, commands: Vec<String>) -> Result<(), Failure> {
 
 /// Prints events as they come; whoever does not read on ends it.
 fn print_events(options: EventOptions) -> Result<(), Failure> {
-    let EventOptions { place, from, follow, kind, pid, user, session, brief } = options;
+    let EventOptions { place, from, follow, kind, pid, user, session, brief, execution } = options;
     let data = Ask { from: place, json: true }.sources()?.data()?;
     let from = from.or((!follow).then_some(0));
+    let operator = Wanted::of_operator();
     let wanted =
-        Wanted { from, follow, kind, pid, of: user, session, brief, ..Wanted::of_operator() };
+        Wanted { from, follow, kind, pid, of: user, session, brief, execution, ..operator };
     block_on(control::events(&data, wanted, |event| {
         use std::io::Write;
         let mut out = std::io::stdout().lock();

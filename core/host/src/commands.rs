@@ -13,12 +13,27 @@ use std::collections::BTreeMap;
 
 use machines::keeper::io::Decided;
 use machines::kernel::budget::{Record, Reserve};
+use machines::kernel::dispatch::{Completion, Task};
+use machines::kernel::envelopes::command::NewEnvelope;
 use machines::kernel::event::Event;
-use machines::kernel::ids::{ProcessId, RecordId, ReservationId, UserId, WorkerId};
+use machines::kernel::ids::{
+    EnvelopeId, InterruptId, LeaseId, ProcessId, RecordId, ReservationId, ServiceName, ServiceType,
+    UserId, WorkerId,
+};
+use machines::kernel::interrupts::interrupt::Response;
+use machines::kernel::json::document::read;
+use machines::kernel::json::{Json, JsonLimits};
 use machines::kernel::lifecycle::Submit;
 use machines::kernel::names::{OnExhausted, Priority, ProcessState};
+use machines::kernel::pipeline::limits::FlowLimits;
+use machines::kernel::pipeline::{AgentConfig, PipelineConfig};
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch};
+use machines::kernel::reply::Done;
+use machines::kernel::services::ServiceInfo;
+use machines::kernel::sessions::Pipeline;
+use machines::kernel::sessions::execute::Execute;
+use machines::kernel::sessions::start::EnvelopeChoice;
 use machines::kernel::{Code, Command, CommandBody, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -102,6 +117,66 @@ enum Do {
         pid: String,
         quota: BTreeMap<String, i64>,
     },
+    ExecutePipeline {
+        pid: Option<String>,
+        pipeline: Value,
+        envelope_id: Option<String>,
+        raw_input: Option<String>,
+        #[serde(default)]
+        priority: Option<String>,
+        #[serde(default)]
+        quota: BTreeMap<String, i64>,
+    },
+    /// A pipeline of one stage; answered at its end, or when somebody is asked (K393).
+    ExecuteAgent {
+        pid: Option<String>,
+        agent_config: Value,
+        service: Option<String>,
+        timeout_ms: Option<i64>,
+        envelope_id: Option<String>,
+        raw_input: Option<String>,
+        #[serde(default)]
+        priority: Option<String>,
+        #[serde(default)]
+        quota: BTreeMap<String, i64>,
+    },
+    RegisterService {
+        name: String,
+        service_type: String,
+        max_concurrent: Option<u32>,
+    },
+    LeaseTasks {
+        service: String,
+        #[serde(default = "one")]
+        max: u32,
+    },
+    RenewLease {
+        lease: String,
+    },
+    CompleteTask {
+        lease: String,
+        success: bool,
+        data: Option<Value>,
+        error: Option<String>,
+    },
+    ResolveInterrupt {
+        interrupt: String,
+        text: Option<String>,
+        approved: Option<bool>,
+    },
+}
+
+/// What an execution is besides its pipeline: an envelope that there is, or a new one.
+#[derive(Debug)]
+struct Run {
+    envelope_id: Option<String>,
+    raw_input: Option<String>,
+    priority: Option<String>,
+    quota: BTreeMap<String, i64>,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// Amounts of resources; what is not named is 0.
@@ -138,6 +213,11 @@ impl From<Used> for Amounts {
 }
 
 impl Line {
+    /// Says whether it is answered when what it began has ended (K393).
+    pub(crate) const fn is_agent(&self) -> bool {
+        matches!(self.body, Do::ExecuteAgent { .. })
+    }
+
     /// Returns the command in the kernel's words.
     ///
     /// # Errors
@@ -173,19 +253,9 @@ impl Do {
     fn body(self) -> Result<CommandBody, Refusal> {
         Ok(match self {
             Self::Submit { pid, priority, quota, parent } => {
-                let priority = priority.map(|name| named("priority", Priority::ALL, &name));
-                CommandBody::Submit(Box::new(Submit {
-                    pid: pid.map(|pid| ProcessId::parse("pid", &pid)).transpose()?,
-                    request: None,
-                    user: None,
-                    session: None,
-                    priority: priority.transpose()?.unwrap_or(Priority::Normal),
-                    quota: limits(&quota)?,
-                    parent: parent.map(|pid| ProcessId::parse("parent", &pid)).transpose()?,
-                    on_exhausted: OnExhausted::Terminate,
-                    driven: false,
-                    metadata: BTreeMap::new(),
-                }))
+                let mut submit = submitted(pid, priority.as_deref(), &quota)?;
+                submit.parent = parent.map(|pid| ProcessId::parse("parent", &pid)).transpose()?;
+                CommandBody::Submit(Box::new(submit))
             }
             Self::Schedule { pid } => CommandBody::Schedule { pid: process(&pid)? },
             Self::NextRunnable {} => CommandBody::NextRunnable,
@@ -224,8 +294,107 @@ impl Do {
             Self::AdjustQuota { pid, quota } => {
                 CommandBody::AdjustQuota { pid: process(&pid)?, quota: limits(&quota)? }
             }
+            Self::ExecutePipeline { pid, pipeline, envelope_id, raw_input, priority, quota } => {
+                let run = Run { envelope_id, raw_input, priority, quota };
+                let json = payload("pipeline", &pipeline)?;
+                run.execute(pid, PipelineConfig::parse(&json, &FlowLimits::DEFAULT)?)?
+            }
+            Self::ExecuteAgent {
+                pid,
+                agent_config,
+                service,
+                timeout_ms,
+                envelope_id,
+                raw_input,
+                priority,
+                quota,
+            } => {
+                let run = Run { envelope_id, raw_input, priority, quota };
+                let agent: AgentConfig =
+                    read(&payload("agent_config", &agent_config)?, "agent_config")?;
+                let service = service.map(|name| ServiceName::parse("service", &name));
+                let timeout = timeout_ms.map(|limit| Limit::parse("timeout_ms", limit));
+                let (service, timeout) = (service.transpose()?, timeout.transpose()?);
+                let limits = &FlowLimits::DEFAULT;
+                let config = PipelineConfig::of_agent(&agent, service.as_ref(), timeout, limits)?;
+                run.execute(pid, config)?
+            }
+            Self::RegisterService { name, service_type, max_concurrent } => {
+                let kind = ServiceType::parse("service_type", &service_type)?;
+                let mut info = ServiceInfo::new(ServiceName::parse("name", &name)?, kind);
+                info.max_concurrent = max_concurrent.unwrap_or(info.max_concurrent);
+                CommandBody::RegisterService(Box::new(info))
+            }
+            Self::LeaseTasks { service, max } => {
+                CommandBody::LeaseTasks { service: ServiceName::parse("service", &service)?, max }
+            }
+            Self::RenewLease { lease } => {
+                let lease = LeaseId::parse("lease", &lease)?;
+                CommandBody::RenewLease { lease, pid: None, lease_ms: None }
+            }
+            Self::CompleteTask { lease, success, data, error } => {
+                let data = data.map(|data| payload("data", &data)).transpose()?;
+                let lease = LeaseId::parse("lease", &lease)?;
+                let done = Completion { lease, success, data, error, error_kind: None };
+                CommandBody::CompleteTask(Box::new(done))
+            }
+            Self::ResolveInterrupt { interrupt, text, approved } => {
+                let text = text.map(Into::into);
+                let response = Response { text, approved, ..Response::default() };
+                let id = InterruptId::parse("interrupt", &interrupt)?;
+                CommandBody::ResolveInterrupt { id, response: Box::new(response) }
+            }
         })
     }
+}
+
+impl Run {
+    fn execute(
+        self,
+        pid: Option<String>,
+        pipeline: PipelineConfig,
+    ) -> Result<CommandBody, Refusal> {
+        let submit = submitted(pid, self.priority.as_deref(), &self.quota)?;
+        let envelope = match (self.envelope_id, self.raw_input) {
+            (Some(_), Some(_)) => {
+                let text = "envelope_id: not with raw_input, which is of a new envelope";
+                return Err(Refusal::of_field(Code::BadValue, "envelope_id", text));
+            }
+            (Some(id), None) => EnvelopeChoice::Known(EnvelopeId::parse("envelope_id", &id)?),
+            (None, input) => {
+                let raw_input = input.unwrap_or_default();
+                EnvelopeChoice::New(Box::new(NewEnvelope { raw_input, ..NewEnvelope::default() }))
+            }
+        };
+        let execute = Execute { submit, pipeline: Pipeline::new(pipeline), envelope };
+        Ok(CommandBody::ExecutePipeline(Box::new(execute)))
+    }
+}
+
+/// What a process is to be, by the words for it.
+fn submitted(
+    pid: Option<String>,
+    priority: Option<&str>,
+    quota: &BTreeMap<String, i64>,
+) -> Result<Submit, Refusal> {
+    let priority = priority.map(|name| named("priority", Priority::ALL, name));
+    Ok(Submit {
+        pid: pid.map(|pid| ProcessId::parse("pid", &pid)).transpose()?,
+        request: None,
+        user: None,
+        session: None,
+        priority: priority.transpose()?.unwrap_or(Priority::Normal),
+        quota: limits(quota)?,
+        parent: None,
+        on_exhausted: OnExhausted::Terminate,
+        driven: false,
+        metadata: BTreeMap::new(),
+    })
+}
+
+/// Takes JSON as the kernel keeps it (K24).
+fn payload(field: &str, value: &Value) -> Result<Json, Refusal> {
+    Json::parse(field, value.to_string().as_bytes(), &JsonLimits::DEFAULT)
 }
 
 fn process(pid: &str) -> Result<ProcessId, Refusal> {
@@ -278,7 +447,13 @@ pub(crate) fn shown(decided: &Result<Decided, Box<Refusal>>) -> Value {
     match decided {
         Ok(Decided { reply, events }) => {
             let events: Vec<Value> = events.iter().map(event).collect();
-            json!({ "ok": { "as_of": reply.as_of, "events": events } })
+            let mut told = json!({ "as_of": reply.as_of, "events": events });
+            match &reply.done {
+                Done::Tasks(tasks) => told["tasks"] = tasks.iter().map(task).collect(),
+                Done::Process(process) => told["pid"] = json!(process.pid.as_str()),
+                _ => {}
+            }
+            json!({ "ok": told })
         }
         Err(refusal) => refused(refusal),
     }
@@ -288,6 +463,25 @@ pub(crate) fn shown(decided: &Result<Decided, Box<Refusal>>) -> Value {
 pub(crate) fn refused(refusal: &Refusal) -> Value {
     let (code, text) = (refusal.code.as_str(), &refusal.text);
     json!({ "refused": { "code": code, "text": text, "retry_at_ms": refusal.retry_at } })
+}
+
+/// Shows a task to its worker (13.2).
+fn task(task: &Task) -> Value {
+    json!({
+        "dispatch_id": task.dispatch.as_str(),
+        "pid": task.pid.as_ref().map(ProcessId::as_str),
+        "lease": task.lease.as_str(),
+        "lease_until_ms": task.lease_until.as_millis(),
+        "method": &*task.method,
+        "data": shown_json(&task.data),
+        "try_number": task.try_number,
+        "deadline_at_ms": task.deadline_at.as_millis(),
+    })
+}
+
+/// Shows JSON of the kernel.
+pub(crate) fn shown_json(json: &Json) -> Value {
+    serde_json::from_str(&json.to_string()).unwrap_or_default()
 }
 
 fn event(event: &Event) -> Value {

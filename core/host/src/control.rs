@@ -28,6 +28,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::agents;
 use crate::commands;
 use crate::events::{self, Wanted};
 use crate::failure::Failure;
@@ -211,10 +212,14 @@ enum Next {
 
 /// Has the kernel decide, and waits until that is durable.
 async fn decide(line: commands::Line, view: &View) -> Value {
+    let waits = line.is_agent();
     let command = match line.command() {
         Ok(command) => command,
         Err(refusal) => return commands::refused(&refusal),
     };
+    if waits {
+        return agents::execute(command, view.keeper()).await;
+    }
     match view.keeper().command(command).await {
         Ok(decided) => commands::shown(&decided),
         Err(gone) => json!({ "error": gone.to_string() }),

@@ -8,6 +8,9 @@
 //!     or {"refused":{"code":"cursor_too_old","text":"…"}}
 //! ```
 //!
+//! With `"execution":true` and a `pid` they are shown as who runs that pipeline sees them (K291),
+//! and the last of them ends the stream.
+//!
 //! The next events are read when the last ones are written: who reads slowly loses nothing, and
 //! costs the node one batch. Whoever lost the connection goes on with the number of the last event.
 
@@ -17,7 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use machines::kernel::event::Event;
+use machines::kernel::execution::ExecutionEvent;
 use machines::kernel::ids::{ProcessId, SessionId, UserId};
+use machines::kernel::names::TerminalReason;
 use machines::kernel::principal::Principal;
 use machines::kernel::stream::{Batch, Detail, Filter, Numbered, Reading};
 use machines::kernel::{Code, Refusal};
@@ -100,6 +105,9 @@ pub struct Wanted {
     pub session: Option<String>,
     /// Whether payloads are left out.
     pub brief: bool,
+    /// Whether they are shown as the events of an execution (K291).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub execution: bool,
 }
 
 impl Wanted {
@@ -113,6 +121,9 @@ impl Wanted {
     /// Returns it in the kernel's words.
     fn reading(self) -> Result<(Principal, Reading), Refusal> {
         let by = commands::principal(&self.user, &self.roles)?;
+        if self.execution && self.pid.is_none() {
+            return Err(Refusal::of_field(Code::Required, "pid", "pid is required"));
+        }
         let filter = Filter {
             kind: self.kind.map(Into::into),
             pid: self.pid.map(|pid| ProcessId::parse("pid", &pid)).transpose()?,
@@ -135,6 +146,7 @@ pub(crate) async fn serve(
     mut read: impl AsyncReadExt + Unpin,
     write: &mut (impl AsyncWriteExt + Unpin),
 ) -> io::Result<()> {
+    let execution = wanted.execution;
     let opened = match wanted.reading() {
         Err(refusal) => return line(write, &commands::refused(&refusal)).await,
         Ok((by, reading)) => keeper.events(by, reading).await,
@@ -142,7 +154,7 @@ pub(crate) async fn serve(
     let Ok(mut events) = opened else {
         return line(write, &json!({ "error": Gone.to_string() })).await;
     };
-    match follow(&mut events, &mut read, write).await? {
+    match follow(&mut events, execution, &mut read, write).await? {
         Some(last) => line(write, &last).await,
         None => Ok(()),
     }
@@ -151,6 +163,7 @@ pub(crate) async fn serve(
 /// Writes events; returns the last line, or nothing if nobody reads it.
 async fn follow(
     events: &mut Events,
+    execution: bool,
     read: &mut (impl AsyncReadExt + Unpin),
     write: &mut (impl AsyncWriteExt + Unpin),
 ) -> io::Result<Option<Value>> {
@@ -174,12 +187,20 @@ async fn follow(
         };
         cursor = Some(now);
         let mut text = Vec::new();
+        let mut over = false;
         for numbered in &events {
-            serde_json::to_writer(&mut text, &json!({ "event": shown(numbered) }))?;
+            let Some(shown) = shown_as(execution, numbered) else {
+                continue;
+            };
+            serde_json::to_writer(&mut text, &json!({ "event": shown }))?;
             text.push(b'\n');
+            if execution && is_last(numbered) {
+                (cursor, over) = (Some(numbered.number), true);
+                break;
+            }
         }
         write.write_all(&text).await?;
-        if last {
+        if last || over {
             return Ok(Some(json!({ "ended": { "cursor": cursor } })));
         }
     }
@@ -195,6 +216,33 @@ async fn line(write: &mut (impl AsyncWriteExt + Unpin), value: &Value) -> io::Re
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
     write.write_all(&text).await
+}
+
+/// Shows an event as it is wanted; nothing if there is nothing to show.
+fn shown_as(execution: bool, numbered: &Numbered) -> Option<Value> {
+    match execution {
+        true => ExecutionEvent::of(numbered).map(|event| executed(&event)),
+        false => Some(shown(numbered)),
+    }
+}
+
+/// Says whether a pipeline ended with an event.
+pub(crate) fn is_last(numbered: &Numbered) -> bool {
+    ExecutionEvent::of(numbered).is_some_and(|event| event.kind.is_last())
+}
+
+/// Shows an event of an execution to programs: the fields of 13.3.
+fn executed(event: &ExecutionEvent) -> Value {
+    let payload = commands::shown_json(&event.payload);
+    json!({
+        "type": event.kind.name(),
+        "stage": event.stage.as_ref().map(ToString::to_string),
+        "timestamp_ms": event.at.as_millis(),
+        "payload": payload,
+        "event": event.event,
+        "attempt_id": event.attempt.as_ref().map(ToString::to_string),
+        "terminal_reason": event.terminal_reason.map(TerminalReason::name),
+    })
 }
 
 /// Shows an event to programs.
@@ -230,6 +278,8 @@ mod tests {
         let wrong = Wanted { pid: Some("a b".to_owned()), ..Wanted::of_operator() };
         assert!(wrong.reading().unwrap_err().to_string().starts_with("bad_id: pid"));
         assert!(Wanted::default().reading().is_err(), "somebody reads");
+        let whose = Wanted { execution: true, ..Wanted::of_operator() };
+        assert_eq!(whose.reading().unwrap_err().to_string(), "required: pid is required");
         assert!(serde_json::from_str::<Wanted>(r#"{"user":"a","form":1}"#).is_err());
     }
 }

@@ -17,6 +17,7 @@
 //! (C108).
 #![forbid(unsafe_code)]
 
+mod agents;
 mod cli;
 mod commands;
 pub mod config;

@@ -13,8 +13,9 @@
 //!                       released ◄─ Durable(n) ◄─ write, sync ◄──────────┘
 //! ```
 //!
-//! It owns the kernel, the journal, the recovery that comes before it, and the writer of snapshots;
-//! they do not call each other. It reads no clock: each input comes with monotonic time, by which
+//! It owns the kernel, the journal, the recovery that comes before it, the writer of snapshots, and
+//! the [`Executor`], which asks for things like anybody; they do not call each other. It reads no
+//! clock: each input comes with monotonic time, by which
 //! the disk is waited for, and with the time of day, which is the kernel's (K7).
 //!
 //! # What a call may see
@@ -48,11 +49,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::ids::NodeId;
+use crate::executor::{self, Executor, Ticket};
 use crate::kernel::config::KernelConfig;
 use crate::kernel::event::Event;
 use crate::kernel::part::KernelPart;
 use crate::kernel::principal::Principal;
 use crate::kernel::query::{Answer, Query};
+use crate::kernel::reply::Reply;
 use crate::kernel::stream::Reading;
 use crate::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
 use crate::ledger::fold::{Held, PartState, put_event};
@@ -78,6 +81,9 @@ const SETTLED_MAX: u32 = 512;
 
 /// Bytes that the events of most decisions fit into, so that they are written without growing.
 const BODY_USUAL: usize = 2_048;
+
+/// How much of what the executor asks for is decided in a turn, so that others have theirs (K290).
+const OWN_MAX: u32 = 64;
 
 /// What a nonce is drawn for.
 const COMMAND: u8 = 0;
@@ -122,7 +128,14 @@ enum Kind {
 enum Waiting {
     Reply(Call, Result<Decided, Box<Refusal>>),
     Answer(Call, Result<Box<Answer>, Box<Refusal>>),
-    Events { first: u64, events: Arc<[Event]> },
+    Events {
+        first: u64,
+        events: Arc<[Event]>,
+    },
+    /// What the executor asked for (K290).
+    Own(Ticket, Result<Box<Reply>, Box<Refusal>>),
+    /// See [`Waiting::Own`].
+    OwnAnswer(Ticket, Result<Box<Answer>, Box<Refusal>>),
 }
 
 /// A keeper at work.
@@ -132,6 +145,7 @@ struct Running {
     journal: Journal,
     snapshots: SnapshotWriter,
     streams: Streams,
+    executor: Executor,
     /// The last events of records that are not durable yet.
     ends: VecDeque<End>,
     /// What waits, by the record that it waits for; never decreasing.
@@ -188,6 +202,7 @@ impl Keeper {
     pub fn handle(&mut self, now: Instant, wall: Time, input: Input) {
         debug_assert!(self.outputs.is_empty(), "drain `poll` before the next input");
         self.clocks = (now, wall);
+        let asked = matches!(input, Input::Command { .. } | Input::Query { .. });
         match input {
             Input::Tick => self.disk(journal::Input::Tick),
             Input::Command { call, command } => self.command(call, &command),
@@ -203,6 +218,10 @@ impl Keeper {
         }
         self.begin();
         self.tick();
+        if !asked {
+            // In a turn of its own: what a call changed is then what came of the call.
+            self.drive();
+        }
         self.snapshot();
     }
 
@@ -224,7 +243,8 @@ impl Keeper {
                     Some(due) if due <= running.kernel.now(wall) => now,
                     Some(due) => now + Duration::from_millis(due.since(wall)),
                 };
-                due.min(running.journal.deadline()).min(running.snapshot_due())
+                let due = due.min(running.journal.deadline()).min(running.snapshot_due());
+                due.min(running.executor_due(now))
             }
         }
     }
@@ -234,6 +254,15 @@ impl Keeper {
     pub fn kernel(&self) -> Option<&Kernel> {
         match &self.phase {
             Phase::Running(running) => Some(&running.kernel),
+            Phase::Loading(_) | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Returns the executor, once there is a kernel (K290).
+    #[must_use]
+    pub fn executor(&self) -> Option<&Executor> {
+        match &self.phase {
+            Phase::Running(running) => Some(&running.executor),
             Phase::Loading(_) | Phase::Ended(_) => None,
         }
     }
@@ -358,8 +387,18 @@ impl Keeper {
         snapshots.handle(now, appended).expect("only a beginning is refused");
         let (held, starting, stopping) = (VecDeque::new(), true, false);
         let ends = VecDeque::from([End { record: report.record, event: report.events }]);
-        let running =
-            Running { kernel, journal, snapshots, streams, ends, held, starting, stopping };
+        let executor = Executor::new(&self.params.kernel);
+        let running = Running {
+            kernel,
+            journal,
+            snapshots,
+            streams,
+            executor,
+            ends,
+            held,
+            starting,
+            stopping,
+        };
         self.phase = Phase::Running(Box::new(running));
         self.outputs.push_back(Output::Started(Box::new(report)));
         self.drain();
@@ -384,6 +423,91 @@ impl Keeper {
             self.end(refusal.clone());
             let why = RefusedStart::Config(refusal);
             self.outputs.push_back(Output::Refused(Box::new(why)));
+        }
+        self.tell_executor(executor::Input::Begin);
+    }
+
+    /// Lets the executor know the time, and decides what it asks for like anybody's (K290).
+    fn drive(&mut self) {
+        self.tell_executor(executor::Input::Tick);
+        for _ in 0..OWN_MAX {
+            let Phase::Running(running) = &mut self.phase else {
+                return;
+            };
+            if running.starting || running.stopping {
+                return;
+            }
+            match running.executor.poll() {
+                None => return,
+                Some(executor::Output::Command(ticket, body)) => self.own_command(ticket, *body),
+                Some(executor::Output::Query(ticket, query)) => self.own_query(ticket, &query),
+            }
+        }
+    }
+
+    fn own_command(&mut self, ticket: Ticket, body: CommandBody) {
+        let wall = self.clocks.1;
+        self.tick();
+        let command = node_command(body);
+        if let Err(refusal) = self.check_open(Some(&command)) {
+            return self.tell(Waiting::Own(ticket, Err(Box::new(refusal))));
+        }
+        let decided = self.decide(At { now: wall, nonce: self.nonce() }, &command);
+        let reply = decided.map(|decided| decided.reply);
+        self.hold(Waiting::Own(ticket, reply.map_err(Box::new)));
+    }
+
+    fn own_query(&mut self, ticket: Ticket, query: &Query) {
+        let wall = self.clocks.1;
+        self.tick();
+        if let Err(refusal) = self.check_open(None) {
+            return self.tell(Waiting::OwnAnswer(ticket, Err(Box::new(refusal))));
+        }
+        let Phase::Running(running) = &self.phase else {
+            return;
+        };
+        let answer = running.kernel.query(wall, &Principal::node(), query);
+        self.hold(Waiting::OwnAnswer(ticket, answer.map(Box::new).map_err(Box::new)));
+    }
+
+    fn tell_executor(&mut self, input: executor::Input<'_>) {
+        let (now, wall) = self.clocks;
+        if let Phase::Running(running) = &mut self.phase
+            && !running.starting
+        {
+            let time = running.kernel.now(wall);
+            running.executor.handle(now, time, input);
+        }
+    }
+
+    /// Tells what need not wait any more.
+    fn tell(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Reply(call, decided) => self.outputs.push_back(Output::Reply(call, decided)),
+            Waiting::Answer(call, answer) => self.outputs.push_back(Output::Answer(call, answer)),
+            Waiting::Events { first, events } => {
+                events.iter().for_each(|event| self.tell_of(event));
+                self.outputs.push_back(Output::Events { first, events });
+            }
+            Waiting::Own(ticket, reply) => {
+                let reply = reply.as_ref().map(|reply| &reply.done).map_err(|refusal| &**refusal);
+                self.tell_executor(executor::Input::Reply(ticket, reply));
+            }
+            Waiting::OwnAnswer(ticket, told) => {
+                let told = told.as_ref().map(|answer| &answer.told).map_err(|refusal| &**refusal);
+                self.tell_executor(executor::Input::Answer(ticket, told));
+            }
+        }
+    }
+
+    /// Tells the executor what happened, if it matters to it. Whether the node drives a process
+    /// never changes, so that it is no secret of what is not durable yet.
+    fn tell_of(&mut self, event: &Event) {
+        if Executor::follows(event) {
+            let pid = event.subject.pid.as_ref();
+            let process = pid.and_then(|pid| self.kernel()?.process(pid));
+            let driven = process.is_some_and(|process| process.driven);
+            self.tell_executor(executor::Input::Event { event, driven });
         }
     }
 
@@ -676,10 +800,18 @@ impl Keeper {
         if let Some(end) = ends.last() {
             running.streams.durable(end);
         }
-        while let Some((_, waiting)) = running.held.pop_front_if(|held| held.0 <= head.record) {
-            self.outputs.push_back(waiting.tell());
+        while let Some(waiting) = self.released(head.record) {
+            self.tell(waiting);
         }
         self.stream();
+    }
+
+    /// Takes the next thing that waits for a record up to this one.
+    fn released(&mut self, record: u64) -> Option<Waiting> {
+        match &mut self.phase {
+            Phase::Running(running) => Some(running.held.pop_front_if(|held| held.0 <= record)?.1),
+            Phase::Loading(_) | Phase::Ended(_) => None,
+        }
     }
 
     /// Holds something back until all that is appended is durable.
@@ -688,9 +820,7 @@ impl Keeper {
             Phase::Running(running) if running.journal.durable() < running.journal.appended() => {
                 running.held.push_back((running.journal.appended(), waiting));
             }
-            Phase::Loading(_) | Phase::Running(_) | Phase::Ended(_) => {
-                self.outputs.push_back(waiting.tell());
-            }
+            Phase::Loading(_) | Phase::Running(_) | Phase::Ended(_) => self.tell(waiting),
         }
     }
 
@@ -705,7 +835,7 @@ impl Keeper {
             self.outputs.extend(running.held.into_iter().filter_map(|(_, held)| match held {
                 Waiting::Reply(call, _) => Some(Output::Reply(call, Err(told()))),
                 Waiting::Answer(call, _) => Some(Output::Answer(call, Err(told()))),
-                Waiting::Events { .. } => None,
+                Waiting::Events { .. } | Waiting::Own(..) | Waiting::OwnAnswer(..) => None,
             }));
         }
     }
@@ -766,6 +896,15 @@ impl Running {
         }
     }
 
+    /// Returns when the executor wants a turn: at once, if there is something that it asks for.
+    fn executor_due(&self, now: Instant) -> Instant {
+        match (self.starting || self.stopping, self.executor.is_asking()) {
+            (true, _) => Instant::FAR,
+            (false, true) => now,
+            (false, false) => self.executor.deadline(),
+        }
+    }
+
     /// Returns when the next snapshot can be begun, if that is a matter of time alone: who waits
     /// for the disk is told by the disk.
     fn snapshot_due(&self) -> Instant {
@@ -807,16 +946,6 @@ fn streams_of(node: NodeId, kernel: &Kernel, recovered: &Recovered) -> Streams {
     }
     let durable = End { record: recovered.durable, event };
     Streams::new(node, Places::new(&recovered.segments, durable), kernel.last_event())
-}
-
-impl Waiting {
-    fn tell(self) -> Output {
-        match self {
-            Self::Reply(call, decided) => Output::Reply(call, decided),
-            Self::Answer(call, answer) => Output::Answer(call, answer),
-            Self::Events { first, events } => Output::Events { first, events },
-        }
-    }
 }
 
 /// Says how the run ended that a kernel knows last.

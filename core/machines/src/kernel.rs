@@ -24,6 +24,7 @@ pub mod decision;
 pub mod dispatch;
 pub mod envelopes;
 pub mod event;
+pub mod execution;
 pub mod expression;
 pub mod housekeeping;
 pub mod ids;
@@ -85,6 +86,7 @@ use process::Process;
 use quota::{Amounts, QuotaPatch};
 use rates::{Scope, ScopeConfig};
 use services::{ServiceInfo, ServiceStatus};
+use sessions::execute::Execute;
 use sessions::instruction::Instruction;
 use sessions::report::Report;
 use sessions::start::Initialize;
@@ -184,6 +186,8 @@ pub enum CommandBody {
         id: EnvelopeId,
     },
     InitializeSession(Box<Initialize>),
+    /// A process that the node drives, with its session (K290).
+    ExecutePipeline(Box<Execute>),
     NextInstruction {
         pid: ProcessId,
     },
@@ -288,6 +292,7 @@ impl CommandBody {
             | Self::CompleteTask(_)
             | Self::CancelDispatch { .. }
             | Self::InitializeSession(_)
+            | Self::ExecutePipeline(_)
             | Self::NextInstruction { .. }
             | Self::ReportAgentResult(_) => false,
         }
@@ -450,6 +455,7 @@ impl Decision<'_> {
             }
             CommandBody::CloneEnvelope { id } => self.clone_envelope(id).map(|_| ()),
             CommandBody::InitializeSession(asked) => self.initialize(asked),
+            CommandBody::ExecutePipeline(asked) => self.execute_pipeline(asked),
             CommandBody::NextInstruction { pid } => self.next_instruction(pid),
             CommandBody::ReportAgentResult(report) => self.report(report),
             CommandBody::CreateInterrupt { pid, interrupt } => {

@@ -10,6 +10,7 @@ pub mod choices;
 pub mod cluster;
 pub mod codec;
 pub mod digest;
+pub mod executor;
 pub mod keeper;
 pub mod kernel;
 pub mod ledger;

@@ -245,6 +245,7 @@ impl Kernel {
             | CommandBody::CompleteTask(_)
             | CommandBody::CancelDispatch { .. }
             | CommandBody::InitializeSession(_)
+            | CommandBody::ExecutePipeline(_)
             | CommandBody::NextInstruction { .. }
             | CommandBody::ReportAgentResult(_) => {
                 unreachable!("these have their own properties and are not in the sequences")

@@ -2,7 +2,9 @@
 
 use machines::Choices;
 use machines::kernel::Command;
+use machines::kernel::event::Event;
 
+use super::driven::Driven;
 use super::flows::Flows;
 use super::io::{Crowd, Heard, Script, Work};
 use super::kernel::{Clerk, Reply};
@@ -18,6 +20,8 @@ pub enum Crowds {
     Flows(Flows),
     /// Services, their workers and those who call them.
     Services(Services),
+    /// Users and workers of pipelines that the node drives.
+    Driven(Driven),
 }
 
 impl Crowd<Clerk> for Crowds {
@@ -26,6 +30,7 @@ impl Crowd<Clerk> for Crowds {
             Script::Mixed | Script::Queue => Self::Users(Users::new(work)),
             Script::Flows | Script::ForkJoin | Script::Approvals => Self::Flows(Flows::new(work)),
             Script::Services | Script::Drain => Self::Services(Services::new(work)),
+            Script::Executor => Self::Driven(Driven::new(work)),
         }
     }
 
@@ -34,6 +39,7 @@ impl Crowd<Clerk> for Crowds {
             Self::Users(crowd) => crowd.next(caller, wall_ms, choices),
             Self::Flows(crowd) => crowd.next(caller, wall_ms, choices),
             Self::Services(crowd) => crowd.next(caller, wall_ms, choices),
+            Self::Driven(crowd) => crowd.next(caller, wall_ms, choices),
         }
     }
 
@@ -42,6 +48,14 @@ impl Crowd<Clerk> for Crowds {
             Self::Users(crowd) => crowd.heard(caller, request, heard),
             Self::Flows(crowd) => crowd.heard(caller, request, heard),
             Self::Services(crowd) => crowd.heard(caller, request, heard),
+            Self::Driven(crowd) => crowd.heard(caller, request, heard),
+        }
+    }
+
+    fn saw(&mut self, events: &[Event]) {
+        match self {
+            Self::Users(_) | Self::Flows(_) | Self::Services(_) => {}
+            Self::Driven(crowd) => crowd.saw(events),
         }
     }
 }

@@ -9,7 +9,7 @@
 
 mod approvals;
 mod people;
-mod pipelines;
+pub(super) mod pipelines;
 mod workers;
 
 use std::collections::VecDeque;

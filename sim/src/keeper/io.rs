@@ -234,6 +234,8 @@ pub enum Script {
     Services,
     /// The same, and a node that drains and stops.
     Drain,
+    /// Pipelines that the node drives (K290).
+    Executor,
     /// Pipelines that ask people for leave, who answer late, twice or at the last moment.
     Approvals,
 }

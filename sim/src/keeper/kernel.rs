@@ -5,6 +5,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 mod approvals;
+mod driven;
 mod flows;
 pub mod services;
 pub mod streams;
@@ -108,6 +109,13 @@ pub enum Turn {
     BeginsAgain,
     /// K441: nobody looks again at what is done with leave.
     SkipsRecheck,
+    // ---- what the node drives (see kernel/driven.rs)
+    /// K290: whoever asks what to do is told as the node is.
+    TellsAnybody,
+    /// K251: what a worker takes is reported before it is done.
+    ReportsAhead,
+    /// K294: what the node drives is not known to be its own.
+    ForgetsDriven,
 }
 
 /// How a process is made.
@@ -283,6 +291,7 @@ impl Clerk {
 
     fn command(&mut self, now: Instant, wall_ms: u64, call: Number, mut command: Command) {
         let again = self.turn_services(wall_ms, &mut command);
+        self.turn_driven_before(&mut command);
         let mut quota = None;
         match (self.turn, &command.body) {
             (Some(Turn::GrantsBeforeChecking), CommandBody::Reserve(reserve)) => {
@@ -330,6 +339,7 @@ impl Clerk {
         if let Some(id) = answered {
             self.begin_again(&id);
         }
+        self.turn_driven_after(now, wall_ms, pid.as_ref());
         let Some(pid) = pid else {
             return;
         };
@@ -539,6 +549,7 @@ pub fn subject(body: &CommandBody) -> Option<ProcessId> {
         | CommandBody::CompleteTask(_)
         | CommandBody::CancelDispatch { .. } => None,
         CommandBody::Submit(submit) => submit.pid.clone(),
+        CommandBody::ExecutePipeline(asked) => asked.submit.pid.clone(),
         CommandBody::InitializeSession(session) => Some(session.pid.clone()),
         CommandBody::ReportAgentResult(report) => Some(report.pid.clone()),
         CommandBody::NextInstruction { pid }
@@ -579,6 +590,9 @@ impl Guest for Clerk {
         let mut kernel = kernel_config();
         if matches!(kept.work.script, Script::Services | Script::Drain) {
             kernel = services::config(kernel);
+        }
+        if kept.work.script == Script::Executor {
+            kernel = KernelConfig { task_lease_ms: 1_000, executor_max: 4, ..kernel };
         }
         if turn == Some(Turn::NeverAges) {
             kernel.ageing_ms = 1 << 40;

@@ -304,7 +304,30 @@ fn of_services() -> Vec<Sabotage<Clerk>> {
 fn of_kernel() -> Vec<Sabotage<Clerk>> {
     let mut all = of_processes();
     all.extend(of_services());
+    all.extend(of_driven());
     all
+}
+
+/// Saboteurs of what the node drives.
+fn of_driven() -> Vec<Sabotage<Clerk>> {
+    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
+    vec![
+        row(
+            ("reports-ahead", "K251", "kernel-executor", 3),
+            "reports what nobody has made yet",
+            Broken::ReportsAhead,
+        ),
+        row(
+            ("tells-anybody", "K290", "kernel-executor", 3),
+            "tells anybody who asks what is the node's to do",
+            Broken::TellsAnybody,
+        ),
+        row(
+            ("forgets-driven", "K294", "kernel-executor", 3),
+            "does not know what it drives",
+            Broken::ForgetsDriven,
+        ),
+    ]
 }
 
 fn of_processes() -> Vec<Sabotage<Clerk>> {

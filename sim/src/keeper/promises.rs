@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 mod approvals;
+mod driven;
 mod flows;
 mod polls;
 mod services;
@@ -57,6 +58,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
     all.extend(of_sessions);
     all.extend(services::of_services());
     all.extend(approvals::of_approvals());
+    all.extend(driven::of_driven());
     all
 }
 

@@ -130,6 +130,7 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
         "services" => Ok(Script::Services),
         "drain" => Ok(Script::Drain),
         "approvals" => Ok(Script::Approvals),
+        "executor" => Ok(Script::Executor),
         _ => {
             let all = "mixed, queue, flows, fork-join, services, drain or approvals";
             Err((script.span(), format!("must be one of {all}")))

@@ -1,6 +1,8 @@
 //! Goal: nobody hears of a decision that a crash could take back, and all others survive.
 //! Method: a keeper on a disk in memory, whose operations complete when the test says so.
 
+mod driven;
+
 use std::time::Duration;
 
 use super::KeeperParams;

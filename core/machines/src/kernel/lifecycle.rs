@@ -121,7 +121,7 @@ impl Decision<'_> {
         Ok(pid)
     }
 
-    fn for_whom(&self, user: Option<&UserId>) -> Result<UserId, Refusal> {
+    pub(super) fn for_whom(&self, user: Option<&UserId>) -> Result<UserId, Refusal> {
         match user {
             Some(user) if *user != self.by.user && !self.by.is_operator() => {
                 let told = format!("only operators submit for others, such as {user}");

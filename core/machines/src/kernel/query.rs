@@ -10,6 +10,7 @@
 //! | of an interrupt, O H P | as of its process, and its assignee |
 //! | of a rate | that user, workers and operators |
 //! | of a service | anyone |
+//! | of a dispatch | its user, operators |
 //! | of the node, P | operators |
 //!
 //! The node itself may ask everything: it drives what it asks about. A query names no worker, so
@@ -32,7 +33,7 @@ pub mod view;
 use super::Kernel;
 use super::envelopes::Envelope;
 use super::envelopes::command::{foreign, missing};
-use super::ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ServiceName, UserId};
+use super::ids::{DispatchId, Endpoint, EnvelopeId, InterruptId, ProcessId, ServiceName, UserId};
 use super::interrupts::fold::InterruptCounts;
 use super::interrupts::interrupt::Interrupt;
 use super::principal::Principal;
@@ -50,7 +51,7 @@ use budget::{InferenceCheck, QuotaCheck, Remaining, ResourceUse};
 use envelope::EnvelopeView;
 use interrupts::{InterruptPage, ListInterrupts, PendingOf};
 use page::{ListProcesses, ProcessPage};
-use services::{ListServices, ShownService};
+use services::{ListServices, ShownDispatch, ShownService};
 use status::{ProcessCounts, RequestStatus, SystemStatus, SystemUsage};
 use view::ProcessControlBlock;
 
@@ -83,6 +84,7 @@ pub enum Query {
     ListServices(Box<ListServices>),
     CanAccept { service: ServiceName },
     GetServiceStats { service: Option<ServiceName> },
+    GetDispatch { dispatch: DispatchId },
 }
 
 /// An answer, and how much of what happened it knows (K5).
@@ -123,6 +125,7 @@ pub enum Told {
     Services(Vec<ShownService>),
     CanAccept(bool),
     ServiceStats(Box<ServiceStats>),
+    Dispatch(Box<ShownDispatch>),
 }
 
 impl Kernel {
@@ -223,6 +226,9 @@ impl<'a> Inquiry<'a> {
             Query::CanAccept { service } => Told::CanAccept(self.state.can_accept(service)?),
             Query::GetServiceStats { service } => {
                 Told::ServiceStats(Box::new(self.service_stats(service.as_ref())?))
+            }
+            Query::GetDispatch { dispatch } => {
+                Told::Dispatch(Box::new(self.shown_dispatch(dispatch)?))
             }
         })
     }

@@ -153,6 +153,9 @@ impl State {
                 Done::Cleaned { cleaned: Cleaned::of(events), more }
             }
             CommandBody::Submit(submit) => self.shown(created(events).or(submit.pid.as_ref())),
+            CommandBody::ExecutePipeline(asked) => {
+                self.shown(created(events).or(asked.submit.pid.as_ref()))
+            }
             CommandBody::NextRunnable => self.shown(claimed(events)),
             CommandBody::Schedule { pid }
             | CommandBody::TransitionState { pid, .. }

@@ -18,6 +18,8 @@
 //! |---|---|
 //! | [`state`] | what events change (K3) |
 //! | [`instruction`], [`task`], [`view`] | what is told: views of the state (K240, K243) |
+//! | [`form`] | tasks and results as JSON, for the executor's dispatches (K290) |
+//! | [`execute`] | makes a process that the node drives (K290) |
 //! | `start`, `advance`, `issue` | begin, go from stage to stage, hand out attempts |
 //! | `report`, `failure`, `lost` | take what came of an attempt |
 //! | [`resume`] | asks people, and goes on with their answers |
@@ -42,7 +44,9 @@
 
 mod advance;
 pub mod event;
+pub mod execute;
 mod failure;
+pub mod form;
 mod group;
 pub mod instruction;
 pub(super) mod issue;

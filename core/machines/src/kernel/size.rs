@@ -51,6 +51,11 @@ impl State {
             CommandBody::CreateEnvelope(new) => envelope(new),
             CommandBody::UpdateEnvelope { patch, .. } => patch.to_bytes().len() as u64,
             CommandBody::InitializeSession(asked) => self.start_weight(asked),
+            CommandBody::ExecutePipeline(asked) => {
+                metadata(&asked.submit.metadata)
+                    + start(&asked.envelope)
+                    + asked.pipeline.to_bytes().len() as u64
+            }
             CommandBody::ReportAgentResult(told) => self.ends(&told.pid) + report(told),
             CommandBody::CreateInterrupt { interrupt, .. } => question(interrupt),
             CommandBody::ResolveInterrupt { response, .. } => {
@@ -111,11 +116,7 @@ impl State {
     }
 
     fn start_weight(&self, asked: &Initialize) -> u64 {
-        let new = match &asked.envelope {
-            EnvelopeChoice::Known(_) => 0,
-            EnvelopeChoice::New(new) => envelope(new),
-        };
-        new + asked.pipeline.to_bytes().len() as u64 + self.ends(&asked.pid)
+        start(&asked.envelope) + asked.pipeline.to_bytes().len() as u64 + self.ends(&asked.pid)
     }
 }
 
@@ -130,6 +131,13 @@ fn metadata(metadata: &Metadata) -> u64 {
 fn envelope(new: &NewEnvelope) -> u64 {
     let stages: usize = new.stage_order.iter().map(|stage| stage.as_str().len()).sum();
     new.raw_input.len() as u64 + metadata(&new.metadata) + stages as u64
+}
+
+fn start(choice: &EnvelopeChoice) -> u64 {
+    match choice {
+        EnvelopeChoice::Known(_) => 0,
+        EnvelopeChoice::New(new) => envelope(new),
+    }
 }
 
 fn question(asked: &NewInterrupt) -> u64 {

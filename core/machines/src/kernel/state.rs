@@ -121,7 +121,7 @@ pub struct State {
     pub(super) process_index: ProcessIndex,
     pub(super) services: Table<ServiceName, Service>,
     pub(super) slots: Table<LeaseId, Slot>,
-    pub(super) dispatches: Table<DispatchId, Dispatch>,
+    pub(crate) dispatches: Table<DispatchId, Dispatch>,
     /// Who has which turn among those who wait for a service (K72, K203).
     pub(super) turns: Table<Turn, u64>,
     // Derived.

@@ -7,10 +7,10 @@ use machines::kernel::pipeline::limits::FlowLimits;
 use machines::kernel::sessions::Pipeline;
 
 /// Agents whose names begin so fail, whoever runs them.
-pub(super) const POOR: &str = "poor-";
+pub(in crate::keeper) const POOR: &str = "poor-";
 
 /// Draws a pipeline, of those that fork only if `forks`.
-pub(super) fn drawn(who: [u64; 2], forks: bool, choices: &mut Choices) -> Pipeline {
+pub(in crate::keeper) fn drawn(who: [u64; 2], forks: bool, choices: &mut Choices) -> Pipeline {
     let mut draft = Draft { who, choices };
     let stages = match if forks { 6 + draft.pick(4) } else { draft.pick(10) } {
         0 => draft.line(),

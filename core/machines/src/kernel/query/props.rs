@@ -14,10 +14,14 @@ use super::interrupts::PendingOf;
 use super::page::ListProcesses;
 use super::{Query, Told};
 use crate::kernel::config::KernelConfig;
+use crate::kernel::dispatch::{ServiceRequest, Target};
 use crate::kernel::envelopes::EnvelopePatch;
 use crate::kernel::envelopes::command::NewEnvelope;
-use crate::kernel::ids::{Endpoint, EnvelopeId, InterruptId, ProcessId, ServiceName};
+use crate::kernel::ids::{
+    DispatchId, Endpoint, EnvelopeId, InterruptId, ProcessId, ServiceName, ServiceType,
+};
 use crate::kernel::interrupts::interrupt::{NewInterrupt, Response};
+use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::{InterruptKind, Priority, ProcessState};
 use crate::kernel::principal::Principal;
@@ -27,6 +31,7 @@ use crate::kernel::refusal::Code;
 use crate::kernel::rig::{
     Rig, calls, operator, pid, record, reserve, settle, submit, user, worker,
 };
+use crate::kernel::services::ServiceInfo;
 use crate::kernel::sessions::rig::linear;
 use crate::kernel::sessions::start::{EnvelopeChoice, Initialize};
 use crate::kernel::{Command, CommandBody, Kernel, Refusal};
@@ -35,15 +40,32 @@ fn env() -> EnvelopeId {
     EnvelopeId::parse("envelope_id", "e").unwrap()
 }
 
-/// Alice has the process `a` and the envelope `e`, with more or less in them.
+fn dispatch() -> DispatchId {
+    DispatchId::parse("dispatch_id", "d").unwrap()
+}
+
+/// Alice's call of a service, with more or less in it.
+fn call(much: bool) -> CommandBody {
+    let target = Target::Name { name: service() };
+    let mut request = ServiceRequest::new(target, "run", Json::from(much));
+    (request.dispatch, request.pid, request.queue) = (Some(dispatch()), Some(pid("a")), true);
+    request.try_timeout_ms = if much { 1_000 } else { 2_000 };
+    CommandBody::Dispatch(Box::new(request))
+}
+
+/// Alice has the process `a`, the envelope `e` and the dispatch `d`, with more or less in them.
 fn world(much: bool) -> Rig {
     let mut rig = Rig::new();
     let alice = user("alice");
+    let kind = ServiceType::parse("type", "flow").unwrap();
+    let info = Box::new(ServiceInfo::new(service(), kind));
+    rig.say(&worker("w"), CommandBody::RegisterService(info)).unwrap();
     let priority = if much { Priority::High } else { Priority::Low };
     rig.ready(&alice, Submit { priority, ..submit("a") });
     let new = NewEnvelope { id: Some(env()), ..NewEnvelope::default() };
     rig.say(&alice, CommandBody::CreateEnvelope(Box::new(new))).unwrap();
     rig.say(&alice, reserve("a", "r", calls(1))).unwrap();
+    rig.say(&alice, call(much)).unwrap();
     let question = Some(if much { "why?" } else { "how?" }.into());
     let (key, blocking) = (Some("k".into()), Some(false));
     let kind = InterruptKind::Clarification;
@@ -112,6 +134,7 @@ fn queries() -> Vec<Query> {
         Query::ListServices(Box::default()),
         Query::CanAccept { service: service() },
         Query::GetServiceStats { service: None },
+        Query::GetDispatch { dispatch: dispatch() },
     ];
     let kinds: BTreeSet<usize> = all.iter().map(place).collect();
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), (0..all.len()).collect::<Vec<_>>());
@@ -146,6 +169,7 @@ fn place(query: &Query) -> usize {
         Query::CanAccept { .. } => 22,
         Query::GetServiceStats { .. } => 23,
         Query::GetSessionState { .. } => 24,
+        Query::GetDispatch { .. } => 25,
     }
 }
 

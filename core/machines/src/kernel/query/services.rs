@@ -2,8 +2,9 @@
 //! ask at all may ask about services.
 
 use super::Inquiry;
-use crate::kernel::ids::{Capability, ServiceName, ServiceType};
-use crate::kernel::refusal::Refusal;
+use crate::kernel::dispatch::ServiceResponse;
+use crate::kernel::ids::{Capability, DispatchId, ProcessId, ServiceName, ServiceType};
+use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::services::desk::ServiceStats;
 use crate::kernel::services::{Service, ServiceView, unknown};
 use crate::kernel::state::State;
@@ -28,6 +29,21 @@ pub struct ShownService {
     pub current_load: u32,
 }
 
+/// A dispatch, and how it ended, once it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownDispatch {
+    /// Its id.
+    pub dispatch: DispatchId,
+    /// For which process it is.
+    pub pid: Option<ProcessId>,
+    /// The service that was found for it.
+    pub service: ServiceName,
+    /// Tries that started.
+    pub tries: u32,
+    /// How it ended.
+    pub response: Option<ServiceResponse>,
+}
+
 impl From<ServiceView<'_>> for ShownService {
     fn from(view: ServiceView<'_>) -> Self {
         Self { service: view.service.clone(), current_load: view.current_load }
@@ -46,6 +62,25 @@ impl State {
 }
 
 impl Inquiry<'_> {
+    /// Shows a dispatch to its user, operators and the node.
+    pub(super) fn shown_dispatch(self, id: &DispatchId) -> Result<ShownDispatch, Refusal> {
+        let Some(row) = self.state.dispatch(id) else {
+            let told = format!("dispatch not found: {id}");
+            return Err(Refusal::new(Code::DispatchNotFound, told));
+        };
+        if row.user != self.by.user && !self.by.sees_all() {
+            let told = format!("dispatch {id} belongs to another user");
+            return Err(Refusal::new(Code::PermissionDenied, told));
+        }
+        Ok(ShownDispatch {
+            dispatch: id.clone(),
+            pid: row.request.pid.clone(),
+            service: row.service.clone(),
+            tries: row.tries,
+            response: self.state.response(id),
+        })
+    }
+
     pub(super) fn list_services(self, list: &ListServices) -> Vec<ShownService> {
         let (of, capability) = (list.service_type.as_ref(), list.capability.as_ref());
         let found = self.state.list_services(of, capability, list.accepting_only);

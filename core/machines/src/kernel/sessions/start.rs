@@ -80,7 +80,7 @@ impl Decision<'_> {
         };
         self.refuse_draining()?;
         asked.pipeline.check(&FlowLimits::of(&self.state.config.limits))?;
-        let known = self.check_envelope(asked, &user)?;
+        let known = self.check_envelope(&asked.envelope, Some(pid), &user)?;
         if forced {
             self.replace_session(pid);
         }
@@ -110,12 +110,13 @@ impl Decision<'_> {
     }
 
     /// Checks what the session is to work on; returns the envelope that there is already.
-    fn check_envelope(
+    pub(super) fn check_envelope(
         &self,
-        asked: &Initialize,
+        asked: &EnvelopeChoice,
+        pid: Option<&ProcessId>,
         user: &UserId,
     ) -> Result<Option<EnvelopeId>, Refusal> {
-        let known = match &asked.envelope {
+        let known = match asked {
             EnvelopeChoice::Known(id) => {
                 self.owned_envelope(id)?;
                 Some(id.clone())
@@ -130,7 +131,7 @@ impl Decision<'_> {
             let told = format!("envelope {id} belongs to another user");
             return Err(Refusal::new(Code::PermissionDenied, told));
         }
-        if let Some(other) = self.state.bound_to(id).filter(|other| **other != asked.pid) {
+        if let Some(other) = self.state.bound_to(id).filter(|other| Some(*other) != pid) {
             let told = format!("envelope {id} serves process {other}");
             return Err(Refusal::new(Code::EnvelopeInUse, told));
         }

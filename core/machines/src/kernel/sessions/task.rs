@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{Attempt, Failure, Session, Work};
 use crate::kernel::envelopes::Envelope;
 use crate::kernel::ids::{
-    AgentName, AttemptId, InterruptId, LeaseId, OutputKey, ProcessId, StageName,
+    AgentName, AttemptId, InterruptId, LeaseId, OutputKey, ProcessId, ServiceName, StageName,
 };
 use crate::kernel::interrupts::approval::Approval;
 use crate::kernel::json::Json;
+use crate::kernel::names::Priority;
 use crate::kernel::pipeline::kinds::{ContextOverflow, ErrorKind};
 use crate::kernel::pipeline::{AgentConfig, PipelineStage, RouterTarget};
 use crate::kernel::process::Process;
@@ -26,6 +27,10 @@ pub struct AgentTask {
     pub agent: AgentName,
     /// How the agent works.
     pub config: AgentConfig,
+    /// Which service runs it when the node drives the process (K290).
+    pub service: ServiceName,
+    /// How urgent its process is.
+    pub priority: Priority,
     /// In which visit of the stage.
     pub visit: u64,
     /// In which try of the visit.
@@ -80,6 +85,8 @@ impl State {
             stage: attempt.stage.clone(),
             agent: attempt.agent.clone(),
             config: agent.clone(),
+            service: self.service_of(stage).clone(),
+            priority: process.priority,
             visit: attempt.visit,
             try_number: attempt.try_number,
             branch: attempt.branch,
@@ -98,6 +105,12 @@ impl State {
             approval: answer.and_then(|answer| self.approval(&answer.interrupt)).cloned(),
             prior_error: work.failure.clone(),
         })
+    }
+
+    /// Returns the service that runs a stage: its own, or the node's default.
+    #[must_use]
+    pub fn service_of<'a>(&'a self, stage: &'a PipelineStage) -> &'a ServiceName {
+        stage.service.as_ref().unwrap_or(&self.config.default_service)
     }
 
     /// Says whether the task of a stage would be too large (K243).
