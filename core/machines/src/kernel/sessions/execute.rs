@@ -70,7 +70,7 @@ impl Decision<'_> {
             // All that is left of it is a tombstone: the repeat is known by that (K85).
             Some(process) if process.state == ProcessState::Zombie => return Ok(()),
             Some(process) if process.state == ProcessState::New => {
-                self.refuse_spent(process)?;
+                self.refuse_spent(&pid, process)?;
                 true
             }
             Some(_) | None => false,
