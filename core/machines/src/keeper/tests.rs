@@ -306,6 +306,41 @@ fn a_decision_longer_than_a_record_is_refused_and_the_keeper_goes_on() {
     assert!(!stalled, "{:?}", rig.told);
 }
 
+/// K10, L3, K82: a process with as many dispatches as it may have, all of them with long ids, comes
+/// to its end in time; neither that nor the next start stalls.
+#[test]
+fn a_process_with_all_its_dispatches_times_out_and_the_keeper_goes_on() {
+    let mut rig = Rig::new();
+    let worker = Principal::new(UserId::parse("user", "w").unwrap(), &[Role::Worker]);
+    let service = ServiceName::parse("service", "q").unwrap();
+    let info = ServiceInfo::new(service.clone(), ServiceType::parse("service_type", "t").unwrap());
+    rig.say(&worker, CommandBody::RegisterService(Box::new(info))).unwrap();
+    let (name, fields) = ("p".repeat(128), [QuotaField::TimeoutMs, QuotaField::SoftTimeoutMs]);
+    let quota = fields.map(|field| (field, Limit::at_most(10_000))).to_vec();
+    let body = CommandBody::Submit(Box::new(Submit { quota, ..submit(&name) }));
+    rig.say(&worker, body).unwrap();
+    rig.say(&worker, scheduled(&name)).unwrap();
+    rig.say(&worker, CommandBody::NextRunnable).unwrap();
+    let mut refused = None;
+    for number in 0..800 {
+        let target = Target::Name { name: service.clone() };
+        let mut request = ServiceRequest::new(target, "run", Json::NULL);
+        let id = format!("{number:0>128}");
+        request.dispatch = Some(DispatchId::parse("dispatch_id", &id).unwrap());
+        (request.pid, request.queue) = (Some(pid(&name)), true);
+        let said = rig.say(&worker, CommandBody::Dispatch(Box::new(request)));
+        refused = refused.or(said.err().map(|refusal| refusal.code));
+    }
+    rig.pass(Duration::from_secs(11));
+    for _ in 0..2 {
+        let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
+        assert!(!stalled, "{:?}", rig.told);
+        assert_eq!(state(&rig, &name), Some(ProcessState::Terminated), "K112");
+        rig.restart(false);
+    }
+    assert_eq!(refused, Some(Code::QueueFull));
+}
+
 /// L3, K4, K22: the events of one decision are one record, numbered on without gaps, and a crash
 /// leaves all of them or none.
 #[test]
