@@ -8,11 +8,12 @@ use super::io::{File, Folder, Input};
 use super::rig::{Disk, Rig, params};
 use crate::kernel::config::KernelConfig;
 use crate::kernel::dispatch::{ServiceRequest, Target};
+use crate::kernel::housekeeping::StopMode;
 use crate::kernel::ids::{DispatchId, ProcessId, ServiceName, ServiceType, UserId};
 use crate::kernel::interrupts::interrupt::NewInterrupt;
 use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::{ExpiryPolicy, InterruptKind, ProcessState};
+use crate::kernel::names::{ExpiryPolicy, InterruptKind, ProcessState, TerminalReason};
 use crate::kernel::principal::{Principal, Role};
 use crate::kernel::process::Metadata;
 use crate::kernel::query::Query;
@@ -197,6 +198,32 @@ fn a_full_disk_refuses_commands_and_takes_them_again_when_there_is_room() {
     rig.disk.full = false;
     rig.pass(Duration::from_secs(2));
     rig.say(&alice(), submitted("again")).unwrap();
+}
+
+/// K10, L23: what was due before a command that frees comes before it, though the disk is full.
+#[test]
+fn what_was_due_comes_before_a_stop_on_a_full_disk() {
+    let mut rig = Rig::new();
+    rig.say(&alice(), submitted("a")).unwrap();
+    let mut interrupt = NewInterrupt::new(InterruptKind::Confirmation);
+    interrupt.ttl = Some(1_000);
+    let interrupt = Box::new(interrupt);
+    rig.say(&alice(), CommandBody::CreateInterrupt { pid: pid("a"), interrupt }).unwrap();
+    rig.disk.full = true;
+    let mut names = (0..20_000).map(|number| format!("p{number}"));
+    let refused = names.find_map(|name| rig.say(&alice(), submitted(&name)).err());
+    assert_eq!(refused.map(|refusal| refusal.code), Some(Code::DiskFull), "L23");
+
+    rig.now = rig.now + Duration::from_secs(2);
+    let operator = Principal::new(UserId::parse("user", "op").unwrap(), &[Role::Operator]);
+    let stop = CommandBody::Shutdown { mode: StopMode::Terminate, deadline_ms: None };
+    rig.send(&operator, stop);
+    let process = rig.keeper.kernel().unwrap().process(&pid("a")).unwrap();
+    assert_eq!(process.terminal_reason, Some(TerminalReason::InterruptDenied), "K161");
+    let other = rig.keeper.kernel().unwrap().process(&pid("p0")).unwrap();
+    assert_eq!(other.terminal_reason, Some(TerminalReason::KernelShutdown), "K363");
+    let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
+    assert!(!stalled, "{:?}", rig.told);
 }
 
 #[test]
