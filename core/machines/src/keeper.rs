@@ -365,19 +365,21 @@ impl Keeper {
 
     /// Decides the start, which comes before all else, once the journal takes it (K11): a crash may
     /// have left as much without a proof as may wait for the disk, and is no reason not to start
-    /// (L22, L74).
+    /// (L22, L74). Neither is a disk on which there is room for that and no more. What is told to
+    /// stop before decides no start any more (L16).
     fn begin(&mut self) {
         let wall = self.clocks.1;
         let Phase::Running(running) = &mut self.phase else {
             return;
         };
-        if !running.starting || running.journal.room(true) == Err(Refused::Busy) {
+        let waits = running.stopping || running.journal.room(true) == Err(Refused::Busy);
+        if !running.starting || waits {
             return;
         }
         running.starting = false;
         let body = CommandBody::Start { config: Box::new(self.params.kernel.clone()) };
         let at = At { now: wall, nonce: self.nonce() };
-        if let Err(refusal) = self.decide(at, &node_command(body), false) {
+        if let Err(refusal) = self.decide(at, &node_command(body), true) {
             self.end(refusal.clone());
             let why = RefusedStart::Config(refusal);
             self.outputs.push_back(Output::Refused(Box::new(why)));

@@ -21,6 +21,7 @@ use crate::kernel::quota::{Limit, QuotaField};
 use crate::kernel::rig::submit;
 use crate::kernel::services::ServiceInfo;
 use crate::kernel::{Code, CommandBody};
+use crate::ledger::journal::io::Refused;
 use crate::ledger::segment;
 
 fn alice() -> Principal {
@@ -432,6 +433,57 @@ fn a_start_after_a_crash_under_back_pressure_is_no_refusal() {
     assert!(rig.keeper.kernel().is_some(), "it serves");
     assert_eq!(state(&rig, "p0"), Some(ProcessState::New));
     rig.say(&alice(), submitted("next")).unwrap();
+}
+
+/// A keeper that a crash left so much for that it has not decided its start yet.
+fn starting() -> Rig {
+    let mut rig = Rig::new();
+    let mut made = 0;
+    while rig.keeper.journal().unwrap().room(false).is_ok() {
+        let long = Submit { metadata: metadata(60 << 10), ..submit(&format!("p{made}")) };
+        rig.send(&alice(), CommandBody::Submit(Box::new(long)));
+        made += 1;
+    }
+    rig.write_all();
+    let mut again = Rig::on(rig.disk);
+    while again.reports.is_empty() {
+        assert!(again.step());
+    }
+    assert_eq!(again.keeper.journal().unwrap().room(true), Err(Refused::Busy));
+    again
+}
+
+/// K363, L16: a stop that comes before the start is decided is a clean one.
+#[test]
+fn a_stop_before_the_start_is_decided_is_clean() {
+    let mut rig = starting();
+    rig.input(Input::Stop);
+    rig.settle();
+    assert_eq!(rig.told, ["stopped"]);
+    let mut again = Rig::on(rig.disk);
+    again.settle();
+    assert_eq!(again.told, [""; 0]);
+    assert_eq!(state(&again, "p0"), Some(ProcessState::New), "L74");
+}
+
+/// L23, L74: a disk that is full again at any point of the opening puts off the start, and no more.
+#[test]
+fn a_start_on_a_disk_that_is_nearly_full_stalls_at_no_point() {
+    let mut rested = 0;
+    for steps in 0..16 {
+        let mut rig = starting();
+        for _ in 0..steps {
+            rig.step();
+        }
+        rig.disk.full = true;
+        rig.settle();
+        rested += usize::from(rig.keeper.journal().unwrap().is_full());
+        rig.disk.full = false;
+        rig.pass(Duration::from_secs(3));
+        assert_eq!(rig.told, [""; 0], "after {steps} steps");
+        rig.say(&alice(), submitted("next")).unwrap();
+    }
+    assert!(rested > 1, "{rested}");
 }
 
 /// K10: a clock that jumps back does not put off what was due.
