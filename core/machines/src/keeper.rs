@@ -217,7 +217,7 @@ impl Keeper {
             Input::Stop => self.stop(),
         }
         self.begin();
-        self.tick();
+        self.tick(false);
         if !asked {
             // In a turn of its own: what a call changed is then what came of the call.
             self.drive();
@@ -407,19 +407,21 @@ impl Keeper {
 
     /// Decides the start, which comes before all else, once the journal takes it (K11): a crash may
     /// have left as much without a proof as may wait for the disk, and is no reason not to start
-    /// (L22, L74).
+    /// (L22, L74). Neither is a disk on which there is room for that and no more. What is told to
+    /// stop before decides no start any more (L16).
     fn begin(&mut self) {
         let wall = self.clocks.1;
         let Phase::Running(running) = &mut self.phase else {
             return;
         };
-        if !running.starting || running.journal.room(true) == Err(Refused::Busy) {
+        let waits = running.stopping || running.journal.room(true) == Err(Refused::Busy);
+        if !running.starting || waits {
             return;
         }
         running.starting = false;
         let body = CommandBody::Start { config: Box::new(self.params.kernel.clone()) };
         let at = At { now: wall, nonce: self.nonce() };
-        if let Err(refusal) = self.decide(at, &node_command(body)) {
+        if let Err(refusal) = self.decide(at, &node_command(body), true) {
             self.end(refusal.clone());
             let why = RefusedStart::Config(refusal);
             self.outputs.push_back(Output::Refused(Box::new(why)));
@@ -512,13 +514,13 @@ impl Keeper {
     }
 
     fn command(&mut self, call: Call, command: &Command) {
-        let wall = self.clocks.1;
-        self.tick();
+        let (wall, frees) = (self.clocks.1, command.body.frees());
+        self.tick(frees);
         if let Err(refusal) = self.check_open(Some(command)) {
             self.outputs.push_back(Output::Reply(call, Err(Box::new(refusal))));
             return;
         }
-        let decided = self.decide(At { now: wall, nonce: self.nonce() }, command);
+        let decided = self.decide(At { now: wall, nonce: self.nonce() }, command, frees);
         self.hold(Waiting::Reply(call, decided.map_err(Box::new)));
     }
 
@@ -547,7 +549,7 @@ impl Keeper {
     /// Answers from the state as it is; the answer waits like a reply (K5).
     fn query(&mut self, call: Call, by: &Principal, query: &Query) {
         let wall = self.clocks.1;
-        self.tick();
+        self.tick(false);
         if let Err(refusal) = self.check_open(None) {
             self.outputs.push_back(Output::Answer(call, Err(Box::new(refusal))));
             return;
@@ -616,8 +618,9 @@ impl Keeper {
         }
     }
 
-    /// Decides, applies and appends; what it makes visible is held back.
-    fn decide(&mut self, at: At, command: &Command) -> Result<Decided, Refusal> {
+    /// Decides, applies and appends, on a full disk too if it `frees`; what it makes visible is held
+    /// back.
+    fn decide(&mut self, at: At, command: &Command, frees: bool) -> Result<Decided, Refusal> {
         let Phase::Running(running) = &mut self.phase else {
             return Err(not_durable("the journal is closed"));
         };
@@ -629,7 +632,7 @@ impl Keeper {
             return Ok(decided);
         }
         let now = self.clocks.0;
-        if let Err(refused) = running.append(now, command.body.frees(), &events) {
+        if let Err(refused) = running.append(now, frees, &events) {
             // Nothing was told of what was applied, and nothing will be.
             self.end(no_room(refused));
             self.outputs.push_back(Output::Stalled(DiskError::Short));
@@ -657,8 +660,9 @@ impl Keeper {
     }
 
     /// Lets every passed deadline of the kernel act (K10), as long as the journal has room. All
-    /// ticks of one moment have one nonce, however many they are (K435).
-    fn tick(&mut self) {
+    /// ticks of one moment have one nonce, however many they are (K435). On a full disk they wait
+    /// (L23), unless a command follows that `frees`: what was due comes before that, too.
+    fn tick(&mut self, frees: bool) {
         let wall = self.clocks.1;
         loop {
             let Phase::Running(running) = &self.phase else {
@@ -666,12 +670,12 @@ impl Keeper {
             };
             // The kernel's time does not go back with the clock, and what was due stays due (K10).
             let due = running.due().is_some_and(|due| due <= running.kernel.now(wall));
-            if !due || running.starting || running.stopping || running.journal.room(false).is_err()
+            if !due || running.starting || running.stopping || running.journal.room(frees).is_err()
             {
                 return;
             }
             let at = At { now: wall, nonce: self.draw(TICK, wall.as_millis()) };
-            if self.decide(at, &node_command(CommandBody::Tick)).is_err() {
+            if self.decide(at, &node_command(CommandBody::Tick), frees).is_err() {
                 return;
             }
         }

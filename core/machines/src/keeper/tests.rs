@@ -10,11 +10,12 @@ use super::io::{File, Folder, Input};
 use super::rig::{Disk, Rig, params};
 use crate::kernel::config::KernelConfig;
 use crate::kernel::dispatch::{ServiceRequest, Target};
+use crate::kernel::housekeeping::StopMode;
 use crate::kernel::ids::{DispatchId, ProcessId, ServiceName, ServiceType, UserId};
 use crate::kernel::interrupts::interrupt::NewInterrupt;
 use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::{ExpiryPolicy, InterruptKind, ProcessState};
+use crate::kernel::names::{ExpiryPolicy, InterruptKind, ProcessState, TerminalReason};
 use crate::kernel::principal::{Principal, Role};
 use crate::kernel::process::Metadata;
 use crate::kernel::query::Query;
@@ -22,6 +23,7 @@ use crate::kernel::quota::{Limit, QuotaField};
 use crate::kernel::rig::submit;
 use crate::kernel::services::ServiceInfo;
 use crate::kernel::{Code, CommandBody};
+use crate::ledger::journal::io::Refused;
 use crate::ledger::segment;
 
 fn alice() -> Principal {
@@ -201,6 +203,32 @@ fn a_full_disk_refuses_commands_and_takes_them_again_when_there_is_room() {
     rig.say(&alice(), submitted("again")).unwrap();
 }
 
+/// K10, L23: what was due before a command that frees comes before it, though the disk is full.
+#[test]
+fn what_was_due_comes_before_a_stop_on_a_full_disk() {
+    let mut rig = Rig::new();
+    rig.say(&alice(), submitted("a")).unwrap();
+    let mut interrupt = NewInterrupt::new(InterruptKind::Confirmation);
+    interrupt.ttl = Some(1_000);
+    let interrupt = Box::new(interrupt);
+    rig.say(&alice(), CommandBody::CreateInterrupt { pid: pid("a"), interrupt }).unwrap();
+    rig.disk.full = true;
+    let mut names = (0..20_000).map(|number| format!("p{number}"));
+    let refused = names.find_map(|name| rig.say(&alice(), submitted(&name)).err());
+    assert_eq!(refused.map(|refusal| refusal.code), Some(Code::DiskFull), "L23");
+
+    rig.now = rig.now + Duration::from_secs(2);
+    let operator = Principal::new(UserId::parse("user", "op").unwrap(), &[Role::Operator]);
+    let stop = CommandBody::Shutdown { mode: StopMode::Terminate, deadline_ms: None };
+    rig.send(&operator, stop);
+    let process = rig.keeper.kernel().unwrap().process(&pid("a")).unwrap();
+    assert_eq!(process.terminal_reason, Some(TerminalReason::InterruptDenied), "K161");
+    let other = rig.keeper.kernel().unwrap().process(&pid("p0")).unwrap();
+    assert_eq!(other.terminal_reason, Some(TerminalReason::KernelShutdown), "K363");
+    let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
+    assert!(!stalled, "{:?}", rig.told);
+}
+
 #[test]
 fn a_disk_that_fails_for_good_leaves_no_reply_but_not_durable() {
     let mut rig = Rig::new();
@@ -308,6 +336,41 @@ fn a_decision_longer_than_a_record_is_refused_and_the_keeper_goes_on() {
     assert!(!stalled, "{:?}", rig.told);
 }
 
+/// K10, L3, K82: a process with as many dispatches as it may have, all of them with long ids, comes
+/// to its end in time; neither that nor the next start stalls.
+#[test]
+fn a_process_with_all_its_dispatches_times_out_and_the_keeper_goes_on() {
+    let mut rig = Rig::new();
+    let worker = Principal::new(UserId::parse("user", "w").unwrap(), &[Role::Worker]);
+    let service = ServiceName::parse("service", "q").unwrap();
+    let info = ServiceInfo::new(service.clone(), ServiceType::parse("service_type", "t").unwrap());
+    rig.say(&worker, CommandBody::RegisterService(Box::new(info))).unwrap();
+    let (name, fields) = ("p".repeat(128), [QuotaField::TimeoutMs, QuotaField::SoftTimeoutMs]);
+    let quota = fields.map(|field| (field, Limit::at_most(10_000))).to_vec();
+    let body = CommandBody::Submit(Box::new(Submit { quota, ..submit(&name) }));
+    rig.say(&worker, body).unwrap();
+    rig.say(&worker, scheduled(&name)).unwrap();
+    rig.say(&worker, CommandBody::NextRunnable).unwrap();
+    let mut refused = None;
+    for number in 0..800 {
+        let target = Target::Name { name: service.clone() };
+        let mut request = ServiceRequest::new(target, "run", Json::NULL);
+        let id = format!("{number:0>128}");
+        request.dispatch = Some(DispatchId::parse("dispatch_id", &id).unwrap());
+        (request.pid, request.queue) = (Some(pid(&name)), true);
+        let said = rig.say(&worker, CommandBody::Dispatch(Box::new(request)));
+        refused = refused.or(said.err().map(|refusal| refusal.code));
+    }
+    rig.pass(Duration::from_secs(11));
+    for _ in 0..2 {
+        let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
+        assert!(!stalled, "{:?}", rig.told);
+        assert_eq!(state(&rig, &name), Some(ProcessState::Terminated), "K112");
+        rig.restart(false);
+    }
+    assert_eq!(refused, Some(Code::QueueFull));
+}
+
 /// L3, K4, K22: the events of one decision are one record, numbered on without gaps, and a crash
 /// leaves all of them or none.
 #[test]
@@ -372,6 +435,57 @@ fn a_start_after_a_crash_under_back_pressure_is_no_refusal() {
     assert!(rig.keeper.kernel().is_some(), "it serves");
     assert_eq!(state(&rig, "p0"), Some(ProcessState::New));
     rig.say(&alice(), submitted("next")).unwrap();
+}
+
+/// A keeper that a crash left so much for that it has not decided its start yet.
+fn starting() -> Rig {
+    let mut rig = Rig::new();
+    let mut made = 0;
+    while rig.keeper.journal().unwrap().room(false).is_ok() {
+        let long = Submit { metadata: metadata(60 << 10), ..submit(&format!("p{made}")) };
+        rig.send(&alice(), CommandBody::Submit(Box::new(long)));
+        made += 1;
+    }
+    rig.write_all();
+    let mut again = Rig::on(rig.disk);
+    while again.reports.is_empty() {
+        assert!(again.step());
+    }
+    assert_eq!(again.keeper.journal().unwrap().room(true), Err(Refused::Busy));
+    again
+}
+
+/// K363, L16: a stop that comes before the start is decided is a clean one.
+#[test]
+fn a_stop_before_the_start_is_decided_is_clean() {
+    let mut rig = starting();
+    rig.input(Input::Stop);
+    rig.settle();
+    assert_eq!(rig.told, ["stopped"]);
+    let mut again = Rig::on(rig.disk);
+    again.settle();
+    assert_eq!(again.told, [""; 0]);
+    assert_eq!(state(&again, "p0"), Some(ProcessState::New), "L74");
+}
+
+/// L23, L74: a disk that is full again at any point of the opening puts off the start, and no more.
+#[test]
+fn a_start_on_a_disk_that_is_nearly_full_stalls_at_no_point() {
+    let mut rested = 0;
+    for steps in 0..16 {
+        let mut rig = starting();
+        for _ in 0..steps {
+            rig.step();
+        }
+        rig.disk.full = true;
+        rig.settle();
+        rested += usize::from(rig.keeper.journal().unwrap().is_full());
+        rig.disk.full = false;
+        rig.pass(Duration::from_secs(3));
+        assert_eq!(rig.told, [""; 0], "after {steps} steps");
+        rig.say(&alice(), submitted("next")).unwrap();
+    }
+    assert!(rested > 1, "{rested}");
 }
 
 /// K10: a clock that jumps back does not put off what was due.

@@ -5,7 +5,7 @@ use crate::codec::Wire;
 use super::decision::Decision;
 use super::event::QuotaEvent;
 use super::ids::{AttemptId, ProcessId, RecordId, ReservationId};
-use super::process::{Closed, ContentHash, Process, record_key};
+use super::process::{Closed, ContentHash, Process, Reservation, record_key};
 use super::quota::{Amounts, Limit, Quota, QuotaPatch, Resource, SUM_MAX, Usage};
 use super::rates::counts_for_rate;
 use super::refusal::{Code, Refusal};
@@ -192,6 +192,7 @@ impl Decision<'_> {
         let Some(open) = process.reservations.get(id) else {
             return closed(process, id, Closed::Settled { actual: *actual });
         };
+        refuse_kept(id, open)?;
         let excess = actual.minus(&open.amounts);
         self.check_sums(pid, &excess)?;
         let event = QuotaEvent::Settled { reservation: id.clone(), actual: *actual, excess };
@@ -203,9 +204,10 @@ impl Decision<'_> {
     /// Gives back what was not used (K106).
     pub(super) fn release(&mut self, pid: &ProcessId, id: &ReservationId) -> Result<(), Refusal> {
         let process = self.held(pid)?;
-        if !process.reservations.contains_key(id) {
+        let Some(open) = process.reservations.get(id) else {
             return closed(process, id, Closed::Released);
-        }
+        };
+        refuse_kept(id, open)?;
         self.emit_quota(pid, QuotaEvent::Released { reservation: id.clone() });
         Ok(())
     }
@@ -364,6 +366,18 @@ pub(super) fn refuse_terminal(pid: &ProcessId, process: &Process) -> Result<(), 
     match process.is_live() {
         true => Ok(()),
         false => Err(Refusal::new(Code::ProcessTerminal, format!("process {pid} has ended"))),
+    }
+}
+
+/// What is reserved for a dispatch is charged when its first try starts, whatever the outcome:
+/// nobody settles or releases it before (K212).
+fn refuse_kept(id: &ReservationId, open: &Reservation) -> Result<(), Refusal> {
+    match open.is_of_dispatch() {
+        true => {
+            let told = format!("reservation {id} is of a dispatch, which closes it");
+            Err(Refusal::new(Code::ReservationClosed, told))
+        }
+        false => Ok(()),
     }
 }
 

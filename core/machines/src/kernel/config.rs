@@ -124,6 +124,36 @@ impl Limits {
     }
 }
 
+/// Dispatches of a process that have not ended, at the most: they end with it, in one decision
+/// (K82). No field of [`Limits`], since it follows from what a decision takes.
+pub const DISPATCHES_OPEN_MAX: u64 = 1_024;
+/// Where a decision takes next to nothing, so many things may end with a process all the same. It is
+/// enough from records of 128 KiB on; shorter ones are for tests.
+const ENDS_MIN: u64 = 16;
+/// Bytes of the events of one end beside ids of the caller's.
+const END_BYTES: u64 = 512;
+
+impl Limits {
+    /// Returns how many dispatches of a process may be open. The end of each, and the start of one
+    /// that waits for its slot, tell 20 ids; all of them are three eighths of a decision.
+    #[must_use]
+    pub fn dispatches_open(&self) -> u64 {
+        self.ends(3, 20 * self.id_bytes + END_BYTES).min(DISPATCHES_OPEN_MAX)
+    }
+
+    /// Returns how many interrupts a process may have over its life: as many approvals lapse with
+    /// it, in an eighth of a decision.
+    #[must_use]
+    pub fn interrupts_of_life(&self) -> u64 {
+        self.ends(1, 4 * self.id_bytes + END_BYTES / 2).min(self.interrupts)
+    }
+
+    /// Returns how many ends of so many bytes fit into a part of a decision.
+    fn ends(&self, eighths: u64, bytes: u64) -> u64 {
+        (self.decision_bytes / 8 * eighths / bytes).max(ENDS_MIN)
+    }
+}
+
 /// The shortest lease there is, in milliseconds (K25).
 pub const LEASE_MS_MIN: Millis = 1_000;
 
@@ -498,6 +528,22 @@ mod tests {
         let limits = config.limits;
         assert_eq!((limits.decision_bytes, limits.envelope_bytes), (1 << 20, 1 << 19));
         assert_eq!(KernelConfig::new().within(16 << 20), KernelConfig::new(), "the defaults fit");
+    }
+
+    /// K82: what ends with a process fits into a record, whatever ids and decisions are set to.
+    #[test]
+    fn what_ends_with_a_process_is_a_part_of_what_a_decision_takes() {
+        let ends = |change: fn(&mut Limits)| {
+            let mut limits = Limits::DEFAULT;
+            change(&mut limits);
+            (limits.dispatches_open(), limits.interrupts_of_life())
+        };
+        assert_eq!(ends(|_| {}), (1_024, 1_000), "the defaults are what K25 says");
+        assert_eq!(ends(|limits| limits.decision_bytes *= 10), (1_024, 1_000));
+        assert_eq!(ends(|limits| limits.interrupts = 20), (1_024, 20));
+        assert_eq!(ends(|limits| limits.decision_bytes = 1 << 20), (128, 170));
+        assert_eq!(ends(|limits| limits.id_bytes *= 10), (120, 195));
+        assert_eq!(ends(|limits| limits.decision_bytes = 1), (16, 16));
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //!   [`decision_bytes`](super::config::Limits::decision_bytes) is taken ([`Decision::is_full`]);
 //!   what is left is due at once, or asked for again;
 //! - one step takes at most the other half, by the limits on what a command may bring
-//!   ([`KernelConfig::check`](super::config::KernelConfig::check));
+//!   ([`KernelConfig::check`](super::config::KernelConfig::check)) and on what ends with a process
+//!   ([`Limits::dispatches_open`](super::config::Limits::dispatches_open));
 //! - what might still be too long ([`size`](super::size)) is refused `too_large`, once it turns
 //!   out to be.
 

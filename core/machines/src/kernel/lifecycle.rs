@@ -374,9 +374,12 @@ impl Decision<'_> {
     /// [`Due::Orphan`]: super::deadlines::Due::Orphan
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: &str) {
         let mut rest = vec![(pid.clone(), reason, Arc::from(message))];
-        let (mut freed, mut begun) = (BTreeSet::new(), false);
+        let (mut freed, mut begun, mut open) = (BTreeSet::new(), false, 0);
+        let most = self.state.config.limits.dispatches_open();
         while let Some((pid, reason, message)) = rest.pop() {
-            if mem::replace(&mut begun, true) && self.is_full() {
+            open += self.state.desks.open_of(&pid);
+            // Each dispatch that ends may let another start, below, for which there must be room.
+            if mem::replace(&mut begun, true) && (open > most || self.is_full()) {
                 crate::sometimes!("kernel.tree_cut");
                 break;
             }

@@ -64,6 +64,15 @@ pub struct Reservation {
 
 wire_struct!(Reservation { attempt, amounts, until, length, content });
 
+impl Reservation {
+    /// Says whether it is of a dispatch, which alone closes it (K212): then it has no lease that
+    /// could end, as every other has.
+    #[must_use]
+    pub fn is_of_dispatch(&self) -> bool {
+        self.until == Time::FAR
+    }
+}
+
 /// How a reservation, or a record of use, ended (K105–K109).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Closed {

@@ -1,6 +1,6 @@
 //! A kernel with a clock, for tests: commands go in as users, and deadlines come first (K10).
 
-use crate::ledger::fold::Held;
+use crate::ledger::fold::{Held, Part};
 use crate::ledger::root::StateRoot;
 use crate::ledger::snapshot::{Encoder, FrozenState, Restoring};
 
@@ -226,6 +226,23 @@ pub(super) fn reloaded(kernel: &Kernel) -> Kernel {
     }
     restoring.finish().unwrap();
     loaded
+}
+
+/// Says whether everything that is derived is what a start would find from the tables (K12).
+pub(super) fn check_derived(kernel: &Kernel) -> Result<(), String> {
+    let (mut kept, mut fresh) = (kernel.clone(), kernel.clone());
+    let _ = fresh.root(); // So that the tables of one row say what is so.
+    KernelPart::derive(&mut fresh);
+    kept.state.desks.forget_next_turns();
+    fresh.state.desks.forget_next_turns();
+    let (kept, fresh) = (&kept.state, &fresh.state);
+    match kept.derived() == fresh.derived()
+        && kept.desks == fresh.desks
+        && kept.leases == fresh.leases
+    {
+        true => Ok(()),
+        false => Err(format!("K12: {:?} is {:?}", kept.derived(), fresh.derived())),
+    }
 }
 
 /// Asserts that two states are the same, and that what is derived follows from the tables (K3,

@@ -13,7 +13,7 @@ use super::CommandBody;
 use super::decision::Decision;
 use super::dispatch::ServiceRequest;
 use super::envelopes::command::NewEnvelope;
-use super::ids::{ProcessId, ServiceName};
+use super::ids::{InterruptId, ProcessId, ServiceName};
 use super::interrupts::interrupt::NewInterrupt;
 use super::json::Json;
 use super::process::Metadata;
@@ -58,9 +58,10 @@ impl State {
             }
             CommandBody::ReportAgentResult(told) => self.ends(&told.pid) + report(told),
             CommandBody::CreateInterrupt { interrupt, .. } => question(interrupt),
-            CommandBody::ResolveInterrupt { response, .. } => {
-                response.data.as_ref().map_or(0, json)
+            CommandBody::ResolveInterrupt { id, response } => {
+                self.ends_of_asker(id) + response.data.as_ref().map_or(0, json)
             }
+            CommandBody::CancelInterrupt { id, .. } => self.ends_of_asker(id),
             CommandBody::ConsumeApproval(wanted) => json(&wanted.params),
             CommandBody::RegisterService(info) => info.to_bytes().len() as u64,
             CommandBody::UnregisterService { service } => self.service_ends(service),
@@ -89,7 +90,6 @@ impl State {
             | CommandBody::Shutdown { .. }
             | CommandBody::Stop { .. }
             | CommandBody::CloneEnvelope { .. }
-            | CommandBody::CancelInterrupt { .. }
             | CommandBody::UpdateHealth { .. }
             | CommandBody::BindHandler { .. }
             | CommandBody::UnbindHandler { .. }
@@ -103,10 +103,15 @@ impl State {
 
     /// What ends with a process.
     fn ends(&self, pid: &ProcessId) -> u64 {
-        let dispatches = self.desks.of_process(pid).count() as u64;
+        let dispatches = self.desks.open_of(pid);
         let reserved = self.process(pid).map_or(0, |process| process.reservations.len() as u64);
         let granted = self.asked.granted(pid).count() as u64;
         (dispatches + reserved + granted).saturating_mul(END_BYTES)
+    }
+
+    /// What ends with a process if a question of its is denied (K161, K166).
+    fn ends_of_asker(&self, id: &InterruptId) -> u64 {
+        self.interrupts.get(id).map_or(0, |interrupt| self.ends(&interrupt.pid))
     }
 
     /// What ends with a service.

@@ -106,6 +106,9 @@ impl Decision<'_> {
             refuse_terminal(pid, self.known(pid)?)?;
         }
         let service = self.find_service(request)?;
+        if let Some(pid) = &request.pid {
+            self.check_open_of(pid)?;
+        }
         let amounts = match inference {
             true => Some(self.check_inference(request)?),
             false => None,
@@ -210,6 +213,20 @@ impl Decision<'_> {
                 Err(Refusal::new(Code::QueueFull, told))
             }
             false => Ok(name.clone()),
+        }
+    }
+
+    /// Checks that one more dispatch can end with its process: all do, in one decision (K82, L3).
+    fn check_open_of(&self, pid: &ProcessId) -> Result<(), Refusal> {
+        let most = self.state.config.limits.dispatches_open();
+        let open = self.state.desks.open_of(pid);
+        match open >= most {
+            true => {
+                let told =
+                    format!("queue full: {open} dispatches of {pid} are open, at most {most}");
+                Err(Refusal::new(Code::QueueFull, told))
+            }
+            false => Ok(()),
         }
     }
 

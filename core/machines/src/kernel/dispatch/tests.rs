@@ -11,7 +11,7 @@ use crate::kernel::CommandBody;
 use crate::kernel::config::KernelConfig;
 use crate::kernel::json::Json;
 use crate::kernel::quota::{Amounts, QuotaField};
-use crate::kernel::rig::{Rig, limits, node, pid, submit, told, user, worker};
+use crate::kernel::rig::{Rig, limits, node, operator, pid, settle, submit, told, user, worker};
 use crate::kernel::services::{ServiceMode, ServiceStatus};
 
 fn for_process(request: ServiceRequest, name: &str) -> ServiceRequest {
@@ -436,6 +436,34 @@ fn inference_is_charged_when_it_starts_and_released_if_it_never_does() {
     assert_eq!(rig.process("a").account.used.amounts, one, "once, however often it is tried");
     let unbound = CommandBody::DispatchInference(Box::new(queued("g", "q")));
     assert_eq!(rig.hear(unbound), "required: pid is required");
+}
+
+/// K212: what is reserved for a dispatch is the dispatch's: nobody gets a call without paying.
+#[test]
+fn what_is_reserved_for_a_dispatch_is_neither_settled_nor_released_by_hand() {
+    let mut rig = Rig::served(1);
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    let one = Amounts { inference_requests: 1, inference_input_chars: 6, ..Amounts::ZERO };
+    rig.say(&alice, inference("d", "q")).unwrap();
+    let reservation = rig.kernel.state.dispatch(&dsp("d")).unwrap().reservation.clone().unwrap();
+    let refused =
+        format!("reservation_closed: reservation {reservation} is of a dispatch, which closes it");
+    for by in [&alice, &operator()] {
+        let release = CommandBody::Release { pid: pid("a"), reservation: reservation.clone() };
+        assert_eq!(told(rig.say(by, release)), refused);
+        let settle = settle("a", reservation.as_str(), Amounts::ZERO);
+        assert_eq!(told(rig.say(by, settle)), refused);
+    }
+    let lease = LeaseId::parse("lease", reservation.as_str()).unwrap();
+    let renewal = CommandBody::RenewLease { lease, pid: Some(pid("a")), lease_ms: Some(1_000) };
+    rig.say(&alice, renewal).unwrap();
+    rig.pass(10_000_000);
+    assert_eq!(rig.process("a").account.held, one, "it has no lease that could be cut short");
+    rig.start_again();
+    assert_eq!(rig.tasks(1)[0].try_number, 1);
+    let account = rig.process("a").account;
+    assert_eq!((account.held, account.used.amounts), (Amounts::ZERO, one));
 }
 
 /// K121: inference for a process counts for the process's own rate, and is refused beyond it.

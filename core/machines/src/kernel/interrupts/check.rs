@@ -111,7 +111,7 @@ impl Decision<'_> {
             let told = format!("pending interrupts of {pid}: at most {most}");
             return Err(Refusal::new(Code::TooMany, told));
         }
-        let most = limits.interrupts;
+        let most = limits.interrupts_of_life();
         if u64::from(process.interrupts_ever) >= most {
             let told = format!("interrupts of {pid} over its life: at most {most}");
             return Err(Refusal::new(Code::TooMany, told));

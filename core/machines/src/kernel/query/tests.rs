@@ -8,13 +8,16 @@ use crate::kernel::config::KernelConfig;
 use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::envelopes::{EnvelopePatch, Termination};
 use crate::kernel::ids::{EnvelopeId, ProcessId};
+use crate::kernel::interrupts::rig::{ask, new};
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::{Priority, ProcessState, TerminalReason};
+use crate::kernel::names::{InterruptKind, Priority, ProcessState, TerminalReason};
 use crate::kernel::principal::Principal;
 use crate::kernel::quota::{Amounts, QuotaField, Resource};
 use crate::kernel::rig::{
-    Rig, calls, limits, operator, pid, record, reserve, settle, submit, told, user, worker,
+    Rig, calls, check_derived, limits, operator, pid, record, reloaded, reserve, settle, submit,
+    told, user, worker,
 };
+use crate::kernel::sessions::rig::{Desk, linear};
 
 fn env(name: &str) -> EnvelopeId {
     EnvelopeId::parse("envelope_id", name).unwrap()
@@ -94,6 +97,35 @@ fn a_list_has_what_fits_and_may_be_seen() {
     let query = Query::ListProcesses(Box::new(list(None, Some("alice"), 0)));
     let denied = "permission_denied: user_id: only operators ask for others, such as alice";
     assert_eq!(refused(&rig, &user("bob"), &query), denied);
+}
+
+/// K446, K27, K428: whoever ran a process that has come to rest is not shown it any more, and
+/// nothing of that changes with a restart.
+#[test]
+fn a_process_that_nobody_runs_any_more_is_not_listed_for_who_ran_it() {
+    let (alice, w) = (user("alice"), worker("w"));
+    let mut desk = Desk::new(linear());
+    desk.say(CommandBody::Schedule { pid: pid("p") }).unwrap();
+    desk.rig.say(&w, CommandBody::NextRunnable).unwrap();
+    desk.by = w.clone();
+    assert_eq!(desk.poll(), "RunAgent draft 1.1");
+    desk.rig.say(&alice, ask("p", new(InterruptKind::Clarification))).unwrap();
+    assert_eq!(desk.rig.state("p"), ProcessState::Waiting);
+    let all = |rig: &Rig| listed(rig, &w, list(None, None, 0)).0;
+    assert_eq!(all(&desk.rig), ["p"], "its attempt goes on (K152)");
+    let report = desk.done("draft", "{}");
+    desk.say(CommandBody::ReportAgentResult(Box::new(report))).unwrap();
+    assert_eq!(desk.rig.process("p").run_lease, None, "K78");
+    let denied = "permission_denied: process p belongs to another user";
+    assert_eq!(refused(&desk.rig, &w, &Query::GetProcess { pid: pid("p") }), denied);
+    assert_eq!(all(&desk.rig), [""; 0]);
+    let mut again = desk.rig.clone();
+    again.kernel = reloaded(&desk.rig.kernel);
+    assert_eq!(all(&again), [""; 0]);
+    let (message, force) = (String::new(), true);
+    desk.rig.say(&alice, CommandBody::Terminate { pid: pid("p"), message, force }).unwrap();
+    desk.rig.say(&alice, CommandBody::CleanupProcess { pid: pid("p") }).unwrap();
+    assert_eq!(check_derived(&desk.rig.kernel), Ok(()), "K12");
 }
 
 /// K86, K410: pages; a token is good for its own query only.

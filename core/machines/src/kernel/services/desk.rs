@@ -206,6 +206,12 @@ impl Desks {
         self.of_process.get(pid).into_iter().flatten()
     }
 
+    /// Counts the dispatches of a process that have not ended.
+    #[must_use]
+    pub fn open_of(&self, pid: &ProcessId) -> u64 {
+        self.of_process.get(pid).map_or(0, |open| open.len() as u64)
+    }
+
     /// Finds the dispatch of a try that ended, by its lease.
     #[must_use]
     pub fn ended_lease(&self, lease: &LeaseId) -> Option<&DispatchId> {

@@ -3,6 +3,7 @@
 //! Method: random pipelines and random behaviour of workers; an oracle counts what happened from
 //! the events alone. Each check is then shown to notice the sabotage that its rule names.
 
+mod indexes;
 mod oracle;
 mod pipelines;
 

@@ -15,6 +15,8 @@ use crate::kernel::ids::{AgentName, AttemptId, EnvelopeId, OutputKey, ProcessId,
 use crate::kernel::json::Json;
 use crate::kernel::names::ProcessState;
 use crate::kernel::pipeline::kinds::{RunMode, Via};
+use crate::kernel::process::Process;
+use crate::kernel::query::index::Place;
 use crate::kernel::quota::Amounts;
 use crate::kernel::state::State;
 use crate::kernel::time::Time;
@@ -457,16 +459,21 @@ impl State {
 
     /// A run lease lives while its process is Running or somebody works for it (K78).
     fn end_idle_lease(&mut self, pid: &ProcessId) {
-        let idle = self.process(pid).is_some_and(|process| {
+        let idle = |process: &&Process| {
             process.run_lease.is_some() && process.state != ProcessState::Running
-        });
-        if idle && !self.has_live_attempt(pid) {
-            if let Some(process) = self.processes.get(pid) {
-                self.leases.forget_run(process);
-            }
-            self.processes.update(pid, |process| process.run_lease = None);
-            self.follow(pid);
+        };
+        let Some(process) = self.processes.get(pid).filter(idle) else {
+            return;
+        };
+        if self.has_live_attempt(pid) {
+            return;
         }
+        let place = Place::of(process);
+        self.leases.forget_run(process);
+        self.processes.update(pid, |process| process.run_lease = None);
+        let now_at = self.processes.get(pid).map(Place::of);
+        self.process_index.shift(pid, Some(place), now_at);
+        self.follow(pid);
     }
 
     fn complete(

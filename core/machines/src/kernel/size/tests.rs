@@ -3,11 +3,14 @@
 
 use crate::codec::Wire;
 use crate::kernel::config::KernelConfig;
-use crate::kernel::dispatch::rig::{dispatch, info, queued, register, svc};
+use crate::kernel::dispatch::ServiceRequest;
+use crate::kernel::dispatch::rig::{bind, dispatch, dsp, info, queued, register, svc};
 use crate::kernel::event::Event;
 use crate::kernel::housekeeping::StopMode;
+use crate::kernel::ids::{RequestId, SessionId};
+use crate::kernel::interrupts::rig::{approved, cancel, new, resolve};
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::ProcessState;
+use crate::kernel::names::{InterruptKind, ProcessState};
 use crate::kernel::rig::{Rig, calls, node, operator, pid, reserve, submit, told, user};
 use crate::kernel::services::ServiceMode;
 use crate::kernel::sessions::rig::{Desk, agent, json, pipeline};
@@ -173,7 +176,7 @@ fn a_decision_that_cannot_be_cut_is_refused_and_changes_nothing() {
     assert!(refused.ends_with(" bytes, at most 4096"), "{refused}");
     assert_eq!(rig.kernel.root(), root, "K2");
     for number in 4..80 {
-        let dispatch = crate::kernel::dispatch::rig::dsp(&format!("d{number:02}"));
+        let dispatch = dsp(&format!("d{number:02}"));
         rig.work(CommandBody::CancelDispatch { dispatch });
     }
     assert_ne!(rig.hear(gone), refused, "fewer of them fit");
@@ -196,6 +199,97 @@ fn a_worker_gets_as_many_tasks_as_a_record_takes() {
         all += rig.tasks(30).len();
     }
     assert!(decisions(&rig, from) > 1);
+}
+
+/// A call of a push service for a process.
+fn call(id: &str, of: &str) -> CommandBody {
+    dispatch(ServiceRequest { pid: Some(pid(of)), ..queued(id, "p") })
+}
+
+fn long(name: &str) -> String {
+    format!("{name:x<128}")
+}
+
+/// A process whose ids are as long as they may be.
+fn long_submit(name: &str) -> Submit {
+    let request = RequestId::parse("request_id", &long("request")).ok();
+    let session = SessionId::parse("session_id", &long("session")).ok();
+    Submit { request, session, ..submit(name) }
+}
+
+/// A rig whose service `p` makes `max` calls at once.
+fn served(bytes: u64, max: u32) -> Rig {
+    let mut rig = Rig::with(KernelConfig::new().within(bytes));
+    rig.work(register(info("p", ServiceMode::Push, max)));
+    rig.say(&node(), bind("p")).unwrap();
+    rig
+}
+
+/// K82, K211, L3: a process has no more dispatches open than can end with it in one record.
+#[test]
+fn all_dispatches_of_a_process_end_with_it_in_one_record() {
+    let (mut rig, bob, name) = (served(1 << 18, 8), user(&long("bob")), long("b"));
+    let most = rig.kernel.state().config.limits.dispatches_open();
+    rig.ready(&bob, long_submit(&name));
+    let calls = (0..400).map(|number| call(&long(&format!("d{number}.")), &name));
+    let told: Vec<String> = calls.map(|call| told(rig.say(&bob, call))).collect();
+    let refused = told.iter().position(|told| told.starts_with("queue_full"));
+    assert_eq!((most, refused), (32, Some(32)), "{}", told[399]);
+    let full = format!("queue_full: queue full: 32 dispatches of {name} are open, at most 32");
+    assert_eq!(told[32], full);
+    rig.ready(&bob, long_submit("other"));
+    rig.say(&bob, call("of-another", "other")).unwrap();
+    let gone = CommandBody::CancelDispatch { dispatch: dsp(&long("d9.")) };
+    rig.say(&bob, gone).unwrap();
+    rig.say(&bob, call(&long("again"), &name)).unwrap();
+
+    let from = rig.events.len();
+    rig.say(&bob, terminate(&name)).unwrap();
+    assert_eq!(decisions(&rig, from), 1, "K82");
+    assert_eq!(rig.kernel.state().desks.open_of(&pid(&name)), 0);
+    assert_eq!(rig.stage("of-another"), "running", "there is room for it now");
+}
+
+/// K84, L3: a tree whose dispatches have short ids ends, and as many of another with long ones start.
+#[test]
+fn what_starts_in_place_of_what_a_tree_did_fits_into_a_record_too() {
+    let (mut rig, alice, bob) = (served(1 << 16, 80), user("alice"), user(&long("bob")));
+    rig.ready(&alice, submit("r"));
+    for child in 0..5 {
+        let name = format!("r{child}");
+        rig.ready(&alice, Submit { parent: Some(pid("r")), ..submit(&name) });
+        for number in 0..16 {
+            rig.say(&alice, call(&format!("{name}.{number}"), &name)).unwrap();
+        }
+    }
+    for other in 0..5 {
+        let name = long(&format!("b{other}."));
+        rig.ready(&bob, long_submit(&name));
+        for number in 0..16 {
+            rig.say(&bob, call(&long(&format!("{other}.{number}.")), &name)).unwrap();
+        }
+    }
+    let from = rig.events.len();
+    rig.say(&alice, terminate("r")).unwrap();
+    rig.pass(0);
+    assert!(decisions(&rig, from) > 1);
+    assert_eq!(rig.kernel.state().tally.of(ProcessState::Terminated), 6, "K84");
+    assert_eq!(rig.load("p"), 80, "all that waited has started");
+}
+
+/// K158, K161, L3: a denial may end the process, and so it is measured as an end is.
+#[test]
+fn an_answer_that_may_end_a_process_is_measured() {
+    let mut rig = served(1 << 18, 8);
+    rig.running("a");
+    let id = rig.ask("a", new(InterruptKind::Confirmation));
+    let answers = [cancel(&id), resolve(&id, approved(false))];
+    let measured = |rig: &Rig| answers.each_ref().map(|it| rig.kernel.state.may_be_too_long(it));
+    assert_eq!(measured(&rig), [false, false]);
+    for number in 0..32 {
+        rig.say(&user("alice"), call(&format!("d{number}"), "a")).unwrap();
+    }
+    assert_eq!(measured(&rig), [true, true]);
 }
 
 /// K25: metadata is limited as the one JSON object that it is.
