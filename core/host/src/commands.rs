@@ -1,29 +1,44 @@
-//! Commands of the kernel as lines of JSON, for whoever may open the control socket.
+//! Commands and queries of the kernel as lines of JSON, for whoever may open the control socket.
 //!
 //! ```text
 //!   → {"kernel":{"user":"alice","do":{"submit":{"pid":"p1"}}}}
-//!   ← {"ok":{"as_of":7,"events":[{"kind":"process.created","pid":"p1","time_ms":…}]}}
+//!   ← {"ok":{"as_of":7,"events":[{"kind":"process.created","pid":"p1","time_ms":…}],
+//!            "process":{"pid":"p1","state":"new",…}}}
 //!     or {"refused":{"code":"process_limit","text":"…"}}
+//!   → {"kernel":{"user":"alice","do":{"get_process":{"pid":"p1"}}}}
+//!   ← {"ok":{"as_of":7,"process":{"pid":"p1","state":"new",…}}}
 //! ```
 //!
 //! A reply comes when what it tells is durable (K5). Whoever can open the socket may do everything,
 //! so it also says in whose name, and with which roles, it acts.
+
+mod areas;
+mod form;
+mod shown;
 
 use std::collections::BTreeMap;
 
 use machines::keeper::io::Decided;
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::event::Event;
-use machines::kernel::ids::{ProcessId, RecordId, ReservationId, UserId, WorkerId};
+use machines::kernel::ids::{
+    AttemptId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId, WorkerId,
+};
 use machines::kernel::lifecycle::Submit;
 use machines::kernel::names::{OnExhausted, Priority, ProcessState};
 use machines::kernel::principal::{Principal, Role};
+use machines::kernel::query::{Answer, Query};
 use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch};
 use machines::kernel::{Code, Command, CommandBody, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// One command, and in whose name.
+use areas::{maybe, metadata, word};
+use form::{Body, Form};
+
+pub(crate) use form::check;
+
+/// One command or query, and in whose name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Line {
@@ -32,7 +47,16 @@ pub(crate) struct Line {
     roles: Vec<RoleName>,
     worker: Option<String>,
     #[serde(rename = "do")]
-    body: Do,
+    body: Form,
+}
+
+/// What is asked of the kernel.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// That it decides.
+    Command(Box<Command>),
+    /// That it tells.
+    Query(Box<(Principal, Query)>),
 }
 
 /// What somebody is (K26).
@@ -44,18 +68,11 @@ pub(crate) enum RoleName {
     Operator,
 }
 
-/// What is to be done (K370).
+/// What is to be done with processes and their budgets (K370).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Do {
-    Submit {
-        pid: Option<String>,
-        #[serde(default)]
-        priority: Option<String>,
-        #[serde(default)]
-        quota: BTreeMap<String, i64>,
-        parent: Option<String>,
-    },
+    Submit(New),
     Schedule {
         pid: String,
     },
@@ -78,17 +95,22 @@ enum Do {
     },
     Reserve {
         pid: String,
+        #[serde(alias = "reservation_id")]
         reservation: Option<String>,
+        #[serde(alias = "attempt")]
+        attempt_id: Option<String>,
         amounts: Used,
         lease_ms: Option<u64>,
     },
     Settle {
         pid: String,
+        #[serde(alias = "reservation_id")]
         reservation: String,
         actual: Used,
     },
     Release {
         pid: String,
+        #[serde(alias = "reservation_id")]
         reservation: String,
     },
     RecordUsage {
@@ -96,12 +118,34 @@ enum Do {
         amounts: Used,
         #[serde(default)]
         agent_hops: u64,
+        #[serde(alias = "attempt")]
+        attempt_id: Option<String>,
+        #[serde(alias = "record_id")]
         record: Option<String>,
     },
     AdjustQuota {
         pid: String,
         quota: BTreeMap<String, i64>,
     },
+}
+
+/// What a process is to be (13.1: CreateProcess).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct New {
+    pid: Option<String>,
+    #[serde(alias = "request")]
+    request_id: Option<String>,
+    #[serde(alias = "user")]
+    user_id: Option<String>,
+    #[serde(alias = "session")]
+    session_id: Option<String>,
+    priority: Option<String>,
+    quota: BTreeMap<String, i64>,
+    #[serde(alias = "parent_pid")]
+    parent: Option<String>,
+    on_exhausted: Option<String>,
+    metadata: BTreeMap<String, Value>,
 }
 
 /// Amounts of resources; what is not named is 0.
@@ -138,15 +182,20 @@ impl From<Used> for Amounts {
 }
 
 impl Line {
-    /// Returns the command in the kernel's words.
+    /// Returns the command or query in the kernel's words.
     ///
     /// # Errors
     ///
     /// The refusal that the kernel would give an id, a name or a limit that is none.
-    pub(crate) fn command(self) -> Result<Command, Refusal> {
+    pub(crate) fn asked(self) -> Result<Asked, Refusal> {
         let by = principal(&self.user, &self.roles)?;
         let worker = self.worker.map(|worker| WorkerId::parse("worker", &worker)).transpose()?;
-        Ok(Command { by, worker, rate: None, body: self.body.body()? })
+        Ok(match self.body.body()? {
+            Body::Command(body) => {
+                Asked::Command(Box::new(Command { by, worker, rate: None, body }))
+            }
+            Body::Query(query) => Asked::Query(Box::new((by, query))),
+        })
     }
 }
 
@@ -172,21 +221,7 @@ impl RoleName {
 impl Do {
     fn body(self) -> Result<CommandBody, Refusal> {
         Ok(match self {
-            Self::Submit { pid, priority, quota, parent } => {
-                let priority = priority.map(|name| named("priority", Priority::ALL, &name));
-                CommandBody::Submit(Box::new(Submit {
-                    pid: pid.map(|pid| ProcessId::parse("pid", &pid)).transpose()?,
-                    request: None,
-                    user: None,
-                    session: None,
-                    priority: priority.transpose()?.unwrap_or(Priority::Normal),
-                    quota: limits(&quota)?,
-                    parent: parent.map(|pid| ProcessId::parse("parent", &pid)).transpose()?,
-                    on_exhausted: OnExhausted::Terminate,
-                    driven: false,
-                    metadata: BTreeMap::new(),
-                }))
-            }
+            Self::Submit(new) => CommandBody::Submit(Box::new(new.submit()?)),
             Self::Schedule { pid } => CommandBody::Schedule { pid: process(&pid)? },
             Self::NextRunnable {} => CommandBody::NextRunnable,
             Self::TransitionState { pid, to, reason } => {
@@ -197,12 +232,12 @@ impl Do {
                 CommandBody::Terminate { pid: process(&pid)?, message, force }
             }
             Self::CleanupProcess { pid } => CommandBody::CleanupProcess { pid: process(&pid)? },
-            Self::Reserve { pid, reservation, amounts, lease_ms } => {
+            Self::Reserve { pid, reservation, attempt_id, amounts, lease_ms } => {
                 let id = reservation.map(|id| ReservationId::parse("reservation", &id));
                 CommandBody::Reserve(Box::new(Reserve {
                     pid: process(&pid)?,
                     reservation: id.transpose()?,
-                    attempt: None,
+                    attempt: maybe(AttemptId::parse, "attempt_id", attempt_id.as_deref())?,
                     amounts: amounts.into(),
                     lease_ms,
                 }))
@@ -215,15 +250,37 @@ impl Do {
                 let reservation = ReservationId::parse("reservation", &reservation)?;
                 CommandBody::Release { pid: process(&pid)?, reservation }
             }
-            Self::RecordUsage { pid, amounts, agent_hops, record } => {
+            Self::RecordUsage { pid, amounts, agent_hops, attempt_id, record } => {
                 let record = record.map(|id| RecordId::parse("record", &id)).transpose()?;
+                let attempt = maybe(AttemptId::parse, "attempt_id", attempt_id.as_deref())?;
                 let (pid, amounts) = (process(&pid)?, amounts.into());
-                let record = Record { pid, amounts, agent_hops, attempt: None, record };
+                let record = Record { pid, amounts, agent_hops, attempt, record };
                 CommandBody::RecordUsage(Box::new(record))
             }
             Self::AdjustQuota { pid, quota } => {
                 CommandBody::AdjustQuota { pid: process(&pid)?, quota: limits(&quota)? }
             }
+        })
+    }
+}
+
+impl New {
+    fn submit(self) -> Result<Submit, Refusal> {
+        let priority = |name: String| named("priority", Priority::ALL, &name);
+        let exhausted =
+            |name: String| word("on_exhausted", OnExhausted::ALL, OnExhausted::name, &name);
+        let on_exhausted = self.on_exhausted.map(exhausted).transpose()?;
+        Ok(Submit {
+            pid: maybe(ProcessId::parse, "pid", self.pid.as_deref())?,
+            request: maybe(RequestId::parse, "request_id", self.request_id.as_deref())?,
+            user: maybe(UserId::parse, "user_id", self.user_id.as_deref())?,
+            session: maybe(SessionId::parse, "session_id", self.session_id.as_deref())?,
+            priority: self.priority.map(priority).transpose()?.unwrap_or(Priority::Normal),
+            quota: limits(&self.quota)?,
+            parent: maybe(ProcessId::parse, "parent", self.parent.as_deref())?,
+            on_exhausted: on_exhausted.unwrap_or(OnExhausted::Terminate),
+            driven: false,
+            metadata: metadata(&self.metadata)?,
         })
     }
 }
@@ -277,9 +334,18 @@ fn limits(quota: &BTreeMap<String, i64>) -> Result<QuotaPatch, Refusal> {
 pub(crate) fn shown(decided: &Result<Decided, Box<Refusal>>) -> Value {
     match decided {
         Ok(Decided { reply, events }) => {
-            let events: Vec<Value> = events.iter().map(event).collect();
-            json!({ "ok": { "as_of": reply.as_of, "events": events } })
+            let mut told = shown::reply(reply);
+            told["events"] = events.iter().map(event).collect();
+            json!({ "ok": told })
         }
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// Shows what a query is told.
+pub(crate) fn answered(answer: &Result<Box<Answer>, Box<Refusal>>) -> Value {
+    match answer {
+        Ok(answer) => json!({ "ok": shown::answer(answer) }),
         Err(refusal) => refused(refusal),
     }
 }
@@ -301,7 +367,10 @@ mod tests {
 
     fn command(text: &str) -> Result<Command, String> {
         let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        line.command().map_err(|refusal| refusal.to_string())
+        match line.asked().map_err(|refusal| refusal.to_string())? {
+            Asked::Command(command) => Ok(*command),
+            Asked::Query(query) => panic!("it is a query: {query:?}"),
+        }
     }
 
     #[test]
