@@ -106,7 +106,7 @@ fn result(status: &RequestStatus) -> Option<Value> {
     Some(json!({
         "pid": process.pid.as_str(),
         "success": success,
-        "output": output.map(|output| commands::shown_json(&output.value)),
+        "output": output.map(|output| commands::plain(&output.value)),
         "error": error,
         "duration_ms": end.map_or(0, |end| end.since(process.created_at)),
         "llm_calls": process.usage.used.amounts.llm_calls,

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::commands;
 use crate::config::{Config, ConfigError, Sources};
 use crate::control::{self, Request};
 use crate::events::Wanted;
@@ -52,8 +53,10 @@ enum Command {
     Status(Ask),
     /// Make the local node leave its cluster and stop
     Leave(Ask),
-    /// Have the local node's kernel decide commands: each a line of JSON, such as
-    /// {"user":"alice","do":{"submit":{"pid":"p1"}}}; or print what has happened
+    /// Have the local node's kernel decide commands and answer queries: each a line of JSON, such
+    /// as {"user":"alice","do":{"submit":{"pid":"p1"}}} or
+    /// {"user":"alice","do":{"get_process":{"pid":"p1"}}}; a name that there is not is answered
+    /// with all that there are. Or print what has happened
     Kernel(KernelOptions),
     /// Examine a ledger that no node uses: chain, snapshots, replay, room; exit code 5 if it is
     /// not sound
@@ -70,7 +73,7 @@ struct KernelOptions {
     ask: Option<KernelAsk>,
     #[command(flatten)]
     from: From,
-    /// The commands; without any, lines of standard input
+    /// The commands and queries; without any, lines of standard input
     #[arg(value_name = "JSON")]
     commands: Vec<String>,
 }
@@ -275,6 +278,11 @@ fn decide(from: From, commands: Vec<String>) -> Result<(), Failure> {
         let line = line.map_err(|error| Failure::Control(error.to_string()))?;
         let command = serde_json::from_str(&line)
             .map_err(|error| Failure::Control(format!("not JSON: {error}")))?;
+        if let Err(refusal) = commands::check(line.as_bytes()) {
+            // Of a key that is there twice one would be lost on the way to the node.
+            say(&commands::refused(&refusal).to_string());
+            continue;
+        }
         say(&block_on(control::command(&data, command))?.to_string());
     }
     Ok(())

@@ -1,44 +1,45 @@
-//! Commands of the kernel as lines of JSON, for whoever may open the control socket.
+//! Commands and queries of the kernel as lines of JSON, for whoever may open the control socket.
 //!
 //! ```text
 //!   → {"kernel":{"user":"alice","do":{"submit":{"pid":"p1"}}}}
-//!   ← {"ok":{"as_of":7,"events":[{"kind":"process.created","pid":"p1","time_ms":…}]}}
+//!   ← {"ok":{"as_of":7,"events":[{"kind":"process.created","pid":"p1","time_ms":…}],
+//!            "process":{"pid":"p1","state":"new",…}}}
 //!     or {"refused":{"code":"process_limit","text":"…"}}
+//!   → {"kernel":{"user":"alice","do":{"get_process":{"pid":"p1"}}}}
+//!   ← {"ok":{"as_of":7,"process":{"pid":"p1","state":"new",…}}}
 //! ```
 //!
 //! A reply comes when what it tells is durable (K5). Whoever can open the socket may do everything,
 //! so it also says in whose name, and with which roles, it acts.
 
+mod areas;
+mod form;
+mod shown;
+
 use std::collections::BTreeMap;
 
 use machines::keeper::io::Decided;
 use machines::kernel::budget::{Record, Reserve};
-use machines::kernel::dispatch::{Completion, Task};
-use machines::kernel::envelopes::command::NewEnvelope;
 use machines::kernel::event::Event;
 use machines::kernel::ids::{
-    EnvelopeId, InterruptId, LeaseId, ProcessId, RecordId, ReservationId, ServiceName, ServiceType,
-    UserId, WorkerId,
+    AttemptId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId, WorkerId,
 };
-use machines::kernel::interrupts::interrupt::Response;
-use machines::kernel::json::document::read;
-use machines::kernel::json::{Json, JsonLimits};
 use machines::kernel::lifecycle::Submit;
 use machines::kernel::names::{OnExhausted, Priority, ProcessState};
-use machines::kernel::pipeline::limits::FlowLimits;
-use machines::kernel::pipeline::{AgentConfig, PipelineConfig};
 use machines::kernel::principal::{Principal, Role};
+use machines::kernel::query::{Answer, Query};
 use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch};
-use machines::kernel::reply::Done;
-use machines::kernel::services::ServiceInfo;
-use machines::kernel::sessions::Pipeline;
-use machines::kernel::sessions::execute::Execute;
-use machines::kernel::sessions::start::EnvelopeChoice;
 use machines::kernel::{Code, Command, CommandBody, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// One command, and in whose name.
+use areas::{maybe, metadata, word};
+use form::{Body, Form};
+
+pub(crate) use form::check;
+pub(crate) use shown::plain;
+
+/// One command or query, and in whose name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Line {
@@ -47,7 +48,18 @@ pub(crate) struct Line {
     roles: Vec<RoleName>,
     worker: Option<String>,
     #[serde(rename = "do")]
-    body: Do,
+    body: Form,
+}
+
+/// What is asked of the kernel.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// That it decides.
+    Command(Box<Command>),
+    /// That it decides, and tells when what that began has ended (K393).
+    Agent(Box<Command>),
+    /// That it tells.
+    Query(Box<(Principal, Query)>),
 }
 
 /// What somebody is (K26).
@@ -59,18 +71,11 @@ pub(crate) enum RoleName {
     Operator,
 }
 
-/// What is to be done (K370).
+/// What is to be done with processes and their budgets (K370).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Do {
-    Submit {
-        pid: Option<String>,
-        #[serde(default)]
-        priority: Option<String>,
-        #[serde(default)]
-        quota: BTreeMap<String, i64>,
-        parent: Option<String>,
-    },
+    Submit(New),
     Schedule {
         pid: String,
     },
@@ -93,17 +98,22 @@ enum Do {
     },
     Reserve {
         pid: String,
+        #[serde(alias = "reservation_id")]
         reservation: Option<String>,
+        #[serde(alias = "attempt")]
+        attempt_id: Option<String>,
         amounts: Used,
         lease_ms: Option<u64>,
     },
     Settle {
         pid: String,
+        #[serde(alias = "reservation_id")]
         reservation: String,
         actual: Used,
     },
     Release {
         pid: String,
+        #[serde(alias = "reservation_id")]
         reservation: String,
     },
     RecordUsage {
@@ -111,72 +121,34 @@ enum Do {
         amounts: Used,
         #[serde(default)]
         agent_hops: u64,
+        #[serde(alias = "attempt")]
+        attempt_id: Option<String>,
+        #[serde(alias = "record_id")]
         record: Option<String>,
     },
     AdjustQuota {
         pid: String,
         quota: BTreeMap<String, i64>,
     },
-    ExecutePipeline {
-        pid: Option<String>,
-        pipeline: Value,
-        envelope_id: Option<String>,
-        raw_input: Option<String>,
-        #[serde(default)]
-        priority: Option<String>,
-        #[serde(default)]
-        quota: BTreeMap<String, i64>,
-    },
-    /// A pipeline of one stage; answered at its end, or when somebody is asked (K393).
-    ExecuteAgent {
-        pid: Option<String>,
-        agent_config: Value,
-        service: Option<String>,
-        timeout_ms: Option<i64>,
-        envelope_id: Option<String>,
-        raw_input: Option<String>,
-        #[serde(default)]
-        priority: Option<String>,
-        #[serde(default)]
-        quota: BTreeMap<String, i64>,
-    },
-    RegisterService {
-        name: String,
-        service_type: String,
-        max_concurrent: Option<u32>,
-    },
-    LeaseTasks {
-        service: String,
-        #[serde(default = "one")]
-        max: u32,
-    },
-    RenewLease {
-        lease: String,
-    },
-    CompleteTask {
-        lease: String,
-        success: bool,
-        data: Option<Value>,
-        error: Option<String>,
-    },
-    ResolveInterrupt {
-        interrupt: String,
-        text: Option<String>,
-        approved: Option<bool>,
-    },
 }
 
-/// What an execution is besides its pipeline: an envelope that there is, or a new one.
-#[derive(Debug)]
-struct Run {
-    envelope_id: Option<String>,
-    raw_input: Option<String>,
+/// What a process is to be (13.1: CreateProcess).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct New {
+    pid: Option<String>,
+    #[serde(alias = "request")]
+    request_id: Option<String>,
+    #[serde(alias = "user")]
+    user_id: Option<String>,
+    #[serde(alias = "session")]
+    session_id: Option<String>,
     priority: Option<String>,
     quota: BTreeMap<String, i64>,
-}
-
-const fn one() -> u32 {
-    1
+    #[serde(alias = "parent_pid")]
+    parent: Option<String>,
+    on_exhausted: Option<String>,
+    metadata: BTreeMap<String, Value>,
 }
 
 /// Amounts of resources; what is not named is 0.
@@ -213,20 +185,20 @@ impl From<Used> for Amounts {
 }
 
 impl Line {
-    /// Says whether it is answered when what it began has ended (K393).
-    pub(crate) const fn is_agent(&self) -> bool {
-        matches!(self.body, Do::ExecuteAgent { .. })
-    }
-
-    /// Returns the command in the kernel's words.
+    /// Returns the command or query in the kernel's words.
     ///
     /// # Errors
     ///
     /// The refusal that the kernel would give an id, a name or a limit that is none.
-    pub(crate) fn command(self) -> Result<Command, Refusal> {
+    pub(crate) fn asked(self) -> Result<Asked, Refusal> {
         let by = principal(&self.user, &self.roles)?;
         let worker = self.worker.map(|worker| WorkerId::parse("worker", &worker)).transpose()?;
-        Ok(Command { by, worker, rate: None, body: self.body.body()? })
+        let command = |by, body| Box::new(Command { by, worker, rate: None, body });
+        Ok(match self.body.body()? {
+            Body::Command(body) => Asked::Command(command(by, body)),
+            Body::Agent(body) => Asked::Agent(command(by, body)),
+            Body::Query(query) => Asked::Query(Box::new((by, query))),
+        })
     }
 }
 
@@ -252,11 +224,7 @@ impl RoleName {
 impl Do {
     fn body(self) -> Result<CommandBody, Refusal> {
         Ok(match self {
-            Self::Submit { pid, priority, quota, parent } => {
-                let mut submit = submitted(pid, priority.as_deref(), &quota)?;
-                submit.parent = parent.map(|pid| ProcessId::parse("parent", &pid)).transpose()?;
-                CommandBody::Submit(Box::new(submit))
-            }
+            Self::Submit(new) => CommandBody::Submit(Box::new(new.submit()?)),
             Self::Schedule { pid } => CommandBody::Schedule { pid: process(&pid)? },
             Self::NextRunnable {} => CommandBody::NextRunnable,
             Self::TransitionState { pid, to, reason } => {
@@ -267,12 +235,12 @@ impl Do {
                 CommandBody::Terminate { pid: process(&pid)?, message, force }
             }
             Self::CleanupProcess { pid } => CommandBody::CleanupProcess { pid: process(&pid)? },
-            Self::Reserve { pid, reservation, amounts, lease_ms } => {
+            Self::Reserve { pid, reservation, attempt_id, amounts, lease_ms } => {
                 let id = reservation.map(|id| ReservationId::parse("reservation", &id));
                 CommandBody::Reserve(Box::new(Reserve {
                     pid: process(&pid)?,
                     reservation: id.transpose()?,
-                    attempt: None,
+                    attempt: maybe(AttemptId::parse, "attempt_id", attempt_id.as_deref())?,
                     amounts: amounts.into(),
                     lease_ms,
                 }))
@@ -285,116 +253,39 @@ impl Do {
                 let reservation = ReservationId::parse("reservation", &reservation)?;
                 CommandBody::Release { pid: process(&pid)?, reservation }
             }
-            Self::RecordUsage { pid, amounts, agent_hops, record } => {
+            Self::RecordUsage { pid, amounts, agent_hops, attempt_id, record } => {
                 let record = record.map(|id| RecordId::parse("record", &id)).transpose()?;
+                let attempt = maybe(AttemptId::parse, "attempt_id", attempt_id.as_deref())?;
                 let (pid, amounts) = (process(&pid)?, amounts.into());
-                let record = Record { pid, amounts, agent_hops, attempt: None, record };
+                let record = Record { pid, amounts, agent_hops, attempt, record };
                 CommandBody::RecordUsage(Box::new(record))
             }
             Self::AdjustQuota { pid, quota } => {
                 CommandBody::AdjustQuota { pid: process(&pid)?, quota: limits(&quota)? }
             }
-            Self::ExecutePipeline { pid, pipeline, envelope_id, raw_input, priority, quota } => {
-                let run = Run { envelope_id, raw_input, priority, quota };
-                let json = payload("pipeline", &pipeline)?;
-                run.execute(pid, PipelineConfig::parse(&json, &FlowLimits::DEFAULT)?)?
-            }
-            Self::ExecuteAgent {
-                pid,
-                agent_config,
-                service,
-                timeout_ms,
-                envelope_id,
-                raw_input,
-                priority,
-                quota,
-            } => {
-                let run = Run { envelope_id, raw_input, priority, quota };
-                let agent: AgentConfig =
-                    read(&payload("agent_config", &agent_config)?, "agent_config")?;
-                let service = service.map(|name| ServiceName::parse("service", &name));
-                let timeout = timeout_ms.map(|limit| Limit::parse("timeout_ms", limit));
-                let (service, timeout) = (service.transpose()?, timeout.transpose()?);
-                let limits = &FlowLimits::DEFAULT;
-                let config = PipelineConfig::of_agent(&agent, service.as_ref(), timeout, limits)?;
-                run.execute(pid, config)?
-            }
-            Self::RegisterService { name, service_type, max_concurrent } => {
-                let kind = ServiceType::parse("service_type", &service_type)?;
-                let mut info = ServiceInfo::new(ServiceName::parse("name", &name)?, kind);
-                info.max_concurrent = max_concurrent.unwrap_or(info.max_concurrent);
-                CommandBody::RegisterService(Box::new(info))
-            }
-            Self::LeaseTasks { service, max } => {
-                CommandBody::LeaseTasks { service: ServiceName::parse("service", &service)?, max }
-            }
-            Self::RenewLease { lease } => {
-                let lease = LeaseId::parse("lease", &lease)?;
-                CommandBody::RenewLease { lease, pid: None, lease_ms: None }
-            }
-            Self::CompleteTask { lease, success, data, error } => {
-                let data = data.map(|data| payload("data", &data)).transpose()?;
-                let lease = LeaseId::parse("lease", &lease)?;
-                let done = Completion { lease, success, data, error, error_kind: None };
-                CommandBody::CompleteTask(Box::new(done))
-            }
-            Self::ResolveInterrupt { interrupt, text, approved } => {
-                let text = text.map(Into::into);
-                let response = Response { text, approved, ..Response::default() };
-                let id = InterruptId::parse("interrupt", &interrupt)?;
-                CommandBody::ResolveInterrupt { id, response: Box::new(response) }
-            }
         })
     }
 }
 
-impl Run {
-    fn execute(
-        self,
-        pid: Option<String>,
-        pipeline: PipelineConfig,
-    ) -> Result<CommandBody, Refusal> {
-        let submit = submitted(pid, self.priority.as_deref(), &self.quota)?;
-        let envelope = match (self.envelope_id, self.raw_input) {
-            (Some(_), Some(_)) => {
-                let text = "envelope_id: not with raw_input, which is of a new envelope";
-                return Err(Refusal::of_field(Code::BadValue, "envelope_id", text));
-            }
-            (Some(id), None) => EnvelopeChoice::Known(EnvelopeId::parse("envelope_id", &id)?),
-            (None, input) => {
-                let raw_input = input.unwrap_or_default();
-                EnvelopeChoice::New(Box::new(NewEnvelope { raw_input, ..NewEnvelope::default() }))
-            }
-        };
-        let execute = Execute { submit, pipeline: Pipeline::new(pipeline), envelope };
-        Ok(CommandBody::ExecutePipeline(Box::new(execute)))
+impl New {
+    pub(crate) fn submit(self) -> Result<Submit, Refusal> {
+        let priority = |name: String| named("priority", Priority::ALL, &name);
+        let exhausted =
+            |name: String| word("on_exhausted", OnExhausted::ALL, OnExhausted::name, &name);
+        let on_exhausted = self.on_exhausted.map(exhausted).transpose()?;
+        Ok(Submit {
+            pid: maybe(ProcessId::parse, "pid", self.pid.as_deref())?,
+            request: maybe(RequestId::parse, "request_id", self.request_id.as_deref())?,
+            user: maybe(UserId::parse, "user_id", self.user_id.as_deref())?,
+            session: maybe(SessionId::parse, "session_id", self.session_id.as_deref())?,
+            priority: self.priority.map(priority).transpose()?.unwrap_or(Priority::Normal),
+            quota: limits(&self.quota)?,
+            parent: maybe(ProcessId::parse, "parent", self.parent.as_deref())?,
+            on_exhausted: on_exhausted.unwrap_or(OnExhausted::Terminate),
+            driven: false,
+            metadata: metadata(&self.metadata)?,
+        })
     }
-}
-
-/// What a process is to be, by the words for it.
-fn submitted(
-    pid: Option<String>,
-    priority: Option<&str>,
-    quota: &BTreeMap<String, i64>,
-) -> Result<Submit, Refusal> {
-    let priority = priority.map(|name| named("priority", Priority::ALL, name));
-    Ok(Submit {
-        pid: pid.map(|pid| ProcessId::parse("pid", &pid)).transpose()?,
-        request: None,
-        user: None,
-        session: None,
-        priority: priority.transpose()?.unwrap_or(Priority::Normal),
-        quota: limits(quota)?,
-        parent: None,
-        on_exhausted: OnExhausted::Terminate,
-        driven: false,
-        metadata: BTreeMap::new(),
-    })
-}
-
-/// Takes JSON as the kernel keeps it (K24).
-fn payload(field: &str, value: &Value) -> Result<Json, Refusal> {
-    Json::parse(field, value.to_string().as_bytes(), &JsonLimits::DEFAULT)
 }
 
 fn process(pid: &str) -> Result<ProcessId, Refusal> {
@@ -446,15 +337,18 @@ fn limits(quota: &BTreeMap<String, i64>) -> Result<QuotaPatch, Refusal> {
 pub(crate) fn shown(decided: &Result<Decided, Box<Refusal>>) -> Value {
     match decided {
         Ok(Decided { reply, events }) => {
-            let events: Vec<Value> = events.iter().map(event).collect();
-            let mut told = json!({ "as_of": reply.as_of, "events": events });
-            match &reply.done {
-                Done::Tasks(tasks) => told["tasks"] = tasks.iter().map(task).collect(),
-                Done::Process(process) => told["pid"] = json!(process.pid.as_str()),
-                _ => {}
-            }
+            let mut told = shown::reply(reply);
+            told["events"] = events.iter().map(event).collect();
             json!({ "ok": told })
         }
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// Shows what a query is told.
+pub(crate) fn answered(answer: &Result<Box<Answer>, Box<Refusal>>) -> Value {
+    match answer {
+        Ok(answer) => json!({ "ok": shown::answer(answer) }),
         Err(refusal) => refused(refusal),
     }
 }
@@ -463,25 +357,6 @@ pub(crate) fn shown(decided: &Result<Decided, Box<Refusal>>) -> Value {
 pub(crate) fn refused(refusal: &Refusal) -> Value {
     let (code, text) = (refusal.code.as_str(), &refusal.text);
     json!({ "refused": { "code": code, "text": text, "retry_at_ms": refusal.retry_at } })
-}
-
-/// Shows a task to its worker (13.2).
-fn task(task: &Task) -> Value {
-    json!({
-        "dispatch_id": task.dispatch.as_str(),
-        "pid": task.pid.as_ref().map(ProcessId::as_str),
-        "lease": task.lease.as_str(),
-        "lease_until_ms": task.lease_until.as_millis(),
-        "method": &*task.method,
-        "data": shown_json(&task.data),
-        "try_number": task.try_number,
-        "deadline_at_ms": task.deadline_at.as_millis(),
-    })
-}
-
-/// Shows JSON of the kernel.
-pub(crate) fn shown_json(json: &Json) -> Value {
-    serde_json::from_str(&json.to_string()).unwrap_or_default()
 }
 
 fn event(event: &Event) -> Value {
@@ -495,7 +370,11 @@ mod tests {
 
     fn command(text: &str) -> Result<Command, String> {
         let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        line.command().map_err(|refusal| refusal.to_string())
+        match line.asked().map_err(|refusal| refusal.to_string())? {
+            Asked::Command(command) => Ok(*command),
+            Asked::Agent(command) => Ok(*command),
+            Asked::Query(query) => panic!("it is a query: {query:?}"),
+        }
     }
 
     #[test]

@@ -155,8 +155,12 @@ async fn answer(stream: UnixStream, door: &Weak<OnceLock<View>>) -> io::Result<(
         };
         let view = &entered;
         let (answer, next) = match asked {
-            Ok(Asked { command: None, kernel: Some(line), events: None }) => {
-                (decide(line, view).await, Next::More)
+            Ok(Asked { command: None, kernel: Some(kernel), events: None }) => {
+                let answer = match commands::check(&line) {
+                    Ok(()) => decide(kernel, view).await,
+                    Err(refusal) => commands::refused(&refusal),
+                };
+                (answer, Next::More)
             }
             Ok(Asked { command: None, kernel: None, events: Some(wanted) }) => {
                 // The node's end waits for it.
@@ -210,20 +214,22 @@ enum Next {
     Stop,
 }
 
-/// Has the kernel decide, and waits until that is durable.
+/// Has the kernel decide or tell, and waits until all that it says is durable.
 async fn decide(line: commands::Line, view: &View) -> Value {
-    let waits = line.is_agent();
-    let command = match line.command() {
-        Ok(command) => command,
-        Err(refusal) => return commands::refused(&refusal),
+    let told = match line.asked() {
+        Err(refusal) => Ok(commands::refused(&refusal)),
+        Ok(commands::Asked::Command(command)) => {
+            view.keeper().command(*command).await.map(|decided| commands::shown(&decided))
+        }
+        Ok(commands::Asked::Agent(command)) => {
+            return agents::execute(*command, view.keeper()).await;
+        }
+        Ok(commands::Asked::Query(asked)) => {
+            let (by, query) = *asked;
+            view.keeper().query(by, query).await.map(|answer| commands::answered(&answer))
+        }
     };
-    if waits {
-        return agents::execute(command, view.keeper()).await;
-    }
-    match view.keeper().command(command).await {
-        Ok(decided) => commands::shown(&decided),
-        Err(gone) => json!({ "error": gone.to_string() }),
-    }
+    told.unwrap_or_else(|gone| json!({ "error": gone.to_string() }))
 }
 
 async fn obey(request: Request, view: &View) -> Result<Value, String> {
@@ -255,8 +261,8 @@ pub async fn ask(data: &Path, request: Request) -> Result<Value, Failure> {
     }
 }
 
-/// Has the kernel of the node that runs on the data folder `data` decide a command, and returns its
-/// answer as it stands.
+/// Has the kernel of the node that runs on the data folder `data` decide a command or answer a
+/// query, and returns its answer as it stands.
 ///
 /// # Errors
 ///

@@ -233,7 +233,7 @@ pub(crate) fn is_last(numbered: &Numbered) -> bool {
 
 /// Shows an event of an execution to programs: the fields of 13.3.
 fn executed(event: &ExecutionEvent) -> Value {
-    let payload = commands::shown_json(&event.payload);
+    let payload = commands::plain(&event.payload);
     json!({
         "type": event.kind.name(),
         "stage": event.stage.as_ref().map(ToString::to_string),

@@ -88,10 +88,9 @@ fn a_pipeline_is_driven_to_its_end_through_a_kill() {
     };
     let stages = [stage("draft", "edit"), stage("edit", "end")];
     let pipeline = json!({ "name": "flow", "stages": stages });
-    let run =
-        json!({ "execute_pipeline": { "pid": "p", "pipeline": pipeline, "raw_input": "hm" } });
+    let run = json!({ "execute_pipeline": { "pid": "p", "pipeline": pipeline, "new_envelope": { "raw_input": "hm" } } });
     let told = alice(&node, &run);
-    assert_eq!(told["ok"]["pid"], "p", "{told}");
+    assert_eq!(told["ok"]["process"]["pid"], "p", "{told}");
     assert_eq!(alice(&node, &run)["ok"]["events"], json!([]), "it runs already (K393)");
 
     let first = take(&node);
@@ -127,8 +126,8 @@ fn an_agent_is_answered_at_its_end_or_when_somebody_is_asked() {
     let node = Process::serve(folder(), &[]);
     serve(&node);
     let run = |pid: &str| {
-        let agent = json!({ "name": "poet" });
-        json!({ "execute_agent": { "pid": pid, "agent_config": agent, "raw_input": "sing" } })
+        let (agent, input) = (json!({ "name": "poet" }), json!({ "raw_input": "sing" }));
+        json!({ "execute_agent": { "pid": pid, "agent_config": agent, "new_envelope": input } })
     };
     let asked = thread::scope(|scope| {
         let waiting = scope.spawn(|| alice(&node, &run("a")));
@@ -149,7 +148,7 @@ fn an_agent_is_answered_at_its_end_or_when_somebody_is_asked() {
     assert_eq!(interrupted["ok"]["success"], false, "{interrupted}");
     let error = interrupted["ok"]["error"].as_str().unwrap();
     let interrupt = error.strip_prefix("interrupted: ").unwrap();
-    let answer = json!({ "resolve_interrupt": { "interrupt": interrupt, "text": "the sea" } });
+    let answer = json!({ "resolve_interrupt": { "interrupt_id": interrupt, "text": "the sea" } });
     assert!(alice(&node, &answer)["ok"].is_object());
     let task = take(&node);
     assert_eq!(task["data"]["interrupt_response"]["text"], "the sea");

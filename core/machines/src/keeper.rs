@@ -448,20 +448,20 @@ impl Keeper {
     }
 
     fn own_command(&mut self, ticket: Ticket, body: CommandBody) {
-        let wall = self.clocks.1;
-        self.tick();
         let command = node_command(body);
+        let (wall, frees) = (self.clocks.1, command.body.frees());
+        self.tick(frees);
         if let Err(refusal) = self.check_open(Some(&command)) {
             return self.tell(Waiting::Own(ticket, Err(Box::new(refusal))));
         }
-        let decided = self.decide(At { now: wall, nonce: self.nonce() }, &command);
+        let decided = self.decide(At { now: wall, nonce: self.nonce() }, &command, frees);
         let reply = decided.map(|decided| decided.reply);
         self.hold(Waiting::Own(ticket, reply.map_err(Box::new)));
     }
 
     fn own_query(&mut self, ticket: Ticket, query: &Query) {
         let wall = self.clocks.1;
-        self.tick();
+        self.tick(false);
         if let Err(refusal) = self.check_open(None) {
             return self.tell(Waiting::OwnAnswer(ticket, Err(Box::new(refusal))));
         }

@@ -176,8 +176,10 @@ pub trait Disk: Send + 'static {
 /// The files of the ledger: segments of the journal, and snapshots (ledger.md, section 7).
 ///
 /// Tasks on one file are begun in the order in which they were submitted, each when the one before
-/// it has ended; but a write does not wait for a sync of the same file. Tasks on different files,
-/// and on folders, go in any order, several at the same time. What ended is told in that order.
+/// it has ended; but a write does not wait for a sync of the same file, and reads go beside reads,
+/// writes and syncs of it: where a write is not told yet, a read may have old bytes, new ones or
+/// some of each. Tasks on different files, and on folders, go in any order, several at the same
+/// time. What ended is told in that order.
 ///
 /// A simulator may do to it what a disk may:
 ///

@@ -11,18 +11,30 @@
 //! is found again. A node can go on only from a state, so what is behind the damage and behind the
 //! newest sound snapshot is *loose*: it can be read, and not applied.
 //!
+//! Blocks that the disk cannot read count as zeros, and are told with the rest of what is lost.
+//!
 //! Nothing is ever written to the damaged folder. One segment at a time is held in memory.
 //!
 //! # Known limits
+//!
+//! Each segment is read twice, to be searched and to be copied. A disk on which what could be read
+//! at first cannot be read then ends the salvage with an error; it can be tried again.
+//!
+//! A record that stands right behind an unreadable block counts as lost if the hash of the one
+//! before it was in the block: nothing else vouches for it.
 //!
 //! A record of which only the hash is damaged counts as lost; those behind it are found.
 //!
 //! A payload that imitates a record and the hash before it can show up as a loose run; it cannot
 //! get into what a node starts on, which is chained from a state.
 
+mod source;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -37,6 +49,9 @@ use serde::Serialize;
 
 use super::Ledger;
 use crate::failure::Failure;
+use source::{Content, Read};
+
+pub use source::Unreadable;
 
 /// Records of one segment that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +94,8 @@ pub struct Salvaged {
     pub lost: Vec<(u64, u64)>,
     /// Snapshots that were not copied, and why.
     pub bad_snapshots: Vec<String>,
+    /// What the disk cannot read of segments: what was there is not known.
+    pub unreadable: Vec<Unreadable>,
     /// The highest record of which anything in the files tells.
     pub known: u64,
 }
@@ -99,18 +116,34 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// `out` is there already or cannot be written; what was written stays. Or a segment cannot be
-    /// read at all.
+    /// `out` is there already or cannot be written; what was written stays. Or what was readable
+    /// when it was looked for is no more when it is copied. What the disk cannot read at all is no
+    /// error: it is in the value.
     pub fn salvage(&self, out: &Path) -> Result<Salvaged, Failure> {
+        self.salvage_from(&source::disk, out)
+    }
+
+    fn salvage_from(&self, read: Read<'_>, out: &Path) -> Result<Salvaged, Failure> {
         let failed = |error| Failure::Folder { path: out.to_owned(), error };
         DirBuilder::new().mode(0o700).create(out).map_err(failed)?;
-        let found = self.find()?;
+        let found = self.find(read)?;
         let plan = found.plan();
-        self.write(out, &plan, &found).map_err(failed)
+        self.write(read, out, &plan, &found).map_err(failed)
+    }
+
+    /// Reads what can be read of a file of the ledger.
+    fn content(&self, read: Read<'_>, file: impl Into<runtime::LedgerFile>) -> io::Result<Content> {
+        let file = file.into();
+        let (listed, name) = match file {
+            runtime::LedgerFile::Journal(file) => (&self.journal, file.to_string()),
+            runtime::LedgerFile::Snapshot(file) => (&self.snapshots, file.to_string()),
+        };
+        let length = listed.iter().find(|listed| listed.name == name).map_or(0, |it| it.bytes);
+        Content::read(read, &self.data, &file.to_string(), length)
     }
 
     /// Looks through all that is there.
-    fn find(&self) -> Result<Found, Failure> {
+    fn find(&self, read: Read<'_>) -> Result<Found, Failure> {
         let mut found = Found::default();
         for record in self.snapshots() {
             match self.check(record) {
@@ -128,24 +161,32 @@ impl Ledger {
         linked.extend(self.segments().map(|first| first - 1));
         for first in self.segments() {
             let path = self.path(segment::File::Segment(first));
-            let bytes = fs::read(&path);
-            let bytes = bytes.map_err(|error| Failure::Folder { path, error })?;
+            let content = self.content(read, segment::File::Segment(first));
+            let Content { bytes, unreadable } =
+                content.map_err(|error| Failure::Folder { path, error })?;
+            found.unreadable.extend(unreadable);
             let header = Header::parse(&bytes).ok().filter(|header| header.node == self.node);
             found.search(first, header, &bytes, &linked);
         }
         Ok(found)
     }
 
-    fn write(&self, out: &Path, plan: &Plan, found: &Found) -> io::Result<Salvaged> {
+    fn write(
+        &self,
+        read: Read<'_>,
+        out: &Path,
+        plan: &Plan,
+        found: &Found,
+    ) -> io::Result<Salvaged> {
         for folder in Folder::ALL {
             DirBuilder::new().mode(0o700).create(out.join(folder.name()))?;
         }
         for record in &plan.snapshots {
             let name = runtime::LedgerFile::from(FileName::Snapshot(*record)).to_string();
-            let bytes = fs::read(self.data.join(&name))?;
+            let bytes = self.content(read, FileName::Snapshot(*record))?.whole()?;
             write_new(&out.join(name), &bytes)?;
         }
-        self.write_pieces(out, &plan.pieces)?;
+        self.write_pieces(read, out, &plan.pieces)?;
         if plan.pieces.is_empty() {
             self.write_bare(out, plan.base)?;
         }
@@ -158,7 +199,7 @@ impl Ledger {
             let folder = out.join(&name);
             DirBuilder::new().mode(0o700).create(&folder)?;
             DirBuilder::new().mode(0o700).create(folder.join(Folder::Journal.name()))?;
-            self.write_pieces(&folder, pieces)?;
+            self.write_pieces(read, &folder, pieces)?;
             loose.push(Loose { folder: name, first, last });
         }
         for folder in Folder::ALL {
@@ -173,6 +214,7 @@ impl Ledger {
             loose,
             lost: found.lost(),
             bad_snapshots: found.bad.clone(),
+            unreadable: found.unreadable.clone(),
             known: found.known,
         })
     }
@@ -188,17 +230,20 @@ impl Ledger {
 
     /// Writes each piece into a segment of its own, the last one with a marker: all of it is
     /// durable then, and says so (L16).
-    fn write_pieces(&self, out: &Path, pieces: &[Piece]) -> io::Result<()> {
+    fn write_pieces(&self, read: Read<'_>, out: &Path, pieces: &[Piece]) -> io::Result<()> {
         for (number, Piece { run, last }) in pieces.iter().enumerate() {
-            let source = fs::read(self.path(segment::File::Segment(run.file)))?;
+            let source = self.content(read, segment::File::Segment(run.file))?.bytes;
             let Run { created_ms, first, before: chain, .. } = *run;
             let header = Header { node: self.node, first, chain, created_ms };
             let mut bytes = header.to_bytes().to_vec();
             let mut time_ms = created_ms;
             let mut at = run.place.start;
             while at < run.place.end {
-                let Ok(frame) = Frame::parse(&source[at..]) else {
-                    return Err(io::Error::other("the ledger was changed meanwhile"));
+                let frame = source.get(at..).and_then(|bytes| Frame::parse(bytes).ok());
+                let Some(frame) = frame else {
+                    let file = segment::File::Segment(run.file);
+                    let told = format!("journal/{file}: byte {at} could be read, and cannot now");
+                    return Err(io::Error::other(told));
                 };
                 at += frame.bytes().len();
                 if frame.fields.kind == Kind::Events && frame.fields.number <= *last {
@@ -229,6 +274,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 struct Found {
     sound: BTreeMap<u64, SnapshotHeader>,
     bad: Vec<String>,
+    unreadable: Vec<Unreadable>,
     /// In the order of the segments, and in each by place.
     runs: Vec<Run>,
     known: u64,
@@ -488,7 +534,9 @@ impl fmt::Display for Salvaged {
             }
         }
         self.bad_snapshots.iter().try_for_each(|bad| writeln!(f, "LOST        {bad}"))?;
-        match self.lost.is_empty() && self.bad_snapshots.is_empty() {
+        self.unreadable.iter().try_for_each(|bytes| writeln!(f, "LOST        {bytes}"))?;
+        let all_sound = self.bad_snapshots.is_empty() && self.unreadable.is_empty();
+        match self.lost.is_empty() && all_sound {
             true => write!(f, "nothing is lost"),
             false => write!(f, "known       up to record {}", self.known),
         }

@@ -11,7 +11,11 @@
 //! syncing a snapshot holds up no group commit.
 //!
 //! A file is written and synced through one and the same open file for as long as it is in use:
-//! the operating system tells the failure of a write-back to those who had the file open then.
+//! the operating system tells the failure of a write-back to those who had the file open then. So
+//! reads leave the files that are open as they are.
+//!
+//! Reads go beside reads, writes and syncs of the same file: however many follow the events, the
+//! group commit waits for none of them (L20).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,9 +35,10 @@ use sync::{Channel, Inbox, MailboxOptions};
 
 use crate::files;
 
-/// As many tasks as a journal (write, sync, names, spare), a snapshot and a reader have out.
-const WORKERS: usize = 6;
-/// Files kept open: the segment, the spare, a snapshot, and what is read; older ones are closed.
+/// As many tasks as a journal (write, sync, names, spare), a snapshot and the readers of events
+/// (two at a time) have out.
+const WORKERS: usize = 7;
+/// Files kept open: the segment, the spare, a snapshot, and what was written before them.
 const OPEN_MAX: usize = 8;
 /// How many zeros are written at a time.
 const ZEROS: usize = 1 << 20;
@@ -216,9 +221,15 @@ impl Drop for LedgerFiles {
     }
 }
 
-/// Says whether `task` waits until the `earlier` one has ended.
+/// Says whether `task` waits until the `earlier` one has ended: on the same file, but for a write
+/// behind a sync, and a read beside whatever changes neither the name nor the length of the file.
 fn must_follow(earlier: &Task, task: &Task) -> bool {
-    let beside = matches!((earlier, task), (Task::Sync { .. }, Task::Write { .. }));
+    let beside = matches!(
+        (earlier, task),
+        (Task::Sync { .. } | Task::ReadAt { .. }, Task::Write { .. })
+            | (Task::ReadAt { .. }, Task::Sync { .. })
+            | (Task::ReadAt { .. } | Task::Write { .. } | Task::Sync { .. }, Task::ReadAt { .. })
+    );
     let shared = |file: &LedgerFile| files_of(task).contains(&Some(*file));
     !beside && files_of(earlier).iter().flatten().any(shared)
 }
@@ -255,6 +266,8 @@ fn work(worker: usize, data: &Path, jobs: &Receiver<Job>, tell: &Channel<Report>
         let name = match (&task, &done) {
             (Task::Rename { .. }, Err(_)) => None,
             (Task::Rename { to, .. }, Ok(_)) => Some(*to),
+            // Another may write the file meanwhile, through the open one that it found.
+            (Task::ReadAt { .. }, Ok(_) | Err(_)) => None,
             (_, Ok(_) | Err(_)) => files_of(&task)[0],
         };
         let result = done.map_err(|error| fault(&task, &error));

@@ -235,6 +235,12 @@ impl Rig {
         }
     }
 
+    /// Counts the reads that wait for the disk.
+    pub(super) fn reads(&self) -> usize {
+        let is_read = |(_, action): &&(Op, Action)| matches!(action, Action::Read { .. });
+        self.waiting.iter().filter(is_read).count()
+    }
+
     /// Completes the oldest operation.
     pub(super) fn step(&mut self) -> bool {
         let Some((op, action)) = self.waiting.pop_front() else {

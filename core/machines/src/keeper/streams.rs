@@ -18,6 +18,9 @@
 //! Nothing is read for a reader that does not want more, and it is given one batch at a time: a
 //! slow one holds a batch and a range of a file, and loses nothing.
 //!
+//! Few reads are out at a time, whatever the number of readers: a disk that is busy with them would
+//! not write (L20). Who wants bytes queues for its turn, and behind all others for the next.
+//!
 //! # Known limits
 //!
 //! The first reader of old events after a start has every segment from there on counted. One that
@@ -52,6 +55,8 @@ pub(super) const READERS_MAX: usize = 1_024;
 pub(super) const BATCH_EVENTS: usize = 256;
 /// A batch is also given when so many bytes of records have been read for it.
 pub(super) const BATCH_BYTES: u64 = READ_MAX;
+/// So many reads are out at a time.
+pub(super) const READS_MAX: usize = 2;
 /// Who sees nothing of so many events is told how far it is.
 pub(super) const PASSED_MAX: u64 = 4_096;
 
@@ -96,13 +101,22 @@ struct One {
     /// Where it ends.
     until: Option<u64>,
     wants: bool,
-    /// What was durable when the read that is out was asked for.
+    /// It waits for bytes; what was durable when they were asked for.
     asked: Option<u64>,
     at: At,
     events: Vec<Numbered>,
     bytes: u64,
     /// The cursor that it was told last.
     told: u64,
+}
+
+/// Bytes that a reader waits for, while others are read.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    reader: Reader,
+    file: File,
+    offset: u64,
+    bytes: u64,
 }
 
 /// Whether the work on a reader goes on.
@@ -121,12 +135,24 @@ pub(super) struct Streams {
     /// it durable only when the first segment is open.
     recovered: u64,
     readers: BTreeMap<Reader, One>,
+    /// Of readers that there are, at most one of each.
+    turns: VecDeque<Turn>,
+    /// How many reads are out, those of readers that have left included.
+    out: usize,
     outputs: VecDeque<Output>,
 }
 
 impl Streams {
     pub(super) const fn new(node: NodeId, places: Places, recovered: u64) -> Self {
-        Self { node, places, recovered, readers: BTreeMap::new(), outputs: VecDeque::new() }
+        Self {
+            node,
+            places,
+            recovered,
+            readers: BTreeMap::new(),
+            turns: VecDeque::new(),
+            out: 0,
+            outputs: VecDeque::new(),
+        }
     }
 
     pub(super) fn poll(&mut self) -> Option<Output> {
@@ -182,15 +208,18 @@ impl Streams {
         if let Some(one) = self.readers.get_mut(&reader) {
             one.wants = true;
             self.run(reader);
+            self.read_next();
         }
     }
 
     pub(super) fn close(&mut self, reader: Reader) {
         self.readers.remove(&reader);
+        self.turns.retain(|turn| turn.reader != reader);
     }
 
     /// Ends all readers.
     pub(super) fn end(&mut self, why: &Refusal) -> impl Iterator<Item = (Reader, Refusal)> {
+        self.turns.clear();
         let readers = std::mem::take(&mut self.readers);
         readers.into_keys().map(|reader| (reader, why.clone()))
     }
@@ -208,23 +237,31 @@ impl Streams {
         for reader in waiting {
             self.run(reader);
         }
+        self.read_next();
     }
 
-    /// The bytes that a reader waits for.
+    /// The bytes that a reader waits for, or waited for before it left.
     pub(super) fn read(&mut self, reader: Reader, bytes: Vec<u8>) {
-        let Some(one) = self.readers.get_mut(&reader) else {
-            return;
-        };
-        let durable = one.asked.take().unwrap_or(0);
-        match &mut one.at {
-            At::Walking { walk, .. } | At::Counting { walk, .. } => walk.fill(bytes, durable),
-            At::Finding => {}
+        self.out -= 1;
+        if let Some(one) = self.readers.get_mut(&reader) {
+            let durable = one.asked.take().unwrap_or(0);
+            match &mut one.at {
+                At::Walking { walk, .. } | At::Counting { walk, .. } => walk.fill(bytes, durable),
+                At::Finding => {}
+            }
+            self.run(reader);
         }
-        self.run(reader);
+        self.read_next();
     }
 
     /// They could not be read: as old as they are, they may be gone.
     pub(super) fn failed(&mut self, reader: Reader, error: DiskError) {
+        self.out -= 1;
+        self.miss(reader, error);
+        self.read_next();
+    }
+
+    fn miss(&mut self, reader: Reader, error: DiskError) {
         let Some(one) = self.readers.get_mut(&reader) else {
             return;
         };
@@ -402,8 +439,25 @@ impl Streams {
         (file, offset, bytes): (File, u64, u64),
     ) -> Go {
         one.asked = Some(self.places.durable().record);
-        self.outputs.push_back(Output::Read { reader, file, offset, bytes });
+        self.turns.push_back(Turn { reader, file, offset, bytes });
         Go::On
+    }
+
+    /// Reads for those whose turn it is.
+    fn read_next(&mut self) {
+        while self.out < READS_MAX
+            && let Some(Turn { reader, file, offset, bytes }) = self.turns.pop_front()
+        {
+            if let Some(one) = self.readers.get_mut(&reader) {
+                // What became durable while it waited can be trusted, too.
+                one.asked = Some(self.places.durable().record);
+                self.out += 1;
+                self.outputs.push_back(Output::Read { reader, file, offset, bytes });
+            }
+        }
+        if !self.turns.is_empty() {
+            sometimes!("streams: a reader waits for its turn");
+        }
     }
 }
 

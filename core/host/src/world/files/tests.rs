@@ -49,6 +49,13 @@ impl Rig {
         result
     }
 
+    /// A worker that was set to work by hand has done.
+    fn reported_by(&mut self, worker: usize) {
+        let result = Ok(Told::Read(Vec::new()));
+        let (_, told) = self.files.reported(Report { worker, id: TaskId(0), result, open: None });
+        told.unwrap();
+    }
+
     fn bytes(&self, file: LedgerFile) -> Vec<u8> {
         fs::read(self.folder.path().join(file.to_string())).unwrap()
     }
@@ -116,6 +123,67 @@ fn a_write_does_not_wait_for_a_sync_of_its_file_but_a_sync_waits_for_a_write() {
     assert!(must_follow(&Task::Rename { from: SPARE, to: SEGMENT }, &task));
     assert!(!must_follow(&Task::Create { file: SPARE, bytes: 1 }, &task));
     assert!(!must_follow(&task, &Task::SyncDir { folder: Folder::Journal }));
+}
+
+fn read(file: LedgerFile) -> Task {
+    Task::ReadAt { file, offset: 0, bytes: 64 }
+}
+
+/// L20: whoever reads a segment holds up neither what is written to it nor others who read it; what
+/// takes its name or its place waits.
+#[test]
+fn writes_and_syncs_do_not_wait_for_reads_of_their_file() {
+    let mut rig = Rig::new();
+    rig.run(Task::Create { file: SEGMENT, bytes: 64 }).unwrap();
+    // A read that the disk does not answer yet.
+    let busy = rig.files.free.pop().unwrap();
+    rig.files.running.push((busy, read(SEGMENT)));
+    let (bytes, sync) = (write(SEGMENT, 0, b"new"), Task::Sync { file: SEGMENT });
+    for task in [bytes, sync, read(SEGMENT)] {
+        let id = rig.submit(task);
+        assert!(rig.files.waiting.is_empty(), "{:?}", rig.files);
+        let (ended, result) = rig.ended();
+        assert_eq!(ended, id);
+        result.unwrap();
+    }
+    let gone = rig.submit(Task::Remove { file: SEGMENT });
+    assert_eq!(rig.files.waiting.len(), 1, "it waits for the read");
+    rig.reported_by(busy);
+    assert_eq!(rig.ended(), (gone, Ok(Told::Done)));
+}
+
+#[test]
+fn reads_wait_for_what_makes_renames_and_removes_their_file_alone() {
+    let segment = read(SEGMENT);
+    let sync = Task::Sync { file: SEGMENT };
+    for beside in [write(SEGMENT, 0, b"x"), sync, read(SEGMENT)] {
+        assert!(!must_follow(&beside, &segment), "{beside:?}");
+        assert!(!must_follow(&segment, &beside), "{beside:?}");
+    }
+    for other in [
+        Task::Create { file: SEGMENT, bytes: 1 },
+        Task::Rename { from: SPARE, to: SEGMENT },
+        Task::Remove { file: SEGMENT },
+    ] {
+        assert!(must_follow(&other, &segment), "{other:?}");
+        assert!(must_follow(&segment, &other), "{other:?}");
+    }
+}
+
+/// A failed write-back is told to those who had the file open: reads of others do not close it.
+#[test]
+fn reads_leave_the_file_open_that_is_written() {
+    let mut rig = Rig::new();
+    rig.run(Task::Create { file: SEGMENT, bytes: 64 }).unwrap();
+    let open = rig.files.find(SEGMENT).unwrap();
+    for number in 2..=20 {
+        let file = LedgerFile::Journal(segment::File::Segment(number));
+        fs::write(rig.folder.path().join(file.to_string()), [7; 64]).unwrap();
+        assert_eq!(rig.run(read(file)), Ok(Told::Read(vec![7; 64])));
+    }
+    rig.run(read(SEGMENT)).unwrap();
+    let still = rig.files.find(SEGMENT).expect("it stays open");
+    assert!(Arc::ptr_eq(&open, &still));
 }
 
 #[test]

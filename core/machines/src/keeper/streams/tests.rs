@@ -158,6 +158,74 @@ fn there_are_no_more_readers_than_may_be() {
     assert!(rig.ended.is_empty());
 }
 
+/// Twenty readers of more than one read takes, all of whom want something.
+fn crowd(rig: &mut Rig) -> Vec<Reader> {
+    let (alice, eve) = (user("alice", Role::User), user("eve", Role::Operator));
+    for number in 0..200 {
+        rig.say(&alice, submitted(&format!("p{number}"))).unwrap();
+    }
+    let readers: Vec<Reader> = (0..20).map(|_| rig.open(&eve, from(0))).collect();
+    readers.iter().for_each(|reader| rig.input(Input::Want(*reader)));
+    readers
+}
+
+#[test]
+fn few_reads_are_out_at_a_time_and_readers_take_turns() {
+    let mut rig = Rig::new();
+    let readers = crowd(&mut rig);
+    assert_eq!(rig.reads(), READS_MAX);
+    let mut reads = 0;
+    while rig.step() {
+        reads += 1;
+        assert!(rig.reads() <= READS_MAX, "{}", rig.reads());
+        assert!(reads > readers.len() || rig.batches.is_empty(), "nobody is served twice first");
+    }
+    let given: Vec<Reader> = rig.batches.iter().map(|(reader, _)| *reader).collect();
+    assert_eq!(given, readers, "first come, first served");
+    assert!(rig.batches.iter().all(|(_, batch)| numbers(batch) == Vec::from_iter(1..=201)));
+}
+
+/// L20: however many follow the events, few reads come before a write, and before its sync.
+#[test]
+fn a_command_does_not_wait_for_all_who_read() {
+    let mut rig = Rig::new();
+    let readers = crowd(&mut rig);
+    let call = rig.send(&user("alice", Role::User), submitted("q"));
+    let mut steps = 0;
+    while !rig.replies.contains_key(&call) {
+        assert!(rig.step());
+        steps += 1;
+    }
+    assert_eq!(steps, 2 * (READS_MAX + 1), "a write, a sync, and the reads before each");
+    rig.settle();
+    assert_eq!(rig.batches.len(), readers.len(), "and all are served");
+}
+
+/// The turn of a reader that leaves is another's, and a read of it that is out still counts.
+#[test]
+fn readers_that_leave_hold_up_nobody_and_are_not_read_for() {
+    let mut rig = Rig::new();
+    let eve = user("eve", Role::Operator);
+    let readers: Vec<Reader> = (0..6).map(|_| rig.open(&eve, from(0))).collect();
+    for reader in &readers[..5] {
+        rig.input(Input::Want(*reader));
+    }
+    for left in [0, 1, 3] {
+        rig.input(Input::Close(readers[left]));
+    }
+    assert_eq!(rig.reads(), READS_MAX, "the disk has not answered yet");
+    rig.input(Input::Want(readers[5]));
+    assert_eq!(rig.reads(), READS_MAX);
+    let mut reads = 0;
+    while rig.reads() > 0 {
+        reads += 1;
+        assert!(rig.step());
+    }
+    assert_eq!(reads, 5, "two of those that left before, and one each");
+    let given: Vec<Reader> = rig.batches.iter().map(|(reader, _)| *reader).collect();
+    assert_eq!(given, [readers[2], readers[4], readers[5]]);
+}
+
 /// Rot in the journal is told to who reads there, and to nobody else.
 #[test]
 fn a_damaged_record_ends_the_reader_and_is_named() {

@@ -1,0 +1,152 @@
+//! Goal: every command of section 12 that the socket offers can be said, and what is wrong with one
+//! is told with its place and with what would be right (K24, K370, K410).
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn form(text: &str) -> Result<Form, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// Each command and query, with no more than it needs.
+const LINES: &str = r#"[
+{"submit":{}},
+{"schedule":{"pid":"p"}},
+{"next_runnable":{}},
+{"transition_state":{"pid":"p","to":"ready"}},
+{"terminate":{"pid":"p"}},
+{"cleanup_process":{"pid":"p"}},
+{"reserve":{"pid":"p","amounts":{"llm_calls":1}}},
+{"settle":{"pid":"p","reservation_id":"r","actual":{}}},
+{"release":{"pid":"p","reservation_id":"r"}},
+{"record_usage":{"pid":"p","amounts":{}}},
+{"adjust_quota":{"pid":"p","quota":{"max_llm_calls":-1}}},
+{"create_envelope":{}},
+{"update_envelope":{"envelope_id":"e","patch":{"outputs":{"k":null}}}},
+{"clone_envelope":{"envelope_id":"e"}},
+{"initialize_session":{"pid":"p","envelope_id":"e","pipeline":{"name":"flow",
+  "stages":[{"name":"draft","agent_config":{"name":"poet"}}]}}},
+{"next_instruction":{"pid":"p"}},
+{"report_agent_result":{"pid":"p","attempt_id":"a","agent_name":"poet","success":false,
+  "error_kind":"Tool"}},
+{"execute_pipeline":{"new_envelope":{},"pipeline":{"name":"flow",
+  "stages":[{"name":"draft","agent_config":{"name":"poet"}}]}}},
+{"execute_agent":{"envelope_id":"e","agent_config":{"name":"poet"}}},
+{"create_interrupt":{"pid":"p","interrupt":{"kind":"clarification"}}},
+{"resolve_interrupt":{"interrupt_id":"i",
+  "target_hash":"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f"}},
+{"cancel_interrupt":{"interrupt_id":"i"}},
+{"consume_approval":{"interrupt_id":"i","action":"pay","use_id":"u"}},
+{"register_service":{"name":"s","service_type":"flow"}},
+{"unregister_service":{"name":"s"}},
+{"report_health":{"name":"s","status":"degraded"}},
+{"acquire_slot":{"service":"s"}},
+{"release_slot":{"lease":"l"}},
+{"renew_lease":{"lease":"l"}},
+{"dispatch":{"service":"s","method":"m"}},
+{"dispatch_inference":{"service_type":"inference","method":"m","pid":"p"}},
+{"lease_tasks":{"service":"s"}},
+{"complete_task":{"lease":"l","success":true}},
+{"cancel_dispatch":{"dispatch_id":"d"}},
+{"check_rate_limit":{"user_id":"u"}},
+{"set_rate_limit":{"config":{"burst_size":3}}},
+{"reset_rate_limits":{"user_id":"u"}},
+{"cleanup":{}},
+{"drain":{}},
+{"get_process":{"pid":"p"}},
+{"list_processes":{"state":"ready"}},
+{"get_process_counts":{}},
+{"check_quota":{"pid":"p"}},
+{"get_usage":{"pid":"p"}},
+{"get_quota":{"pid":"p"}},
+{"get_remaining_budget":{"pid":"p"}},
+{"check_inference_quota":{"pid":"p","requests":1,"chars":1}},
+{"get_envelope":{"envelope_id":"e"}},
+{"check_bounds":{"pid":"p"}},
+{"get_system_status":{}},
+{"get_system_usage":{}},
+{"get_request_status":{"pid":"p"}},
+{"get_session_state":{"pid":"p"}},
+{"get_interrupt":{"interrupt_id":"i"}},
+{"get_pending_interrupt":{"request_id":"r"}},
+{"list_interrupts":{"kinds":["timeout"],"status":"pending"}},
+{"has_pending":{"pid":"p"}},
+{"get_interrupt_stats":{}},
+{"get_rate_limit_usage":{"user_id":"u"}},
+{"get_service":{"name":"s"}},
+{"list_services":{}},
+{"can_accept":{"name":"s"}},
+{"get_service_stats":{}},
+{"get_dispatch":{"dispatch_id":"d"}}
+]"#;
+
+/// Goal: no name is missing, and none stands for two commands.
+#[test]
+fn every_command_can_be_said_and_has_a_name_of_its_own() {
+    let mut said = BTreeSet::new();
+    let lines: Vec<Value> = serde_json::from_str(LINES).unwrap();
+    for line in &lines {
+        let name = line.as_object().unwrap().keys().next().unwrap().clone();
+        let body = form(&line.to_string()).unwrap_or_else(|error| panic!("{line}: {error}")).body();
+        assert!(body.is_ok(), "{line}: {body:?}");
+        assert!(said.insert(name), "{line}");
+    }
+    let names: BTreeSet<String> = all().into_iter().map(str::to_owned).collect();
+    assert_eq!(names.len(), all().len(), "no two areas have the same name");
+    assert_eq!(said, names);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place_and_what_would_be_right() {
+    let wrong = |text: &str| form(text).map(|form| form.body()).unwrap_err();
+    let told = wrong(r#"{"frobnicate":{}}"#);
+    assert!(
+        told.starts_with("do: there is no command \"frobnicate\"; there are submit, "),
+        "{told}"
+    );
+    assert!(told.contains("get_system_status"), "{told}");
+    let told = wrong(r#"{"reserve":{"pid":"p","amounts":{},"lease_ms":"x"}}"#);
+    assert_eq!(told, "do.reserve.lease_ms: invalid type: string \"x\", expected u64");
+    let told = wrong(r#"{"get_process":{"pid":"p","pdi":"q"}}"#);
+    assert_eq!(told, "do.get_process.pdi: unknown field `pdi`, expected `pid`");
+    let told = wrong(r#"{"get_process":{}}"#);
+    assert_eq!(told, "do.get_process: missing field `pid`");
+    let told = wrong(r#"{"create_interrupt":{"pid":"p","interrupt":{"kind":"timeout","ttl":1}}}"#);
+    assert!(told.starts_with("do.create_interrupt.interrupt: unknown field `ttl`"), "{told}");
+    for none in ["7", "[]", "{}", r#""submit""#, r#"{"submit":{},"schedule":{"pid":"p"}}"#] {
+        let told = wrong(none);
+        assert_eq!(told, r#"do: one command is needed, such as {"submit":{"pid":"p1"}}"#);
+    }
+}
+
+#[test]
+fn what_the_kernel_would_refuse_is_refused_in_its_words() {
+    let refused = |text: &str| form(text).unwrap().body().unwrap_err().to_string();
+    let told = refused(r#"{"get_process":{"pid":"a b"}}"#);
+    assert_eq!(told, "bad_id: pid: byte 1 is not allowed");
+    let told = refused(r#"{"report_health":{"name":"s","status":"ill"}}"#);
+    let right = "healthy, degraded, unhealthy, unknown";
+    assert_eq!(told, format!("bad_value: status: \"ill\" is none of {right}"));
+    let told = refused(r#"{"resolve_interrupt":{"interrupt_id":"i","target_hash":"0g"}}"#);
+    assert!(told.starts_with("bad_value: target_hash: 64 hexadecimal digits"), "{told}");
+    let told = refused(r#"{"check_bounds":{}}"#);
+    assert_eq!(told, "required: pid or envelope_id is required, and not both");
+    let told = refused(r#"{"dispatch":{"method":"m"}}"#);
+    assert!(told.starts_with("required: service is required, or service_type"), "{told}");
+    let told = refused(r#"{"set_rate_limit":{"config":{"burst_size":-2}}}"#);
+    assert_eq!(told, "bad_value: config.burst_size: -2 is not a limit");
+    let pipeline = r#"{"initialize_session":{"pid":"p","envelope_id":"e","pipeline":
+        {"name":"f","stages":[{"name":"a","agent_config":{"name":"x"},"default_next":"b"}]}}}"#;
+    assert_eq!(refused(pipeline), "bad_pipeline: stage a: unknown target: b");
+    let kind = r#"{"complete_task":{"lease":"l","success":false,"error_kind":"tool"}}"#;
+    assert!(refused(kind).contains("is not one of Tool, Llm, Policy"), "{}", refused(kind));
+}
+
+/// K24: of a key that is there twice, none is taken.
+#[test]
+fn a_key_that_is_there_twice_is_refused() {
+    assert!(check(br#"{"do":{"submit":{"metadata":{"a":1}}}}"#).is_ok());
+    let told = check(br#"{"do":{"submit":{"metadata":{"a":1,"a":2}}}}"#).unwrap_err();
+    assert!(told.to_string().starts_with("bad_json: line: line 1 column "), "{told}");
+}
