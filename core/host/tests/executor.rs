@@ -88,7 +88,9 @@ fn a_pipeline_is_driven_to_its_end_through_a_kill() {
     };
     let stages = [stage("draft", "edit"), stage("edit", "end")];
     let pipeline = json!({ "name": "flow", "stages": stages });
-    let run = json!({ "execute_pipeline": { "pid": "p", "pipeline": pipeline, "new_envelope": { "raw_input": "hm" } } });
+    let input = json!({ "raw_input": "hm" });
+    let run = json!({ "pid": "p", "pipeline": pipeline, "new_envelope": input });
+    let run = json!({ "execute_pipeline": run });
     let told = alice(&node, &run);
     assert_eq!(told["ok"]["process"]["pid"], "p", "{told}");
     assert_eq!(alice(&node, &run)["ok"]["events"], json!([]), "it runs already (K393)");

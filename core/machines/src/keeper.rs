@@ -618,8 +618,8 @@ impl Keeper {
         }
     }
 
-    /// Decides, applies and appends, on a full disk too if it `frees`; what it makes visible is held
-    /// back.
+    /// Decides, applies and appends, on a full disk too if it `frees`; what it makes visible is
+    /// held back.
     fn decide(&mut self, at: At, command: &Command, frees: bool) -> Result<Decided, Refusal> {
         let Phase::Running(running) = &mut self.phase else {
             return Err(not_durable("the journal is closed"));
@@ -669,7 +669,8 @@ impl Keeper {
                 return;
             };
             // The kernel's time does not go back with the clock, and what was due stays due (K10).
-            let due = running.due().is_some_and(|due| due <= running.kernel.now(wall));
+            let due = running.kernel.next_deadline();
+            let due = due.is_some_and(|due| due <= running.kernel.now(wall));
             if !due || running.starting || running.stopping || running.journal.room(frees).is_err()
             {
                 return;

@@ -356,8 +356,7 @@ impl Streams {
             }
             Found::TooOld { oldest } => {
                 sometimes!("streams: a reader comes too late");
-                let cursor = one.cursor;
-                let told = format!("oldest available event is {oldest}, not {}", cursor + 1);
+                let told = format!("oldest available event is {oldest}");
                 return Go::End(Refusal::of_field(Code::CursorTooOld, "cursor", told));
             }
             Found::Nowhere => return Go::Wait,

@@ -127,8 +127,8 @@ impl Limits {
 /// Dispatches of a process that have not ended, at the most: they end with it, in one decision
 /// (K82). No field of [`Limits`], since it follows from what a decision takes.
 pub const DISPATCHES_OPEN_MAX: u64 = 1_024;
-/// Where a decision takes next to nothing, so many things may end with a process all the same. It is
-/// enough from records of 128 KiB on; shorter ones are for tests.
+/// Where a decision takes next to nothing, so many things may end with a process all the same. It
+/// is enough from records of 128 KiB on; shorter ones are for tests.
 const ENDS_MIN: u64 = 16;
 /// Bytes of the events of one end beside ids of the caller's.
 const END_BYTES: u64 = 512;

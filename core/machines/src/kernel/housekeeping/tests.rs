@@ -167,7 +167,7 @@ fn a_draining_node_takes_on_nothing_new_and_settles_the_rest() {
 fn a_shutdown_after_a_drain_has_its_own_time() {
     let mut rig = running();
     rig.say(&operator(), drain(None)).unwrap();
-    rig.pass(60_000);
+    rig.pass(20_000);
     rig.say(&operator(), shutdown(StopMode::Preserve)).unwrap();
     let until = rig.now.plus(30_000);
     assert_eq!(rig.kernel.state().drains_until(), Some(until));

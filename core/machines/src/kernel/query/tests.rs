@@ -109,11 +109,11 @@ fn a_process_that_nobody_runs_any_more_is_not_listed_for_who_ran_it() {
     desk.rig.say(&w, CommandBody::NextRunnable).unwrap();
     desk.by = w.clone();
     assert_eq!(desk.poll(), "RunAgent draft 1.1");
+    let report = desk.done("draft", "{}");
     desk.rig.say(&alice, ask("p", new(InterruptKind::Clarification))).unwrap();
     assert_eq!(desk.rig.state("p"), ProcessState::Waiting);
     let all = |rig: &Rig| listed(rig, &w, list(None, None, 0)).0;
     assert_eq!(all(&desk.rig), ["p"], "its attempt goes on (K152)");
-    let report = desk.done("draft", "{}");
     desk.say(CommandBody::ReportAgentResult(Box::new(report))).unwrap();
     assert_eq!(desk.rig.process("p").run_lease, None, "K78");
     let denied = "permission_denied: process p belongs to another user";

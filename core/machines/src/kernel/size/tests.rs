@@ -250,7 +250,7 @@ fn all_dispatches_of_a_process_end_with_it_in_one_record() {
     assert_eq!(rig.stage("of-another"), "running", "there is room for it now");
 }
 
-/// K84, L3: a tree whose dispatches have short ids ends, and as many of another with long ones start.
+/// K84, L3: a tree whose dispatches have short ids ends; of one with long ids as many start.
 #[test]
 fn what_starts_in_place_of_what_a_tree_did_fits_into_a_record_too() {
     let (mut rig, alice, bob) = (served(1 << 16, 80), user("alice"), user(&long("bob")));
