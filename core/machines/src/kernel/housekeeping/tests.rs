@@ -167,11 +167,11 @@ fn a_draining_node_takes_on_nothing_new_and_settles_the_rest() {
 fn a_shutdown_after_a_drain_has_its_own_time() {
     let mut rig = running();
     rig.say(&operator(), drain(None)).unwrap();
-    rig.pass(20_000);
+    rig.pass(10_000);
     rig.say(&operator(), shutdown(StopMode::Preserve)).unwrap();
     let until = rig.now.plus(30_000);
     assert_eq!(rig.kernel.state().drains_until(), Some(until));
-    rig.pass(10_000);
+    rig.pass(5_000);
     assert_eq!(rig.say(&operator(), shutdown(StopMode::Preserve)), Ok(vec![]), "a repeat");
     assert_eq!((stopped(&rig), rig.kernel.state().drains_until()), (None, Some(until)));
 }
