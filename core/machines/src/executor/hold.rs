@@ -472,17 +472,18 @@ impl Executor {
     }
 
     fn not_dispatched(&mut self, (pid, attempt): (&ProcessId, &AttemptId), refusal: &Refusal) {
-        match refusal.code {
+        let code = refusal.code;
+        if code == Code::DispatchConflict {
             // The task looks otherwise now, and was handed out before.
-            Code::DispatchConflict => {
-                sometimes!("executor: a task looks otherwise than when it was dispatched");
-                let query = Query::GetDispatch { dispatch: dispatch_of(attempt) };
-                let errand = Errand::Of(pid.clone(), Asked::Look(attempt.clone()));
-                let ticket = self.query(errand, query);
-                self.set(pid, attempt, Step::Looking(ticket));
-            }
-            code if is_passing(code) || is_over(code) => self.forget(pid, attempt),
-            _ => self.fail((pid, attempt), &refusal.to_string()),
+            sometimes!("executor: a task looks otherwise than when it was dispatched");
+            let query = Query::GetDispatch { dispatch: dispatch_of(attempt) };
+            let errand = Errand::Of(pid.clone(), Asked::Look(attempt.clone()));
+            let ticket = self.query(errand, query);
+            self.set(pid, attempt, Step::Looking(ticket));
+        } else if is_passing(code) || is_over(code) {
+            self.forget(pid, attempt);
+        } else {
+            self.fail((pid, attempt), &refusal.to_string());
         }
     }
 

@@ -17,6 +17,7 @@ use super::{each, envelope, json, maybe, metadata, text, word};
 /// What is to be done.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(clippy::enum_variant_names, reason = "they are named as the commands of section 12")]
 pub(crate) enum Do {
     CreateEnvelope(New),
     UpdateEnvelope { envelope_id: String, patch: Box<Patch>, expected_version: Option<u64> },

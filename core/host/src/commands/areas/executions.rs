@@ -23,7 +23,7 @@ pub(crate) enum Do {
     ExecutePipeline {
         pid: Option<String>,
         envelope_id: Option<String>,
-        new_envelope: Option<envelopes::New>,
+        new_envelope: Option<Box<envelopes::New>>,
         pipeline: Value,
         priority: Option<String>,
         #[serde(default)]
@@ -38,7 +38,7 @@ pub(crate) enum Do {
 pub(crate) struct Agent {
     pid: Option<String>,
     envelope_id: Option<String>,
-    new_envelope: Option<envelopes::New>,
+    new_envelope: Option<Box<envelopes::New>>,
     agent_config: Value,
     service: Option<String>,
     timeout_ms: Option<i64>,

@@ -23,14 +23,14 @@ pub(crate) enum Do {
         pid: String,
         pipeline: Value,
         envelope_id: Option<String>,
-        new_envelope: Option<envelopes::New>,
+        new_envelope: Option<Box<envelopes::New>>,
         #[serde(default)]
         force: bool,
     },
     NextInstruction {
         pid: String,
     },
-    ReportAgentResult(Told),
+    ReportAgentResult(Box<Told>),
 }
 
 /// What came of an attempt.
@@ -101,7 +101,7 @@ impl Do {
 /// Chooses between an envelope that there is and a new one.
 pub(super) fn chosen(
     id: Option<&str>,
-    new: Option<envelopes::New>,
+    new: Option<Box<envelopes::New>>,
 ) -> Result<EnvelopeChoice, Refusal> {
     match (id, new) {
         (Some(id), None) => Ok(EnvelopeChoice::Known(envelope(id)?)),

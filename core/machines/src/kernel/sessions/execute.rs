@@ -62,7 +62,7 @@ impl Decision<'_> {
             return Ok(());
         }
         let submit = Submit { driven: true, ..asked.submit.clone() };
-        if !submit.pid.as_ref().is_some_and(|pid| self.state.process(pid).is_some()) {
+        if submit.pid.as_ref().is_none_or(|pid| self.state.process(pid).is_none()) {
             self.check_execution(&submit, asked)?;
         }
         let pid = self.submit(&submit)?;
