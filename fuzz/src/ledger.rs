@@ -286,6 +286,7 @@ impl Node {
                 }
                 Output::Answer(..)
                 | Output::Events { .. }
+                | Output::Effect(_)
                 | Output::Batch(..)
                 | Output::Ended(..)
                 | Output::Snapshot { .. }

@@ -77,7 +77,10 @@ impl Node {
                     let decided = decided.unwrap_or_else(|refusal| panic!("{refusal}"));
                     self.replies.push_back((call, decided));
                 }
-                Output::Started(_) | Output::Events { .. } | Output::Snapshot { .. } => {}
+                Output::Started(_)
+                | Output::Events { .. }
+                | Output::Effect(_)
+                | Output::Snapshot { .. } => {}
                 Output::Answer(..)
                 | Output::Batch(..)
                 | Output::Ended(..)

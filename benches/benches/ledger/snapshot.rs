@@ -188,6 +188,7 @@ async fn serve(
         | Output::Reply(..)
         | Output::Answer(..)
         | Output::Events { .. }
+        | Output::Effect(_)
         | Output::Batch(..)
         | Output::Ended(..)
         | Output::Stopped => {}

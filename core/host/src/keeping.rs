@@ -249,6 +249,7 @@ fn hear(output: &Output, started: &mut Option<Started>, end: &OnceLock<End>) {
         | Output::Reply(..)
         | Output::Answer(..)
         | Output::Events { .. }
+        | Output::Effect(_)
         | Output::Batch(..)
         | Output::Ended(..) => {}
     }

@@ -51,6 +51,7 @@ use std::time::Duration;
 use crate::cluster::ids::NodeId;
 use crate::executor::{self, Executor, Ticket};
 use crate::kernel::config::KernelConfig;
+use crate::kernel::dispatch::effect::{Effect, effects};
 use crate::kernel::event::Event;
 use crate::kernel::part::KernelPart;
 use crate::kernel::principal::Principal;
@@ -131,6 +132,8 @@ enum Waiting {
     Events {
         first: u64,
         events: Arc<[Event]>,
+        /// What is done when they are durable.
+        effects: Vec<Effect>,
     },
     /// What the executor asked for (K290).
     Own(Ticket, Result<Box<Reply>, Box<Refusal>>),
@@ -487,9 +490,10 @@ impl Keeper {
         match waiting {
             Waiting::Reply(call, decided) => self.outputs.push_back(Output::Reply(call, decided)),
             Waiting::Answer(call, answer) => self.outputs.push_back(Output::Answer(call, answer)),
-            Waiting::Events { first, events } => {
+            Waiting::Events { first, events, effects } => {
                 events.iter().for_each(|event| self.tell_of(event));
                 self.outputs.push_back(Output::Events { first, events });
+                self.outputs.extend(effects.into_iter().map(Output::Effect));
             }
             Waiting::Own(ticket, reply) => {
                 let reply = reply.as_ref().map(|reply| &reply.done).map_err(|refusal| &**refusal);
@@ -627,6 +631,8 @@ impl Keeper {
         let first = running.kernel.last_event() + 1;
         let events: Arc<[Event]> = running.kernel.execute(at, command)?.into();
         let reply = Box::new(running.kernel.reply(at.now, command, &events));
+        let state = running.kernel.state();
+        let effects = events.iter().flat_map(|event| effects(event, state)).collect();
         let decided = Decided { reply, events: Arc::clone(&events) };
         if events.is_empty() {
             return Ok(decided);
@@ -639,7 +645,7 @@ impl Keeper {
             return Err(no_room(refused));
         }
         self.drain();
-        self.hold(Waiting::Events { first, events });
+        self.hold(Waiting::Events { first, events, effects });
         Ok(decided)
     }
 

@@ -10,27 +10,33 @@
 //! It is another loop than that of the cluster's machines: kernel and cluster have nothing to tell
 //! each other yet, and so a disk that stalls takes no heartbeat with it (K1: one owner each).
 
+mod calls;
 mod readers;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use machines::keeper::Keeper;
 use machines::keeper::io::{
     Action, Call, Decided, File, Folder, Input, Op, Output, Reader, RefusedStart,
 };
+use machines::kernel::dispatch::effect::Effect;
 use machines::kernel::event::Event;
+use machines::kernel::ids::ServiceName;
 use machines::kernel::principal::Principal;
 use machines::kernel::query::{Answer, Query};
 use machines::kernel::stream::Reading;
-use machines::kernel::{Command, Refusal};
+use machines::kernel::{Command, CommandBody, Refusal};
 use sync::{Channel, Inbox, MailboxOptions, channel};
 
 use crate::handle::Gone;
 use crate::ports::{self, Clock, Fault, Files, LedgerFile, Task, TaskId, Told};
 use crate::race::{Won, race};
+pub use calls::Calls;
+use calls::{Bindings, Bound};
 pub use readers::{Events, Removed};
 use readers::{Given, Handler, Handlers, Readers};
 
@@ -56,6 +62,10 @@ enum Ask {
     Close(Reader),
     /// Call this for every event.
     OnEvent(Box<Handler>),
+    /// Call this for every try of a service.
+    Bind(ServiceName, Bound, sync::Reply<Replied>),
+    /// A handler of a service has gone.
+    Unbind(ServiceName, Arc<()>),
     /// Look at the keeper.
     Look(Box<Look>),
     /// Stop cleanly.
@@ -152,6 +162,23 @@ impl KeeperHandle {
         self.ask(Ask::OnEvent(Box::new(handler)))
     }
 
+    /// Binds a handler in this process to a service of mode Push, in the place of an earlier one
+    /// (K192): each try that starts is handed to it when that is durable, and what a restart
+    /// interrupted again (K204).
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`]. Inside, the refusal: there is no such service, or workers ask for its tasks.
+    pub async fn bind_handler(
+        &self,
+        service: ServiceName,
+    ) -> Result<Result<Calls, Box<Refusal>>, Gone> {
+        let (calls, bound) = Calls::new(self.asks.clone(), service.clone());
+        let (reply, answer) = sync::reply();
+        self.ask(Ask::Bind(service, bound, reply))?;
+        Ok(answer.await.map_err(|_| Gone)?.map(|_| calls))
+    }
+
     /// Looks at the keeper between two inputs; `look` runs on the loop and must be short. What it
     /// sees may not be durable yet.
     ///
@@ -208,6 +235,7 @@ pub async fn keep<C: Clock, F: Files>(
         asking: BTreeMap::new(),
         readers: Readers::default(),
         handlers: Handlers::default(),
+        bindings: Bindings::default(),
         calls: 0,
         listen,
         ended: None,
@@ -236,6 +264,7 @@ struct Loop<C, F, L> {
     asking: BTreeMap<Call, sync::Reply<Answered>>,
     readers: Readers,
     handlers: Handlers,
+    bindings: Bindings,
     calls: u64,
     listen: L,
     ended: Option<Kept>,
@@ -244,15 +273,9 @@ struct Loop<C, F, L> {
 impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
     fn obey(&mut self, ask: Ask) {
         match ask {
-            Ask::Command(command, reply) => {
-                self.calls += 1;
-                let call = Call(self.calls);
-                self.waiting.insert(call, reply);
-                self.hand(Input::Command { call, command });
-            }
+            Ask::Command(command, reply) => self.command(command, Some(reply)),
             Ask::Query(by, query, reply) => {
-                self.calls += 1;
-                let call = Call(self.calls);
+                let call = self.call();
                 self.asking.insert(call, reply);
                 self.hand(Input::Query { call, by, query });
             }
@@ -270,9 +293,29 @@ impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
             }
             Ask::Close(reader) => self.close(reader),
             Ask::OnEvent(handler) => self.handlers.add(handler),
+            Ask::Bind(service, bound, reply) => {
+                self.bindings.bind(service.clone(), bound);
+                self.command(own(CommandBody::BindHandler { service }), Some(reply));
+            }
+            Ask::Unbind(service, binding) => {
+                if self.bindings.unbind(&service, &binding) {
+                    self.command(own(CommandBody::UnbindHandler { service }), None);
+                }
+            }
             Ask::Look(look) => look(&self.keeper),
             Ask::Stop => self.hand(Input::Stop),
         }
+    }
+
+    const fn call(&mut self) -> Call {
+        self.calls += 1;
+        Call(self.calls)
+    }
+
+    fn command(&mut self, command: Box<Command>, reply: Option<sync::Reply<Replied>>) {
+        let call = self.call();
+        self.waiting.extend(reply.map(|reply| (call, reply)));
+        self.hand(Input::Command { call, command });
     }
 
     fn close(&mut self, reader: Reader) {
@@ -309,6 +352,9 @@ impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
                     }
                     (self.listen)(Noted::Output(&Output::Events { first, events }));
                 }
+                Output::Effect(Effect::HandlerCall { service, task }) => {
+                    self.bindings.call(&service, task);
+                }
                 Output::Refused(why) => {
                     (self.listen)(Noted::Output(&Output::Refused(why.clone())));
                     self.ended = Some(Kept::Refused(why));
@@ -318,12 +364,20 @@ impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
                     self.ended = Some(Kept::Stopped);
                 }
                 other @ (Output::Started(_)
+                | Output::Effect(
+                    Effect::TaskReady { .. } | Effect::DispatchEnded { .. },
+                )
                 | Output::Snapshot { .. }
                 | Output::SnapshotFailed { .. }
                 | Output::Stalled(_)) => (self.listen)(Noted::Output(&other)),
             }
         }
     }
+}
+
+/// A command of the node itself.
+fn own(body: CommandBody) -> Box<Command> {
+    Box::new(Command { by: Principal::node(), worker: None, rate: None, body })
 }
 
 /// Says an operation in the words of the port.

@@ -28,7 +28,7 @@ mod users;
 pub mod watch;
 
 pub use handle::{Endpoint, Gone, Handle, Tracked, handle};
-pub use keep::{Asks, Events, KeeperHandle, Kept, Noted, Removed, keep, keeper_handle};
+pub use keep::{Asks, Calls, Events, KeeperHandle, Kept, Noted, Removed, keep, keeper_handle};
 pub use machine::{Machine, Names};
 pub use ports::{
     Clock, Disk, Entropy, Env, Fault, Files, Folder, Happened, LedgerFile, Network, Task, TaskId,

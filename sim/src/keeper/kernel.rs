@@ -283,7 +283,8 @@ impl Clerk {
                 self.readers.ended(reader, why.code, last);
             }
             keeper::Output::Answer(call, told) => self.told(call, told),
-            keeper::Output::Snapshot { .. }
+            keeper::Output::Effect(_)
+            | keeper::Output::Snapshot { .. }
             | keeper::Output::SnapshotFailed { .. }
             | keeper::Output::Stopped => {}
         }

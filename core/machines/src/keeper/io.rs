@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::kernel::dispatch::effect::Effect;
 use crate::kernel::event::Event;
 use crate::kernel::principal::Principal;
 use crate::kernel::query::{Answer, Query};
@@ -192,6 +193,9 @@ pub enum Output {
         /// The events of one decision.
         events: Arc<[Event]>,
     },
+    /// What follows from events that are durable: a handler is called, workers and callers are
+    /// told (K5, K204, K205). It comes behind its events.
+    Effect(Effect),
     /// The next events for a reader that wants them (K331).
     Batch(Reader, Box<Batch>),
     /// A reader gets no more. Whoever was told of events goes on behind the last one with another.

@@ -9,6 +9,7 @@ use super::{Keeper, KeeperParams};
 use crate::Instant;
 use crate::cluster::ids::NodeId;
 use crate::kernel::config::KernelConfig;
+use crate::kernel::dispatch::effect::Effect;
 use crate::kernel::event::Event;
 use crate::kernel::principal::Principal;
 use crate::kernel::query::{Answer, Query};
@@ -121,6 +122,7 @@ pub(super) struct Rig {
     /// What readers were given, and have not been asked about yet.
     pub(super) batches: Vec<(Reader, Batch)>,
     pub(super) ended: Vec<(Reader, Refusal)>,
+    pub(super) effects: Vec<Effect>,
     /// The last event that was told.
     pub(super) last: Option<Event>,
     calls: u64,
@@ -173,6 +175,7 @@ impl Rig {
             ahead: Duration::ZERO,
             batches: Vec::new(),
             ended: Vec::new(),
+            effects: Vec::new(),
             last: None,
             calls: 0,
             starts: 1,
@@ -222,6 +225,7 @@ impl Rig {
                     self.last = events.last().cloned();
                 }
                 Output::Batch(reader, batch) => self.batches.push((reader, *batch)),
+                Output::Effect(effect) => self.effects.push(effect),
                 Output::Ended(reader, why) => self.ended.push((reader, *why)),
                 Output::Started(report) => self.reports.push(*report),
                 Output::Refused(why) => self.told.push(format!("refused: {why}")),

@@ -9,6 +9,7 @@ use super::KeeperParams;
 use super::io::{File, Folder, Input};
 use super::rig::{Disk, Rig, params};
 use crate::kernel::config::KernelConfig;
+use crate::kernel::dispatch::effect::Effect;
 use crate::kernel::dispatch::{ServiceRequest, Target};
 use crate::kernel::housekeeping::StopMode;
 use crate::kernel::ids::{DispatchId, ProcessId, ServiceName, ServiceType, UserId};
@@ -21,7 +22,7 @@ use crate::kernel::process::Metadata;
 use crate::kernel::query::Query;
 use crate::kernel::quota::{Limit, QuotaField};
 use crate::kernel::rig::submit;
-use crate::kernel::services::ServiceInfo;
+use crate::kernel::services::{ServiceInfo, ServiceMode};
 use crate::kernel::{Code, CommandBody};
 use crate::ledger::journal::io::Refused;
 use crate::ledger::segment;
@@ -227,6 +228,26 @@ fn what_was_due_comes_before_a_stop_on_a_full_disk() {
     assert_eq!(other.terminal_reason, Some(TerminalReason::KernelShutdown), "K363");
     let stalled = rig.told.iter().any(|line| line.starts_with("stalled"));
     assert!(!stalled, "{:?}", rig.told);
+}
+
+/// K5, K204: a handler is called when the start of its try is durable, and not before.
+#[test]
+fn a_handler_is_called_when_its_try_is_durable() {
+    let mut rig = Rig::new();
+    let service = ServiceName::parse("service", "poets").unwrap();
+    let kind = ServiceType::parse("type", "flow").unwrap();
+    let info = ServiceInfo::new(service.clone(), kind);
+    let info = Box::new(ServiceInfo { mode: ServiceMode::Push, ..info });
+    let operator = Principal::new(UserId::parse("user", "op").unwrap(), &[Role::Operator]);
+    rig.say(&operator, CommandBody::RegisterService(info)).unwrap();
+    let bind = CommandBody::BindHandler { service: service.clone() };
+    rig.say(&Principal::node(), bind).unwrap();
+    let target = Target::Name { name: service };
+    let request = ServiceRequest::new(target, "song", Json::NULL);
+    rig.send(&alice(), CommandBody::Dispatch(Box::new(request)));
+    assert_eq!(rig.effects, [], "the disk has not answered");
+    rig.settle();
+    assert!(matches!(rig.effects[..], [Effect::HandlerCall { .. }]), "{:?}", rig.effects);
 }
 
 #[test]

@@ -11,9 +11,13 @@ use machines::Instant;
 use machines::cluster::ids::NodeId;
 use machines::keeper::KeeperParams;
 use machines::kernel::config::KernelConfig;
-use machines::kernel::ids::UserId;
+use machines::kernel::dispatch::{Completion, ServiceRequest, Target};
+use machines::kernel::ids::{DispatchId, LeaseId, ServiceType, UserId};
+use machines::kernel::json::Json;
 use machines::kernel::names::{OnExhausted, Priority};
 use machines::kernel::principal::Role;
+use machines::kernel::reply::Done;
+use machines::kernel::services::{ServiceInfo, ServiceMode};
 use machines::kernel::stream::{Batch, Filter};
 use machines::kernel::{Code, CommandBody, Time, lifecycle::Submit};
 use machines::ledger::journal::io::{Config, Limits};
@@ -154,10 +158,42 @@ impl Stage {
             driven: false,
             metadata: BTreeMap::new(),
         };
-        let body = CommandBody::Submit(Box::new(submit));
-        let command = Command { by: eve(), worker: None, rate: None, body };
+        self.say(eve(), CommandBody::Submit(Box::new(submit))).unwrap();
+    }
+
+    fn say(&mut self, by: Principal, body: CommandBody) -> Replied {
+        let command = Command { by, worker: None, rate: None, body };
         let handle = self.handle.clone();
-        self.wait(handle.command(command)).unwrap().unwrap().unwrap();
+        self.wait(handle.command(command)).unwrap().unwrap()
+    }
+
+    fn bind(&mut self, service: &str) -> Result<Calls, Box<Refusal>> {
+        let handle = self.handle.clone();
+        self.wait(handle.bind_handler(named(service))).unwrap().unwrap()
+    }
+
+    fn register(&mut self, service: &str, mode: ServiceMode) {
+        let kind = ServiceType::parse("type", "flow").unwrap();
+        let info = ServiceInfo { mode, ..ServiceInfo::new(named(service), kind) };
+        self.say(eve(), CommandBody::RegisterService(Box::new(info))).unwrap();
+    }
+
+    /// How a dispatch that is asked for twice has ended; `None` while it has not.
+    fn dispatch(&mut self, id: &str) -> Result<Option<bool>, Code> {
+        let target = Target::Name { name: named("poets") };
+        let mut request = ServiceRequest::new(target, "song", Json::NULL);
+        request.dispatch = Some(DispatchId::parse("dispatch", id).unwrap());
+        let said = self.say(eve(), CommandBody::Dispatch(Box::new(request)));
+        match said.map_err(|refusal| refusal.code)?.reply.done {
+            Done::Dispatched { response, .. } => Ok(response.map(|response| response.success)),
+            other => panic!("not dispatched: {other:?}"),
+        }
+    }
+
+    fn complete(&mut self, lease: LeaseId) {
+        let (success, data, error, error_kind) = (true, None, None, None);
+        let done = Completion { lease, success, data, error, error_kind };
+        self.say(Principal::node(), CommandBody::CompleteTask(Box::new(done))).unwrap();
     }
 
     fn next(&mut self, events: &mut Events) -> Option<Result<Box<Batch>, Box<Refusal>>> {
@@ -167,6 +203,10 @@ impl Stage {
 
 fn eve() -> Principal {
     Principal::new(UserId::parse("user", "eve").unwrap(), &[Role::Operator])
+}
+
+fn named(service: &str) -> ServiceName {
+    ServiceName::parse("service", service).unwrap()
 }
 
 fn from(cursor: u64) -> Reading {
@@ -230,4 +270,33 @@ fn row_33_on_event_hears_all_in_order_and_a_handler_that_panics_is_removed() {
     assert_eq!(removed, [Removed { event: 3, message: "number 3 is too much".to_owned() }]);
     let last = stage.wait(looked.look(|keeper| keeper.kernel().unwrap().last_event()));
     assert_eq!(last.unwrap().unwrap(), 4, "the kernel goes on");
+}
+
+/// Row 28, K192, K204: a service of mode Push calls the handler that is bound here, and one that
+/// takes its place; without one there is nobody to be called.
+#[test]
+fn row_28_a_bound_handler_is_called_for_each_try_until_it_goes() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.bind("poets").unwrap_err().code, Code::ServiceNotFound);
+    stage.register("poets", ServiceMode::Push);
+    stage.register("painters", ServiceMode::Pull);
+    assert_eq!(stage.bind("painters").unwrap_err().code, Code::BadValue);
+    assert_eq!(stage.dispatch("a"), Err(Code::NoHandler), "those refused have bound nothing");
+
+    let mut calls = stage.bind("poets").unwrap();
+    assert_eq!(stage.dispatch("a"), Ok(None));
+    let task = stage.wait(calls.next()).unwrap().unwrap();
+    assert_eq!((task.dispatch.as_str(), &*task.method, task.try_number), ("a", "song", 1));
+    stage.complete(task.lease);
+    assert_eq!(stage.dispatch("a"), Ok(Some(true)), "a repeat tells how it ended");
+
+    let mut later = stage.bind("poets").unwrap();
+    assert_eq!(stage.wait(calls.next()).unwrap(), None, "its place was taken");
+    drop(calls);
+    assert_eq!(stage.dispatch("b"), Ok(None), "the earlier one took nothing with it");
+    let task = stage.wait(later.next()).unwrap().unwrap();
+    assert_eq!(task.dispatch.as_str(), "b");
+    assert!(stage.wait(later.next()).is_none(), "one try, one call");
+    drop(later);
+    assert_eq!(stage.dispatch("c"), Err(Code::NoHandler));
 }

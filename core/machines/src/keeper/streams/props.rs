@@ -122,7 +122,7 @@ impl Play {
             return;
         };
         for (_, waiting) in &running.held {
-            if let Waiting::Events { first, events } = waiting {
+            if let Waiting::Events { first, events, .. } = waiting {
                 self.decided.extend((*first..).zip(events.iter().cloned()));
             }
         }
