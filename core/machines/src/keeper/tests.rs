@@ -244,7 +244,7 @@ fn a_handler_is_called_when_its_try_is_durable() {
     rig.say(&Principal::node(), bind).unwrap();
     let target = Target::Name { name: service };
     let request = ServiceRequest::new(target, "song", Json::NULL);
-    rig.send(&alice(), CommandBody::Dispatch(Box::new(request)));
+    rig.send(&operator, CommandBody::Dispatch(Box::new(request)));
     assert_eq!(rig.effects, [], "the disk has not answered");
     rig.settle();
     assert!(matches!(rig.effects[..], [Effect::HandlerCall { .. }]), "{:?}", rig.effects);
