@@ -234,13 +234,17 @@ impl Decision<'_> {
     pub(super) fn next_runnable(&mut self) -> Result<ProcessId, Refusal> {
         let ageing = self.state.config.ageing_ms;
         let ready = &self.state.ready[usize::from(self.by.is_node())];
-        let (next, cause) = match self.by.takes_any_work() {
-            true => (ready.next(ageing), Cause::Served),
-            false => (ready.next_of(&self.by.user, ageing), Cause::Claimed),
+        let (next, cause, of) = match self.by.takes_any_work() {
+            true => (ready.next(ageing), Cause::Served, None),
+            false => {
+                let user = &self.by.user;
+                (ready.next_of(user, ageing), Cause::Claimed, Some(user))
+            }
         };
         let Some(pid) = next.cloned() else {
             return Err(Refusal::new(Code::NoRunnable, "no process waits to be run"));
         };
+        crate::sometimes!("kernel.aged_claim", ready.is_after_better(&pid, of));
         self.claim(&pid, cause);
         Ok(pid)
     }
