@@ -259,9 +259,11 @@ pub struct EndedTry {
     pub lease: LeaseId,
     /// What it was completed with, if it was.
     pub content: Option<ContentHash>,
+    /// The worker that had it; of a push service, which the node calls, none.
+    pub holder: Option<Holder>,
 }
 
-wire_struct!(EndedTry { lease, content });
+wire_struct!(EndedTry { lease, content, holder });
 
 /// A dispatch (K200).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -478,6 +480,13 @@ impl State {
     /// Returns when the first dispatch is kept no longer (K360).
     pub(super) fn first_dispatch_due(&self) -> Option<Time> {
         self.desks.first_end().map(|at| at.plus(self.config.retention.dispatch_ms))
+    }
+
+    /// Returns what is remembered of a try that ended under a lease.
+    #[must_use]
+    pub fn ended_try(&self, lease: &LeaseId) -> Option<&EndedTry> {
+        let dispatch = self.dispatches.get(self.desks.ended_lease(lease)?)?;
+        dispatch.remembered.iter().find(|ended| ended.lease == *lease)
     }
 
     /// Returns who has the live try of a dispatch, if that is a worker.
