@@ -5,7 +5,7 @@ use crate::codec::Wire;
 use super::decision::Decision;
 use super::event::QuotaEvent;
 use super::ids::{AttemptId, ProcessId, RecordId, ReservationId};
-use super::process::{Closed, ContentHash, Process, Reservation, record_key};
+use super::process::{Closed, ContentHash, Process, Reservation, record_key, short_hash};
 use super::quota::{Amounts, Limit, Quota, QuotaPatch, Resource, SUM_MAX, Usage};
 use super::rates::counts_for_rate;
 use super::refusal::{Code, Refusal};
@@ -72,7 +72,7 @@ fn content(parts: &[Part<'_>]) -> ContentHash {
     for part in parts {
         part(&mut bytes);
     }
-    *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+    short_hash(&bytes)
 }
 
 impl Decision<'_> {

@@ -327,7 +327,8 @@ impl<'a> Decision<'a> {
     }
 }
 
-fn foreign(pid: &ProcessId) -> Refusal {
+/// Refuses for a process of somebody else.
+pub(super) fn foreign(pid: &ProcessId) -> Refusal {
     Refusal::new(Code::PermissionDenied, format!("process {pid} belongs to another user"))
 }
 

@@ -43,7 +43,7 @@ use super::numbered::numbered;
 use super::pipeline::kinds::ErrorKind;
 use super::pipeline::retry::RetryPolicy;
 use super::principal::Holder;
-use super::process::{ContentHash, Metadata};
+use super::process::{ContentHash, Metadata, short_hash};
 use super::state::State;
 use super::time::{Millis, Time};
 
@@ -166,7 +166,7 @@ impl ServiceRequest {
         rest.encode(&mut bytes);
         user.encode(&mut bytes);
         inference.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 
@@ -375,7 +375,7 @@ impl Completion {
         self.data.encode(&mut bytes);
         self.error.encode(&mut bytes);
         self.error_kind.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 

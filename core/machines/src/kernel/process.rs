@@ -21,6 +21,11 @@ pub type Metadata = BTreeMap<Arc<str>, Json>;
 /// The first 16 bytes of BLAKE3 over what was asked for, to know a repeat by.
 pub type ContentHash = [u8; 16];
 
+/// Returns the first bytes of the hash of what was asked for, 32 at most.
+pub(super) fn short_hash<const BYTES: usize>(asked: &[u8]) -> [u8; BYTES] {
+    *blake3::hash(asked).as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
 /// Why a process is Blocked, and until when.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Block {

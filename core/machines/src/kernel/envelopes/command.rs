@@ -11,7 +11,7 @@ use crate::kernel::event::{Body, Subject};
 use crate::kernel::ids::{
     EnvelopeId, Minted, OutputKey, ProcessId, RequestId, SessionId, StageName, UserId,
 };
-use crate::kernel::process::{ContentHash, Metadata};
+use crate::kernel::process::{ContentHash, Metadata, short_hash};
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::state::State;
 use crate::kernel::time::Time;
@@ -48,7 +48,7 @@ impl NewEnvelope {
         self.request.encode(&mut bytes);
         self.metadata.encode(&mut bytes);
         self.stage_order.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 
