@@ -5,7 +5,7 @@ use crate::codec::Wire;
 use super::decision::Decision;
 use super::event::QuotaEvent;
 use super::ids::{AttemptId, ProcessId, RecordId, ReservationId};
-use super::process::{Closed, ContentHash, Process, Reservation, record_key};
+use super::process::{Closed, ContentHash, Process, Reservation, record_key, short_hash};
 use super::quota::{Amounts, Limit, Quota, QuotaPatch, Resource, SUM_MAX, Usage};
 use super::rates::counts_for_rate;
 use super::refusal::{Code, Refusal};
@@ -24,6 +24,15 @@ pub struct Reserve {
     pub amounts: Amounts,
     /// For how long.
     pub lease_ms: Option<Millis>,
+}
+
+impl Reserve {
+    /// Returns what a repeat is known by: all fields but the ids (K108).
+    fn digest(&self) -> ContentHash {
+        content(&[&|out| self.attempt.encode(out), &|out| self.amounts.encode(out), &|out| {
+            self.lease_ms.encode(out)
+        }])
+    }
 }
 
 /// Use that is told after the fact (K109).
@@ -63,43 +72,26 @@ fn content(parts: &[Part<'_>]) -> ContentHash {
     for part in parts {
         part(&mut bytes);
     }
-    *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+    short_hash(&bytes)
 }
 
 impl Decision<'_> {
     /// Keeps a part of the budget, at every level (K102, K103, K108).
     pub(super) fn reserve(&mut self, reserve: &Reserve) -> Result<ReservationId, Refusal> {
         let pid = &reserve.pid;
-        let process = self.held(pid)?;
+        match &reserve.reservation {
+            Some(id) => self.held_or_reserved(pid, id)?,
+            None => self.held(pid)?,
+        };
         self.check_amounts(&reserve.amounts)?;
         let lease = self.lease_length(reserve.lease_ms, self.state.config.reservation_lease_ms)?;
-        let content = content(&[
-            &|out| reserve.attempt.encode(out),
-            &|out| reserve.amounts.encode(out),
-            &|out| reserve.lease_ms.encode(out),
-        ]);
-        if let Some(id) = &reserve.reservation {
-            self.check_id("reservation_id", id.as_str())?;
-            let process = self.held(pid)?;
-            let open = process.reservations.get(id).map(|open| open.content);
-            let known = open.or_else(|| process.closed_as(id.as_str()).map(|one| one.content));
-            match known {
-                Some(known) if known == content => return Ok(id.clone()),
-                Some(_) => {
-                    let told = format!("reservation {id} exists with different content");
-                    return Err(Refusal::new(Code::ReservationConflict, told));
-                }
-                None => {}
-            }
+        let content = reserve.digest();
+        if let Some(id) = &reserve.reservation
+            && self.is_reserved(pid, id, content)?
+        {
+            return Ok(id.clone());
         }
-        refuse_terminal(pid, process)?;
-        let most = self.state.config.limits.reservations;
-        if process.reservations.len() as u64 >= most {
-            let told = format!("open reservations of {pid}: at most {most}");
-            return Err(Refusal::new(Code::TooMany, told));
-        }
-        let drawn = self.state.drawable(pid, reserve.attempt.as_ref(), &reserve.amounts);
-        self.check_fits(pid, &reserve.amounts, &drawn)?;
+        let drawn = self.check_reserve(reserve)?;
         // The attempt that holds it was counted when it was handed out (K121).
         let counts = counts_for_rate(&reserve.amounts.minus(&drawn));
         if counts {
@@ -113,21 +105,56 @@ impl Decision<'_> {
             Some(id) => id.clone(),
             None => self.mint(taken),
         };
-        let (attempt, amounts) = (reserve.attempt.clone(), reserve.amounts);
-        let until = self.now.plus(lease);
         if counts {
             self.hit_process(pid);
         }
         let event = QuotaEvent::Reserved {
             reservation: reservation.clone(),
-            attempt,
-            amounts,
-            until,
+            attempt: reserve.attempt.clone(),
+            amounts: reserve.amounts,
+            until: self.now.plus(lease),
             content,
+            holder: self.holder(),
         };
         self.emit_quota(pid, event);
         self.watch(pid);
         Ok(reservation)
+    }
+
+    /// Says whether a reservation was asked for before, with the same content (K108).
+    fn is_reserved(
+        &self,
+        pid: &ProcessId,
+        id: &ReservationId,
+        content: ContentHash,
+    ) -> Result<bool, Refusal> {
+        self.check_id("reservation_id", id.as_str())?;
+        let process = self.known(pid)?;
+        let open = process.reservations.get(id).map(|open| open.content);
+        let known = open.or_else(|| process.closed_as(id.as_str()).map(|one| one.content));
+        match known {
+            Some(known) if known == content => Ok(true),
+            Some(_) => {
+                let told = format!("reservation {id} exists with different content");
+                Err(Refusal::new(Code::ReservationConflict, told))
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Refuses what cannot be reserved; returns what an attempt holds of it already (K104).
+    fn check_reserve(&self, reserve: &Reserve) -> Result<Amounts, Refusal> {
+        let pid = &reserve.pid;
+        let process = self.known(pid)?;
+        refuse_terminal(pid, process)?;
+        let most = self.state.config.limits.reservations;
+        if process.reservations.len() as u64 >= most {
+            let told = format!("open reservations of {pid}: at most {most}");
+            return Err(Refusal::new(Code::TooMany, told));
+        }
+        let drawn = self.state.drawable(pid, reserve.attempt.as_ref(), &reserve.amounts);
+        self.check_fits(pid, &reserve.amounts, &drawn)?;
+        Ok(drawn)
     }
 
     pub(super) fn check_amounts(&self, amounts: &Amounts) -> Result<(), Refusal> {
@@ -187,7 +214,7 @@ impl Decision<'_> {
         id: &ReservationId,
         actual: &Amounts,
     ) -> Result<(), Refusal> {
-        let process = self.held(pid)?;
+        let process = self.held_or_reserved(pid, id)?;
         self.check_amounts(actual)?;
         let Some(open) = process.reservations.get(id) else {
             return closed(process, id, Closed::Settled { actual: *actual });
@@ -203,7 +230,7 @@ impl Decision<'_> {
 
     /// Gives back what was not used (K106).
     pub(super) fn release(&mut self, pid: &ProcessId, id: &ReservationId) -> Result<(), Refusal> {
-        let process = self.held(pid)?;
+        let process = self.held_or_reserved(pid, id)?;
         let Some(open) = process.reservations.get(id) else {
             return closed(process, id, Closed::Released);
         };
@@ -232,10 +259,21 @@ impl Decision<'_> {
         }
     }
 
+    /// Finds the process of a record, which may be of who runs it, or who reserved for the same
+    /// attempt and has not settled yet (K27).
+    fn held_to_record(&self, record: &Record) -> Result<&Process, Refusal> {
+        let (process, holder) = (self.known(&record.pid)?, self.holder());
+        let mut open = process.reservations.values();
+        match open.any(|open| open.holder == holder && open.attempt == record.attempt) {
+            true => Ok(process),
+            false => self.held(&record.pid),
+        }
+    }
+
     /// Takes down use that happened, whatever the limits (K109).
     pub(super) fn record(&mut self, record: &Record) -> Result<(), Refusal> {
         let pid = &record.pid;
-        let process = self.held(pid)?;
+        let process = self.held_to_record(record)?;
         self.check_amounts(&record.amounts)?;
         let most = self.state.config.limits.amount;
         if record.agent_hops > most {

@@ -40,6 +40,29 @@ macro_rules! limits {
     };
 }
 
+/// Refuses what is below `least` as `bad_value`, and above `most` as `too_large` (K25).
+fn check_range(field: &str, asked: Millis, least: Millis, most: Millis) -> Result<(), Refusal> {
+    if asked < least {
+        return Err(bad(format!("{field}: {asked} is not in {least}..={most}")));
+    }
+    match asked > most {
+        true => Err(Refusal::new(Code::TooLarge, format!("{field}: {asked}, at most {most}"))),
+        false => Ok(()),
+    }
+}
+
+impl Limits {
+    /// Checks a TTL, timeout or deadline that a caller asks for (K25).
+    pub(super) fn check_span(&self, field: &str, span: Millis) -> Result<(), Refusal> {
+        check_range(field, span, 1, self.span_ms)
+    }
+
+    /// Checks how long a lease is asked for (K25).
+    pub(super) fn check_lease(&self, field: &str, lease: Millis) -> Result<(), Refusal> {
+        check_range(field, lease, LEASE_MS_MIN, self.lease_ms)
+    }
+}
+
 limits! {
     /// Bytes of an id.
     id_bytes = 128,

@@ -20,10 +20,10 @@
 use crate::ledger::fold::put_event;
 
 use super::event::{Body, Event, ProcessEvent, QuotaEvent, Subject};
-use super::ids::{Minted, ProcessId, WorkerId};
+use super::ids::{Minted, ProcessId, ReservationId, WorkerId};
 use super::part::KernelPart;
 use super::principal::{Holder, Principal};
-use super::process::Process;
+use super::process::{Metadata, Process};
 use super::rates::RateKey;
 use super::refusal::{Code, Refusal};
 use super::state::State;
@@ -226,6 +226,21 @@ impl<'a> Decision<'a> {
         }
     }
 
+    /// Finds a process that the principal may act on as [`Decision::held`] says, or as who reserved
+    /// under an id: a reservation has a lease of its own, which may outlive the run lease and even
+    /// the process's end (K27, K122).
+    pub(super) fn held_or_reserved(
+        &self,
+        pid: &ProcessId,
+        id: &ReservationId,
+    ) -> Result<&Process, Refusal> {
+        let process = self.known(pid)?;
+        match process.reserver(id) == Some(&self.holder()) {
+            true => Ok(process),
+            false => self.held(pid),
+        }
+    }
+
     fn is_owner(&self, process: &Process) -> bool {
         process.user == self.by.user || self.by.is_operator()
     }
@@ -245,6 +260,37 @@ impl<'a> Decision<'a> {
         match text.bytes().position(|byte| byte == 0) {
             Some(at) => Err(Refusal::new(Code::BadValue, format!("{field}: NUL at byte {at}"))),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a map or list that has too many entries (K25).
+    pub(super) fn check_count(&self, field: &str, count: usize) -> Result<(), Refusal> {
+        let most = self.state.config.limits.entries;
+        match count as u64 > most {
+            true => {
+                let told = format!("{field}: {count} entries, at most {most}");
+                Err(Refusal::new(Code::TooMany, told))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses metadata of which a key is no text, or a value no payload (K24), or that as one JSON
+    /// object would pass a limit (K25).
+    pub(super) fn check_metadata(&self, metadata: &Metadata) -> Result<(), Refusal> {
+        self.check_count("metadata", metadata.len())?;
+        for (key, json) in metadata {
+            self.check_text("metadata", key)?;
+            self.check_payload(&format!("metadata.{key}"), json)?;
+        }
+        let bytes: usize = metadata.iter().map(|(key, json)| key.len() + json.length()).sum();
+        let most = self.state.config.limits.json_bytes;
+        match bytes as u64 > most {
+            true => {
+                let told = format!("metadata: {bytes} bytes, at most {most}");
+                Err(Refusal::new(Code::TooLarge, told))
+            }
+            false => Ok(()),
         }
     }
 
@@ -281,7 +327,8 @@ impl<'a> Decision<'a> {
     }
 }
 
-fn foreign(pid: &ProcessId) -> Refusal {
+/// Refuses for a process of somebody else.
+pub(super) fn foreign(pid: &ProcessId) -> Refusal {
     Refusal::new(Code::PermissionDenied, format!("process {pid} belongs to another user"))
 }
 

@@ -43,7 +43,7 @@ use super::numbered::numbered;
 use super::pipeline::kinds::ErrorKind;
 use super::pipeline::retry::RetryPolicy;
 use super::principal::Holder;
-use super::process::{ContentHash, Metadata};
+use super::process::{ContentHash, Metadata, short_hash};
 use super::state::State;
 use super::time::{Millis, Time};
 
@@ -166,7 +166,7 @@ impl ServiceRequest {
         rest.encode(&mut bytes);
         user.encode(&mut bytes);
         inference.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 
@@ -259,9 +259,11 @@ pub struct EndedTry {
     pub lease: LeaseId,
     /// What it was completed with, if it was.
     pub content: Option<ContentHash>,
+    /// The worker that had it; of a push service, which the node calls, none.
+    pub holder: Option<Holder>,
 }
 
-wire_struct!(EndedTry { lease, content });
+wire_struct!(EndedTry { lease, content, holder });
 
 /// A dispatch (K200).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -373,7 +375,7 @@ impl Completion {
         self.data.encode(&mut bytes);
         self.error.encode(&mut bytes);
         self.error_kind.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 
@@ -478,6 +480,13 @@ impl State {
     /// Returns when the first dispatch is kept no longer (K360).
     pub(super) fn first_dispatch_due(&self) -> Option<Time> {
         self.desks.first_end().map(|at| at.plus(self.config.retention.dispatch_ms))
+    }
+
+    /// Returns what is remembered of a try that ended under a lease.
+    #[must_use]
+    pub fn ended_try(&self, lease: &LeaseId) -> Option<&EndedTry> {
+        let dispatch = self.dispatches.get(self.desks.ended_lease(lease)?)?;
+        dispatch.remembered.iter().find(|ended| ended.lease == *lease)
     }
 
     /// Returns who has the live try of a dispatch, if that is a worker.

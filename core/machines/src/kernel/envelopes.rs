@@ -331,11 +331,13 @@ impl Content {
         }
     }
 
-    /// Returns the output that was saved last (K260).
+    /// Returns the output that was saved last, if more than `before` had been by then (K260).
     #[must_use]
-    pub fn newest_output(&self) -> Option<(&OutputKey, &Json)> {
+    pub fn newest_output(&self, before: u64) -> Option<(&OutputKey, &Json)> {
         let newest = self.outputs.iter().max_by_key(|(_, output)| output.number);
-        newest.map(|(key, output)| (key, &output.value))
+        newest
+            .filter(|(_, output)| output.number > before)
+            .map(|(key, output)| (key, &output.value))
     }
 }
 

@@ -13,6 +13,7 @@ use super::ids::{
 };
 use super::interrupts::event::{ApprovalEvent, InterruptEvent};
 use super::names::{OnExhausted, Outcome, Priority, ProcessState, TerminalReason};
+use super::principal::Holder;
 use super::process::{Block, ContentHash, Metadata, RunLease};
 use super::quota::{Amounts, Limit, Quota, QuotaField, Resource, Usage};
 use super::rates::RateEvent;
@@ -237,6 +238,8 @@ pub enum QuotaEvent {
         until: Time,
         /// Of what was asked for.
         content: ContentHash,
+        /// Who asked, and may close it (K27).
+        holder: Holder,
     },
     /// What was really used (K105).
     Settled {
@@ -306,7 +309,7 @@ pub enum QuotaEvent {
 }
 
 wire_enum!(QuotaEvent, "an event of a budget" {
-    Reserved { reservation, attempt, amounts, until, content } = 1,
+    Reserved { reservation, attempt, amounts, until, content, holder } = 1,
     Settled { reservation, actual, excess } = 2,
     Released { reservation } = 3,
     Expired { reservation, charged } = 4,

@@ -242,12 +242,8 @@ impl Decision<'_> {
         stop: Option<StopMode>,
     ) -> Result<(), Refusal> {
         self.only_operator()?;
-        let most = self.state.config.limits.span_ms;
-        if let Some(asked) = deadline_ms
-            && !(1..=most).contains(&asked)
-        {
-            let told = format!("deadline_ms: {asked} is not in 1..={most}");
-            return Err(Refusal::new(Code::BadValue, told));
+        if let Some(asked) = deadline_ms {
+            self.state.config.limits.check_span("deadline_ms", asked)?;
         }
         if self.state.counters.stopped {
             return Ok(());

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::LEASE_MS_MIN;
 use super::deadlines::Due;
 use super::decision::Decision;
 use super::event::ProcessEvent;
@@ -105,7 +104,8 @@ impl Decision<'_> {
         if let Some(pid) = self.state.leases.run(lease).cloned() {
             return self.renew_run(&pid);
         }
-        if self.state.desks.ended_lease(lease).is_some() {
+        if let Some(ended) = self.state.ended_try(lease) {
+            self.check_works_on(ended.holder.as_ref())?;
             return Err(stale(lease));
         }
         self.renew_reservation(lease, pid, asked)
@@ -133,11 +133,14 @@ impl Decision<'_> {
     ) -> Result<(), Refusal> {
         let id = ReservationId::parse("lease", lease.as_str())?;
         let found = match pid {
-            Some(pid) => self.held(pid)?.reservations.contains_key(&id).then(|| pid.clone()),
+            Some(pid) => {
+                let process = self.held_or_reserved(pid, &id)?;
+                process.reservations.contains_key(&id).then(|| pid.clone())
+            }
             None => {
                 let mut having = self.state.leases.reserved_by(&id).peekable();
                 let some = having.peek().is_some();
-                let own = having.find(|pid| self.held(pid).is_ok()).cloned();
+                let own = having.find(|pid| self.held_or_reserved(pid, &id).is_ok()).cloned();
                 if some && own.is_none() {
                     return Err(not_holder());
                 }
@@ -163,13 +166,11 @@ impl Decision<'_> {
         asked: Option<Millis>,
         otherwise: Millis,
     ) -> Result<Millis, Refusal> {
-        let (least, most) = (LEASE_MS_MIN, self.state.config.limits.lease_ms);
         match asked {
             None => Ok(otherwise),
-            Some(lease) if (least..=most).contains(&lease) => Ok(lease),
             Some(lease) => {
-                let told = format!("lease_ms: {lease} is not in {least}..={most}");
-                Err(Refusal::new(Code::BadValue, told))
+                self.state.config.limits.check_lease("lease_ms", lease)?;
+                Ok(lease)
             }
         }
     }

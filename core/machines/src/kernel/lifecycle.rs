@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::codec::Wire;
 
 use super::config::check_quota;
-use super::decision::Decision;
+use super::decision::{Decision, foreign};
 use super::event::{Body, Cause, ProcessEvent, Subject};
 use super::ids::{LeaseId, ProcessId, RequestId, SessionId, UserId};
 use super::names::{BlockReason, LapseCause, OnExhausted, Priority, ProcessState, TerminalReason};
-use super::process::{Block, ContentHash, Metadata, Process, RunLease};
+use super::process::{Block, ContentHash, Metadata, Process, RunLease, short_hash};
 use super::quota::{Quota, QuotaField, QuotaPatch};
 use super::refusal::{Code, Refusal};
 use super::time::Time;
@@ -56,7 +56,7 @@ impl Submit {
         self.on_exhausted.encode(&mut bytes);
         self.driven.encode(&mut bytes);
         self.metadata.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 
@@ -82,7 +82,7 @@ impl Decision<'_> {
                     let told = format!("process {pid} exists with different content");
                     Err(Refusal::new(Code::SubmitConflict, told))
                 }
-                false => Err(self.owned(pid).err().unwrap_or_else(|| unowned(pid))),
+                false => Err(self.owned(pid).err().unwrap_or_else(|| foreign(pid))),
             };
         }
         if let Some(parent) = &submit.parent {
@@ -164,7 +164,7 @@ impl Decision<'_> {
         let above = self.owned(parent)?;
         let limits = &self.state.config.limits;
         if above.user != *user {
-            return Err(unowned(parent));
+            return Err(foreign(parent));
         }
         if !above.is_live() {
             let told = format!("parent {parent} has ended");
@@ -234,13 +234,17 @@ impl Decision<'_> {
     pub(super) fn next_runnable(&mut self) -> Result<ProcessId, Refusal> {
         let ageing = self.state.config.ageing_ms;
         let ready = &self.state.ready[usize::from(self.by.is_node())];
-        let (next, cause) = match self.by.takes_any_work() {
-            true => (ready.next(ageing), Cause::Served),
-            false => (ready.next_of(&self.by.user, ageing), Cause::Claimed),
+        let (next, cause, of) = match self.by.takes_any_work() {
+            true => (ready.next(ageing), Cause::Served, None),
+            false => {
+                let user = &self.by.user;
+                (ready.next_of(user, ageing), Cause::Claimed, Some(user))
+            }
         };
         let Some(pid) = next.cloned() else {
             return Err(Refusal::new(Code::NoRunnable, "no process waits to be run"));
         };
+        crate::sometimes!("kernel.aged_claim", ready.is_after_better(&pid, of));
         self.claim(&pid, cause);
         Ok(pid)
     }
@@ -449,10 +453,6 @@ impl Decision<'_> {
         self.remove_interrupts_of(pid);
         self.change(pid, ProcessState::Zombie, cause);
     }
-}
-
-fn unowned(pid: &ProcessId) -> Refusal {
-    Refusal::new(Code::PermissionDenied, format!("process {pid} belongs to another user"))
 }
 
 fn illegal(from: ProcessState, to: ProcessState) -> Refusal {

@@ -21,6 +21,11 @@ pub type Metadata = BTreeMap<Arc<str>, Json>;
 /// The first 16 bytes of BLAKE3 over what was asked for, to know a repeat by.
 pub type ContentHash = [u8; 16];
 
+/// Returns the first bytes of the hash of what was asked for, 32 at most.
+pub(super) fn short_hash<const BYTES: usize>(asked: &[u8]) -> [u8; BYTES] {
+    *blake3::hash(asked).as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
 /// Why a process is Blocked, and until when.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
@@ -60,9 +65,11 @@ pub struct Reservation {
     pub length: Millis,
     /// What was asked for, to know a repeat by (K108).
     pub content: ContentHash,
+    /// Who asked for it, and may close it, whoever runs the process by then (K27, K122).
+    pub holder: Holder,
 }
 
-wire_struct!(Reservation { attempt, amounts, until, length, content });
+wire_struct!(Reservation { attempt, amounts, until, length, content, holder });
 
 impl Reservation {
     /// Says whether it is of a dispatch, which alone closes it (K212): then it has no lease that
@@ -108,9 +115,11 @@ pub struct Remembered {
     pub closed: Closed,
     /// What had been asked for.
     pub content: ContentHash,
+    /// Who held the reservation; of a record, nobody.
+    pub holder: Option<Holder>,
 }
 
-wire_struct!(Remembered { id, closed, content });
+wire_struct!(Remembered { id, closed, content, holder });
 
 /// Closed reservations and records remembered of a process (K108).
 pub const CLOSED_MAX: usize = 64;
@@ -264,6 +273,13 @@ impl Process {
     #[must_use]
     pub fn closed_as(&self, id: &str) -> Option<&Remembered> {
         self.closed.iter().rev().find(|one| *one.id == *id)
+    }
+
+    /// Returns who holds a reservation, or held one that is closed and remembered.
+    #[must_use]
+    pub fn reserver(&self, id: &ReservationId) -> Option<&Holder> {
+        let closed = || self.closed_as(id.as_str()).and_then(|closed| closed.holder.as_ref());
+        self.reservations.get(id).map(|open| &open.holder).or_else(closed)
     }
 
     /// Remembers one that is closed; the oldest of too many is forgotten.

@@ -31,6 +31,7 @@ mod tests;
 pub mod view;
 
 use super::Kernel;
+use super::decision;
 use super::envelopes::Envelope;
 use super::envelopes::command::{foreign, missing};
 use super::ids::{DispatchId, Endpoint, EnvelopeId, InterruptId, ProcessId, ServiceName, UserId};
@@ -241,10 +242,7 @@ impl<'a> Inquiry<'a> {
         };
         match self.by.may_see(process) {
             true => Ok(process),
-            false => {
-                let told = format!("process {pid} belongs to another user");
-                Err(Refusal::new(Code::PermissionDenied, told))
-            }
+            false => Err(decision::foreign(pid)),
         }
     }
 

@@ -276,6 +276,13 @@ impl<K: Waits> ReadySet<K> {
     pub fn next_of(&self, user: &UserId, ageing: Millis) -> Option<&K> {
         self.order.next_of(user, ageing)
     }
+
+    /// Says whether something of a better priority waits than one that waits; among what `user` has
+    /// there, if it is given (K71, K74).
+    #[must_use]
+    pub fn is_after_better(&self, id: &K, user: Option<&UserId>) -> bool {
+        self.order.is_after_better(id, user)
+    }
 }
 
 #[cfg(test)]

@@ -129,11 +129,8 @@ impl ServiceInfo {
         many("max_concurrent", u64::from(self.max_concurrent), limits.slots)?;
         many("capabilities", self.capabilities.len() as u64, limits.entries)?;
         match self.health_ttl_ms.most() {
-            Some(ttl) if ttl == 0 || ttl > limits.span_ms => {
-                let told = format!("health_ttl_ms: {ttl} is not in 1..={}", limits.span_ms);
-                Err(Refusal::new(Code::BadValue, told))
-            }
-            Some(_) | None => Ok(()),
+            Some(ttl) => limits.check_span("health_ttl_ms", ttl),
+            None => Ok(()),
         }
     }
 }

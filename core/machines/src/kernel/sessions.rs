@@ -18,6 +18,7 @@
 //! |---|---|
 //! | [`state`] | what events change (K3) |
 //! | [`instruction`], [`task`], [`view`] | what is told: views of the state (K240, K243) |
+//! | `context` | the envelope in it (K243) |
 //! | [`form`] | tasks and results as JSON, for the executor's dispatches (K290) |
 //! | [`execute`] | makes a process that the node drives (K290) |
 //! | `start`, `advance`, `issue` | begin, go from stage to stage, hand out attempts |
@@ -43,6 +44,7 @@
 //!   (K269).
 
 mod advance;
+mod context;
 pub mod event;
 pub mod execute;
 mod failure;
@@ -70,7 +72,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::ids::{AgentName, AttemptId, EnvelopeId, GroupId, InterruptId, ProcessId, StageName};
+use super::envelopes::Envelope;
+use super::ids::{
+    AgentName, AttemptId, EnvelopeId, GroupId, InterruptId, OutputKey, ProcessId, StageName,
+};
 use super::json::Json;
 use super::names::TerminalReason;
 use super::pipeline::kinds::{ErrorKind, JoinStrategy, RunMode};
@@ -396,6 +401,8 @@ pub struct Session {
     pub created_at: Time,
     /// When something happened in it last.
     pub last_activity_at: Time,
+    /// Outputs that its envelope had saved when it began: they are not its own (K260).
+    pub saves_before: u64,
 }
 
 wire_struct!(Session {
@@ -416,9 +423,17 @@ wire_struct!(Session {
     ended,
     created_at,
     last_activity_at,
+    saves_before,
 });
 
 impl Session {
+    /// Returns the newest output that was saved in it, `envelope` being the one that it works on
+    /// (K260).
+    #[must_use]
+    pub fn newest_output<'a>(&self, envelope: &'a Envelope) -> Option<(&'a OutputKey, &'a Json)> {
+        envelope.newest_output(self.saves_before)
+    }
+
     /// Returns a stage.
     #[must_use]
     pub fn stage(&self, name: &StageName) -> Option<&PipelineStage> {

@@ -580,12 +580,12 @@ impl State {
 
     fn apply_quota(&mut self, pid: &ProcessId, event: &QuotaEvent) {
         match event {
-            QuotaEvent::Reserved { reservation, attempt, amounts, until, content } => {
-                let (attempt, amounts) = (attempt.clone(), *amounts);
+            QuotaEvent::Reserved { reservation, attempt, amounts, until, content, holder } => {
+                let (attempt, amounts, holder) = (attempt.clone(), *amounts, holder.clone());
                 let drawn = self.draw_hold(pid, attempt.as_ref(), &amounts);
                 let length = until.since(self.counters.last);
                 let (until, content) = (*until, *content);
-                let held = Reservation { attempt, amounts, until, length, content };
+                let held = Reservation { attempt, amounts, until, length, content, holder };
                 self.processes.update(pid, |process| {
                     process.reservations.insert(reservation.clone(), held);
                 });
@@ -616,7 +616,8 @@ impl State {
                     if let Some(record) = record {
                         let closed = Closed::Recorded { content: *content };
                         let id = record_key(record);
-                        process.remember(Remembered { id, closed, content: *content });
+                        let (content, holder) = (*content, None);
+                        process.remember(Remembered { id, closed, content, holder });
                     }
                 });
             }
@@ -643,7 +644,8 @@ impl State {
             held = process.reservations.remove(id);
             if let Some(reservation) = &held {
                 let (id, content) = (Arc::from(id.as_str()), reservation.content);
-                process.remember(Remembered { id, closed, content });
+                let holder = Some(reservation.holder.clone());
+                process.remember(Remembered { id, closed, content, holder });
             }
         });
         let Some(reservation) = held else {

@@ -161,6 +161,25 @@ fn a_reservation_beyond_any_budget_above_is_refused() {
     );
 }
 
+/// K102: it is the first resource in order that is told of, and then the nearest level.
+#[test]
+fn of_several_shortages_the_first_resource_is_told() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::MaxLlmCalls, 3), (QuotaField::MaxToolCalls, 3)]);
+    rig.ready(&alice, super::lifecycle::Submit { quota, ..submit("a") });
+    let quota = limits(&[(QuotaField::MaxToolCalls, 2)]);
+    let below = super::lifecycle::Submit { quota, parent: Some(pid("a")), ..submit("b") };
+    rig.ready(&alice, below);
+    let mut refused = |llm_calls, tool_calls| {
+        let amounts = Amounts { llm_calls, tool_calls, ..Amounts::ZERO };
+        told(rig.say(&alice, reserve("b", "r", amounts)))
+    };
+    let above = "quota_exceeded: llm_calls: 0 used, 0 held, limit 3, of ancestor a";
+    assert_eq!(refused(4, 4), above);
+    assert_eq!(refused(3, 4), "quota_exceeded: tool_calls: 0 used, 0 held, limit 2");
+}
+
 /// K105: the ledger records what happened, even if it is more than was reserved.
 #[test]
 fn settling_charges_what_was_used_at_every_level() {
@@ -523,6 +542,47 @@ fn a_charge_past_what_is_counted_is_refused() {
     let refused = "amount_too_large: agent_hops: the sum would pass 2^63 - 1";
     assert_eq!(told(rig.say(&alice, hops)), refused);
     rig.say(&alice, settle("a", "r", calls(2))).unwrap();
+}
+
+/// Who reserved holds the reservation, whoever runs the process by then (K27, K105, K122), and is
+/// known again when it repeats (K448); nobody else is.
+#[test]
+fn who_reserved_settles_when_its_run_lease_is_gone() {
+    let mut rig = Rig::new();
+    let (alice, w, v) = (user("alice"), worker("w"), worker("v"));
+    rig.ready(&alice, submit("a"));
+    rig.say(&w, CommandBody::NextRunnable).unwrap();
+    for id in ["r", "s", "t"] {
+        rig.say(&w, reserve("a", id, calls(2))).unwrap();
+    }
+    rig.pass(61_000);
+    assert_eq!((rig.state("a"), &rig.process("a").run_lease), (ProcessState::Ready, &None));
+    let refused = "permission_denied: process a belongs to another user";
+    assert_eq!(rig.say(&w, reserve("a", "r", calls(2))), Ok(vec![]), "a repeat");
+    assert_eq!(told(rig.say(&w, reserve("a", "u", calls(2)))), refused, "nothing new");
+    assert_eq!(told(rig.say(&w, record("a", calls(1)))), "1 events", "K109");
+    assert_eq!(told(rig.say(&v, record("a", calls(1)))), refused);
+    let lease = super::ids::LeaseId::parse("lease", "r").unwrap();
+    let renew = |pid| CommandBody::RenewLease { lease: lease.clone(), pid, lease_ms: None };
+    assert_eq!(told(rig.say(&w, renew(Some(pid("a"))))), "1 events", "K107");
+    rig.pass(1);
+    assert_eq!(told(rig.say(&w, renew(None))), "1 events");
+    assert_eq!(told(rig.say(&v, renew(Some(pid("a"))))), refused);
+
+    rig.say(&alice, terminate("a", true)).unwrap();
+    let release = |id| CommandBody::Release { pid: pid("a"), reservation: rsv(id) };
+    assert_eq!(told(rig.say(&v, settle("a", "r", calls(1)))), refused);
+    assert_eq!(told(rig.say(&w, settle("a", "x", calls(1)))), refused, "what nobody reserved");
+    assert_eq!(told(rig.say(&w, settle("a", "r", calls(1)))), "1 events", "K122");
+    assert_eq!(rig.say(&w, settle("a", "r", calls(1))), Ok(vec![]), "K448");
+    assert_eq!(told(rig.say(&v, settle("a", "r", calls(1)))), refused);
+    assert_eq!(told(rig.say(&w, release("s"))), "1 events");
+    assert_eq!(rig.say(&w, release("s")), Ok(vec![]));
+    assert_eq!(rig.process("a").account.used.amounts, calls(2));
+    rig.pass(120_000);
+    let closed = "reservation_closed: reservation t was charged at the end of its lease";
+    assert_eq!(told(rig.say(&w, settle("a", "t", calls(1)))), closed);
+    assert_eq!(told(rig.say(&v, settle("a", "t", calls(1)))), refused);
 }
 
 /// K27: access comes before what is wrong with an argument.

@@ -23,11 +23,17 @@ impl Kernel {
     /// K102.
     pub(super) fn reserve(&mut self, reserve: &Reserve) -> Answer {
         let pid = &reserve.pid;
-        self.only_party(pid)?;
+        match &reserve.reservation {
+            Some(id) => self.only_party_or_reserver(pid, id)?,
+            None => self.only_party(pid)?,
+        }
         self.amounts(&reserve.amounts)?;
         let length = reserve.lease_ms.unwrap_or(self.config.reservation_lease_ms);
-        if length < LEASE_MS_MIN || length > self.config.limits.lease_ms {
+        if length < LEASE_MS_MIN {
             return Err(Code::BadValue);
+        }
+        if length > self.config.limits.lease_ms {
+            return Err(Code::TooLarge); // K25.
         }
         let asked = (reserve.amounts, reserve.lease_ms);
         if let Some(id) = &reserve.reservation
@@ -53,13 +59,28 @@ impl Kernel {
             self.note(Note::Recorded(pid.clone()));
             return Ok(());
         };
-        let until = self.now.plus(length);
-        self.of_mut(pid).open.insert(id.clone(), Open { asked, until, length });
+        let (until, holder) = (self.now.plus(length), self.holder.clone());
+        self.of_mut(pid).open.insert(id.clone(), Open { asked, until, length, holder });
         self.note(Note::Reserved(pid.clone(), id));
         self.take_process_hit(pid, &reserve.amounts);
         self.charge(pid, &Charge { hold: sums(&reserve.amounts), ..Charge::default() });
         self.renew_lease(pid);
         Ok(())
+    }
+
+    /// Access of who runs the process, of its owner and operators, and of who asked for the
+    /// reservation while it is open or remembered: it has a lease of its own (K27, K122).
+    fn only_party_or_reserver(&self, pid: &ProcessId, id: &ReservationId) -> Answer {
+        let process = self.known(pid)?;
+        let closed = process.closed.iter().rev().find_map(|one| match one {
+            Closed::Reservation(other, _, _, holder) if other == id => Some(holder),
+            Closed::Reservation(..) | Closed::Record(..) => None,
+        });
+        let asked = process.open.get(id).map(|open| &open.holder).or(closed);
+        match asked == Some(&self.holder) && !self.is(Wrong::ReserverForgotten) {
+            true => Ok(()),
+            false => self.only_party(pid),
+        }
     }
 
     /// What an id was asked for, if it is open or remembered (K108).
@@ -69,7 +90,7 @@ impl Kernel {
             return Some(open.asked);
         }
         process.closed.iter().rev().find_map(|one| match one {
-            Closed::Reservation(other, asked, _) if other == id => Some(*asked),
+            Closed::Reservation(other, asked, ..) if other == id => Some(*asked),
             Closed::Reservation(..) | Closed::Record(..) => None,
         })
     }
@@ -157,7 +178,7 @@ impl Kernel {
         id: &ReservationId,
         actual: &Amounts,
     ) -> Answer {
-        self.only_party(pid)?;
+        self.only_party_or_reserver(pid, id)?;
         self.amounts(actual)?;
         let Some(open) = self.of(pid).open.get(id).cloned() else {
             return self.close_again(pid, id, &End::Settled(*actual));
@@ -177,7 +198,7 @@ impl Kernel {
 
     /// K106.
     pub(super) fn release(&mut self, pid: &ProcessId, id: &ReservationId) -> Answer {
-        self.only_party(pid)?;
+        self.only_party_or_reserver(pid, id)?;
         let Some(open) = self.of(pid).open.get(id).cloned() else {
             return self.close_again(pid, id, &End::Released);
         };
@@ -206,7 +227,7 @@ impl Kernel {
     /// One that is closed: the same end again is no news, any other is refused (K108).
     fn close_again(&mut self, pid: &ProcessId, id: &ReservationId, end: &End) -> Answer {
         let known = self.of(pid).closed.iter().rev().find_map(|one| match one {
-            Closed::Reservation(other, _, end) if other == id => Some(end.clone()),
+            Closed::Reservation(other, _, end, _) if other == id => Some(end.clone()),
             Closed::Reservation(..) | Closed::Record(..) => None,
         });
         match known.ok_or(Code::ReservationNotFound)? == *end && !self.is(Wrong::SettleTwice) {
@@ -220,7 +241,7 @@ impl Kernel {
 
     fn close(&mut self, pid: &ProcessId, id: &ReservationId, end: End) {
         if let Some(open) = self.of_mut(pid).open.remove(id) {
-            self.remember(pid, Closed::Reservation(id.clone(), open.asked, end));
+            self.remember(pid, Closed::Reservation(id.clone(), open.asked, end, open.holder));
         }
     }
 
@@ -236,7 +257,11 @@ impl Kernel {
     /// K109.
     pub(super) fn record(&mut self, record: &Record) -> Answer {
         let pid = &record.pid;
-        self.only_party(pid)?;
+        // Quoted attempts are none of these sequences': every reservation is the process's.
+        let mut open = self.known(pid)?.open.values();
+        if !open.any(|open| open.holder == self.holder) {
+            self.only_party(pid)?;
+        }
         self.amounts(&record.amounts)?;
         if record.agent_hops > self.config.limits.amount {
             return Err(Code::AmountTooLarge);

@@ -36,6 +36,8 @@ pub struct Open {
     pub until: Time,
     /// For how long: what a start gives it again (K11).
     pub length: u64,
+    /// Who asked.
+    pub holder: Holder,
 }
 
 /// What a reservation is for.
@@ -55,8 +57,8 @@ pub enum End {
 /// What a closed id is remembered as (K108).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// A reservation.
-    Reservation(ReservationId, Asked, End),
+    /// A reservation, and who asked for it.
+    Reservation(ReservationId, Asked, End, Holder),
     /// A record: its id and what it told.
     Record(String, (Amounts, u64)),
 }

@@ -45,6 +45,8 @@ pub enum Wrong {
     RenewNever,
     /// A second settlement is taken (K108).
     SettleTwice,
+    /// Who reserved cannot settle once somebody else runs the process (K27, K105).
+    ReserverForgotten,
     /// A record is taken again (K109).
     RecordTwice,
     /// A repeated submit makes a second process (K63).
@@ -67,7 +69,7 @@ pub enum Wrong {
 
 impl Wrong {
     /// All.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::LimitOffByOne,
         Self::Lifo,
         Self::NoAgeing,
@@ -89,6 +91,7 @@ impl Wrong {
         Self::RenewAlways,
         Self::RenewNever,
         Self::SettleTwice,
+        Self::ReserverForgotten,
         Self::RecordTwice,
         Self::SubmitAgain,
         Self::NoWaking,

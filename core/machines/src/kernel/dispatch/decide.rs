@@ -10,7 +10,8 @@ use crate::kernel::json::Json;
 use crate::kernel::json::document::Problems;
 use crate::kernel::leases::{not_holder, stale};
 use crate::kernel::pipeline::kinds::ErrorKind;
-use crate::kernel::process::{ContentHash, Metadata};
+use crate::kernel::principal::Holder;
+use crate::kernel::process::ContentHash;
 use crate::kernel::quota::Amounts;
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::services::unknown;
@@ -163,32 +164,11 @@ impl Decision<'_> {
             ("deadline_ms", request.deadline_ms),
         ];
         for (field, span) in spans {
-            if let Some(span) = span.filter(|span| !(1..=limits.span_ms).contains(span)) {
-                let told = format!("{field}: {span} is not in 1..={}", limits.span_ms);
-                return Err(Refusal::new(Code::BadValue, told));
-            }
+            span.map_or(Ok(()), |span| limits.check_span(field, span))?;
         }
         let mut problems = Problems::new();
         request.retry.check("retry", limits.span_ms, &mut problems);
         problems.refuse(Code::BadValue)
-    }
-
-    /// Refuses metadata that as one JSON object would pass a limit (K25).
-    pub(in crate::kernel) fn check_metadata(&self, metadata: &Metadata) -> Result<(), Refusal> {
-        let (limits, entries) = (&self.state.config.limits, metadata.len() as u64);
-        if entries > limits.entries {
-            let told = format!("metadata: {entries} entries, at most {}", limits.entries);
-            return Err(Refusal::new(Code::TooMany, told));
-        }
-        metadata.values().try_for_each(|json| self.check_payload("metadata", json))?;
-        let bytes: usize = metadata.iter().map(|(key, json)| key.len() + json.length()).sum();
-        match bytes as u64 > limits.json_bytes {
-            true => {
-                let told = format!("metadata: {bytes} bytes, at most {}", limits.json_bytes);
-                Err(Refusal::new(Code::TooLarge, told))
-            }
-            false => Ok(()),
-        }
     }
 
     /// Finds the service, and checks that it takes the call or that the call may wait (K201,
@@ -265,6 +245,7 @@ impl Decision<'_> {
             amounts,
             until: Time::FAR,
             content,
+            holder: self.holder(),
         };
         self.hit_process(pid);
         self.emit_quota(pid, event);
@@ -308,12 +289,7 @@ impl Decision<'_> {
         let Some(id) = live else {
             return self.complete_again(done, content);
         };
-        let holder = self.state.worker_of(&id).cloned();
-        match holder {
-            Some(holder) if self.holds(&holder) || self.by.is_operator() => {}
-            None if self.by.is_node() => {}
-            Some(_) | None => return Err(not_holder()),
-        }
+        self.check_works_on(self.state.worker_of(&id))?;
         self.check_completion(done)?;
         if let Some(service) = self.state.dispatches.get(&id).map(|row| row.service.clone()) {
             self.lift(&service);
@@ -331,9 +307,10 @@ impl Decision<'_> {
 
     /// A completion under a lease that is not the live try's: a repeat, or stale (K206).
     fn complete_again(&self, done: &Completion, content: ContentHash) -> Result<(), Refusal> {
-        let dispatch = self.state.desks.ended_lease(&done.lease);
-        let row = dispatch.and_then(|id| self.state.dispatches.get(id));
-        let ended = row.and_then(|row| row.remembered.iter().find(|one| one.lease == done.lease));
+        let ended = self.state.ended_try(&done.lease);
+        if let Some(ended) = ended {
+            self.check_works_on(ended.holder.as_ref())?;
+        }
         match ended.and_then(|ended| ended.content) == Some(content) {
             true => Ok(()),
             false => {
@@ -341,6 +318,16 @@ impl Decision<'_> {
                 Err(stale(&done.lease))
             }
         }
+    }
+
+    /// Refuses anyone who has nothing to do with a try, live or ended: it is for its worker, an
+    /// operator, and, where there is no worker, the node (K27, K370).
+    pub(in crate::kernel) fn check_works_on(&self, worker: Option<&Holder>) -> Result<(), Refusal> {
+        let may = match worker {
+            Some(holder) => self.holds(holder) || self.by.is_operator(),
+            None => self.by.is_node(),
+        };
+        if may { Ok(()) } else { Err(not_holder()) }
     }
 
     fn check_completion(&self, done: &Completion) -> Result<(), Refusal> {

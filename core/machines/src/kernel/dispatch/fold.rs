@@ -119,12 +119,13 @@ impl State {
             return;
         };
         let (service, pid) = (row.service.clone(), row.request.pid.clone());
+        let holder = self.slots.get(&lease).and_then(|slot| slot.holder.clone());
         self.free_slot(&lease);
         if completed.is_some() {
             self.hear(now, &service);
         }
         self.rework(id, false, |row| {
-            row.remember(EndedTry { lease, content: completed });
+            row.remember(EndedTry { lease, content: completed, holder });
         });
         if let Some(pid) = pid {
             self.processes.update(&pid, |process| {

@@ -80,7 +80,7 @@ fn a_request_beyond_its_bounds_is_refused() {
     );
     assert_eq!(
         refused(|request| request.deadline_ms = Some(2_592_000_001)),
-        "bad_value: deadline_ms: 2592000001 is not in 1..=2592000000"
+        "too_large: deadline_ms: 2592000001, at most 2592000000"
     );
     assert_eq!(
         refused(|request| request.retry.jitter_pct = 101),
@@ -251,6 +251,28 @@ fn a_completion_counts_once_and_only_under_the_live_lease() {
     let never = LeaseId::parse("lease", "never").unwrap();
     assert_eq!(rig.hear(done(&never, "x")), stale(&never));
     assert_eq!(rig.hear(renew(&never)), "lease_not_found: lease not found: never");
+}
+
+/// K27, K206, K446: who has nothing to do with a try is not told that it has ended, nor how.
+#[test]
+fn only_its_worker_is_told_that_a_try_has_ended() {
+    let mut rig = Rig::served(1);
+    let (v, refused) = (worker("v"), "not_holder: somebody else holds the lease");
+    rig.work(dispatch(queued("a", "q")));
+    let pulled = rig.tasks(1).remove(0).lease;
+    rig.work(done(&pulled, "x"));
+    for body in [done(&pulled, "x"), done(&pulled, "y"), renew(&pulled)] {
+        assert_eq!(told(rig.say(&v, body.clone())), refused, "{body:?}");
+        assert_ne!(told(rig.say(&operator(), body)), refused);
+    }
+    assert_eq!(rig.hear(done(&pulled, "x")), "0 events", "its worker");
+
+    rig.work(dispatch(queued("b", "p")));
+    let pushed = rig.lease("b");
+    rig.say(&node(), done(&pushed, "x")).unwrap();
+    assert_eq!(rig.hear(done(&pushed, "x")), refused, "the node itself worked on it");
+    assert_eq!(rig.say(&node(), done(&pushed, "x")), Ok(vec![]));
+    assert_eq!(told(rig.say(&node(), renew(&pushed))), stale(&pushed));
 }
 
 /// 2.2: workers tell of failures of three kinds, and successes of none.

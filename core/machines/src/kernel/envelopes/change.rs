@@ -80,7 +80,7 @@ impl Envelope {
     }
 
     /// Notes that it was changed; every event that changes it does so once (2.4).
-    pub(super) fn touch(&mut self, now: Time) {
+    pub(in crate::kernel) fn touch(&mut self, now: Time) {
         self.content.version += 1;
         self.content.updated_at = now;
     }

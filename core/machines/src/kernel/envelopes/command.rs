@@ -11,7 +11,7 @@ use crate::kernel::event::{Body, Subject};
 use crate::kernel::ids::{
     EnvelopeId, Minted, OutputKey, ProcessId, RequestId, SessionId, StageName, UserId,
 };
-use crate::kernel::process::{ContentHash, Metadata};
+use crate::kernel::process::{ContentHash, Metadata, short_hash};
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::state::State;
 use crate::kernel::time::Time;
@@ -48,7 +48,7 @@ impl NewEnvelope {
         self.request.encode(&mut bytes);
         self.metadata.encode(&mut bytes);
         self.stage_order.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 
@@ -105,8 +105,7 @@ impl Decision<'_> {
         }
         let limits = &self.state.config.limits;
         self.check_input(&new.raw_input)?;
-        self.check_members("metadata", &new.metadata)?;
-        self.check_count("metadata", new.metadata.len())?;
+        self.check_metadata(&new.metadata)?;
         self.check_count("stage_order", new.stage_order.len())?;
         for stage in &new.stage_order {
             self.check_name("stage_order", stage.as_str())?;
@@ -249,8 +248,7 @@ impl Decision<'_> {
                 return Err(Refusal::new(Code::BadOutput, told));
             }
         }
-        self.check_count("metadata", patch.metadata.len())?;
-        self.check_members("metadata", &patch.metadata)?;
+        self.check_metadata(&patch.metadata)?;
         let stages =
             [("start_stages", &patch.start_stages), ("complete_stages", &patch.complete_stages)];
         for (field, stages) in stages {
@@ -335,17 +333,6 @@ impl Decision<'_> {
         }
     }
 
-    fn check_count(&self, field: &str, count: usize) -> Result<(), Refusal> {
-        let most = self.state.config.limits.entries;
-        match count as u64 > most {
-            true => {
-                let told = format!("{field}: {count} entries, at most {most}");
-                Err(Refusal::new(Code::TooMany, told))
-            }
-            false => Ok(()),
-        }
-    }
-
     fn check_input(&self, text: &str) -> Result<(), Refusal> {
         let most = self.state.config.limits.raw_input_bytes;
         if text.len() as u64 > most {
@@ -356,14 +343,6 @@ impl Decision<'_> {
             Some(at) => Err(Refusal::new(Code::BadValue, format!("raw_input: NUL at byte {at}"))),
             None => Ok(()),
         }
-    }
-
-    fn check_members(&self, field: &str, payloads: &Metadata) -> Result<(), Refusal> {
-        for (key, value) in payloads {
-            self.check_text(field, key)?;
-            self.check_payload(&format!("{field}.{key}"), value)?;
-        }
-        Ok(())
     }
 }
 

@@ -125,7 +125,7 @@ fn a_patch_sets_and_deletes_keys() {
 
     let envelope = rig.kernel.state().envelope(&env("e")).unwrap();
     assert_eq!(envelope.outputs.keys().cloned().collect::<Vec<_>>(), [key("b"), key("c")]);
-    assert_eq!(envelope.newest_output().map(|(key, _)| key.clone()), Some(key("c")));
+    assert_eq!(envelope.newest_output(0).map(|(key, _)| key.clone()), Some(key("c")));
     assert_eq!(envelope.metadata, [(Arc::from("n"), json("8"))].into());
     assert_eq!((envelope.version, envelope.updated_at), (4, rig.now));
 }

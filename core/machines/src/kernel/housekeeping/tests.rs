@@ -143,6 +143,8 @@ fn a_draining_node_takes_on_nothing_new_and_settles_the_rest() {
         told(rig.say(&op, drain(Some(0)))),
         "bad_value: deadline_ms: 0 is not in 1..=2592000000"
     );
+    let refused = "too_large: deadline_ms: 2592000001, at most 2592000000";
+    assert_eq!(told(rig.say(&op, drain(Some(2_592_000_001)))), refused, "K25");
     assert_eq!(rig.say(&op, drain(None)).unwrap()[0].body.kind(), "kernel.draining");
     let until = rig.now.plus(30_000);
     assert_eq!(rig.kernel.state().drains_until(), Some(until), "K362: drain_ms");

@@ -81,9 +81,8 @@ impl Decision<'_> {
             return Err(bad(format!("blocking: {} always blocks", kind.one())));
         }
         let ttl = new.ttl.or(config.default_ttl);
-        let most = self.state.config.limits.span_ms;
-        if let Some(ttl) = ttl.filter(|ttl| !(1..=most).contains(ttl)) {
-            return Err(bad(format!("ttl_ms: {ttl} is not in 1..={most}")));
+        if let Some(ttl) = ttl {
+            self.state.config.limits.check_span("ttl_ms", ttl)?;
         }
         let auto_expire = new.auto_expire.unwrap_or(config.auto_expire);
         if auto_expire && ttl.is_none() {

@@ -1,5 +1,6 @@
 //! What a question to a person is, from asking to answer (2.5).
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::kernel::expression::FieldRef;
@@ -57,6 +58,16 @@ impl Assignee {
         match self {
             Self::User { user } => principal.user == *user,
             Self::Role { role } => principal.roles.has(*role),
+        }
+    }
+}
+
+/// As [`Assignee::parse`] reads it.
+impl fmt::Display for Assignee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User { user } => f.write_str(user.as_str()),
+            Self::Role { role } => write!(f, "role:{}", role.name()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::kernel::Kernel;
+use crate::kernel::decision;
 use crate::kernel::ids::{InterruptId, ProcessId, RequestId, SessionId, UserId, WorkerId};
 use crate::kernel::names::{InterruptKind, InterruptStatus};
 use crate::kernel::principal::{Principal, Role};
@@ -105,7 +106,7 @@ impl<'a> Interrupts<'a> {
         let oldest = process.interrupts.first().and_then(|id| self.state.interrupts.get(id));
         match self.may(process) || oldest.is_some_and(|oldest| self.sees(oldest)) {
             true => Ok(oldest),
-            false => Err(strange(pid)),
+            false => Err(decision::foreign(pid)),
         }
     }
 
@@ -145,7 +146,7 @@ impl<'a> Interrupts<'a> {
         if let Some(pid) = &filter.pid
             && !self.may(self.process(pid)?)
         {
-            return Err(strange(pid));
+            return Err(decision::foreign(pid));
         }
         let most = most.clamp(1, self.state.config.limits.page);
         let looks = most.saturating_mul(LOOKS);
@@ -239,8 +240,4 @@ impl<'a> Interrupts<'a> {
         let assigned = interrupt.assignee.as_ref().is_some_and(|assignee| assignee.is(self.by));
         assigned || self.state.process(&interrupt.pid).is_some_and(|process| self.may(process))
     }
-}
-
-fn strange(pid: &ProcessId) -> Refusal {
-    Refusal::new(Code::PermissionDenied, format!("process {pid} belongs to another user"))
 }

@@ -63,17 +63,11 @@ impl Limits<'_> {
         self.most(Code::TooLarge, field, limit.most().unwrap_or(0), most, "");
     }
 
-    /// Without a bound a ring of Gates would hold a decision up for ever, so this one has no −1.
+    /// Without a bound a ring of Gates would hold a decision up for ever, so −1 is as much as there
+    /// can be, and no number is more (K232, K241).
     fn steps(&mut self, limit: Option<Limit>) {
-        let most = self.limits.steps;
-        match limit.map(Limit::most) {
-            Some(Some(steps)) => self.most(Code::TooLarge, "step_limit", steps, most, ""),
-            Some(None) => {
-                let text = format!("unlimited, at most {most}");
-                self.problems.tell(Code::TooLarge, "step_limit", text);
-            }
-            None => {}
-        }
+        let steps = limit.and_then(Limit::most).unwrap_or(0);
+        self.most(Code::BadPipeline, "step_limit", steps, self.limits.steps, "");
     }
 
     fn stage(&mut self, field: &str, stage: &PipelineStage) {

@@ -23,7 +23,8 @@ pub struct FlowLimits {
     pub amount: u64,
     /// Milliseconds of a timeout or a wait.
     pub span_ms: u64,
-    /// Steps of Gates and Forks in one decision: the most that `step_limit` can be.
+    /// Steps of Gates and Forks in one decision: the most that `step_limit` can be, and what it is
+    /// as −1.
     pub steps: u64,
 }
 

@@ -50,7 +50,8 @@ impl EnvelopeView {
 
 impl LedgerView {
     /// A session's use is the row less its reading at the session's start (K100).
-    fn of(process: Option<&Process>, session: Option<&Session>) -> Self {
+    #[must_use]
+    pub fn of(process: Option<&Process>, session: Option<&Session>) -> Self {
         let (none, unlimited) = (Usage::default(), Limit::UNLIMITED);
         match (process, session) {
             (None, _) => Self { used: none, max_llm_calls: unlimited, max_agent_hops: unlimited },

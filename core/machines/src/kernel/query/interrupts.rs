@@ -6,7 +6,7 @@ use crate::codec::Wire;
 use crate::kernel::ids::{ProcessId, RequestId, UserId};
 use crate::kernel::interrupts::interrupt::Interrupt;
 use crate::kernel::interrupts::query::{Filter, Interrupts};
-use crate::kernel::process::Process;
+use crate::kernel::process::{Process, short_hash};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::state::State;
 
@@ -50,7 +50,7 @@ impl ListInterrupts {
         kinds.encode(&mut bytes);
         status.encode(&mut bytes);
         by.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 

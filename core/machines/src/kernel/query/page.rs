@@ -8,6 +8,7 @@ use super::view::ProcessControlBlock;
 use crate::codec::Wire;
 use crate::kernel::ids::{ProcessId, UserId};
 use crate::kernel::names::ProcessState;
+use crate::kernel::process::short_hash;
 use crate::kernel::refusal::{Code, Refusal};
 
 /// The size of a page of which none is told (K25).
@@ -45,7 +46,7 @@ impl ListProcesses {
         self.state.encode(&mut bytes);
         self.user.encode(&mut bytes);
         by.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 

@@ -206,6 +206,18 @@ impl<K: Ord + Clone> Order<K> {
         self.bands[band].first_of(user).map(|(_, pid)| pid)
     }
 
+    /// Says whether something of a better priority waits than one that waits; among what `user` has
+    /// there, if it is given. It is its age that puts that one first, if it is next (K71).
+    #[must_use]
+    pub fn is_after_better(&self, pid: &K, user: Option<&UserId>) -> bool {
+        let band = self.entries.get(pid).map_or(0, Entry::band);
+        let waits = |band: &Band<K>| match user {
+            Some(user) => band.lines.contains_key(user),
+            None => !band.lines.is_empty(),
+        };
+        self.bands[..band].iter().any(waits)
+    }
+
     /// Finds the band with the least `oldest + b × ageing`; ties go to the lower one (K71).
     fn band_by(&self, ageing: Millis, oldest: impl Fn(&Band<K>) -> Option<Time>) -> Option<usize> {
         let aged = |band: usize| {

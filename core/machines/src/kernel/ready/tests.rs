@@ -90,6 +90,21 @@ fn a_user_of_its_own_work_gets_its_oldest_by_band() {
     assert_eq!(set.next_of(&user("c"), AGEING), None);
 }
 
+/// K71, K74: that age has put one first is known, among all and among a user's own.
+#[test]
+fn what_goes_before_a_better_priority_does_so_by_its_age() {
+    let set = set(&[
+        ("old", "a", Normal, 0),
+        ("new", "b", High, AGEING + 1),
+        ("own", "a", Idle, AGEING + 1),
+    ]);
+    assert_eq!(set.next(AGEING), Some(&pid("old")));
+    assert!(set.is_after_better(&pid("old"), None), "b's is better, and younger");
+    assert!(!set.is_after_better(&pid("old"), Some(&user("a"))), "nothing of its own is");
+    assert!(set.is_after_better(&pid("own"), Some(&user("a"))));
+    assert!(!set.is_after_better(&pid("new"), None), "it is the best");
+}
+
 #[test]
 fn a_process_is_in_the_set_once_and_keeps_its_place() {
     let mut set = set(&[("a1", "a", Normal, 0), ("b1", "b", Normal, 0)]);

@@ -37,6 +37,9 @@ fn a_name_is_taken_once_unless_nothing_differs() {
     assert_eq!(told(rig.say(&user("alice"), register(info("t", Pull, 2)))), refused);
     let never = ServiceInfo { health_ttl_ms: Limit::at_most(0), ..info("t", Pull, 2) };
     assert_eq!(rig.hear(register(never)), "bad_value: health_ttl_ms: 0 is not in 1..=2592000000");
+    let ever = ServiceInfo { health_ttl_ms: Limit::at_most(2_592_000_001), ..info("t", Pull, 2) };
+    let refused = "too_large: health_ttl_ms: 2592000001, at most 2592000000";
+    assert_eq!(rig.hear(register(ever)), refused, "K25");
 }
 
 /// K25: there are so many services and no more.
@@ -184,6 +187,8 @@ fn a_slot_comes_back_once() {
     assert_eq!(rig.load("q"), 0, "a crashed worker's slot comes back");
     let asked = |lease_ms| CommandBody::AcquireSlot { service: svc("q"), pid: None, lease_ms };
     assert_eq!(rig.hear(asked(Some(999))), "bad_value: lease_ms: 999 is not in 1000..=3600000");
+    let refused = "too_large: lease_ms: 3600001, at most 3600000";
+    assert_eq!(rig.hear(asked(Some(3_600_001))), refused, "K25");
     assert_eq!(rig.hear(acquire("x")), "service_not_found: unknown service: x");
 }
 

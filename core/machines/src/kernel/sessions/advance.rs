@@ -26,13 +26,13 @@ use crate::kernel::time::Time;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernel) struct View<'a> {
     envelope: &'a Envelope,
-    response: Option<&'a Json>,
+    session: &'a Session,
 }
 
 impl<'a> View<'a> {
-    /// Returns the output that was saved last.
+    /// Returns the output that was saved last in the session.
     pub(super) fn newest(&self) -> Option<&'a Json> {
-        self.envelope.newest_output().map(|(_, output)| output)
+        self.session.newest_output(self.envelope).map(|(_, output)| output)
     }
 }
 
@@ -54,7 +54,7 @@ impl Scope for View<'_> {
     }
 
     fn interrupt(&self) -> Option<&Json> {
-        self.response
+        self.session.response.as_ref()
     }
 }
 
@@ -80,7 +80,7 @@ impl State {
     pub(in crate::kernel) fn scope(&self, pid: &ProcessId) -> Option<View<'_>> {
         let session = self.session(pid)?;
         let envelope = self.envelope(&session.envelope)?;
-        Some(View { envelope, response: session.response.as_ref() })
+        Some(View { envelope, session })
     }
 }
 

@@ -13,6 +13,7 @@ mod tests;
 use std::sync::Arc;
 
 use super::Failure;
+use super::context::hex;
 use super::report::{Metrics, Report, ToolResult};
 use super::task::AgentTask;
 use crate::kernel::expression::FieldRef;
@@ -288,10 +289,6 @@ fn approval(approval: &Approval) -> Json {
     ];
     entries.extend(approval.used_by.as_ref().map(|used| ("used_by", Json::from(used.as_str()))));
     Json::object(entries)
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn failure(failure: &Failure) -> Json {

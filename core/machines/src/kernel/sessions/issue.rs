@@ -122,7 +122,7 @@ impl Decision<'_> {
         if let Some(stop) = self.state.stop_of(self.now, pid, stage) {
             return Issuance::Stopped(stop);
         }
-        if let Some(failure) = self.state.overflow_of(pid, stage) {
+        if let Some(failure) = self.state.overflow_of(self.now, pid, stage) {
             return Issuance::Overflowed(failure);
         }
         let counts = self.counts_for_rate(pid, stage);

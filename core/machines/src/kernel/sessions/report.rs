@@ -16,7 +16,7 @@ use crate::kernel::names::{ProcessState, TerminalReason};
 use crate::kernel::pipeline::kinds::{ErrorKind, NodeKind, ToolAccess};
 use crate::kernel::pipeline::route::{Ended, route};
 use crate::kernel::pipeline::{AgentConfig, PipelineStage, Target};
-use crate::kernel::process::ContentHash;
+use crate::kernel::process::{ContentHash, short_hash};
 use crate::kernel::quota::Amounts;
 use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::time::Millis;
@@ -116,7 +116,7 @@ impl Report {
         self.chosen_target.encode(&mut bytes);
         self.feedback.encode(&mut bytes);
         self.release_process.encode(&mut bytes);
-        *blake3::hash(&bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+        short_hash(&bytes)
     }
 }
 

@@ -81,13 +81,13 @@ impl Session {
 }
 
 impl State {
-    /// Finds the first budget into which amounts do not fit: the process's, its session's, an
-    /// ancestor's (K102).
+    /// Finds the first budget into which amounts do not fit: of the first resource in order, that
+    /// of the process, of its session, of its nearest ancestor (K102).
     #[must_use]
     pub fn shortage(&self, pid: &ProcessId, amounts: &Amounts) -> Option<Shortage> {
-        self.lineage(pid).find_map(|(level, process)| {
-            let short = process.account.first_too_much(&process.quota, amounts);
-            let own = short.map(|resource| Shortage {
+        let short = self.lineage(pid).flat_map(|(level, process)| {
+            let resource = process.account.first_too_much(&process.quota, amounts);
+            let own = resource.map(|resource| Shortage {
                 resource,
                 used: process.account.used.of(resource),
                 held: process.account.held.of(resource),
@@ -97,8 +97,11 @@ impl State {
                     false => Level::Ancestor(level.clone()),
                 },
             });
-            own.or_else(|| self.session_shortage(pid, amounts).filter(|_| level == pid))
-        })
+            let of_session = (level == pid).then(|| self.session_shortage(pid, amounts)).flatten();
+            own.into_iter().chain(of_session)
+        });
+        // Among equals the first counts, which is the nearest.
+        short.min_by_key(|short| short.resource)
     }
 
     /// Returns what is left of the pipeline's limit on calls of models (K116).

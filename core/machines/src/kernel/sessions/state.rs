@@ -211,6 +211,7 @@ impl State {
         };
         // What is remembered of attempts outlives the session: a late report is told the truth.
         let closed = self.session(pid).map(|old| old.closed.clone()).unwrap_or_default();
+        let saves_before = self.envelope(id).map_or(0, |envelope| envelope.saves);
         let session = Session {
             pipeline: pipeline.clone(),
             envelope: id.clone(),
@@ -229,6 +230,7 @@ impl State {
             ended: None,
             created_at: now,
             last_activity_at: now,
+            saves_before,
         };
         self.session_tally.count(self.sessions.get(pid), false);
         self.session_tally.count(Some(&session), true);

@@ -5,14 +5,17 @@ use crate::codec::Wire;
 use crate::kernel::config::KernelConfig;
 use crate::kernel::dispatch::ServiceRequest;
 use crate::kernel::dispatch::rig::{bind, dispatch, dsp, info, queued, register, svc};
+use crate::kernel::envelopes::EnvelopePatch;
+use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::event::Event;
 use crate::kernel::housekeeping::StopMode;
-use crate::kernel::ids::{RequestId, SessionId};
+use crate::kernel::ids::{EnvelopeId, RequestId, SessionId};
 use crate::kernel::interrupts::rig::{approved, cancel, new, resolve};
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::{InterruptKind, ProcessState};
+use crate::kernel::process::Metadata;
 use crate::kernel::rig::{Rig, calls, node, operator, pid, reserve, submit, told, user};
-use crate::kernel::services::ServiceMode;
+use crate::kernel::services::{ServiceInfo, ServiceMode};
 use crate::kernel::sessions::rig::{Desk, agent, json, pipeline};
 use crate::kernel::{Code, CommandBody};
 
@@ -302,6 +305,39 @@ fn metadata_of_many_large_entries_is_refused() {
     let refusal = rig.say(&user("alice"), body).unwrap_err();
     assert_eq!(refusal.code, Code::TooLarge);
     assert_eq!(&*refusal.text, "metadata: 1572873 bytes, at most 1048576");
+}
+
+/// K24, K25: keys of metadata are texts, whatever it is of.
+#[test]
+fn a_key_of_metadata_is_a_text_of_a_length() {
+    let long = "x".repeat((16 << 10) + 1);
+    let keys = [
+        ("a\0", "bad_value: metadata: NUL at byte 1"),
+        (&*long, "too_long: metadata: 16385 bytes, at most 16384"),
+    ];
+    for (key, refused) in keys {
+        let mut rig = Rig::served(2);
+        let metadata: Metadata = [(key.into(), json("1"))].into();
+        let of_process = Submit { metadata: metadata.clone(), ..submit("p") };
+        let of_call = ServiceRequest { metadata: metadata.clone(), ..queued("d", "q") };
+        let of_service =
+            ServiceInfo { metadata: metadata.clone(), ..info("s", ServiceMode::Pull, 2) };
+        let patch = EnvelopePatch { metadata: metadata.clone(), ..EnvelopePatch::default() };
+        let (id, patch) = (EnvelopeId::parse("id", "e").unwrap(), Box::new(patch));
+        let new = NewEnvelope { id: Some(id.clone()), ..NewEnvelope::default() };
+        rig.work(CommandBody::CreateEnvelope(Box::new(new.clone())));
+        let of_envelope = NewEnvelope { id: None, metadata, ..new };
+        let bodies = [
+            CommandBody::Submit(Box::new(of_process)),
+            dispatch(of_call),
+            register(of_service),
+            CommandBody::CreateEnvelope(Box::new(of_envelope)),
+            CommandBody::UpdateEnvelope { id, patch, expected_version: None },
+        ];
+        for body in bodies {
+            assert_eq!(rig.hear(body.clone()), refused, "{body:?}");
+        }
+    }
 }
 
 /// K277, K281: a join tells the whole list for every branch that appended to it. It is measured

@@ -12,6 +12,7 @@ use machines::kernel::interrupts::interrupt::Interrupt;
 use machines::kernel::interrupts::target::{Target, TargetHash, target_hash};
 use machines::kernel::json::Json;
 use machines::kernel::names::ReviewDecision;
+use machines::kernel::sessions::Session;
 use machines::kernel::{CommandBody, Kernel};
 
 use super::super::super::book::Follow;
@@ -149,7 +150,7 @@ impl Fresh {
         let session = state.session(pid);
         let fields = session.and_then(|session| {
             let envelope = state.envelope(&session.envelope)?;
-            Some(Fields { envelope, response: session.response.as_ref() })
+            Some(Fields { envelope, session })
         });
         let value = |field: &FieldRef| field.find(fields.as_ref()?).cloned();
         binds.iter().map(|field| (field.clone(), value(field))).collect()
@@ -204,12 +205,12 @@ impl Shown {
 /// Where bound fields are found.
 struct Fields<'a> {
     envelope: &'a Envelope,
-    response: Option<&'a Json>,
+    session: &'a Session,
 }
 
 impl Scope for Fields<'_> {
     fn current(&self) -> Option<&Json> {
-        self.envelope.newest_output().map(|(_, output)| output)
+        self.session.newest_output(self.envelope).map(|(_, output)| output)
     }
 
     fn output(&self, key: &OutputKey) -> Option<&Json> {
@@ -225,6 +226,6 @@ impl Scope for Fields<'_> {
     }
 
     fn interrupt(&self) -> Option<&Json> {
-        self.response
+        self.session.response.as_ref()
     }
 }

@@ -181,13 +181,14 @@ impl Joined {
     /// What there is of a process's session now.
     fn there(&self, pid: &ProcessId) -> Option<There> {
         let state = self.kernel.state();
-        let envelope = state.envelope(&state.session(pid)?.envelope)?;
+        let session = state.session(pid)?;
+        let envelope = state.envelope(&session.envelope)?;
         let value = |(key, output): (&OutputKey, &machines::kernel::envelopes::Output)| {
             (key.clone(), output.value.clone())
         };
         Some(There {
             outputs: envelope.outputs.iter().map(value).collect(),
-            newest: envelope.newest_output().map(|(key, _)| key.clone()),
+            newest: session.newest_output(envelope).map(|(key, _)| key.clone()),
             state: envelope.state.clone(),
             used: state.process(pid)?.account.used.amounts,
         })

@@ -72,7 +72,7 @@ fn an_override_keeps_the_rules_of_its_kind() {
     let never = NewInterrupt { ttl: Some(0), ..new(InterruptKind::Clarification) };
     assert_eq!(refused(never), "bad_value: ttl_ms: 0 is not in 1..=2592000000");
     let late = NewInterrupt { ttl: Some(2_592_000_001), ..new(InterruptKind::Clarification) };
-    assert_eq!(refused(late), "bad_value: ttl_ms: 2592000001 is not in 1..=2592000000");
+    assert_eq!(refused(late), "too_large: ttl_ms: 2592000001, at most 2592000000");
 }
 
 /// K151: nor does configuration.

@@ -1,5 +1,6 @@
 use super::*;
-use crate::kernel::sessions::rig::{Desk, json, linear};
+use crate::kernel::CommandBody;
+use crate::kernel::sessions::rig::{Desk, agent, json, linear, pipeline};
 
 fn ids() -> (ProcessId, AttemptId, AgentName) {
     let pid = ProcessId::parse("pid", "p").unwrap();
@@ -57,6 +58,56 @@ fn what_is_wrong_with_a_result_is_named() {
     assert!(kind.starts_with("bad_value: interrupt.kind: \"x\" is not one of"), "{kind}");
     let whom = wrong("{'success': true, 'interrupt': {'kind': 'timeout', 'assignee': 'role:x'}}");
     assert!(whom.contains("interrupt.assignee: no such role"), "{whom}");
+}
+
+/// K243: the envelope in a task has the names of 13.3, and is without history, errors and prior
+/// outputs; what its bounds and its question are is as anybody is shown it.
+#[test]
+fn a_task_shows_all_of_the_envelope_but_its_records() {
+    let loops = "'default_next': 'draft', 'max_visits': 1";
+    let stages = [agent("draft", "'default_next': 'edit'"), agent("edit", loops)].join(", ");
+    let more = "'max_llm_calls': 7, 'loop_reset': ['edit']";
+    let mut desk = Desk::new(pipeline(&format!("{{'name': 'x', {more}, 'stages': [{stages}]}}")));
+    desk.poll();
+    desk.succeed("draft", "{'v': 1}");
+    let report = Report { feedback: Some(Arc::from("more")), ..desk.done("edit", "{}") };
+    assert_eq!(desk.report(&report), "RunAgent draft 2.1");
+    let shown = desk.task("draft").to_json().get("envelope").unwrap().clone();
+    let keys: Vec<&str> = shown.as_object().unwrap().iter().map(|(key, _)| &**key).collect();
+    let all = "active_stages agent_hops all_goals completed_goal_stages completed_stages \
+               created_at_ms current_stage dropped envelope_id failed_stages goal_stage_number \
+               goal_status interrupt_pending iteration llm_calls loop_feedback max_agent_hops \
+               max_goal_stages max_iterations max_llm_calls metadata outputs parallel_mode \
+               raw_input received_at_ms remaining_goals request_id session_id stage_order \
+               stage_visits state terminated tokens_in tokens_out tool_calls updated_at_ms \
+               user_id version";
+    assert_eq!(keys.join(" "), all);
+    let told = |key: &str| shown.get(key).unwrap().to_string();
+    assert_eq!((told("envelope_id"), told("user_id")), (r#""e""#.into(), r#""alice""#.into()));
+    assert_eq!((told("llm_calls"), told("max_llm_calls")), ("2".to_owned(), "7".to_owned()));
+    assert_eq!((told("agent_hops"), told("iteration")), ("3".to_owned(), "1".to_owned()));
+    assert_eq!(told("active_stages"), r#"["draft"]"#);
+    assert_eq!(told("completed_stages"), r#"["edit"]"#);
+    assert_eq!(told("stage_visits"), r#"{"draft":2,"edit":1}"#);
+    assert_eq!(
+        (told("outputs"), told("loop_feedback")),
+        (r#"{"draft":{"v":1}}"#.into(), r#"["more"]"#.into())
+    );
+    assert_eq!(told("version"), desk.envelope().version.to_string());
+
+    let asked = NewInterrupt {
+        blocking: Some(false),
+        question: Some(Arc::from("well?")),
+        ..NewInterrupt::new(InterruptKind::Checkpoint)
+    };
+    let (pid, interrupt) = (ids().0, Box::new(asked));
+    desk.say(CommandBody::CreateInterrupt { pid, interrupt }).unwrap();
+    let shown = desk.task("draft").context;
+    assert_eq!(shown.get("interrupt_pending").unwrap().to_string(), "true");
+    let asked = shown.get("interrupt").unwrap();
+    let told = |key: &str| asked.get(key).unwrap().as_str().unwrap().to_owned();
+    let kind = [told("kind"), told("question"), told("status"), told("on_expiry")];
+    assert_eq!(kind, ["checkpoint", "well?", "pending", "continue"]);
 }
 
 /// K290: a task says all that its worker needs, and nothing that is another at the next look.

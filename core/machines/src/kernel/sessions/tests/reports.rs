@@ -157,7 +157,7 @@ fn a_report_can_break_and_let_go() {
 #[test]
 fn a_task_that_is_too_large_leaves_out_the_oldest_or_fails() {
     let last = |overflow: &str| {
-        let more = format!("'max_context_tokens': 150, 'context_overflow': '{overflow}'");
+        let more = format!("'max_context_tokens': 350, 'context_overflow': '{overflow}'");
         agent("last", &more)
     };
     let open = |overflow: &str| {
@@ -166,7 +166,7 @@ fn a_task_that_is_too_large_leaves_out_the_oldest_or_fails() {
         let stages = [first, next, last(overflow)].join(", ");
         let mut desk = Desk::new(pipeline(&format!("{{'name': 'c', 'stages': [{stages}]}}")));
         desk.poll();
-        desk.succeed("first", &format!("{{'text': '{}'}}", "x".repeat(300)));
+        desk.succeed("first", &format!("{{'text': '{}'}}", "x".repeat(1_000)));
         desk
     };
     let mut desk = open("TruncateOldest");
@@ -174,11 +174,14 @@ fn a_task_that_is_too_large_leaves_out_the_oldest_or_fails() {
     let context = desk.task("last").context;
     let outputs = context.get("outputs").unwrap();
     assert!(outputs.get("first").is_none() && outputs.get("next").is_some(), "{context}");
-    assert!(context.length().div_ceil(4) <= 150);
+    assert!(context.length().div_ceil(4) <= 350);
     assert_eq!(open("Fail").succeed("next", "{}"), "Terminate LlmFailedFatally");
     let mut desk = open("TruncateOldest");
     let long = format!("{{'text': '{}'}}", "y".repeat(30));
-    desk.report(&Report { feedback: Some(Arc::from("z".repeat(700))), ..desk.done("next", &long) });
+    desk.report(&Report {
+        feedback: Some(Arc::from("z".repeat(1_000))),
+        ..desk.done("next", &long)
+    });
     assert_eq!(desk.told(), "Terminate LlmFailedFatally", "it never fits");
 }
 

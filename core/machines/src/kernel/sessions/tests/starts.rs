@@ -1,13 +1,16 @@
 //! Goal: sessions begin, are polled and replaced as K230, K231 and K240 say.
 
 use crate::kernel::CommandBody;
+use crate::kernel::envelopes::EnvelopePatch;
 use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::ids::EnvelopeId;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
 use crate::kernel::quota::QuotaField;
-use crate::kernel::rig::{limits, operator, pid, submit, user, worker};
-use crate::kernel::sessions::rig::{Desk, agent, linear, pipeline, refused, start};
+use crate::kernel::rig::{Rig, limits, operator, pid, submit, user, worker};
+use crate::kernel::sessions::rig::{
+    Desk, agent, json, linear, output_key, pipeline, refused, start,
+};
 use crate::kernel::sessions::start::{EnvelopeChoice, Initialize};
 
 fn known(name: &str, id: &str) -> CommandBody {
@@ -66,6 +69,49 @@ fn force_takes_the_place_of_a_session() {
     assert_eq!(refused(desk.say(start(linear(), "e", true))), "0 events", "the same command");
     assert_eq!(desk.poll(), "RunAgent edit 1.1", "fresh counts");
     assert_eq!(desk.rig.process("p").account.held.llm_calls, 1);
+}
+
+/// K260, K265: what the envelope brought along is no output of the session, for a Gate as for the
+/// question that a route asks; under its key it is there.
+#[test]
+fn what_was_saved_before_the_session_is_not_the_newest_in_it() {
+    let yes = "{'condition': 'verdict', 'value': 'yes', 'target': 'a'}";
+    let mut desk = with_old_output(yes);
+    assert_eq!(desk.poll(), "RunAgent b 1.1");
+    assert_eq!(desk.succeed("b", "{'verdict': 'yes'}"), "RunAgent a 1.1", "its own");
+
+    let field = "{'scope': 'Output', 'key': 'old', 'path': 'verdict'}";
+    let expr = format!("{{'op': 'Eq', 'field': {field}, 'value': 'yes'}}");
+    let under = format!("{{'expr': {expr}, 'target': 'a'}}");
+    assert_eq!(with_old_output(&under).poll(), "RunAgent a 1.1");
+
+    let mut desk = with_old_output("{'expr': {'op': 'Always'}, 'target': 'clarification'}");
+    assert_eq!(desk.poll(), "WaitInterrupt");
+    assert_eq!(desk.asked().question, None);
+}
+
+/// A session that begins at a Gate with one rule, on an envelope with an output of before.
+fn with_old_output(rule: &str) -> Desk {
+    let (mut rig, alice) = (Rig::new(), user("alice"));
+    let id = EnvelopeId::parse("envelope_id", "e").unwrap();
+    let new = NewEnvelope { id: Some(id.clone()), ..NewEnvelope::default() };
+    rig.say(&alice, CommandBody::CreateEnvelope(Box::new(new))).unwrap();
+    let old = json("{\"verdict\": \"yes\", \"question\": \"old?\"}");
+    let outputs = [(output_key("old"), old)].into();
+    let patch = Box::new(EnvelopePatch { outputs, ..EnvelopePatch::default() });
+    let update = CommandBody::UpdateEnvelope { id: id.clone(), patch, expected_version: None };
+    rig.say(&alice, update).unwrap();
+    rig.say(&alice, CommandBody::Submit(Box::new(submit("p")))).unwrap();
+
+    let more = format!("'node_kind': 'Gate', 'routing': [{rule}], 'default_next': 'b'");
+    let gate = format!("{{'name': 'gate', {more}}}");
+    let stages = [gate, agent("a", ""), agent("b", "'default_next': 'gate'")].join(", ");
+    let resume = "'clarification_resume_stage': 'b'";
+    let pipeline = pipeline(&format!("{{'name': 'g', {resume}, 'stages': [{stages}]}}"));
+    let envelope = EnvelopeChoice::Known(id);
+    let asked = Initialize { pid: pid("p"), pipeline, envelope, force: false };
+    rig.say(&alice, CommandBody::InitializeSession(Box::new(asked))).unwrap();
+    Desk { rig, by: alice, name: "p" }
 }
 
 /// K240: who may ask, and what is told when nothing is to be done.
