@@ -13,7 +13,8 @@
 //! a process that dies takes all of it along.
 //!
 //! A run can be a *sweep*: at every operation of the disk the power is cut, with each
-//! [`Outcome`] in a copy of the world, and the copy starts again (ledger.md, section 8).
+//! [`Outcome`] in a copy of the world, and the copy starts again (ledger.md, section 8). Several
+//! seeds share the cuts of one run, a [`Stripe`] each.
 
 pub mod book;
 pub mod bus;
@@ -53,6 +54,7 @@ use crate::strikes::Strikes;
 use crate::world::{Ended, Line, Outcome};
 use history::{History, Written};
 use io::{Crowd, Decided, Guest, Heard, Input, Number, Output, Recovered, Work};
+pub use sweep::Stripe;
 
 /// Where the wall clock stands at the start of a run, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -86,8 +88,8 @@ pub struct Setup<G: Guest> {
     pub work: Work,
     /// How long an operation of the disk takes: at least, and up to so much more.
     pub disk: (u64, u64),
-    /// Whether the run is a sweep: how many runs share its cuts.
-    pub sweep: Option<u64>,
+    /// Whether the run is a sweep, and which of its cuts are made.
+    pub sweep: Option<Stripe>,
     /// For the processes.
     pub kind: G::Kind,
 }
@@ -268,7 +270,10 @@ pub struct World<G: Guest> {
     active: Vec<u32>,
     /// A start was refused, and why.
     refused: Option<&'static str>,
+    /// The last record that the last start found, and the root there.
+    found: Option<(u64, Option<StateRoot>)>,
     quiet: bool,
+    /// Of a sweep: how many operations have ended.
     cuts: u64,
     /// This is a copy in which the power was cut.
     is_fork: bool,
@@ -306,6 +311,7 @@ impl<G: Guest> Clone for World<G> {
             down_until: self.down_until,
             active: self.active.clone(),
             refused: self.refused,
+            found: self.found,
             quiet: self.quiet,
             cuts: self.cuts,
             is_fork: self.is_fork,
@@ -357,6 +363,7 @@ impl<G: Guest> World<G> {
             down_until: 0,
             active: Vec::new(),
             refused: None,
+            found: None,
             quiet: false,
             cuts: 0,
             is_fork: false,
@@ -498,11 +505,11 @@ impl<G: Guest> World<G> {
         self.events += 1;
         let [kind, whom] = due.who();
         self.hash.event(at, u32::try_from(kind).unwrap_or(0), &whom.to_le_bytes());
-        if let (Some(stripes), Due::Answer(number, op), false) =
+        if let (Some(stripe), Due::Answer(number, op), false) =
             (self.setup.sweep, due, self.is_fork)
             && self.is_under_way(number, op)
         {
-            self.cut_here(stripes);
+            self.cut_here(stripe);
         }
         self.handle(due);
         if let Some(hashes) = &mut self.hashes {
@@ -566,6 +573,7 @@ impl<G: Guest> World<G> {
         self.watches = watches;
         let wanted = self.setup.work.records.filter(|_| !self.is_disk_broken());
         let short = wanted.is_some_and(|wanted| self.history.decided() < wanted);
+        let short = short || self.crowd.is_short();
         let passed = if short { Ended::Unfinished } else { Ended::Passed };
         self.ended.get_or_insert(passed);
     }
@@ -758,6 +766,7 @@ impl<G: Guest> World<G> {
         self.struck.count("recovery");
         self.tell(&Seen::Recovered(found));
         self.history.recover(found.record, found.root);
+        self.found = Some((found.record, found.root));
         if let Some(place) = self.place(number) {
             self.processes[place].up = true;
         }

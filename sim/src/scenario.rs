@@ -196,7 +196,8 @@ impl Scenario {
         if *file.nodes.get_ref() == 0 {
             return Err((file.nodes.span(), format!("must be 1 to {NODES_MAX} nodes")));
         }
-        let mut choices = machines::Choices::new(seed).scoped(u64::MAX);
+        let drawn_from = keepers::run_of(&file, seed);
+        let mut choices = machines::Choices::new(drawn_from).scoped(u64::MAX);
         if let Some(swarm) = file.swarm.take() {
             swarm::draw(&mut file, &swarm, &mut choices)?;
         }
@@ -337,7 +338,7 @@ impl Resolved {
     ) -> Option<keeper::Setup<G>> {
         let kept = self.keeper.as_ref()?;
         Some(keeper::Setup {
-            seed: self.seed,
+            seed: keepers::run_of(&self.file, self.seed),
             overrides: Arc::new(overrides),
             duration: self.duration,
             quiet_at: self.quiet_at,
@@ -345,7 +346,7 @@ impl Resolved {
             plan: Arc::clone(&self.plan),
             work: kept.work.clone(),
             disk: kept.disk,
-            sweep: kept.sweep,
+            sweep: kept.sweep.map(|of| keeper::Stripe { nth: self.seed % of, of }),
             kind: G::kind(kept, turn),
         })
     }

@@ -66,6 +66,8 @@ impl Known {
 pub struct Book {
     /// The processes.
     pub known: BTreeMap<ProcessId, Known>,
+    /// Processes that have children, with those.
+    pub children: BTreeMap<ProcessId, BTreeSet<ProcessId>>,
     /// How many events there were.
     pub events: u64,
     /// The time of the last.
@@ -135,6 +137,7 @@ impl Book {
                     blocking: BTreeSet::new(),
                 };
                 self.known.insert(pid.clone(), known);
+                self.adopt(parent.as_ref(), pid);
             }
             ProcessEvent::StateChanged { to, .. } => self.enter(pid, *to, event.time),
             ProcessEvent::Terminated { .. } => {
@@ -144,10 +147,23 @@ impl Book {
             ProcessEvent::Removed => {
                 // Those below go to the one above it, which is charged for them from now on (K102).
                 let above = self.known.remove(pid).and_then(|known| known.parent);
-                let below =
-                    self.known.values_mut().filter(|known| known.parent.as_ref() == Some(pid));
-                below.for_each(|known| known.parent.clone_from(&above));
+                if let Some(siblings) = above.as_ref().and_then(|it| self.children.get_mut(it)) {
+                    siblings.remove(pid);
+                }
+                for below in self.children.remove(pid).unwrap_or_default() {
+                    self.adopt(above.as_ref(), &below);
+                    if let Some(known) = self.known.get_mut(&below) {
+                        known.parent.clone_from(&above);
+                    }
+                }
             }
+        }
+    }
+
+    /// A process has another parent, or none.
+    fn adopt(&mut self, parent: Option<&ProcessId>, pid: &ProcessId) {
+        if let Some(parent) = parent {
+            self.children.entry(parent.clone()).or_default().insert(pid.clone());
         }
     }
 

@@ -58,4 +58,11 @@ impl Crowd<Clerk> for Crowds {
             Self::Driven(crowd) => crowd.saw(events),
         }
     }
+
+    fn is_short(&self) -> bool {
+        match self {
+            Self::Users(crowd) => crowd.is_short(),
+            Self::Flows(_) | Self::Services(_) | Self::Driven(_) => false,
+        }
+    }
 }

@@ -199,6 +199,10 @@ pub trait Crowd<G: Guest>: Clone + Send {
     }
     /// The process is gone, and whatever connects with it.
     fn lost(&mut self) {}
+    /// Whether they did less than they were to do: such a run is unfinished.
+    fn is_short(&self) -> bool {
+        false
+    }
 }
 
 /// What the crowd does.
@@ -212,7 +216,8 @@ pub struct Work {
     pub bytes: u64,
     /// How many keys, or processes, there are.
     pub keys: u64,
-    /// After so many records nobody asks for a change any more.
+    /// After so many records nobody asks for a change any more; of a kernel: after so many
+    /// processes, nobody for another one.
     pub records: Option<u64>,
     /// What is done, by name.
     pub script: Script,

@@ -233,7 +233,8 @@ impl Conserved {
         if let Some((what, sum, said)) = sums.into_iter().find(|(_, sum, said)| sum != said) {
             return Err(format!("{pid} has {what} {said:?}, and its events add up to {sum:?}"));
         }
-        let children = self.book.known.values().filter(|child| child.parent.as_ref() == Some(pid));
+        let children = self.book.children.get(pid).into_iter().flatten();
+        let children = children.filter_map(|child| self.book.known.get(child));
         for resource in Resource::RESERVABLE {
             let below: u64 = children.clone().map(|child| child.used.of(resource)).sum();
             if account.used.amounts.of(resource) < below {
@@ -362,11 +363,19 @@ impl Watch<Clerk> for SameState {
                 if self.seen != found.record {
                     return Err(format!("record {} was never written", found.record));
                 }
+                let made = self.certain.root();
+                if let Some(root) = found.root.filter(|root| *root != made) {
+                    let record = found.record;
+                    return Err(format!(
+                        "a start found root {root:?} at record {record}, and its events make \
+                         {made:?}"
+                    ));
+                }
                 self.written.clear();
                 (self.record, self.follower) = (self.seen, self.certain.clone());
                 self.roots.split_off(&(found.record + 1));
                 self.told.split_off(&(found.record + 1));
-                Ok(false)
+                Ok(found.root.is_some())
             }
             _ => Ok(false),
         }

@@ -5,11 +5,23 @@
 //! and must find the same (L35, L72). Some go on: the power fails again while the journal opens its
 //! first segment.
 
+use machines::ledger::root::StateRoot;
+
 use super::io::Guest;
 use super::{Due, World};
 use crate::agenda::Agenda;
 use crate::files::Outcome as Left;
 use crate::world::Ended;
+
+/// Which cuts of a sweep a run makes: one in so many operations, counted from 1. All stripes
+/// together cut at every operation, once each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stripe {
+    /// Which of them, from 0.
+    pub nth: u64,
+    /// How many there are; never 0.
+    pub of: u64,
+}
 
 /// One in so many cuts starts again.
 const AGAIN: u64 = 4;
@@ -22,9 +34,9 @@ const SAME: &str = "L72";
 
 impl<G: Guest> World<G> {
     /// Cuts the power here, if it is the turn of this run.
-    pub(super) fn cut_here(&mut self, stripes: u64) {
+    pub(super) fn cut_here(&mut self, stripe: Stripe) {
         self.cuts += 1;
-        if self.cuts % stripes != self.setup.seed % stripes {
+        if self.cuts % stripe.of != stripe.nth {
             return;
         }
         self.struck.count("sweep-cut");
@@ -32,7 +44,7 @@ impl<G: Guest> World<G> {
             let mut copy = self.copy();
             copy.cut_and_start(true, outcome);
             self.adopt(&mut copy, outcome);
-            let nth = self.cuts / stripes;
+            let nth = self.cuts / stripe.of + stripe.nth;
             if nth.is_multiple_of(AGAIN) {
                 self.start_again(&copy, outcome);
             }
@@ -92,11 +104,10 @@ impl<G: Guest> World<G> {
         }
     }
 
-    /// Returns the record up to which a process serves.
-    fn serving(&self) -> Option<(u64, Option<machines::ledger::root::StateRoot>)> {
+    /// Returns what the start found of a process that serves: the last record, and the root there.
+    fn serving(&self) -> Option<(u64, Option<StateRoot>)> {
         self.guest()?;
-        let head = self.history.decided();
-        Some((head, self.history.root(head)))
+        self.found
     }
 
     /// Takes what a copy showed.

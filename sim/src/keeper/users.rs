@@ -50,7 +50,8 @@ pub struct Users {
     callers: Vec<Caller>,
     /// Processes that were submitted, by user: the newest last.
     pids: Vec<Vec<ProcessId>>,
-    submitted: u64,
+    /// How many processes were taken.
+    taken: u64,
     /// Questions that were asked, by user: the newest last.
     asked: Vec<Vec<(InterruptId, InterruptKind)>>,
 }
@@ -202,10 +203,9 @@ impl Users {
     }
 
     fn submit(&mut self, caller: u32, user: u64, choices: &mut Choices) -> Option<CommandBody> {
-        if self.work.records.is_some_and(|most| self.submitted >= most) {
+        if !self.is_short() && self.work.records.is_some() {
             return None;
         }
-        self.submitted += 1;
         let who = [u64::from(caller), 1];
         let pid = id(ProcessId::parse("pid", &self.name(caller, "p")));
         let parent = match choices.choose("user.parent", who, 4) {
@@ -345,7 +345,7 @@ impl Crowd<Clerk> for Users {
             work: work.clone(),
             callers: vec![Caller::default(); work.callers as usize],
             pids: vec![Vec::new(); users],
-            submitted: 0,
+            taken: 0,
             asked: vec![Vec::new(); users],
         }
     }
@@ -371,6 +371,8 @@ impl Crowd<Clerk> for Users {
         match heard {
             Heard::Nothing => me.again = Some(request.clone()),
             Heard::Reply(Ok(done)) => {
+                let submits = matches!(request.body, CommandBody::Submit(_));
+                self.taken += u64::from(submits && !me.repeating);
                 if request.body == CommandBody::NextRunnable {
                     me.held = claimed(&done.events);
                     me.reserved = None;
@@ -396,5 +398,9 @@ impl Crowd<Clerk> for Users {
                 }
             }
         }
+    }
+
+    fn is_short(&self) -> bool {
+        self.work.records.is_some_and(|most| self.taken < most)
     }
 }

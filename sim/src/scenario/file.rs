@@ -90,7 +90,8 @@ pub struct Keeper {
     /// How many keys, or processes, there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Spanned<u64>>,
-    /// After so many records nothing more is changed; a run with fewer is unfinished.
+    /// After so many records nothing more is changed; a run with fewer is unfinished. Of the
+    /// kernel: after so many processes no more are made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<Spanned<u64>>,
     /// What the callers do, by name: see [`Script`](crate::keeper::io::Script).
@@ -105,7 +106,8 @@ pub struct Keeper {
     /// How many read the kernel's events, and go on where they were after each of its ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readers: Option<Spanned<u64>>,
-    /// At every operation of the disk the power is cut; the cuts are shared by so many seeds.
+    /// At every operation of the disk the power is cut. So many seeds share one run and its cuts:
+    /// with 24, seeds 0 to 23 make the same run, and cut it everywhere together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Spanned<u64>>,
 }

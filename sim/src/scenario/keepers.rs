@@ -84,6 +84,14 @@ pub(super) fn compile(file: &File) -> Result<Option<Kept>, At> {
     }))
 }
 
+/// Returns what the run of a seed is drawn from: seeds that share the cuts of a sweep share the
+/// run, or no run would be cut everywhere.
+pub(super) fn run_of(file: &File, seed: u64) -> u64 {
+    let sweep = file.keeper.as_ref().and_then(|keeper| keeper.sweep.as_ref());
+    // A sweep of 0 is refused, in its turn.
+    seed / sweep.map_or(1, |sweep| (*sweep.get_ref()).max(1))
+}
+
 /// A bus has no disk, and its own words.
 fn volatile(keeper: &Keeper) -> Result<Subject, At> {
     let pointless = [
@@ -132,7 +140,8 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
         "approvals" => Ok(Script::Approvals),
         "executor" => Ok(Script::Executor),
         _ => {
-            let all = "mixed, queue, flows, fork-join, services, drain or approvals";
+            let all =
+                "mixed, queue, flows, fork-join, services, drain, approvals or executor";
             Err((script.span(), format!("must be one of {all}")))
         }
     }
