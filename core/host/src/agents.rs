@@ -6,19 +6,21 @@
 //!   ← {"ok":{"pid":"p","success":true,"output":{…},"terminal_reason":"completed",…}}
 //! ```
 //!
-//! Whoever lost the connection asks the same again, with the same pid, and is told the same.
+//! Whoever lost the connection asks the same again, with the same pid, and is told the same. Nobody
+//! waits for a client that has left: see [`control`](crate::control).
 
 use std::time::Duration;
 
-use machines::kernel::ids::{OutputKey, ProcessId};
-use machines::kernel::names::{Outcome, ProcessState, TerminalReason};
+use machines::kernel::ids::{InterruptId, OutputKey, ProcessId};
+use machines::kernel::names::{InterruptStatus, Outcome, TerminalReason};
 use machines::kernel::principal::Principal;
 use machines::kernel::query::status::RequestStatus;
-use machines::kernel::query::{Query, Told};
+use machines::kernel::query::view::ProcessControlBlock;
+use machines::kernel::query::{self, Query};
 use machines::kernel::reply::Done;
 use machines::kernel::stream::{Detail, Filter, Reading};
-use machines::kernel::{Command, Refusal};
-use runtime::{Gone, KeeperHandle};
+use machines::kernel::{Code, Command, Refusal};
+use runtime::{Events, Gone, KeeperHandle};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -49,51 +51,95 @@ pub(crate) async fn execute(command: Command, keeper: &KeeperHandle) -> Value {
     }
 }
 
+/// What is told, or why not.
+type Told<T> = Result<Result<T, Box<Refusal>>, Gone>;
+
 /// Waits until a process has ended, or waits for people.
-async fn ended(
-    by: &Principal,
-    pid: &ProcessId,
-    keeper: &KeeperHandle,
-) -> Result<Result<Value, Box<Refusal>>, Gone> {
+async fn ended(by: &Principal, pid: &ProcessId, keeper: &KeeperHandle) -> Told<Value> {
     let query = Query::GetRequestStatus { pid: pid.clone() };
-    let filter =
-        Filter { pid: Some(pid.clone()), kind: Some("process.".into()), ..Filter::default() };
     let mut events = None;
     loop {
         let answer = match keeper.query(by.clone(), query.clone()).await? {
             Ok(answer) => answer,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Told::Request(status) = &answer.told
-            && let Some(result) = result(status)
-        {
-            return Ok(Ok(result));
+        if let query::Told::Request(status) = &answer.told {
+            let asked = match status.process.state.is_terminal() {
+                true => None,
+                false => blocking(by, &status.process, keeper).await?,
+            };
+            if let Some(result) = result(status, asked.as_ref()) {
+                return Ok(Ok(result));
+            }
         }
         if events.is_none() {
-            let (cursor, follow, filter) = (Some(answer.as_of), true, filter.clone());
-            let reading = Reading { cursor, follow, filter, detail: Detail::Brief };
+            let filter = Filter { pid: Some(pid.clone()), ..Filter::default() };
+            let (cursor, detail) = (Some(answer.as_of), Detail::Brief);
+            let reading = Reading { cursor, follow: true, filter, detail };
             events = Some(keeper.events(by.clone(), reading).await?);
         }
-        if let Some(events) = &mut events
-            && let Err(refusal) = events.next().await?
-        {
-            return Ok(Err(refusal));
+        let events = events.as_mut().expect("it was opened");
+        if let Err(refusal) = news(events).await? {
+            return Ok(Err(Box::new(unfollowed(pid, *refusal))));
         }
     }
 }
 
-/// Returns what came of an agent, once something has (13.3: AgentResult).
-fn result(status: &RequestStatus) -> Option<Value> {
+/// Waits for an event with which a process may have ended, or wait for people.
+async fn news(events: &mut Events) -> Told<()> {
+    loop {
+        let batch = match events.next().await? {
+            Ok(batch) => batch,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let may_be = |kind: &str| kind.starts_with("process.") || kind.starts_with("interrupt.");
+        if batch.events.iter().any(|numbered| may_be(numbered.event.body.kind())) {
+            return Ok(Ok(()));
+        }
+    }
+}
+
+/// Says of a process that has begun why its end cannot be waited for.
+fn unfollowed(pid: &ProcessId, why: Refusal) -> Refusal {
+    match why.code == Code::Overloaded {
+        true => {
+            let text = format!("{pid} goes on, and cannot be waited for: {}", why.text);
+            Refusal::new(Code::Overloaded, format!("{text}; ask for it again"))
+        }
+        false => why,
+    }
+}
+
+/// Finds the oldest question that holds a process up (K62, K393); there are few (K25).
+async fn blocking(
+    by: &Principal,
+    process: &ProcessControlBlock,
+    keeper: &KeeperHandle,
+) -> Result<Option<InterruptId>, Gone> {
+    for id in &process.pending_interrupts {
+        let query = Query::GetInterrupt { id: id.clone() };
+        // Refused: it is kept no longer, and so it is closed.
+        if let Ok(answer) = keeper.query(by.clone(), query).await?
+            && let query::Told::Interrupt(asked) = &answer.told
+            && asked.blocking
+            && asked.status == InterruptStatus::Pending
+        {
+            return Ok(Some(id.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns what came of an agent, once something has (13.3: AgentResult); `asked` holds it up.
+fn result(status: &RequestStatus, asked: Option<&InterruptId>) -> Option<Value> {
     let process = &status.process;
-    let blocked = process.state == ProcessState::Waiting;
-    let asked = status.pending_interrupt.as_ref().filter(|_| blocked);
     let reason = process.terminal_reason;
     if reason.is_none() && asked.is_none() {
         return None;
     }
     let success = reason.is_some_and(|reason| reason.outcome() == Outcome::Completed);
     let error = match (asked, &process.termination_message) {
-        (Some(asked), _) => Some(format!("interrupted: {}", asked.id)),
+        (Some(asked), _) => Some(format!("interrupted: {asked}")),
         (None, Some(message)) if !success => Some(message.to_string()),
         (None, _) => None,
     };
@@ -113,4 +159,21 @@ fn result(status: &RequestStatus) -> Option<Value> {
         "terminal_reason": reason.map(TerminalReason::name),
         "envelope_id": envelope.map(|shown| shown.id.as_str()),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is refused after the process has begun must not take it for not begun.
+    #[test]
+    fn whoever_cannot_wait_is_told_that_the_process_goes_on() {
+        let pid = ProcessId::parse("pid", "p").unwrap();
+        let full = Refusal::new(Code::Overloaded, "1024 readers follow the events");
+        let why = "p goes on, and cannot be waited for: 1024 readers follow the events";
+        let told = unfollowed(&pid, full).to_string();
+        assert_eq!(told, format!("overloaded: {why}; ask for it again"));
+        let other = Refusal::new(Code::NotDurable, "the journal has failed");
+        assert_eq!(unfollowed(&pid, other.clone()), other);
+    }
 }

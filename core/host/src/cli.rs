@@ -10,13 +10,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::cluster::hex;
 use crate::commands;
 use crate::config::{Config, ConfigError, Sources};
 use crate::control::{self, Request};
 use crate::events::Wanted;
 use crate::failure::{Exit, Failure};
 use crate::files;
-use crate::kernel::hex;
 use crate::ledger::Ledger;
 use crate::log::{self, LogFormat, LogLevel};
 use crate::node::{Node, Reloaded};
@@ -276,13 +276,13 @@ fn decide(from: From, commands: Vec<String>) -> Result<(), Failure> {
     };
     for line in lines {
         let line = line.map_err(|error| Failure::Control(error.to_string()))?;
-        let command = serde_json::from_str(&line)
-            .map_err(|error| Failure::Control(format!("not JSON: {error}")))?;
         if let Err(refusal) = commands::check(line.as_bytes()) {
             // Of a key that is there twice one would be lost on the way to the node.
             say(&commands::refused(&refusal).to_string());
             continue;
         }
+        let command = serde_json::from_str(&line)
+            .map_err(|error| Failure::Control(format!("not JSON: {error}")))?;
         say(&block_on(control::command(&data, command))?.to_string());
     }
     Ok(())

@@ -17,12 +17,14 @@ mod form;
 mod shown;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use machines::keeper::io::Decided;
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::event::Event;
 use machines::kernel::ids::{
-    AttemptId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId, WorkerId,
+    AttemptId, InterruptId, ProcessId, RecordId, RequestId, ReservationId, SessionId, UserId,
+    WorkerId,
 };
 use machines::kernel::lifecycle::Submit;
 use machines::kernel::names::{OnExhausted, Priority, ProcessState};
@@ -58,6 +60,8 @@ pub(crate) enum Asked {
     Command(Box<Command>),
     /// That it decides, and tells when what that began has ended (K393).
     Agent(Box<Command>),
+    /// That it leases tasks, and waits for one so long if there is none (K205).
+    Lease(Box<Command>, Duration),
     /// That it tells.
     Query(Box<(Principal, Query)>),
 }
@@ -82,13 +86,14 @@ enum Do {
     NextRunnable {},
     TransitionState {
         pid: String,
+        #[serde(alias = "new_state")]
         to: String,
         #[serde(default)]
         reason: String,
     },
     Terminate {
         pid: String,
-        #[serde(default)]
+        #[serde(default, alias = "reason")]
         message: String,
         #[serde(default)]
         force: bool,
@@ -197,6 +202,7 @@ impl Line {
         Ok(match self.body.body()? {
             Body::Command(body) => Asked::Command(command(by, body)),
             Body::Agent(body) => Asked::Agent(command(by, body)),
+            Body::Lease(body, wait) => Asked::Lease(command(by, body), wait),
             Body::Query(query) => Asked::Query(Box::new((by, query))),
         })
     }
@@ -333,11 +339,25 @@ fn limits(quota: &BTreeMap<String, i64>) -> Result<QuotaPatch, Refusal> {
     quota.iter().map(limit).collect()
 }
 
-/// Shows what came of a command.
-pub(crate) fn shown(decided: &Result<Decided, Box<Refusal>>) -> Value {
+/// Returns the interrupt whose approval a command uses: its reply does not say.
+pub(crate) fn approval_of(command: &Command) -> Option<InterruptId> {
+    if let CommandBody::ConsumeApproval(wanted) = &command.body {
+        return Some(wanted.interrupt.clone());
+    }
+    None
+}
+
+/// Shows what came of a command; `approval` is the interrupt whose approval it used.
+pub(crate) fn shown(
+    decided: &Result<Decided, Box<Refusal>>,
+    approval: Option<&InterruptId>,
+) -> Value {
     match decided {
         Ok(Decided { reply, events }) => {
             let mut told = shown::reply(reply);
+            if let Some((shown, id)) = told.get_mut("approval").zip(approval) {
+                shown["interrupt_id"] = id.as_str().into();
+            }
             told["events"] = events.iter().map(event).collect();
             json!({ "ok": told })
         }
@@ -372,7 +392,7 @@ mod tests {
         let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match line.asked().map_err(|refusal| refusal.to_string())? {
             Asked::Command(command) => Ok(*command),
-            Asked::Agent(command) => Ok(*command),
+            Asked::Agent(command) | Asked::Lease(command, _) => Ok(*command),
             Asked::Query(query) => panic!("it is a query: {query:?}"),
         }
     }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! With `"execution":true` and a `pid` they are shown as who runs that pipeline sees them (K291),
-//! and the last of them ends the stream.
+//! and the last of them ends the stream; whoever follows one that has ended is told what is left of
+//! it, and no more.
 //!
 //! The next events are read when the last ones are written: who reads slowly loses nothing, and
 //! costs the node one batch. Whoever lost the connection goes on with the number of the last event.
@@ -24,6 +25,7 @@ use machines::kernel::execution::ExecutionEvent;
 use machines::kernel::ids::{ProcessId, SessionId, UserId};
 use machines::kernel::names::TerminalReason;
 use machines::kernel::principal::Principal;
+use machines::kernel::query::{Query, Told};
 use machines::kernel::stream::{Batch, Detail, Filter, Numbered, Reading};
 use machines::kernel::{Code, Refusal};
 use runtime::{Events, Gone, KeeperHandle, Won, race};
@@ -34,15 +36,17 @@ use tokio::time::sleep;
 
 use crate::commands::{self, RoleName};
 
-/// How many connections may follow events at a time: as many as the kernel has readers.
-const PLACES_MAX: usize = 1_024;
+/// How many connections may follow events, or wait for agents and tasks, at a time: fewer than
+/// there may be, so that those who wait do not keep out those who command.
+pub(crate) const PLACES_MAX: usize = 192;
 /// How often and how long the end of a node waits for them to be told.
 const LOOKS: (u32, Duration) = (200, Duration::from_millis(10));
 
-/// The connections that follow events.
-#[derive(Clone, Default)]
+/// The connections that there may be, or those of them that wait.
+#[derive(Clone)]
 pub(crate) struct Places {
     taken: Arc<AtomicUsize>,
+    most: usize,
 }
 
 /// One of them, until it is dropped.
@@ -51,10 +55,15 @@ pub(crate) struct Place {
 }
 
 impl Places {
+    pub(crate) fn of(most: usize) -> Self {
+        Self { taken: Arc::default(), most }
+    }
+
+    /// Takes one; nothing if there is none.
     pub(crate) fn take(&self) -> Option<Place> {
         // Relaxed: a count, which publishes nothing.
         let place = Place { taken: Arc::clone(&self.taken) };
-        (self.taken.fetch_add(1, Relaxed) < PLACES_MAX).then_some(place)
+        (self.taken.fetch_add(1, Relaxed) < self.most).then_some(place)
     }
 
     /// Waits until all are told that the node has stopped. Who does not read its last line does not
@@ -148,16 +157,41 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let execution = wanted.execution;
     let opened = match wanted.reading() {
-        Err(refusal) => return line(write, &commands::refused(&refusal)).await,
-        Ok((by, reading)) => keeper.events(by, reading).await,
+        Err(refusal) => Ok(Err(Box::new(refusal))),
+        Ok((by, reading)) => open(by, reading, execution, keeper).await,
     };
-    let Ok(mut events) = opened else {
-        return line(write, &json!({ "error": Gone.to_string() })).await;
+    let mut events = match opened {
+        Ok(Ok(events)) => events,
+        Ok(Err(refusal)) => return line(write, &commands::refused(&refusal)).await,
+        Err(gone) => return line(write, &json!({ "error": gone.to_string() })).await,
     };
     match follow(&mut events, execution, &mut read, write).await? {
         Some(last) => line(write, &last).await,
         None => Ok(()),
     }
+}
+
+/// Opens a reader. An execution is followed only while it has not ended: its end may be behind the
+/// cursor, and nothing would come (K291).
+async fn open(
+    by: Principal,
+    mut reading: Reading,
+    execution: bool,
+    keeper: &KeeperHandle,
+) -> Result<Result<Events, Box<Refusal>>, Gone> {
+    let pid = reading.filter.pid.as_ref().filter(|_| execution && reading.follow);
+    if let Some(pid) = pid.cloned() {
+        let answer = match keeper.query(by.clone(), Query::GetProcess { pid }).await? {
+            Ok(answer) => answer,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Told::Process(process) = &answer.told {
+            reading.follow = !process.state.is_terminal();
+        }
+        // An end that comes after this look is not passed over.
+        reading.cursor = reading.cursor.or(Some(answer.as_of));
+    }
+    keeper.events(by, reading).await.map(Ok)
 }
 
 /// Writes events; returns the last line, or nothing if nobody reads it.
@@ -263,6 +297,15 @@ fn shown(Numbered { number, event }: &Numbered) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_taken_until_it_is_dropped() {
+        let places = Places::of(1);
+        let first = places.take();
+        assert!(first.is_some() && places.clone().take().is_none());
+        drop(first);
+        assert!(places.take().is_some());
+    }
 
     #[test]
     fn a_line_names_what_is_wanted_and_what_is_wrong_is_named() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use machines::keeper::io::RefusedStart;
@@ -207,28 +207,15 @@ impl fmt::Display for Failure {
         match self {
             Self::ConfigInvalid(error) => error.fmt(f),
             Self::KeyUnreadable { path, why } => write!(f, "key file {}: {why}", path.display()),
-            Self::SessionCorrupt { path } => write!(
-                f,
-                "SessionCorrupt: {} has no valid slot; restore it, or remove it if no node with \
-                 this key runs: its peers then tell it which sessions are used up",
-                path.display()
-            ),
+            Self::SessionCorrupt { path } => session_corrupt(f, path),
             Self::SessionUnusable { path, why } => {
                 write!(f, "session file {}: {why}", path.display())
             }
-            Self::AllowlistInvalid { path, line, why } => match line {
-                Some(line) => write!(f, "allowlist {}, line {line}: {why}", path.display()),
-                None => write!(f, "allowlist {}: {why}", path.display()),
-            },
+            Self::AllowlistInvalid { path, line, why } => allowlist_invalid(f, path, *line, why),
             Self::Unkept(why) => why.fmt(f),
             Self::AddrInUse(addr) => write!(f, "bind: {addr} is in use by another process"),
             Self::Bind { addr, error } => write!(f, "bind: cannot listen at {addr}: {error}"),
-            Self::FolderInUse { path, pid: Some(pid) } => {
-                write!(f, "data: process {pid} uses the folder {}", path.display())
-            }
-            Self::FolderInUse { path, pid: None } => {
-                write!(f, "data: another process uses the folder {}", path.display())
-            }
+            Self::FolderInUse { path, pid } => folder_in_use(f, path, *pid),
             Self::Folder { path, error } => {
                 write!(f, "data: cannot use the folder {}: {error}", path.display())
             }
@@ -240,15 +227,9 @@ impl fmt::Display for Failure {
             Self::NoRecord { record, last } => {
                 write!(f, "journal: there is no record {record}; the last one is {last}")
             }
-            Self::Unsound(1) => f.write_str("the ledger is not sound: 1 problem"),
-            Self::Unsound(problems) => write!(f, "the ledger is not sound: {problems} problems"),
+            Self::Unsound(problems) => unsound(f, *problems),
             Self::Printing(error) => write!(f, "cannot print: {error}"),
-            Self::Stopped(StopReason::KeyInUse) => f.write_str(
-                "KeyInUse: another process runs with this key; stop it, or make a new key",
-            ),
-            Self::Stopped(StopReason::SessionsExhausted) => {
-                f.write_str("all sessions of this key are used up; make a new key")
-            }
+            Self::Stopped(reason) => f.write_str(stopped(*reason)),
             Self::Run(error) => error.fmt(f),
             Self::Panicked => f.write_str("the run loop panicked: this is a defect"),
             Self::NotRunning(path) => {
@@ -257,13 +238,59 @@ impl fmt::Display for Failure {
             Self::NotLeft => {
                 f.write_str("the node stopped before it had left: its peers will take it for dead")
             }
-            Self::NotStopped(most) => {
-                let most = humantime::format_duration(*most);
-                write!(f, "the node had not stopped in {most}, and was ended like by a crash")
-            }
+            Self::NotStopped(most) => not_stopped(f, *most),
             Self::Control(why) => write!(f, "the node did not answer: {why}"),
         }
     }
+}
+
+fn session_corrupt(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    write!(
+        f,
+        "SessionCorrupt: {} has no valid slot; restore it, or remove it if no node with this key \
+         runs: its peers then tell it which sessions are used up",
+        path.display()
+    )
+}
+
+fn allowlist_invalid(
+    f: &mut fmt::Formatter<'_>,
+    path: &Path,
+    line: Option<u32>,
+    why: &str,
+) -> fmt::Result {
+    match line {
+        Some(line) => write!(f, "allowlist {}, line {line}: {why}", path.display()),
+        None => write!(f, "allowlist {}: {why}", path.display()),
+    }
+}
+
+fn folder_in_use(f: &mut fmt::Formatter<'_>, path: &Path, pid: Option<u32>) -> fmt::Result {
+    match pid {
+        Some(pid) => write!(f, "data: process {pid} uses the folder {}", path.display()),
+        None => write!(f, "data: another process uses the folder {}", path.display()),
+    }
+}
+
+fn unsound(f: &mut fmt::Formatter<'_>, problems: usize) -> fmt::Result {
+    match problems {
+        1 => f.write_str("the ledger is not sound: 1 problem"),
+        _ => write!(f, "the ledger is not sound: {problems} problems"),
+    }
+}
+
+const fn stopped(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::KeyInUse => {
+            "KeyInUse: another process runs with this key; stop it, or make a new key"
+        }
+        StopReason::SessionsExhausted => "all sessions of this key are used up; make a new key",
+    }
+}
+
+fn not_stopped(f: &mut fmt::Formatter<'_>, most: Duration) -> fmt::Result {
+    let most = humantime::format_duration(most);
+    write!(f, "the node had not stopped in {most}, and was ended like by a crash")
 }
 
 impl std::error::Error for Failure {}

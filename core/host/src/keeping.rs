@@ -56,8 +56,10 @@ enum End {
 enum Progress {
     /// Something is worked on.
     Works,
-    /// Nothing is, or the deadline has stopped the kernel.
+    /// Nothing is.
     Rests,
+    /// The kernel is stopped: it was asked to, or the deadline has come.
+    Stopped,
     /// The journal has failed.
     Ended,
 }
@@ -142,8 +144,22 @@ impl Desk {
     /// all processes go on after the next start (K362, K363). Returns when that is durable, or
     /// soon after the deadline in any case.
     pub(crate) async fn drain(&self, deadline: Duration) {
-        let drained = race(self.stop_at_rest(deadline), sleep(deadline + SYNC_MAX)).await;
-        match drained {
+        let mode = StopMode::Preserve;
+        let deadline_ms = u64::try_from(deadline.as_millis()).ok();
+        let stopped = async {
+            self.decide(CommandBody::Shutdown { mode, deadline_ms }).await?;
+            self.at_rest(mode).await
+        };
+        self.within(deadline, stopped).await;
+    }
+
+    /// Stops a kernel that takes on nothing new already, as [`drain`](Self::drain) does.
+    pub(crate) async fn stop_at_rest(&self, mode: StopMode, deadline: Duration) {
+        self.within(deadline, self.at_rest(mode)).await;
+    }
+
+    async fn within(&self, deadline: Duration, stop: impl Future<Output = Result<(), String>>) {
+        match race(stop, sleep(deadline + SYNC_MAX)).await {
             Won::Left(Ok(())) => info!("the kernel is drained and stopped"),
             Won::Left(Err(why)) => warn!(why, "the kernel could not be drained"),
             Won::Right(()) => warn!("the kernel could not be drained in time"),
@@ -152,16 +168,15 @@ impl Desk {
         let _ = self.handle.stop();
     }
 
-    async fn stop_at_rest(&self, deadline: Duration) -> Result<(), String> {
-        let mode = StopMode::Preserve;
-        let deadline_ms = u64::try_from(deadline.as_millis()).ok();
-        self.decide(CommandBody::Shutdown { mode, deadline_ms }).await?;
+    async fn at_rest(&self, mode: StopMode) -> Result<(), String> {
         loop {
             match self.handle.look(progress).await.map_err(|gone| gone.to_string())? {
                 Progress::Works => sleep(LOOK).await,
                 Progress::Ended => return Err("its journal has failed".to_owned()),
+                // So many processes end at once, and more with the next.
+                Progress::Rests => self.decide(CommandBody::Stop { mode }).await?,
                 // Answered when the stop is durable, whoever decided it.
-                Progress::Rests => return self.decide(CommandBody::Stop { mode }).await,
+                Progress::Stopped => return self.decide(CommandBody::Stop { mode }).await,
             }
         }
     }
@@ -180,7 +195,8 @@ impl Desk {
 fn progress(keeper: &Keeper) -> Progress {
     match keeper.kernel().map(|kernel| kernel.state()) {
         None => Progress::Ended,
-        Some(state) if state.is_stopped() || state.at_rest() => Progress::Rests,
+        Some(state) if state.is_stopped() => Progress::Stopped,
+        Some(state) if state.at_rest() => Progress::Rests,
         Some(_) => Progress::Works,
     }
 }

@@ -19,6 +19,7 @@
 
 mod agents;
 mod cli;
+mod cluster;
 mod commands;
 pub mod config;
 pub mod control;
@@ -26,7 +27,7 @@ mod events;
 pub mod failure;
 pub mod files;
 mod keeping;
-mod kernel;
+mod leases;
 pub mod ledger;
 pub mod log;
 pub mod node;
@@ -37,7 +38,7 @@ mod watcher;
 pub mod world;
 
 pub use cli::main;
+pub use cluster::ClusterMachine;
 pub use config::Config;
 pub use failure::{Exit, Failure};
-pub use kernel::Kernel;
 pub use node::{Node, NotLeft, Reloaded, View};

@@ -10,28 +10,29 @@ use std::time::{Duration, Instant};
 
 use machines::Choices;
 use machines::cluster::config::ClusterConfig;
-use machines::cluster::identity::{SessionError, StaticKey};
+use machines::cluster::identity::{Allowed, SessionError, StaticKey};
 use machines::cluster::ids::{Addr, Instance, Session};
 use machines::cluster::sealer::Suite;
 use machines::cluster::wire::{Meta, schema};
+use machines::kernel::housekeeping::StopMode;
 use machines::node::NodeParams;
 use machines::node::io::StopReason;
 use runtime::{
-    Clock, Ended, Entropy, Gone, Handle, KeeperHandle, NoSession, Won, World, burn_session, handle,
-    race, run,
+    Clock, Commands, Ended, Entropy, Gone, Handle, KeeperHandle, NoSession, Won, World,
+    burn_session, handle, race, run,
 };
-use sync::{Channel, MailboxOptions, Snapshot};
+use sync::{Channel, Inbox, MailboxOptions, Publisher, Snapshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::cluster::{self, ClusterMachine};
 use crate::config::{Allow, Config, ConfigError};
 use crate::control::{self, Door};
-use crate::events::{Place, Places};
+use crate::events::{self, Place, Places};
 use crate::failure::Failure;
 use crate::files::{self, Folder};
 use crate::keeping::{Desk, Keeping};
-use crate::kernel::{self, Kernel};
 use crate::log::Listener;
 use crate::seeds::{self, Resolved};
 use crate::status::{KernelStatus, MemberStatus, Status};
@@ -62,7 +63,7 @@ pub struct Node {
 /// Shows a node, and lets its users call it. Cheap to clone.
 #[derive(Clone)]
 pub struct View {
-    handle: Handle<Kernel>,
+    handle: Handle<ClusterMachine>,
     desk: Desk,
     facts: Arc<Facts>,
     allow_error: Snapshot<Option<AllowError>>,
@@ -110,22 +111,13 @@ impl Node {
     /// Why it does not start: configuration, key, allowlist, session, address, or folder. The
     /// session count may have grown by one; nothing else has changed.
     pub async fn start(config: Config) -> Result<Self, Failure> {
-        let cluster = config.cluster()?;
-        let key = files::read_key(&config.path(&config.key_file))?;
-        let allow_path = allow_path(&config);
-        let allowed = files::read_allowed(&config.allow, &allow_path)?;
-        seeds::check(&config.seeds, &allowed)?;
+        let known = Known::read(&config)?;
         let folder = Folder::lock(&config.data)?;
-        let unusable = |error| Failure::Folder { path: config.data.clone(), error };
         let door = Door::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(control::serve(control::listen(&folder)?, Arc::clone(&door)));
-        let files = LedgerFiles::open(&folder).map_err(unusable)?;
-        let mut entropy = SystemEntropy;
-        let keeping = Keeping::start(&config, &key, files, drawn(&mut entropy)).await?;
-
-        let opened = Opened::new(&config, &cluster, &key).await;
-        let Opened { disk, session, sockets, addr, found } = match opened {
+        let keeping = keeping(&config, &known.key, &folder).await?;
+        let opened = match Opened::new(&config, &known).await {
             Ok(opened) => opened,
             Err(failure) => {
                 // The folder stays taken until nothing writes to it any more (L2).
@@ -133,70 +125,22 @@ impl Node {
                 return Err(failure);
             }
         };
-        // A name that stands for nothing just now is not the same as no seed (C55).
-        let awaited = found.seeds.is_empty() && !found.unresolved.is_empty();
-
-        let instance = Instance(draw(&mut entropy));
-        let choices = Choices::new(draw(&mut entropy));
-        let facts = Arc::new(Facts {
-            public_key: key.public(),
-            addr,
-            allow: allow_mode(&config),
-            leave_timeout: cluster.swim.leave_timeout,
-            drain: config.drain(),
-            sockets: sockets.counts(),
-        });
-        let watch_buffer = cluster.swim.watch_buffer;
-        let clock = SystemClock::start();
-        let kernel = Kernel::new(
-            clock.now(),
-            NodeParams {
-                config: cluster,
-                schemas: schema::hashes(),
-                key: key.clone(),
-                session,
-                instance,
-                addr,
-                meta: Meta::new(config.meta.as_bytes()).expect("the length was checked"),
-                allowed: Arc::clone(&allowed),
-                seeds: found.seeds.clone(),
-                choices,
-                suite: Suite::Noise,
-            },
-        );
-        let kernel = if awaited { kernel.expecting_seeds() } else { kernel };
-        let (handle, commands) = handle(key.node());
-        let mut listener = Listener::default();
-        let world = World::<System> { clock, network: sockets, disk, entropy };
-        let (node, session, before) = (key.node(), session.0, keeping.before);
+        let (node, session, before) = (known.key.node(), opened.session.0, keeping.before);
+        let addr = opened.addr;
         info!(%node, ?addr, session, %before, cluster = config.cluster, "started");
-        let (allow_writer, allow_error) = sync::snapshot(None);
-        let (reloads, reload_inbox) = sync::channel(MailboxOptions::unbounded());
-        let desk = keeping.desk.clone();
-        let streams = Places::default();
-        let ending = streams.clone();
-        let view = View { handle, desk, facts, allow_error, reloads, streams };
-        if let Allow::File(_) = config.allow {
-            let tell = view.handle.clone();
-            tasks.spawn(watcher::allowlist(allow_path, allowed, allow_writer, tell));
-        }
-        let node = view.handle.clone();
-        let used = (!awaited).then_some(found.seeds);
-        let following = Following { running: config, own: addr, used, node };
-        tasks.spawn(following.follow(reload_inbox));
+        let clock = SystemClock::start();
+        let machine = opened.machine(&config, &known, clock.now());
+        let (handle, commands) = handle(node);
+        let facts = Arc::new(Facts::of(&config, &known, &opened));
+        let watch_buffer = known.cluster.swim.watch_buffer;
+        let (view, told) = View::new(handle, keeping.desk.clone(), facts);
+        let Opened { disk, sockets, found, .. } = opened;
+        told.follow(&mut tasks, &view, config, known, (addr, found));
         let entered = door.set(view.clone());
         debug_assert!(entered.is_ok(), "nobody else sets it");
-        let running = tokio::spawn(async move {
-            let hear = move |now, event: &_| listener.hear(now, event);
-            let ended = run(world, kernel, commands, watch_buffer, hear).await;
-            // They hold handles of their own, and would go on.
-            tasks.shutdown().await;
-            keeping.stop().await;
-            ending.empty().await;
-            // The folder is free only when nothing writes to it any more.
-            drop(folder);
-            Ok(ended?)
-        });
+        let world = World::<System> { clock, network: sockets, disk, entropy: SystemEntropy };
+        let held = Held { tasks, keeping, streams: view.streams.clone(), folder };
+        let running = tokio::spawn(held.run(world, machine, commands, watch_buffer));
         Ok(Self { view, running })
     }
 
@@ -229,6 +173,32 @@ impl Node {
     }
 }
 
+/// What a node is told of its cluster: all that is read before anything is opened.
+struct Known {
+    cluster: ClusterConfig,
+    key: StaticKey,
+    allow_path: PathBuf,
+    allowed: Arc<Allowed>,
+}
+
+impl Known {
+    fn read(config: &Config) -> Result<Self, Failure> {
+        let cluster = config.cluster()?;
+        let key = files::read_key(&config.path(&config.key_file))?;
+        let allow_path = allow_path(config);
+        let allowed = files::read_allowed(&config.allow, &allow_path)?;
+        seeds::check(&config.seeds, &allowed)?;
+        Ok(Self { cluster, key, allow_path, allowed })
+    }
+}
+
+/// Starts the kernel on the ledger of `folder`.
+async fn keeping(config: &Config, key: &StaticKey, folder: &Folder) -> Result<Keeping, Failure> {
+    let unusable = |error| Failure::Folder { path: config.data.clone(), error };
+    let files = LedgerFiles::open(folder).map_err(unusable)?;
+    Keeping::start(config, key, files, drawn(&mut SystemEntropy)).await
+}
+
 /// What a node has open, and whom it can join through.
 struct Opened {
     disk: SessionFile,
@@ -239,19 +209,100 @@ struct Opened {
 }
 
 impl Opened {
-    async fn new(
-        config: &Config,
-        cluster: &ClusterConfig,
-        key: &StaticKey,
-    ) -> Result<Self, Failure> {
+    async fn new(config: &Config, known: &Known) -> Result<Self, Failure> {
+        let links = &known.cluster.links;
         let mut disk = SessionFile::new(config.path(&config.session_file));
-        let session = take_session(&mut disk, key, config).await?;
-        let closing_max = cluster.links.half_open_max.saturating_add(cluster.links.links_max);
-        let sockets = Sockets::bind(config.bind, cluster.links.unsent_bytes_max, closing_max)
+        let session = take_session(&mut disk, &known.key, config).await?;
+        let closing_max = links.half_open_max.saturating_add(links.links_max);
+        let sockets = Sockets::bind(config.bind, links.unsent_bytes_max, closing_max)
             .map_err(|error| not_bound(config.bind, error))?;
         let addr = advertised(config, &sockets)?;
         let found = seeds::resolve(&config.seeds, addr, RESOLVE_MAX).await;
         Ok(Self { disk, session, sockets, addr, found })
+    }
+
+    /// Makes the node's part in its cluster.
+    fn machine(&self, config: &Config, known: &Known, now: machines::Instant) -> ClusterMachine {
+        let machine = ClusterMachine::new(
+            now,
+            NodeParams {
+                config: known.cluster.clone(),
+                schemas: schema::hashes(),
+                key: known.key.clone(),
+                session: self.session,
+                instance: Instance(draw(&mut SystemEntropy)),
+                addr: self.addr,
+                meta: Meta::new(config.meta.as_bytes()).expect("the length was checked"),
+                allowed: Arc::clone(&known.allowed),
+                seeds: self.found.seeds.clone(),
+                choices: Choices::new(draw(&mut SystemEntropy)),
+                suite: Suite::Noise,
+            },
+        );
+        if is_awaited(&self.found) { machine.expecting_seeds() } else { machine }
+    }
+}
+
+/// A name that stands for nothing just now is not the same as no seed (C55).
+fn is_awaited(found: &Resolved) -> bool {
+    found.seeds.is_empty() && !found.unresolved.is_empty()
+}
+
+/// What a running node's view is told by, and tells.
+struct Told {
+    allow_error: Publisher<Option<AllowError>>,
+    reloads: Inbox<Reload>,
+}
+
+impl Told {
+    /// Has the allowlist, the seeds' names and reloads followed while the node runs.
+    fn follow(
+        self,
+        tasks: &mut JoinSet<()>,
+        view: &View,
+        config: Config,
+        known: Known,
+        (own, found): (Addr, Resolved),
+    ) {
+        let Known { allow_path, allowed, .. } = known;
+        if let Allow::File(_) = config.allow {
+            let node = view.handle.clone();
+            tasks.spawn(watcher::allowlist(allow_path, allowed, self.allow_error, node));
+        }
+        let used = (!is_awaited(&found)).then_some(found.seeds);
+        let following = Following { running: config, own, used, node: view.handle.clone() };
+        tasks.spawn(following.follow(self.reloads));
+    }
+}
+
+/// What a node holds while it runs, and lets go of in this order.
+struct Held {
+    tasks: JoinSet<()>,
+    keeping: Keeping,
+    streams: Places,
+    folder: Folder,
+}
+
+impl Held {
+    /// Runs the node's part in its cluster, and ends all else when that has ended.
+    async fn run(
+        self,
+        world: World<System>,
+        machine: ClusterMachine,
+        commands: Commands<ClusterMachine>,
+        watch_buffer: u32,
+    ) -> Result<Ended, Failure> {
+        let Self { mut tasks, keeping, streams, folder } = self;
+        let mut listener = Listener::default();
+        let hear = move |now, event: &_| listener.hear(now, event);
+        let ended = run(world, machine, commands, watch_buffer, hear).await;
+        // They hold handles of their own, and would go on.
+        tasks.shutdown().await;
+        keeping.stop().await;
+        streams.empty().await;
+        // The folder is free only when nothing writes to it any more.
+        drop(folder);
+        Ok(ended?)
     }
 }
 
@@ -271,14 +322,35 @@ impl Deref for Node {
 }
 
 impl Deref for View {
-    type Target = Handle<Kernel>;
+    type Target = Handle<ClusterMachine>;
 
-    fn deref(&self) -> &Handle<Kernel> {
+    fn deref(&self) -> &Handle<ClusterMachine> {
         &self.handle
     }
 }
 
+impl Facts {
+    fn of(config: &Config, known: &Known, opened: &Opened) -> Self {
+        Self {
+            public_key: known.key.public(),
+            addr: opened.addr,
+            allow: allow_mode(config),
+            leave_timeout: known.cluster.swim.leave_timeout,
+            drain: config.drain(),
+            sockets: opened.sockets.counts(),
+        }
+    }
+}
+
 impl View {
+    fn new(handle: Handle<ClusterMachine>, desk: Desk, facts: Arc<Facts>) -> (Self, Told) {
+        let (publisher, allow_error) = sync::snapshot(None);
+        let (reloads, inbox) = sync::channel(MailboxOptions::unbounded());
+        let streams = Places::of(events::PLACES_MAX);
+        let view = Self { handle, desk, facts, allow_error, reloads, streams };
+        (view, Told { allow_error: publisher, reloads: inbox })
+    }
+
     /// Returns the handle of the node's kernel.
     #[must_use]
     pub const fn keeper(&self) -> &KeeperHandle {
@@ -314,7 +386,7 @@ impl View {
     ///
     /// [`Gone`].
     pub async fn members(&self) -> Result<Vec<MemberStatus>, Gone> {
-        self.handle.look(kernel::members).await
+        self.handle.look(cluster::members).await
     }
 
     /// Returns everything that C121 asks for.
@@ -323,7 +395,7 @@ impl View {
     ///
     /// [`Gone`].
     pub async fn status(&self) -> Result<Status, Gone> {
-        let mut status = self.handle.look(kernel::report).await?;
+        let mut status = self.handle.look(cluster::report).await?;
         let mut allow_error = self.allow_error.clone();
         status.kernel = self.desk.status(false).await;
         status.allow.clone_from(&self.facts.allow);
@@ -362,10 +434,21 @@ impl View {
     /// Drains the kernel, leaves, as long as the configuration allows, and stops the run loop in
     /// any case (K363).
     pub(crate) async fn leave_and_stop(&self) {
-        let most = self.stop_max() - Duration::from_secs(1);
         let start = Instant::now();
         self.drain().await;
-        let patience = self.leave_patience().min(most.saturating_sub(start.elapsed()));
+        self.leave_by(start + self.stop_max() - Duration::from_secs(1)).await;
+    }
+
+    /// Stops a kernel that takes on nothing new already, when nothing is worked on or at the
+    /// deadline, that of the configuration if none is given; leaves, and stops the run loop (K363).
+    pub(crate) async fn stop_at_rest(&self, mode: StopMode, deadline: Option<Duration>) {
+        let (start, deadline) = (Instant::now(), deadline.unwrap_or(self.facts.drain));
+        self.desk.stop_at_rest(mode, deadline).await;
+        self.leave_by(start + deadline + STOP_MAX - Duration::from_secs(1)).await;
+    }
+
+    async fn leave_by(&self, end: Instant) {
+        let patience = self.leave_patience().min(end.saturating_duration_since(Instant::now()));
         if self.leave(patience).await.is_err() {
             warn!("stopped before it had left");
         }

@@ -16,9 +16,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::cluster::ClusterMachine;
 use crate::config::{Config, ConfigError, RELOADABLE};
 use crate::files;
-use crate::kernel::Kernel;
 use crate::seeds::{self, Resolved, SeedSpec};
 
 /// How often the allowlist is read. A change counts when two readings in a row agree, so it is
@@ -46,7 +46,7 @@ pub(crate) async fn allowlist(
     path: PathBuf,
     mut used: Arc<Allowed>,
     mut errors: Publisher<Option<AllowError>>,
-    node: Handle<Kernel>,
+    node: Handle<ClusterMachine>,
 ) {
     let mut settled = Settled::new();
     loop {
@@ -108,7 +108,7 @@ pub(crate) struct Following {
     pub(crate) own: Addr,
     /// The seeds that the node was told last; `None` while it awaits the first of them (C55).
     pub(crate) used: Option<Vec<Seed>>,
-    pub(crate) node: Handle<Kernel>,
+    pub(crate) node: Handle<ClusterMachine>,
 }
 
 impl Following {

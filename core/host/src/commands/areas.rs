@@ -7,11 +7,13 @@
 //! | [`executions`] | pipelines and agents that the node drives (8.4) |
 //! | [`interrupts`] | questions to people, and approvals (section 6) |
 //! | [`services`] | services, slots and dispatches (section 7) |
-//! | [`node`] | rates, cleanup, drain (sections 5 and 11) |
+//! | [`node`] | rates, cleanup, drain, shutdown (sections 5 and 11) |
 //! | [`queries`] | all that can be asked |
 //!
-//! Processes and budgets are in [`commands`](super) itself. Fields are named as in section 13; JSON
-//! stands as it is, where the messages have bytes named `…_json`.
+//! Processes and budgets are in [`commands`](super) itself. Fields are named as in section 13;
+//! where another name is taken as well, such as `to` for `new_state`, it stands beside the field.
+//! JSON stands as it is, where the messages have bytes named `…_json`; `worker_id` is said once for
+//! the line, as `worker`. What section 13 does not have is named as in section 12.
 
 pub(super) mod envelopes;
 pub(super) mod executions;

@@ -7,20 +7,23 @@
 mod tests;
 
 use std::cell::Cell;
+use std::iter;
+use std::time::Duration;
 
 use machines::kernel::json::{Json, JsonLimits};
 use machines::kernel::query::Query;
 use machines::kernel::{CommandBody, Refusal};
-use serde::de::value::Error as Plain;
+use serde::de::value::{Error as Plain, MapAccessDeserializer, MapDeserializer};
 use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Do;
 use super::areas::{envelopes, executions, interrupts, node, queries, services, sessions};
 
-/// What the lines of K394 may be, before the kernel's own limits are asked.
-const LINE: JsonLimits = JsonLimits { depth: 648, bytes: 4 << 20, entries: 10_240 };
+/// What the lines of K394 may be, before the kernel's own limits are asked: as deep as a line can
+/// be that is taken apart without filling the stack.
+const LINE: JsonLimits = JsonLimits { depth: 127, bytes: 4 << 20, entries: 10_240 };
 
 /// What is to be done, or told.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(super) enum Body {
     Command(CommandBody),
     /// A command that is answered when what it began has ended.
     Agent(CommandBody),
+    /// A command that leases tasks, and waits for one so long.
+    Lease(CommandBody, Duration),
     Query(Query),
 }
 
@@ -58,7 +63,10 @@ impl Form {
             Self::Execution(form) if form.is_agent() => Body::Agent(form.body()?),
             Self::Execution(form) => Body::Command(form.body()?),
             Self::Interrupt(form) => Body::Command(form.body()?),
-            Self::Service(form) => Body::Command(form.body()?),
+            Self::Service(form) => match form.wait()? {
+                None => Body::Command(form.body()?),
+                Some(wait) => Body::Lease(form.body()?, wait),
+            },
             Self::Node(form) => Body::Command(form.body()?),
             Self::Query(form) => Body::Query(form.query()?),
         })
@@ -146,25 +154,26 @@ fn name(value: &Value) -> Result<&str, String> {
 
 /// Reads a command; tells which field is wrong.
 fn read<T: DeserializeOwned>(name: &str, value: &Value) -> Result<Box<T>, String> {
-    T::deserialize(value).map(Box::new).map_err(|error| {
-        let told = error.to_string();
-        match culprit::<T>(name, &value[name], &told) {
-            Some(field) => format!("do.{name}.{field}: {told}"),
-            None => format!("do.{name}: {told}"),
-        }
+    T::deserialize(value).map(Box::new).map_err(|told| match culprit::<T>(name, &value[name]) {
+        Some(field) => format!("do.{name}.{field}: {told}"),
+        None => format!("do.{name}: {told}"),
     })
 }
 
-/// Finds the field without which something else would be wrong, or nothing.
-fn culprit<T: DeserializeOwned>(name: &str, fields: &Value, told: &str) -> Option<String> {
-    let without = |field: &str| {
-        let mut rest = fields.as_object()?.clone();
-        rest.remove(field);
-        let line = Map::from_iter([(name.to_owned(), Value::Object(rest))]);
-        T::deserialize(Value::Object(line)).err().map(|error| error.to_string())
-    };
-    let mut fields = fields.as_object()?.keys();
-    fields.find(|field| without(field).as_deref() != Some(told)).cloned()
+/// Finds the field at which reading ends, or nothing if it ends behind the last one.
+fn culprit<'a, T: Deserialize<'a>>(name: &str, fields: &'a Value) -> Option<&'a str> {
+    let at = Cell::new(None);
+    let fields = fields.as_object()?.iter();
+    let fields = fields.map(|(field, value)| (field.as_str(), value));
+    let looked = fields.inspect(|(field, _)| at.set(Some(*field))).chain(iter::from_fn(|| {
+        at.set(None);
+        None
+    }));
+    let command: MapDeserializer<'_, _, serde_json::Error> =
+        MapDeserializer::new(iter::once((name, MapDeserializer::new(looked))));
+    // It ends in an error, as it did before.
+    let _ = T::deserialize(MapAccessDeserializer::new(command));
+    at.get()
 }
 
 /// Lists the names of an enum's variants.

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::Ledger;
 use super::replay::Replay;
+use crate::cluster::hex;
 use crate::failure::Failure;
-use crate::kernel::hex;
 use crate::world::files::room;
 
 /// What the doctor found. `problems` is empty if the ledger is sound.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::Ledger;
 use super::replay::frames;
+use crate::cluster::hex;
 use crate::failure::Failure;
-use crate::kernel::hex;
 
 impl Ledger {
     /// Prints the records from `from` on to `out`, one line each and one for each event, or one

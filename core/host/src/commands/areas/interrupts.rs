@@ -27,8 +27,9 @@ pub(crate) enum Do {
         approved: Option<bool>,
         decision: Option<String>,
         data: Option<Value>,
-        /// In hexadecimal digits, as the interrupt shows it.
         target_hash: Option<String>,
+        /// The same fields in an object of their own (13.2).
+        response: Option<Box<Said>>,
     },
     CancelInterrupt {
         interrupt_id: String,
@@ -42,6 +43,18 @@ pub(crate) enum Do {
         params: Value,
         use_id: String,
     },
+}
+
+/// An answer (13.3: InterruptResponse).
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Said {
+    text: Option<String>,
+    approved: Option<bool>,
+    decision: Option<String>,
+    data: Option<Value>,
+    /// In hexadecimal digits, as the interrupt shows it.
+    target_hash: Option<String>,
 }
 
 /// A question (13.3: NewInterrupt).
@@ -85,24 +98,16 @@ impl Do {
             }
             Self::ResolveInterrupt {
                 interrupt_id,
-                text: said,
+                text,
                 approved,
                 decision,
                 data,
                 target_hash,
+                response,
             } => {
-                let named = |name: String| {
-                    word("decision", ReviewDecision::ALL, ReviewDecision::name, &name)
-                };
-                let response = Response {
-                    text: said.map(text),
-                    approved,
-                    decision: decision.map(named).transpose()?,
-                    data: data.map(|data| json("data", &data)).transpose()?,
-                    target_hash: target_hash.map(|hash| digits(&hash)).transpose()?,
-                };
-                let id = interrupt(&interrupt_id)?;
-                CommandBody::ResolveInterrupt { id, response: Box::new(response) }
+                let flat = Said { text, approved, decision, data, target_hash };
+                let response = Box::new(flat.or(response)?.response()?);
+                CommandBody::ResolveInterrupt { id: interrupt(&interrupt_id)?, response }
             }
             Self::CancelInterrupt { interrupt_id, reason } => {
                 CommandBody::CancelInterrupt { id: interrupt(&interrupt_id)?, reason }
@@ -115,6 +120,32 @@ impl Do {
                     use_id: UseId::parse("use_id", &use_id)?,
                 }))
             }
+        })
+    }
+}
+
+impl Said {
+    /// Chooses between fields beside the interrupt's id and an object of them.
+    fn or(self, response: Option<Box<Self>>) -> Result<Self, Refusal> {
+        match response {
+            None => Ok(self),
+            Some(response) if self == Self::default() => Ok(*response),
+            Some(_) => {
+                let text = "response: its fields stand in it or beside it, and not both";
+                Err(Refusal::of_field(Code::BadValue, "response", text))
+            }
+        }
+    }
+
+    fn response(self) -> Result<Response, Refusal> {
+        let named =
+            |name: String| word("decision", ReviewDecision::ALL, ReviewDecision::name, &name);
+        Ok(Response {
+            text: self.text.map(text),
+            approved: self.approved,
+            decision: self.decision.map(named).transpose()?,
+            data: self.data.map(|data| json("data", &data)).transpose()?,
+            target_hash: self.target_hash.map(|hash| digits(&hash)).transpose()?,
         })
     }
 }

@@ -1,12 +1,14 @@
-//! Commands on rates, and on the node as a whole: cleanup and drain (sections 5 and 11).
+//! Commands on rates, and on the node as a whole: cleanup, drain and shutdown (sections 5
+//! and 11).
 
+use machines::kernel::housekeeping::StopMode;
 use machines::kernel::ids::UserId;
 use machines::kernel::quota::Limit;
 use machines::kernel::rates::{Scope, ScopeConfig};
 use machines::kernel::{CommandBody, Refusal};
 use serde::Deserialize;
 
-use super::{endpoint, maybe, user};
+use super::{endpoint, maybe, user, word};
 
 /// What is to be done.
 #[derive(Debug, Deserialize)]
@@ -30,6 +32,11 @@ pub(crate) enum Do {
     },
     Cleanup {},
     Drain {
+        deadline_ms: Option<u64>,
+    },
+    /// Drains, and ends the node; its processes go on after the next start, or end with it (K363).
+    Shutdown {
+        mode: Option<String>,
         deadline_ms: Option<u64>,
     },
 }
@@ -62,6 +69,11 @@ impl Do {
             }
             Self::Cleanup {} => CommandBody::Cleanup,
             Self::Drain { deadline_ms } => CommandBody::Drain { deadline_ms },
+            Self::Shutdown { mode, deadline_ms } => {
+                let named = |name: String| word("mode", StopMode::ALL, StopMode::name, &name);
+                let mode = mode.map(named).transpose()?.unwrap_or(StopMode::Preserve);
+                CommandBody::Shutdown { mode, deadline_ms }
+            }
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Commands on services, slots, dispatches and leases (section 7).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use machines::kernel::dispatch::{ApprovalUse, Completion, ServiceRequest, Target};
 use machines::kernel::ids::{Capability, DispatchId, LeaseId, ProcessId, ServiceName, ServiceType};
@@ -14,6 +15,8 @@ use serde_json::Value;
 use super::sessions::error_kind;
 use super::{configured, each, interrupt, json, maybe, metadata, service, text, word};
 
+/// The longest that a caller can have tasks waited for (K392).
+const WAIT_MS_MAX: u64 = 300_000;
 /// How long a report of a service is believed whose worker is not in the node's process (2.5).
 const HEALTH_TTL_MS: i64 = 30_000;
 
@@ -50,6 +53,9 @@ pub(crate) enum Do {
         service: String,
         #[serde(default = "one")]
         max: u32,
+        /// How long to wait for a task, if there is none.
+        #[serde(default)]
+        wait_ms: u64,
     },
     CompleteTask {
         lease: String,
@@ -118,6 +124,33 @@ struct Leave {
 }
 
 impl Do {
+    /// Returns how long it is to be waited for tasks, if it is (K205).
+    ///
+    /// # Errors
+    ///
+    /// That it is too long.
+    pub(crate) fn wait(&self) -> Result<Option<Duration>, Refusal> {
+        match self {
+            Self::LeaseTasks { wait_ms, .. } if *wait_ms > WAIT_MS_MAX => {
+                let text = format!("wait_ms: {wait_ms}, at most {WAIT_MS_MAX}");
+                Err(Refusal::of_field(Code::BadValue, "wait_ms", text))
+            }
+            Self::LeaseTasks { wait_ms, .. } => {
+                Ok((*wait_ms > 0).then(|| Duration::from_millis(*wait_ms)))
+            }
+            Self::RegisterService(_)
+            | Self::UnregisterService { .. }
+            | Self::ReportHealth { .. }
+            | Self::AcquireSlot { .. }
+            | Self::ReleaseSlot { .. }
+            | Self::RenewLease { .. }
+            | Self::Dispatch(_)
+            | Self::DispatchInference(_)
+            | Self::CompleteTask { .. }
+            | Self::CancelDispatch { .. } => Ok(None),
+        }
+    }
+
     pub(crate) fn body(self) -> Result<CommandBody, Refusal> {
         Ok(match self {
             Self::RegisterService(info) => CommandBody::RegisterService(Box::new(info.asked()?)),
@@ -142,7 +175,7 @@ impl Do {
             Self::DispatchInference(call) => {
                 CommandBody::DispatchInference(Box::new(call.asked()?))
             }
-            Self::LeaseTasks { service: of, max } => {
+            Self::LeaseTasks { service: of, max, wait_ms: _ } => {
                 CommandBody::LeaseTasks { service: service(&of)?, max }
             }
             Self::CompleteTask { lease, success, data, error, error_kind: kind } => {

@@ -54,6 +54,7 @@ const LINES: &str = r#"[
 {"reset_rate_limits":{"user_id":"u"}},
 {"cleanup":{}},
 {"drain":{}},
+{"shutdown":{}},
 {"get_process":{"pid":"p"}},
 {"list_processes":{"state":"ready"}},
 {"get_process_counts":{}},
@@ -149,4 +150,64 @@ fn a_key_that_is_there_twice_is_refused() {
     assert!(check(br#"{"do":{"submit":{"metadata":{"a":1}}}}"#).is_ok());
     let told = check(br#"{"do":{"submit":{"metadata":{"a":1,"a":2}}}}"#).unwrap_err();
     assert!(told.to_string().starts_with("bad_json: line: line 1 column "), "{told}");
+}
+
+/// A line that passes can be taken apart: `serde_json` goes no deeper than this one.
+#[test]
+fn a_line_is_as_deep_as_it_can_be_read() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    assert!(check(nested(127).as_bytes()).is_ok());
+    assert!(serde_json::from_str::<Value>(&nested(127)).is_ok());
+    let told = check(nested(128).as_bytes()).unwrap_err().to_string();
+    assert_eq!(told, "too_deep: line: depth 128, at most 127");
+    assert!(serde_json::from_str::<Value>(&nested(128)).is_err());
+}
+
+/// The names of section 13 are taken, too.
+#[test]
+fn names_of_the_messages_stand_for_those_of_the_commands() {
+    let same = |one: &str, other: &str| {
+        let body = |text: &str| format!("{:?}", form(text).unwrap().body().unwrap());
+        assert_eq!(body(one), body(other));
+    };
+    same(
+        r#"{"transition_state":{"pid":"p","to":"ready"}}"#,
+        r#"{"transition_state":{"pid":"p","new_state":"ready"}}"#,
+    );
+    same(
+        r#"{"terminate":{"pid":"p","message":"done"}}"#,
+        r#"{"terminate":{"pid":"p","reason":"done"}}"#,
+    );
+    same(
+        r#"{"resolve_interrupt":{"interrupt_id":"i","approved":true,"data":[1]}}"#,
+        r#"{"resolve_interrupt":{"interrupt_id":"i","response":{"approved":true,"data":[1]}}}"#,
+    );
+    same(r#"{"shutdown":{}}"#, r#"{"shutdown":{"mode":"preserve"}}"#);
+}
+
+#[test]
+fn what_contradicts_itself_or_is_too_long_is_refused() {
+    let refused = |text: &str| form(text).unwrap().body().unwrap_err().to_string();
+    let twice = r#"{"resolve_interrupt":{"interrupt_id":"i","text":"x","response":{"text":"y"}}}"#;
+    let told = "bad_value: response: its fields stand in it or beside it, and not both";
+    assert_eq!(refused(twice), told);
+    let told = "bad_value: mode: \"kill\" is none of preserve, terminate";
+    assert_eq!(refused(r#"{"shutdown":{"mode":"kill"}}"#), told);
+    let told = refused(r#"{"lease_tasks":{"service":"s","wait_ms":300001}}"#);
+    assert_eq!(told, "bad_value: wait_ms: 300001, at most 300000");
+    let waits = form(r#"{"lease_tasks":{"service":"s","wait_ms":7}}"#).unwrap().body().unwrap();
+    let Body::Lease(_, wait) = waits else { panic!("it does not wait: {waits:?}") };
+    assert_eq!(wait, Duration::from_millis(7));
+}
+
+/// The field that is told is the one at which reading ends, however many are before it.
+#[test]
+fn the_field_that_is_wrong_is_found_behind_any_other() {
+    let many: Vec<String> = (0..10_000).map(|key| format!(r#""k{key}":[{key}]"#)).collect();
+    let metadata = many.join(",");
+    let text = format!(r#"{{"submit":{{"metadata":{{{metadata}}},"quota":{{"x":0.5}}}}}}"#);
+    let told = form(&text).unwrap_err();
+    assert_eq!(told, "do.submit.quota: invalid type: floating point `0.5`, expected i64");
+    let told = form(r#"{"lease_tasks":{"max":3,"wait_ms":1}}"#).unwrap_err();
+    assert_eq!(told, "do.lease_tasks: missing field `service`");
 }

@@ -7,7 +7,7 @@ use machines::kernel::config::KernelConfig;
 use machines::kernel::principal::Principal;
 use machines::kernel::{At, Command, CommandBody, Kernel};
 
-use super::super::{Asked, Line, answered, shown};
+use super::super::{Asked, Line, answered, approval_of, shown};
 use super::*;
 
 struct Desk {
@@ -31,7 +31,7 @@ impl Desk {
             reply: Box::new(self.kernel.reply(at.now, command, &events)),
             events: events.into(),
         });
-        shown(&decided)
+        shown(&decided, approval_of(command).as_ref())
     }
 
     /// What `user` is answered; a worker as well, and an operator if it is `ops`.
@@ -40,7 +40,9 @@ impl Desk {
         let line = json!({ "user": user, "roles": roles, "do": what });
         let line: Line = serde_json::from_value(line).unwrap();
         match line.asked().unwrap() {
-            Asked::Command(command) | Asked::Agent(command) => self.decide(&command),
+            Asked::Command(command) | Asked::Agent(command) | Asked::Lease(command, _) => {
+                self.decide(&command)
+            }
             Asked::Query(asked) => {
                 let (by, query) = *asked;
                 let now = Time::from_millis(self.now);
@@ -205,6 +207,7 @@ fn an_approval_is_asked_given_and_used() {
         (&used["approval"]["state"], &used["approval"]["used_by"]),
         (&json!("consumed"), &json!("u"))
     );
+    assert_eq!(used["approval"]["interrupt_id"], id, "13.3");
     let none = desk.told("alice", json!({ "get_pending_interrupt": { "pid": "p" } }));
     assert!(none.get("interrupt").is_none());
 }
@@ -314,6 +317,24 @@ fn every_query_is_answered() {
         assert!(!told[key].is_null(), "{query}: {told}");
         assert_eq!(told["as_of"], desk.kernel.last_event(), "K5");
     }
+}
+
+/// K9, K24, K168: what is hashed and what is shown is what was sent, to the last digit.
+#[test]
+fn a_number_of_a_line_is_the_one_that_was_sent() {
+    const SENT: &str = "31.245270191439438";
+    let text = format!(
+        r#"{{"user":"a","do":{{"create_interrupt":{{"pid":"p","interrupt":{{"kind":"confirmation",
+            "target":{{"action":"pay","params":{SENT}}}}}}}}}}}"#
+    );
+    let line: Line = serde_json::from_str(&text).unwrap();
+    let Asked::Command(command) = line.asked().unwrap() else { panic!("a command") };
+    let CommandBody::CreateInterrupt { interrupt, .. } = command.body else { panic!("another") };
+    let limits = machines::kernel::json::JsonLimits::CEILING;
+    let sent = Json::parse("x", SENT.as_bytes(), &limits).unwrap();
+    let params = interrupt.target.unwrap().params;
+    assert_eq!((&params, params.blake3()), (&sent, sent.blake3()));
+    assert_eq!(plain(&params).to_string(), SENT);
 }
 
 #[test]

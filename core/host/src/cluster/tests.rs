@@ -111,9 +111,9 @@ const GAUGES: &[&str] = &[
     "names{gone}",
 ];
 
-fn node() -> Kernel {
+fn node() -> ClusterMachine {
     let key = StaticKey::from_secret([1; 32]);
-    Kernel::new(
+    ClusterMachine::new(
         Instant::START,
         NodeParams {
             config: ClusterConfig::of(Profile::Lan, "demo"),

@@ -7,7 +7,7 @@ use machines::Instant;
 use machines::cluster::counters::{Counter, Counters, Labelled, Timing};
 use machines::cluster::ids::NodeId;
 use machines::cluster::wire::{BounceCode, CloseReason, Code, FrameKind, State};
-pub use machines::node::Node as Kernel;
+pub use machines::node::Node as ClusterMachine;
 use machines::node::{self, RejectStatus};
 
 use crate::status::{
@@ -17,7 +17,7 @@ use crate::status::{
 
 /// Returns everything of C121. What the machine does not know of itself is left to the caller:
 /// the allowlist's file, and the kernel.
-pub(crate) fn report(now: Instant, node: &Kernel) -> Status {
+pub(crate) fn report(now: Instant, node: &ClusterMachine) -> Status {
     let status = node.status(now);
     let own = status.node;
     Status {
@@ -54,7 +54,7 @@ pub(crate) fn report(now: Instant, node: &Kernel) -> Status {
 }
 
 /// Returns the membership table.
-pub(crate) fn members(now: Instant, node: &Kernel) -> Vec<MemberStatus> {
+pub(crate) fn members(now: Instant, node: &ClusterMachine) -> Vec<MemberStatus> {
     let status = node.status(now);
     let rows = status.members.iter();
     rows.map(|row| member(status.node, row)).collect()
