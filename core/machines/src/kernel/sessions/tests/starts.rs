@@ -6,7 +6,7 @@ use crate::kernel::ids::EnvelopeId;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
 use crate::kernel::quota::QuotaField;
-use crate::kernel::rig::{limits, operator, pid, submit, user, worker};
+use crate::kernel::rig::{limits, node, operator, pid, submit, user, worker};
 use crate::kernel::sessions::rig::{Desk, agent, linear, pipeline, refused, start};
 use crate::kernel::sessions::start::{EnvelopeChoice, Initialize};
 
@@ -84,7 +84,11 @@ fn only_the_holder_is_told_what_to_do() {
     let told = refused(bare.say(CommandBody::NextInstruction { pid: pid("q") }));
     assert!(told.starts_with("session_not_found: "), "{told}");
     let driven = Submit { driven: true, ..submit("p") };
-    assert!(Desk::with(linear(), driven).poll().starts_with("not_holder: "), "K290");
+    let mut driven = Desk::with(linear(), driven);
+    assert!(driven.poll().starts_with("not_holder: "), "K290");
+    assert!(refused(driven.rig.say(&node(), poll())).ends_with("events"));
+    let told = refused(Desk::new(linear()).rig.say(&node(), poll()));
+    assert_eq!(told, "not_holder: process p is not driven by the node", "K290");
 }
 
 /// K240 g, i, K81: a process that somebody stopped waits; let go, it is claimed again.
