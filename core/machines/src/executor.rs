@@ -25,12 +25,17 @@
 //! # What wakes it
 //!
 //! - A process of the node's own that becomes Ready is claimed, as long as fewer than
-//!   `executor_max` are held.
+//!   `executor_max` are held. So is one that was Ready and held (K62), once its last question is
+//!   closed: no change of its state tells that, so whenever a question to one of them is closed,
+//!   one more may wait.
 //! - One that becomes Running under the node's own lease is held, and polled.
-//! - An attempt that is closed by anything but a report, and a retry beside other branches, are
-//!   followed by a poll.
+//! - An attempt that is closed by anything but a report is followed by a poll; so is the time at
+//!   which a branch beside others can be tried, as the last instruction said.
 //! - A dispatch that ends is reported.
-//! - Nothing else happened for a third of the run lease: a poll keeps the lease (K78).
+//! - Nothing else happened for a third of the run lease: a poll keeps the lease (K78), and a claim
+//!   finds what was not counted.
+//!
+//! What it held in the run before keeps its place: nothing is claimed before all of that is found.
 //!
 //! # Where the rules leave room
 //!
@@ -43,6 +48,10 @@
 //! # Known limits
 //!
 //! A task is one payload (K25): an envelope whose view is larger than that fails the stage.
+//!
+//! What a worker made is reported once there is room for that. If the disk is full for longer than
+//! a run lease, the lease ends first (K10, K79): the attempt is lost, and the stage is done again,
+//! as often as `max_lost` says (K272). Its dispatch still tells what the first one made.
 
 mod hold;
 mod listing;
@@ -56,7 +65,8 @@ use crate::Instant;
 use crate::kernel::config::KernelConfig;
 use crate::kernel::dispatch::event::DispatchEvent;
 use crate::kernel::event::{Body, Event, KernelEvent, ProcessEvent};
-use crate::kernel::ids::ProcessId;
+use crate::kernel::ids::{DispatchId, ProcessId};
+use crate::kernel::interrupts::event::InterruptEvent;
 use crate::kernel::names::ProcessState;
 use crate::kernel::principal::Principal;
 use crate::kernel::process::RunLease;
@@ -65,7 +75,7 @@ use crate::kernel::reply::Done;
 use crate::kernel::sessions::event::SessionEvent;
 use crate::kernel::{Code, CommandBody, Millis, Refusal, Time};
 use crate::sometimes;
-use hold::{Asked, Hold};
+use hold::{Asked, Hold, is_passing};
 use listing::Listing;
 
 /// The first pause after a refusal; it doubles with each that follows, [`PAUSES_MAX`] times.
@@ -115,7 +125,8 @@ pub enum Output {
 enum Errand {
     Claim,
     List,
-    Cancel,
+    /// Of a dispatch, after so many refusals.
+    Cancel(DispatchId, u32),
     Of(ProcessId, Asked),
 }
 
@@ -123,7 +134,7 @@ enum Errand {
 #[derive(Clone, Debug)]
 pub struct Executor {
     held_max: usize,
-    /// How often a process that is held is polled at least.
+    /// How often a process that is held is polled at least, and a claim made.
     interval: Duration,
     /// The longest time that a try may have.
     span_ms: Millis,
@@ -136,11 +147,15 @@ pub struct Executor {
     polls: BTreeSet<(Instant, ProcessId)>,
     /// When to poll it by the kernel's own time.
     wakes: BTreeSet<(Time, ProcessId)>,
-    /// How many processes wait to be claimed.
+    /// Dispatches that nobody waits for: when to cancel each again, and how often that was refused.
+    cancels: BTreeSet<(Instant, DispatchId, u32)>,
+    /// How many processes wait to be claimed, at most.
     ready: u64,
     claims: u32,
     /// No claim before.
     claim_at: Instant,
+    /// When to claim though none is known to wait.
+    look_at: Instant,
     /// Claims that were refused in a row.
     refused: u32,
     draining: bool,
@@ -164,9 +179,11 @@ impl Executor {
             held: BTreeMap::new(),
             polls: BTreeSet::new(),
             wakes: BTreeSet::new(),
+            cancels: BTreeSet::new(),
             ready: 0,
             claims: 0,
             claim_at: Instant::START,
+            look_at: Instant::START,
             refused: 0,
             draining: false,
             errands: BTreeMap::new(),
@@ -186,13 +203,11 @@ impl Executor {
             Body::Dispatch { event } => matches!(event, DispatchEvent::Finished { .. }),
             Body::Session { event } => matches!(
                 event,
-                SessionEvent::AttemptReported { .. }
-                    | SessionEvent::AttemptClosed { .. }
-                    | SessionEvent::RetryScheduled { .. }
+                SessionEvent::AttemptReported { .. } | SessionEvent::AttemptClosed { .. }
             ),
+            Body::Interrupt { event } => closes(event),
             Body::Quota { .. }
             | Body::Rate { .. }
-            | Body::Interrupt { .. }
             | Body::Approval { .. }
             | Body::Service { .. }
             | Body::Slot { .. }
@@ -213,6 +228,7 @@ impl Executor {
             Input::Tick => {
                 self.list();
                 self.poll_due();
+                self.cancel_due();
                 self.claim();
             }
             Input::Event { event, driven } => self.happened(event, driven),
@@ -241,8 +257,9 @@ impl Executor {
             true => now,
             false => now + Duration::from_millis(at.since(time)),
         });
-        let claim = self.may_claim().then_some(self.claim_at);
-        let due = [poll, wake, claim, self.listing.due()];
+        let claim = self.has_place().then(|| self.claims_at());
+        let cancel = self.cancels.first().map(|(at, ..)| *at);
+        let due = [poll, wake, claim, cancel, self.listing.due()];
         due.into_iter().flatten().min().unwrap_or(Instant::FAR)
     }
 
@@ -273,22 +290,31 @@ impl Executor {
         ticket
     }
 
-    /// Says whether another process may be claimed, apart from the time.
-    fn may_claim(&self) -> bool {
+    /// Says whether there is a place for another process. There is none before all is found that
+    /// was held before (K294), and while the node drains: it would be told to wait (K362).
+    fn has_place(&self) -> bool {
         let under_way = self.claims as usize;
         // After a refusal one is enough to see whether it is over.
         let most = if self.refused > 0 { 1 } else { CLAIMS_MAX };
-        self.ready > u64::from(self.claims)
-            && self.claims < most
+        self.claims < most
             && self.held.len() + under_way < self.held_max
             && !self.draining
+            && self.listing.is_done()
     }
 
-    /// Claims what is ready, as long as there is a place for it. None is claimed while the node
-    /// drains: it would be told to wait (K362).
+    /// When to claim, if there is a place: at once if one may wait, else now and then.
+    fn claims_at(&self) -> Instant {
+        match self.ready > u64::from(self.claims) {
+            true => self.claim_at,
+            false => self.claim_at.max(self.look_at),
+        }
+    }
+
+    /// Claims what is ready, as long as there is a place for it.
     fn claim(&mut self) {
-        while self.may_claim() && self.claim_at <= self.clocks.0 {
+        while self.has_place() && self.claims_at() <= self.clocks.0 {
             self.claims += 1;
+            self.look_at = self.clocks.0 + self.interval;
             self.command(Errand::Claim, CommandBody::NextRunnable);
         }
     }
@@ -305,6 +331,30 @@ impl Executor {
         while let Some((_, pid)) = self.polls.pop_first_if(|(at, _)| *at <= now) {
             self.ask(&pid);
         }
+    }
+
+    /// Cancels a dispatch that nobody waits for.
+    fn cancel(&mut self, dispatch: DispatchId, refused: u32) {
+        let body = CommandBody::CancelDispatch { dispatch: dispatch.clone() };
+        self.command(Errand::Cancel(dispatch, refused), body);
+    }
+
+    /// Cancels again what was refused for the moment: else a worker would have it for nobody.
+    fn cancel_due(&mut self) {
+        let now = self.clocks.0;
+        while let Some((_, dispatch, refused)) = self.cancels.pop_first_if(|(at, ..)| *at <= now) {
+            self.cancel(dispatch, refused);
+        }
+    }
+}
+
+/// Says whether a question is closed: its process may have been held for it alone (K62).
+const fn closes(event: &InterruptEvent) -> bool {
+    match event {
+        InterruptEvent::Resolved { .. }
+        | InterruptEvent::Expired { .. }
+        | InterruptEvent::Cancelled { .. } => true,
+        InterruptEvent::Raised { .. } | InterruptEvent::Removed { .. } => false,
     }
 }
 
@@ -334,7 +384,10 @@ impl Executor {
         if let Body::Kernel { event: KernelEvent::Draining { .. } } = &event.body {
             self.draining = true;
         }
-        let Some(pid) = event.subject.pid.as_ref().filter(|_| driven) else {
+        // What is held is driven, even if the kernel has forgotten it by now, or knows another of
+        // its name.
+        let concerns = |pid: &&ProcessId| driven || self.held.contains_key(*pid);
+        let Some(pid) = event.subject.pid.as_ref().filter(concerns) else {
             return;
         };
         match &event.body {
@@ -344,6 +397,9 @@ impl Executor {
             Body::Process { event: ProcessEvent::Terminated { .. } } => self.let_go(pid),
             Body::Session { event } => self.followed(pid, event),
             Body::Dispatch { event } => self.dispatch_ended(pid, event),
+            Body::Interrupt { event } if closes(event) => {
+                self.ready = self.ready.saturating_add(1);
+            }
             Body::Process { .. }
             | Body::Kernel { .. }
             | Body::Quota { .. }
@@ -385,7 +441,6 @@ impl Executor {
                 self.closed(pid, &reported.attempt, false);
             }
             SessionEvent::AttemptClosed { attempt, .. } => self.closed(pid, attempt, true),
-            SessionEvent::RetryScheduled { retry_at, .. } => self.wake_at(pid, *retry_at),
             SessionEvent::Started { .. }
             | SessionEvent::Ended { .. }
             | SessionEvent::Removed
@@ -393,6 +448,7 @@ impl Executor {
             | SessionEvent::AttemptIssued { .. }
             | SessionEvent::StageCompleted { .. }
             | SessionEvent::StageFailed { .. }
+            | SessionEvent::RetryScheduled { .. }
             | SessionEvent::GroupOpened { .. }
             | SessionEvent::GroupJoined { .. }
             | SessionEvent::Checkpoint { .. } => {}
@@ -403,7 +459,14 @@ impl Executor {
         match self.errands.remove(&ticket) {
             Some(Errand::Claim) => self.claimed(reply.err()),
             Some(Errand::Of(pid, asked)) => self.told(&pid, (ticket, &asked), reply),
-            Some(Errand::List | Errand::Cancel) | None => {}
+            Some(Errand::Cancel(dispatch, refused)) => {
+                if reply.is_err_and(|refusal| is_passing(refusal.code)) {
+                    sometimes!("executor: a cancellation is refused");
+                    let at = self.clocks.0 + pause(refused);
+                    self.cancels.insert((at, dispatch, refused.saturating_add(1)));
+                }
+            }
+            Some(Errand::List) | None => {}
         }
     }
 
@@ -411,7 +474,7 @@ impl Executor {
         match self.errands.remove(&ticket) {
             Some(Errand::List) => self.listed(told),
             Some(Errand::Of(pid, asked)) => self.shown(&pid, (ticket, &asked), told),
-            Some(Errand::Claim | Errand::Cancel) | None => {}
+            Some(Errand::Claim | Errand::Cancel(..)) | None => {}
         }
     }
 
@@ -421,12 +484,15 @@ impl Executor {
         match refused {
             None => {
                 self.refused = 0;
-                if self.ready != UNKNOWN {
-                    self.ready = self.ready.saturating_sub(1);
-                }
+                self.ready = match self.ready {
+                    // It was not counted: there may be more.
+                    0 | UNKNOWN => UNKNOWN,
+                    known => known - 1,
+                };
             }
             Some(refusal) if refusal.code == Code::NoRunnable => {
-                // What became ready since is heard of after this.
+                // Whatever came to wait since is heard of after this: that it became Ready, or that
+                // its last question was closed.
                 self.refused = 0;
                 self.ready = 0;
             }

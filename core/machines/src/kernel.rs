@@ -337,6 +337,7 @@ impl Kernel {
     ///
     /// The refusal; nothing has changed then.
     pub fn execute(&mut self, at: At, command: &Command) -> Result<Vec<Event>, Refusal> {
+        command.by.check()?;
         let kept = self.state.may_be_too_long(&command.body).then(|| self.state.checkpoint());
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);

@@ -372,6 +372,7 @@ impl Met {
             ("Terminate", Code::ForceRequired),
             ("TransitionState", Code::IllegalTransition),
             ("TransitionState", Code::InterruptPending),
+            ("TransitionState", Code::NotHolder),
         ];
         for (command, code) in refusals {
             let met = self.refused.contains_key(&(command.to_owned(), code));

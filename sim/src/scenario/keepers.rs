@@ -140,8 +140,7 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
         "approvals" => Ok(Script::Approvals),
         "executor" => Ok(Script::Executor),
         _ => {
-            let all =
-                "mixed, queue, flows, fork-join, services, drain, approvals or executor";
+            let all = "mixed, queue, flows, fork-join, services, drain, approvals or executor";
             Err((script.span(), format!("must be one of {all}")))
         }
     }

@@ -85,7 +85,7 @@ impl Hold {
 }
 
 /// Whether a refusal is about the moment, and not about what was asked for.
-const fn is_passing(code: Code) -> bool {
+pub(super) const fn is_passing(code: Code) -> bool {
     matches!(
         code,
         Code::Busy
@@ -179,7 +179,7 @@ impl Executor {
         }
     }
 
-    /// Polls a process when the kernel has come to a time.
+    /// Polls a process when the kernel has come to a time, or before: each poll is told the next.
     pub(super) fn wake_at(&mut self, pid: &ProcessId, at: Time) {
         if let Some(hold) = self.held.get_mut(pid)
             && hold.wake.is_none_or(|before| at < before)
@@ -258,8 +258,7 @@ impl Executor {
         match known.map(|(_, step)| step) {
             Some(Step::Asking(_) | Step::Looking(_) | Step::Waiting) => {
                 sometimes!("executor: a dispatch is cancelled");
-                let body = CommandBody::CancelDispatch { dispatch: dispatch_of(attempt) };
-                self.command(Errand::Cancel, body);
+                self.cancel(dispatch_of(attempt), 0);
             }
             Some(Step::Idle | Step::Telling(_)) | None => {}
         }
@@ -434,6 +433,9 @@ impl Executor {
             InstructionBody::RunAgent(task) => self.work(pid, &[task]),
             InstructionBody::RunAgents(tasks) => {
                 self.work(pid, &tasks.iter().collect::<Vec<_>>());
+                if let Some(until) = told.until {
+                    self.wake_at(pid, until);
+                }
             }
             InstructionBody::Terminate { .. } => self.let_go(pid),
             InstructionBody::WaitInterrupt { .. } if hold.found => {

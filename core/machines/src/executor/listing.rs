@@ -31,6 +31,11 @@ impl Listing {
         Self::Next { state: 0, token: String::new(), at, refused: 0 }
     }
 
+    /// Says whether all that there was is found.
+    pub(super) const fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+
     /// When the next page is asked for.
     pub(super) const fn due(&self) -> Option<Instant> {
         match self {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::kernel::dispatch::Completion;
-use crate::kernel::ids::{LeaseId, ServiceName, ServiceType, UserId};
-use crate::kernel::json::Json;
-use crate::kernel::names::TerminalReason;
+use crate::kernel::ids::{InterruptId, LeaseId, ServiceName, ServiceType, UserId};
+use crate::kernel::interrupts::interrupt::{NewInterrupt, Response};
+use crate::kernel::json::{Json, JsonLimits};
+use crate::kernel::names::{ExpiryPolicy, InterruptKind, TerminalReason};
 use crate::kernel::pipeline::PipelineConfig;
 use crate::kernel::pipeline::limits::FlowLimits;
 use crate::kernel::principal::Role;
@@ -19,7 +20,7 @@ use crate::kernel::rig::submit;
 use crate::kernel::services::ServiceInfo;
 use crate::kernel::sessions::Pipeline;
 use crate::kernel::sessions::execute::Execute;
-use crate::kernel::sessions::start::EnvelopeChoice;
+use crate::kernel::sessions::start::{EnvelopeChoice, Initialize};
 use crate::kernel::{At, Command, Kernel};
 
 /// What is refused: commands of this kind, with this code.
@@ -41,6 +42,7 @@ const fn kind(body: &CommandBody) -> &'static str {
         CommandBody::NextInstruction { .. } => "poll",
         CommandBody::Dispatch(_) => "dispatch",
         CommandBody::ReportAgentResult(_) => "report",
+        CommandBody::CancelDispatch { .. } => "cancel",
         _ => "other",
     }
 }
@@ -51,6 +53,20 @@ fn worker() -> Principal {
 
 fn service() -> ServiceName {
     ServiceName::parse("service", "flow_service").unwrap()
+}
+
+fn pid(name: &str) -> ProcessId {
+    ProcessId::parse("pid", name).unwrap()
+}
+
+/// One stage; `more` are further fields of it.
+fn flow(timeout_ms: &str, more: &str) -> Pipeline {
+    let text = format!(
+        r#"{{"name": "f", "default_timeout_ms": {timeout_ms},
+            "stages": [{{"name": "a", "agent_config": {{"name": "a"}}{more}}}]}}"#
+    );
+    let json = Json::parse("pipeline", text.as_bytes(), &JsonLimits::DEFAULT);
+    Pipeline::new(PipelineConfig::parse(&json.unwrap(), &FlowLimits::DEFAULT).unwrap())
 }
 
 impl Rig {
@@ -150,20 +166,32 @@ impl Rig {
         self.say(&worker(), CommandBody::CompleteTask(Box::new(done))).unwrap();
     }
 
+    /// Lets time pass while no worker does anything.
+    fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.turn();
+            self.now = self.now + Duration::from_millis(250);
+        }
+        self.turn();
+    }
+
     fn execute(&mut self, name: &str) {
-        let text = r#"{"name": "f", "default_timeout_ms": -1,
-            "stages": [{"name": "a", "agent_config": {"name": "a"}}]}"#;
-        let json =
-            Json::parse("pipeline", text.as_bytes(), &crate::kernel::json::JsonLimits::DEFAULT);
-        let config = PipelineConfig::parse(&json.unwrap(), &FlowLimits::DEFAULT).unwrap();
-        let (pipeline, envelope) = (Pipeline::new(config), EnvelopeChoice::New(Box::default()));
+        self.follow(name, flow("-1", ""));
+    }
+
+    fn follow(&mut self, name: &str, pipeline: Pipeline) {
+        let envelope = EnvelopeChoice::New(Box::default());
         let asked = Execute { submit: submit(name), pipeline, envelope };
         self.say(&worker(), CommandBody::ExecutePipeline(Box::new(asked))).unwrap();
     }
 
+    fn state(&self, name: &str) -> ProcessState {
+        self.kernel.process(&pid(name)).unwrap().state
+    }
+
     fn end(&self, name: &str) -> Option<TerminalReason> {
-        let pid = ProcessId::parse("pid", name).unwrap();
-        let session = self.kernel.state().session(&pid)?;
+        let session = self.kernel.state().session(&pid(name))?;
         session.ended.as_ref().map(|end| end.reason)
     }
 }
@@ -183,11 +211,9 @@ fn whatever_is_refused_has_a_next_step_after_a_pause() {
             let more = rig.asked.clone();
             rig.pass(Duration::from_secs(140));
             let told = format!("{refused} refused {code:?}: {more:?}, {:?}", rig.asked);
-            let unheard = refused == "claim" && *code == Code::NoRunnable;
             match rig.end("p") {
+                // Even if it was told that there is none while there is one.
                 Some(TerminalReason::Completed | TerminalReason::ToolFailedFatally) => {}
-                // Nobody says that there is none while there is one.
-                None if unheard => {}
                 other => panic!("{told}: {other:?}"),
             }
             assert_eq!(rig.executor.held(), 0, "{told}");
@@ -201,8 +227,8 @@ fn who_waits_does_not_ask() {
     let mut rig = Rig::new();
     rig.turn();
     assert_eq!(rig.asked.get("claim"), Some(&16), "it does not know whether there is something");
-    let deadline = rig.executor.deadline();
-    assert_eq!(deadline, Instant::FAR, "nothing is driven");
+    let look = rig.now + Duration::from_secs(20);
+    assert_eq!(rig.executor.deadline(), look, "nothing is driven: it looks now and then");
     rig.execute("p");
     rig.turn();
     assert_eq!(rig.asked.get("claim"), Some(&17), "one is ready");
@@ -214,17 +240,89 @@ fn who_waits_does_not_ask() {
     assert_eq!(rig.executor.deadline(), rig.now + Duration::from_secs(20), "a third of the lease");
 }
 
-/// K78: somebody else that runs a process keeps it.
+/// K74, K290: nobody else runs what it drives.
 #[test]
-fn what_somebody_else_runs_is_left_alone() {
+fn nobody_takes_a_process_away_from_it() {
     let mut rig = Rig::new();
     rig.turn();
     rig.execute("p");
-    let pid = ProcessId::parse("pid", "p").unwrap();
     let (to, reason) = (ProcessState::Running, String::new());
-    rig.say(&worker(), CommandBody::TransitionState { pid, to, reason }).unwrap();
-    rig.turn();
-    assert_eq!((rig.executor.held(), rig.asked.get("poll")), (0, None));
-    rig.pass(Duration::from_secs(90));
-    assert_eq!(rig.end("p"), Some(TerminalReason::Completed), "once that lease is over");
+    let body = CommandBody::TransitionState { pid: pid("p"), to, reason };
+    assert_eq!(rig.say(&worker(), body).unwrap_err().code, Code::NotHolder);
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.end("p"), Some(TerminalReason::Completed));
+}
+
+/// Asks about a process; says what is asked.
+fn ask(rig: &mut Rig, name: &str, new: NewInterrupt) -> InterruptId {
+    let body = CommandBody::CreateInterrupt { pid: pid(name), interrupt: Box::new(new) };
+    rig.say(&worker(), body).unwrap();
+    rig.kernel.process(&pid(name)).unwrap().interrupts[0].clone()
+}
+
+/// K62, K426: a process about which people were asked while it was Ready is claimed once that is
+/// over, however it ends, though it was told meanwhile that nothing waits.
+#[test]
+fn what_was_held_is_claimed_when_its_last_question_is_closed() {
+    for how in ["resolved", "cancelled", "expired", "replaced"] {
+        let mut rig = Rig::new();
+        rig.turn();
+        rig.execute("p");
+        let asks_leave = ["resolved", "replaced"].contains(&how);
+        let new = match asks_leave {
+            true => NewInterrupt::new(InterruptKind::Confirmation),
+            false => NewInterrupt {
+                ttl: Some(1_000),
+                on_expiry: Some(ExpiryPolicy::Continue),
+                ..NewInterrupt::new(InterruptKind::Clarification)
+            },
+        };
+        let id = ask(&mut rig, "p", new);
+        rig.turn();
+        assert_eq!(rig.asked.get("claim"), Some(&17), "there is none");
+        assert_eq!((rig.state("p"), rig.executor.held()), (ProcessState::Ready, 0), "{how}");
+        let (pid, reason) = (pid("p"), String::new());
+        let approved = Response { approved: Some(true), ..Response::default() };
+        let (pipeline, envelope) = (flow("-1", ""), EnvelopeChoice::New(Box::default()));
+        let ends = match how {
+            "resolved" => CommandBody::ResolveInterrupt { id, response: Box::new(approved) },
+            "cancelled" => CommandBody::CancelInterrupt { id, reason },
+            "expired" => {
+                rig.now = rig.now + Duration::from_secs(1);
+                CommandBody::LeaseTasks { service: service(), max: 1 } // The Tick ends it.
+            }
+            _ => {
+                let asked = Initialize { pid, pipeline, envelope, force: true };
+                CommandBody::InitializeSession(Box::new(asked))
+            }
+        };
+        rig.say(&worker(), ends).unwrap();
+        rig.turn();
+        assert_eq!((rig.state("p"), rig.executor.held()), (ProcessState::Running, 1), "{how}");
+    }
+}
+
+/// K270: a dispatch that nobody waits for is cancelled, however long that is refused.
+#[test]
+fn a_cancellation_that_is_refused_is_repeated_after_a_pause() {
+    for code in [Code::Busy, Code::Overloaded, Code::DiskFull] {
+        let mut rig = Rig::new();
+        rig.refused = Some(("cancel", code));
+        let retry = r#", "retry": {"max_retries": 1, "initial_backoff_ms": 60000}"#;
+        rig.follow("p", flow("2000", retry));
+        rig.wait(Duration::from_secs(20));
+        let asked = rig.asked.get("cancel").copied().unwrap_or(0);
+        assert!((2..20).contains(&asked), "{code:?}: asked {asked} times");
+        let open = |rig: &Rig| {
+            let all = rig.kernel.state().dispatches.iter();
+            all.filter(|(_, row)| row.end().is_none()).count()
+        };
+        assert_eq!(open(&rig), 1, "{code:?}");
+        rig.refused = None;
+        rig.wait(Duration::from_secs(5));
+        assert_eq!(open(&rig), 0, "{code:?}");
+        let asked = rig.asked.get("cancel").copied();
+        rig.wait(Duration::from_secs(10));
+        assert_eq!(rig.asked.get("cancel").copied(), asked, "{code:?}: it is done");
+    }
 }

@@ -160,7 +160,7 @@ impl Decision<'_> {
     }
 
     /// K84: a parent is there, live, of the same owner, and not too deep or too fertile.
-    fn check_parent(&self, parent: &ProcessId, user: &UserId) -> Result<(), Refusal> {
+    pub(super) fn check_parent(&self, parent: &ProcessId, user: &UserId) -> Result<(), Refusal> {
         let above = self.owned(parent)?;
         let limits = &self.state.config.limits;
         if above.user != *user {
@@ -212,6 +212,15 @@ impl Decision<'_> {
         self.refuse_spent(pid, process)?;
         self.change(pid, ProcessState::Ready, Cause::Scheduled);
         Ok(())
+    }
+
+    /// Refuses to let a process begin below one that has, or has an ancestor that has, used too
+    /// much of something (K65, K115).
+    pub(super) fn refuse_spent_above(&self, parent: &ProcessId) -> Result<(), Refusal> {
+        match self.state.exceeded_from(parent).next() {
+            Some(text) => Err(Refusal::new(Code::QuotaExceeded, text)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses to let a process begin that has used too much of something, it or an ancestor, or
@@ -305,6 +314,11 @@ impl Decision<'_> {
         }
         if !from.next().contains(&to) {
             return Err(illegal(from, to));
+        }
+        if to == ProcessState::Running && process.driven && !self.by.is_node() {
+            // K74, K290: nobody else would go on with it.
+            let told = format!("process {pid} is driven by the node");
+            return Err(Refusal::new(Code::NotHolder, told));
         }
         // No approval can be walked around, from Waiting or while it is held (K61, K62).
         let runs = from == ProcessState::Waiting || to == ProcessState::Running;

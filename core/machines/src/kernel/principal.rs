@@ -4,6 +4,10 @@ use crate::codec::{Malformed, Reader, Wire};
 use crate::{wire_enum, wire_struct};
 
 use super::ids::{UserId, WorkerId};
+use super::refusal::{Code, Refusal};
+
+/// The user that the driver of a node is, and nobody else.
+const NODE: &str = "node";
 
 /// What a principal may be, besides a user (K26).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,7 +91,7 @@ impl Principal {
     /// Never: the name is an id.
     #[must_use]
     pub fn node() -> Self {
-        let user = UserId::parse("user", "node").expect("the name of the driver is an id");
+        let user = UserId::parse("user", NODE).expect("the name of the driver is an id");
         Self::new(user, &[Role::Node])
     }
 
@@ -95,6 +99,21 @@ impl Principal {
     #[must_use]
     pub fn new(user: UserId, roles: &[Role]) -> Self {
         Self { user, roles: Roles::of(roles) }
+    }
+
+    /// Refuses somebody else of the node's name: whatever the node holds is known by that (K26).
+    ///
+    /// # Errors
+    ///
+    /// `permission_denied`.
+    pub fn check(&self) -> Result<(), Refusal> {
+        match self.user.as_str() == NODE && !self.is_node() {
+            true => {
+                let told = format!("user {NODE:?} is the node itself: take another name");
+                Err(Refusal::new(Code::PermissionDenied, told))
+            }
+            false => Ok(()),
+        }
     }
 
     /// Says whether it may do whatever an owner may (K27).

@@ -136,6 +136,7 @@ impl Kernel {
     ///
     /// `…_not_found`, `permission_denied`, and what is wrong with the query itself (K395).
     pub fn query(&self, now: Time, by: &Principal, query: &Query) -> Result<Answer, Refusal> {
+        by.check()?;
         let now = now.max(self.state.counters.last);
         let told = Inquiry { kernel: self, state: &self.state, now, by }.answer(query)?;
         Ok(Answer { as_of: self.state.counters.events, told })

@@ -7,6 +7,7 @@ mod session_methods;
 use super::CommandBody;
 use super::config::KernelConfig;
 use super::names::{ProcessState, TerminalReason};
+use super::principal::Role;
 use super::quota::{Amounts, Limit, QuotaField};
 use super::rig::{
     Rig, calls, limits, operator, pid, record, reserve, rsv, settle, submit, told, user, worker,
@@ -318,6 +319,51 @@ fn a_clock_that_jumps_back_makes_time_stand_still() {
     rig.say(&alice, record("a", calls(1))).unwrap();
     assert_eq!(rig.events.last().unwrap().time, then);
     assert!(rig.events.is_sorted_by_key(|event| event.time));
+}
+
+/// K74, K290: what the node drives is claimed by nobody else, by name neither.
+#[test]
+fn a_driven_process_is_not_claimed_by_its_name() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, super::lifecycle::Submit { driven: true, ..submit("a") });
+    for by in [&alice, &operator()] {
+        let refused = "not_holder: process a is driven by the node";
+        assert_eq!(told(rig.say(by, to("a", ProcessState::Running))), refused);
+    }
+    rig.say(&alice, to("a", ProcessState::Ready)).unwrap();
+    rig.say(&super::rig::node(), CommandBody::NextRunnable).unwrap();
+    rig.say(&alice, to("a", ProcessState::Blocked)).unwrap();
+    rig.say(&alice, to("a", ProcessState::Ready)).unwrap();
+    assert_eq!(rig.state("a"), ProcessState::Ready, "its owner stops it, and lets it go again");
+}
+
+/// K26: nobody passes for the node by its name, whatever else it may.
+#[test]
+fn a_user_of_the_nodes_name_is_refused() {
+    use super::execution::token::Token;
+    use super::sessions::rig::{linear, start, success};
+    let mut rig = Rig::new();
+    let (alice, node) = (user("alice"), super::rig::node());
+    rig.ready(&alice, super::lifecycle::Submit { driven: true, ..submit("p") });
+    rig.say(&alice, start(linear(), "e", false)).unwrap();
+    let poll = CommandBody::NextInstruction { pid: pid("p") };
+    rig.say(&node, poll).unwrap();
+    let session = rig.kernel.state().session(&pid("p")).unwrap();
+    let attempt = session.attempts.keys().next().unwrap().clone();
+    let report = || CommandBody::ReportAgentResult(Box::new(success(&attempt, "draft", "{}")));
+    let refused = "permission_denied: user \"node\" is the node itself: take another name";
+    for role in [Role::User, Role::Worker, Role::Operator] {
+        let by = super::principal::Principal::new(node.user.clone(), &[role]);
+        assert_eq!(told(rig.say(&by, report())), refused);
+        let query = super::query::Query::GetProcess { pid: pid("p") };
+        assert_eq!(rig.query(&by, &query).unwrap_err().to_string(), refused);
+        let text = std::sync::Arc::from("la");
+        let token = Token { pid: pid("p"), attempt: attempt.clone(), index: 0, text };
+        let wrong = rig.kernel.check_token(&by, None, &token).unwrap_err();
+        assert_eq!(wrong.to_string(), refused);
+    }
+    assert!(told(rig.say(&node, report())).ends_with("events"));
 }
 
 /// K11: the time while the node was down is nobody's, and leases have their full length again.

@@ -173,6 +173,9 @@ impl Kernel {
         match (from, to) {
             (ProcessState::New, ProcessState::Ready) => return self.schedule_new(pid),
             (ProcessState::Ready, ProcessState::Running) => {
+                if self.of(pid).submit.driven && !self.by.is_node() {
+                    return Err(Code::NotHolder); // K74: it is the executor's.
+                }
                 if self.is_held(pid) && !self.is(Wrong::HeldRuns) {
                     return Err(Code::InterruptPending);
                 }

@@ -26,7 +26,7 @@ use crate::kernel::reply::Done;
 use crate::kernel::rig::submit;
 use crate::kernel::services::ServiceInfo;
 use crate::kernel::sessions::execute::Execute;
-use crate::kernel::sessions::start::EnvelopeChoice;
+use crate::kernel::sessions::start::{EnvelopeChoice, Initialize};
 use crate::kernel::sessions::{Pipeline, Session};
 use crate::kernel::{Code, CommandBody, Refusal};
 
@@ -615,6 +615,126 @@ fn branches_run_side_by_side() {
     complete(&mut rig, &tasks[0], GOOD);
     complete(&mut rig, &again[0], GOOD);
     assert_eq!(end(&rig, "p").unwrap().0, TerminalReason::Completed);
+}
+
+/// A Fork named `split` into these branches.
+fn split(branches: &[(&str, String)], more: &str) -> Pipeline {
+    let rule = |to: &str| format!("{{'expr': {{'op': 'Always'}}, 'target': '{to}'}}");
+    let rules = branches.iter().map(|(name, _)| rule(name)).collect::<Vec<_>>().join(", ");
+    let split = format!("{{'name': 'split', 'node_kind': 'Fork', 'routing': [{rules}]}}");
+    let stages = branches.iter().map(|(_, stage)| stage.clone());
+    pipeline(&std::iter::once(split).chain(stages).collect::<Vec<_>>(), more)
+}
+
+fn stages(tasks: &[Task]) -> Vec<String> {
+    tasks.iter().map(stage).collect()
+}
+
+/// K269: of two branches that failed beside a third, each is tried again when its own time has
+/// come, across a restart too.
+#[test]
+fn every_retry_beside_others_is_on_time() {
+    let again = |name: &str, wait: u32| {
+        agent(name, &format!("'retry': {{'max_retries': 1, 'initial_backoff_ms': {wait}}}"))
+    };
+    for restart in [false, true] {
+        let branches = [("a", agent("a", "")), ("b", again("b", 1_000)), ("c", again("c", 5_000))];
+        let mut rig = served();
+        rig.say(&alice(), executed("p", split(&branches, ""))).unwrap();
+        let tasks = lease(&mut rig);
+        assert_eq!(stages(&tasks), ["a", "b", "c"]);
+        fail(&mut rig, &tasks[1]);
+        fail(&mut rig, &tasks[2]);
+        if restart {
+            rig.restart(true);
+            work(&mut rig);
+        }
+        rig.pass(Duration::from_millis(1_100));
+        assert_eq!(stages(&lease(&mut rig)), ["b"], "restart {restart}");
+        rig.pass(Duration::from_millis(4_000));
+        assert_eq!(stages(&lease(&mut rig)), ["c"], "restart {restart}");
+    }
+}
+
+/// K121, K275: a branch that a rate holds back beside another is tried when the rate allows it.
+#[test]
+fn a_branch_that_waits_for_a_rate_beside_others_is_on_time() {
+    let calls = |name: &str| {
+        let config = format!("{{'name': '{name}', 'has_llm': true, 'model_role': 'm'}}");
+        format!("{{'name': '{name}', 'agent_config': {config}}}")
+    };
+    let branches = [("a", agent("a", "")), ("b", calls("b")), ("c", calls("c"))];
+    let mut rig = served();
+    let burst = crate::kernel::quota::Limit::at_most(1);
+    let quota = vec![(crate::kernel::quota::QuotaField::RateLimitBurst, burst)];
+    let submit = crate::kernel::lifecycle::Submit { quota, ..submit("p") };
+    let envelope = EnvelopeChoice::New(Box::default());
+    let asked = Execute { submit, pipeline: split(&branches, ""), envelope };
+    rig.say(&alice(), CommandBody::ExecutePipeline(Box::new(asked))).unwrap();
+    assert_eq!(stages(&lease(&mut rig)), ["a", "b"], "one call in ten seconds");
+    rig.pass(Duration::from_millis(9_900));
+    assert_eq!(lease(&mut rig).len(), 0);
+    rig.pass(Duration::from_millis(400));
+    assert_eq!(stages(&lease(&mut rig)), ["c"], "as soon as it may");
+}
+
+/// K294: what was held in the run before keeps its place, however much waits for one.
+#[test]
+fn what_was_held_keeps_its_place_after_a_restart() {
+    let of = |starts| {
+        let mut of = params(starts);
+        of.kernel.executor_max = 2;
+        of
+    };
+    let mut rig = Rig::with(Disk::default(), of(1));
+    rig.settle();
+    register(&mut rig, "flow_service");
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        rig.say(&alice(), executed(name, single(""))).unwrap();
+    }
+    let tasks = lease(&mut rig);
+    let mut disk = rig.disk.clone();
+    disk.cut();
+    let mut rig = Rig::with(disk, of(2));
+    rig.settle();
+    work(&mut rig);
+    let running = |name: &&&str| state(&rig, name) == Some(ProcessState::Running);
+    assert_eq!(names.iter().filter(running).collect::<Vec<_>>(), [&"a", &"b"]);
+    for task in &tasks {
+        complete(&mut rig, task, GOOD);
+    }
+    for name in ["a", "b"] {
+        assert_eq!(end(&rig, name).unwrap().0, TerminalReason::Completed);
+    }
+}
+
+/// What ended and was removed before anybody could hear of it is let go at once, and what has its
+/// name now is left alone unless it is the node's (K290).
+#[test]
+fn what_is_gone_before_its_end_is_heard_of_is_let_go() {
+    for stranger in [false, true] {
+        let mut rig = served();
+        rig.say(&alice(), executed("p", single(""))).unwrap();
+        lease(&mut rig);
+        assert_eq!(held(&rig), 1);
+        let message = String::new();
+        rig.send(&alice(), CommandBody::Terminate { pid: pid("p"), message, force: true });
+        rig.send(&alice(), CommandBody::CleanupProcess { pid: pid("p") });
+        if stranger {
+            rig.send(&alice(), CommandBody::Submit(Box::new(submit("p"))));
+            let envelope = EnvelopeChoice::New(Box::default());
+            let (pid, pipeline) = (pid("p"), single(""));
+            let asked = Initialize { pid: pid.clone(), pipeline, envelope, force: false };
+            rig.send(&alice(), CommandBody::InitializeSession(Box::new(asked)));
+            rig.send(&alice(), CommandBody::Schedule { pid });
+        }
+        rig.settle();
+        work(&mut rig);
+        assert_eq!(held(&rig), 0, "stranger {stranger}");
+        rig.pass(Duration::from_secs(60));
+        assert_eq!(state(&rig, "p"), stranger.then_some(ProcessState::Ready));
+    }
 }
 
 /// K362: while the node drains nothing is claimed or dispatched, and what is under way is reported.

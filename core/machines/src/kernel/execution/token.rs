@@ -89,14 +89,15 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// `process_not_found`, `attempt_not_found` if it is not live, `not_holder`; `bad_value` if its
-    /// agent shows none.
+    /// `permission_denied` for a false name (K26), `process_not_found`, `attempt_not_found` if it is
+    /// not live, `not_holder`; `bad_value` if its agent shows none.
     pub fn check_token(
         &self,
         by: &Principal,
         worker: Option<&WorkerId>,
         token: &Token,
     ) -> Result<(), Refusal> {
+        by.check()?;
         let Token { pid, attempt: id, .. } = token;
         if self.process(pid).is_none() {
             let told = format!("process not found: {pid}");

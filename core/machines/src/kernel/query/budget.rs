@@ -141,24 +141,25 @@ impl State {
     /// up to them.
     #[must_use]
     pub fn exceeded(&self, pid: &ProcessId, now: Time) -> Vec<String> {
-        let mut texts = Vec::new();
-        for (level, process) in self.lineage(pid) {
-            if level == pid {
-                texts.extend(process.exceeded(now));
-                continue;
-            }
-            for resource in Resource::RESERVABLE {
-                let (limit, used) =
-                    (process.quota.limit(resource), process.account.used.of(resource));
-                if !limit.allows(used) {
-                    let name = resource.name();
-                    texts.push(format!(
-                        "max_{name}_exceeded: {used} of {limit}, of ancestor {level}"
-                    ));
-                }
-            }
-        }
-        texts
+        let Some(process) = self.process(pid) else {
+            return Vec::new();
+        };
+        let above = process.parent.iter().flat_map(|parent| self.exceeded_from(parent));
+        process.exceeded(now).into_iter().chain(above).collect()
+    }
+
+    /// Lists what rolls up to a process and its ancestors, and is used beyond their limits there.
+    pub(in crate::kernel) fn exceeded_from<'a>(
+        &'a self,
+        pid: &'a ProcessId,
+    ) -> impl Iterator<Item = String> + 'a {
+        let all = self.lineage(pid).flat_map(|level| Resource::RESERVABLE.map(|it| (level, it)));
+        all.filter_map(|((pid, process), resource)| {
+            let (limit, used) = (process.quota.limit(resource), process.account.used.of(resource));
+            let name = resource.name();
+            (!limit.allows(used))
+                .then(|| format!("max_{name}_exceeded: {used} of {limit}, of ancestor {pid}"))
+        })
     }
 
     /// Answers `CheckInferenceQuota` (K120).

@@ -108,6 +108,10 @@ impl Decision<'_> {
         self.refuse_draining()?;
         asked.pipeline.check(&FlowLimits::of(&self.state.config.limits))?;
         self.check_envelope(&asked.envelope, submit.pid.as_ref(), &user)?;
+        if let Some(parent) = &submit.parent {
+            self.check_parent(parent, &user)?;
+            self.refuse_spent_above(parent)?;
+        }
         let time = submit.quota.iter().rfind(|(field, _)| *field == QuotaField::TimeoutMs);
         let time = time.map_or(self.state.config.default_quota.timeout_ms, |(_, limit)| *limit);
         match time.allows(1) {

@@ -53,6 +53,9 @@ pub struct Instruction {
     pub as_of: u64,
     /// What.
     pub body: InstructionBody,
+    /// Beside [`InstructionBody::RunAgents`]: when another branch can be tried, if that is a matter
+    /// of time alone (K269, K121).
+    pub until: Option<Time>,
 }
 
 /// What to do now, by kind.
@@ -115,7 +118,20 @@ impl State {
         let (process, session) = (self.process(pid)?, self.session(pid)?);
         let now = now.max(self.counters.last);
         let body = self.body((now, pid), process, session);
-        Some(Instruction { pid: pid.clone(), as_of: self.counters.events, body })
+        let beside = matches!(body, InstructionBody::RunAgents(_));
+        let until = beside.then(|| self.next_try((now, pid), session)).flatten();
+        Some(Instruction { pid: pid.clone(), as_of: self.counters.events, body, until })
+    }
+
+    /// Returns when the first branch that nobody works on can be tried: its backoff ends then, or
+    /// the rate of its process allows it.
+    fn next_try(&self, (now, pid): (Time, &ProcessId), session: &Session) -> Option<Time> {
+        let idle = session.works.iter().filter(|work| !work.has_ended() && !work.is_live());
+        let tries = idle.filter_map(|work| match work.waits_until() {
+            Some(until) if until > now => Some(until),
+            Some(_) | None => self.rate_allows_at((now, pid), session.stage(&work.stage)?),
+        });
+        tries.min()
     }
 
     fn body(

@@ -95,8 +95,10 @@ impl Decision<'_> {
     /// K240 d, K290: only the holder is told, and only the executor drives what is driven.
     fn check_holder(&self, pid: &ProcessId, process: &Process) -> Result<(), Refusal> {
         let refused = |told: String| Err(Refusal::new(Code::NotHolder, told));
-        if process.driven && !self.by.is_node() {
-            return refused(format!("process {pid} is driven by the node"));
+        match (process.driven, self.by.is_node()) {
+            (true, false) => return refused(format!("process {pid} is driven by the node")),
+            (false, true) => return refused(format!("process {pid} is not driven by the node")),
+            (true, true) | (false, false) => {}
         }
         match &process.run_lease {
             Some(run) if run.holder != self.holder() => {

@@ -171,6 +171,22 @@ impl State {
         });
         calls && matches!(self.process_verdict(now, pid), Some(Verdict::Exceeded(_)))
     }
+
+    /// Returns when the rates of its quota allow a process an attempt at a stage, if they do not
+    /// now, and ever will (K121).
+    pub(super) fn rate_allows_at(
+        &self,
+        (now, pid): (Time, &ProcessId),
+        stage: &PipelineStage,
+    ) -> Option<Time> {
+        if !counts_for_rate(&hold_of(stage)) {
+            return None;
+        }
+        match self.process_verdict(now, pid)? {
+            Verdict::Exceeded(over) => over.retry_at.filter(|at| *at > now),
+            Verdict::Allowed(_) => None,
+        }
+    }
 }
 
 fn hop_shortage(process: &Process, session: &Session) -> Option<Shortage> {

@@ -67,11 +67,12 @@ fn a_session_is_begun_by_the_owner_of_its_process() {
     assert_eq!(envelope.process, Some(pid("n")));
 }
 
-/// Orchestrator: get_next_instruction (O W P N until claimed, then H); a repeat is answered alike.
+/// Orchestrator: get_next_instruction (O W P until claimed, then H); a repeat is answered alike.
+/// The node asks about what it drives alone (K290).
 #[test]
 fn whoever_takes_work_polls_until_somebody_has_it() {
     let unclaimed = let_through_in(begun, |rig, by| rig.say(by, poll("p")).map(|_| ()));
-    assert_eq!(unclaimed, ["owner", "holder", "worker", "operator", "node"]);
+    assert_eq!(unclaimed, ["owner", "holder", "worker", "operator"]);
     let claimed = let_through_in(|| issued().0, |rig, by| rig.say(by, poll("p")).map(|_| ()));
     assert_eq!(claimed, ["holder"]);
     let (mut rig, task) = issued();

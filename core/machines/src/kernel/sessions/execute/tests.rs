@@ -3,7 +3,7 @@ use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::ids::EnvelopeId;
 use crate::kernel::json::document::read;
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::rig::{Rig, limits, operator, pid, submit, user};
+use crate::kernel::rig::{Rig, calls, limits, operator, pid, record, submit, user};
 use crate::kernel::sessions::rig::{agent, json, linear, pipeline};
 use crate::kernel::{Code, CommandBody};
 
@@ -102,6 +102,26 @@ fn what_is_refused_leaves_nothing() {
     assert!(rig.kernel.process(&pid("q")).is_none());
     let same = execute(submit("p"), linear());
     assert_eq!(said(&mut rig, same), Ok(vec![]), "it attaches all the same");
+}
+
+/// K65, K115, K2: below a process that has used too much, or whose parent has, nothing begins.
+#[test]
+fn nothing_is_executed_below_a_parent_that_has_used_too_much() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    let quota = limits(&[(QuotaField::MaxLlmCalls, 1)]);
+    rig.say(&alice, CommandBody::Submit(Box::new(Submit { quota, ..submit("top") }))).unwrap();
+    let middle = Submit { parent: Some(pid("top")), ..submit("middle") };
+    rig.say(&alice, CommandBody::Submit(Box::new(middle))).unwrap();
+    let below = |name: &str| execute(Submit { parent: Some(pid(name)), ..submit("p") }, linear());
+    rig.say(&alice, record("top", calls(2))).unwrap();
+    for parent in ["top", "middle"] {
+        assert_eq!(said(&mut rig, below(parent)), Err(Code::QuotaExceeded), "below {parent}");
+        assert!(rig.kernel.process(&pid("p")).is_none());
+    }
+    let body = CommandBody::Terminate { pid: pid("top"), message: "no".into(), force: true };
+    rig.say(&alice, body).unwrap();
+    assert_eq!(said(&mut rig, below("top")), Err(Code::ParentTerminal), "K84");
 }
 
 /// K290: an agent is a pipeline of one stage.

@@ -3,6 +3,7 @@
 use crate::kernel::interrupts::interrupt::NewInterrupt;
 use crate::kernel::names::InterruptKind;
 use crate::kernel::pipeline::kinds::ErrorKind;
+use crate::kernel::rig::pid;
 use crate::kernel::sessions::Pipeline;
 use crate::kernel::sessions::report::{Metrics, Report};
 use crate::kernel::sessions::rig::{Desk, agent, pipeline};
@@ -66,7 +67,10 @@ fn a_branch_that_failed_waits_beside_the_others() {
     let retry = "'retry': {'max_retries': 1, 'initial_backoff_ms': 1000}";
     let mut desk = Desk::new(fork("", ", 'default_next': 'next'", retry));
     desk.poll();
+    let until = |desk: &Desk| desk.rig.kernel.instruction(desk.rig.now, &pid("p")).unwrap().until;
+    assert_eq!(until(&desk), None, "all are handed out");
     assert_eq!(desk.fail("a", ErrorKind::Tool), "RunAgents [b 1.1, c 1.1]");
+    assert_eq!(until(&desk), Some(desk.rig.now.plus(1_000)), "when to ask again");
     desk.rig.pass(999);
     assert_eq!(desk.quiet_poll(), "RunAgents [b 1.1, c 1.1]");
     desk.rig.pass(1);

@@ -7,7 +7,7 @@ use crate::kernel::ids::EnvelopeId;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
 use crate::kernel::quota::QuotaField;
-use crate::kernel::rig::{Rig, limits, operator, pid, submit, user, worker};
+use crate::kernel::rig::{Rig, limits, node, operator, pid, submit, user, worker};
 use crate::kernel::sessions::rig::{
     Desk, agent, json, linear, output_key, pipeline, refused, start,
 };
@@ -130,7 +130,11 @@ fn only_the_holder_is_told_what_to_do() {
     let told = refused(bare.say(CommandBody::NextInstruction { pid: pid("q") }));
     assert!(told.starts_with("session_not_found: "), "{told}");
     let driven = Submit { driven: true, ..submit("p") };
-    assert!(Desk::with(linear(), driven).poll().starts_with("not_holder: "), "K290");
+    let mut driven = Desk::with(linear(), driven);
+    assert!(driven.poll().starts_with("not_holder: "), "K290");
+    assert!(refused(driven.rig.say(&node(), poll())).ends_with("events"));
+    let told = refused(Desk::new(linear()).rig.say(&node(), poll()));
+    assert_eq!(told, "not_holder: process p is not driven by the node", "K290");
 }
 
 /// K240 g, i, K81: a process that somebody stopped waits; let go, it is claimed again.
