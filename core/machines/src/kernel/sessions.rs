@@ -38,6 +38,8 @@
 //! - However a pipeline sets it, no decision takes more route-only steps than
 //!   [`FlowLimits`](super::pipeline::limits::FlowLimits) has (K241).
 //! - A context that is too large is not retried: the next try would be as large (K243).
+//! - What comes into an envelope while a task is out does not take the task back, even if its
+//!   context is too large then (K243).
 //! - What a route asks, and cannot be asked as its output words it, ends the session SystemError:
 //!   nobody is left to refuse it to (K265).
 //! - A branch's retry beside others is no deadline: nothing happens then until somebody polls
