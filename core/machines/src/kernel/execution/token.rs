@@ -89,8 +89,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// `permission_denied` for a false name (K26), `process_not_found`, `attempt_not_found` if it is
-    /// not live, `not_holder`; `bad_value` if its agent shows none.
+    /// `permission_denied` for a false name (K26), `process_not_found`, `attempt_not_found` if it
+    /// is not live, `not_holder`; `bad_value` if its agent shows none.
     pub fn check_token(
         &self,
         by: &Principal,
