@@ -353,6 +353,12 @@ impl Kernel {
         self.dispatches.iter().find(|(_, one)| live(one)).map(|(id, _)| id.clone())
     }
 
+    /// Where dispatches of a process are tried now (2.3).
+    pub(super) fn tried_at(&self, pid: &ProcessId) -> Vec<ServiceName> {
+        let of = |one: &&Dispatch| one.asked.0.pid.as_ref() == Some(pid) && one.live().is_some();
+        self.dispatches.values().filter(of).map(|one| one.service.clone()).collect()
+    }
+
     /// K205, K211. What the node itself works on ends at its deadline and not before (K204).
     pub(super) fn renew_try(&mut self, id: &DispatchId, asked: Option<u64>) -> Answer {
         let holder = self.dispatches[id].live().and_then(|live| live.holder.clone());

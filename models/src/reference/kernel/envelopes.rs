@@ -258,12 +258,13 @@ impl Kernel {
             patch.goals_init.len(),
         ];
         counts.into_iter().try_for_each(|count| self.entries(count))?;
-        if patch.goals_init.iter().any(|goal| goal.is_empty()) {
-            return Err(Code::Required);
-        }
-        let once: BTreeSet<_> = patch.goals_init.iter().collect();
-        if once.len() < patch.goals_init.len() {
-            return Err(Code::BadValue);
+        for (at, goal) in patch.goals_init.iter().enumerate() {
+            if goal.is_empty() {
+                return Err(Code::Required);
+            }
+            if patch.goals_init[..at].contains(goal) {
+                return Err(Code::BadValue);
+            }
         }
         let Some(advance) = &patch.goals_advance else {
             return Ok(());
