@@ -318,6 +318,27 @@ fn lease(draw: &mut Draw) -> Lease {
     }
 }
 
+/// A day of work: what is asked of the first service is done, or given up.
+pub(crate) fn shift(draw: &mut Draw) -> Vec<(Who, Call)> {
+    let crew = Who::Worker(0);
+    let mut calls = Vec::new();
+    for _ in 0..1 + draw.below(3) {
+        let mut asked = ask(draw, None);
+        (asked.aim, asked.queue, asked.try_timeout_ms) = (Aim::Name(0), true, 30_000);
+        asked.inference = None;
+        calls.push((crew, Call::Dispatch(Box::new(asked))));
+        calls.push((crew, Call::Acquire(0, None, Some(1_000))));
+        calls.push((crew, Call::Lease(0, 1)));
+        calls.push((crew, Call::Renew(Lease::Try(0), None, Some(draw.of(&[2_500, 60_000])))));
+        calls.push((crew, Call::Renew(Lease::Slot(0), None, Some(2_500))));
+        if draw.percent(70) {
+            calls.push((crew, Call::Complete(Lease::Try(0), told(draw))));
+            calls.push((crew, Call::Complete(Lease::Try(0), told(draw))));
+        }
+    }
+    calls
+}
+
 /// Draws a call, for a process that `owner` may act for; and who asks.
 pub(crate) fn call(draw: &mut Draw, kind: Kind, (pid, owner): (Pid, Who)) -> (Who, Call) {
     let crew = Who::Worker(u8_below(draw, 3));

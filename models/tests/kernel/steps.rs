@@ -420,6 +420,10 @@ fn opening(draw: &mut Draw) -> Vec<Step> {
         steps.push(Step::Do(Who::Worker(0), What::Call(call)));
         steps.push(Step::Do(Who::Node, What::Call(Call::Bind(at))));
     }
+    if draw.percent(60) {
+        let shift = calls::shift(draw).into_iter();
+        steps.extend(shift.map(|(who, call)| Step::Do(who, What::Call(call))));
+    }
     steps
 }
 
