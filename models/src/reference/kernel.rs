@@ -8,31 +8,51 @@
 //! [`Kernel::handle`] answers a refusal's code, or the [`Note`]s of what happens;
 //! [`Kernel::differs`] compares all that can be seen of a process. A [`Wrong`] makes one mistake
 //! on purpose: a test that does not notice it proves nothing.
+//!
+//! It covers processes and their budgets (sections 3 and 4), rates (5), interrupts and approvals
+//! without a session (6), services, slots, dispatches and inference (7), envelopes without a
+//! session (2.4), retention, cleanup, drain and stop (11). It does not cover sessions (section 8:
+//! the oracle in `sessions/props` of the machine does), the text of refusals, replies and queries,
+//! limits on bytes but a few, and decisions that are cut because they would be too long.
 
 pub mod budget;
+pub mod dispatch;
 pub mod due;
+pub mod envelopes;
 pub mod interrupts;
 pub mod lifecycle;
 pub mod minted;
 pub mod process;
 pub mod rates;
 pub mod ready;
+pub mod services;
+pub mod stop;
 pub mod wrong;
 
 use std::collections::BTreeMap;
 
 use machines::kernel::config::KernelConfig;
+use machines::kernel::dispatch::DispatchOutcome;
 use machines::kernel::event::Event;
-use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId, WorkerId};
+use machines::kernel::ids::{
+    DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName, UserId,
+    WorkerId,
+};
 use machines::kernel::names::{ProcessState, TerminalReason};
+use machines::kernel::pipeline::kinds::ErrorKind;
 use machines::kernel::principal::{Holder, Principal};
 use machines::kernel::quota::{QuotaField, Resource};
 use machines::kernel::rates::{RateKey, Scope, ScopeConfig};
+use machines::kernel::services::ServiceStatus;
 use machines::kernel::{Code, Command, CommandBody, Time};
 
+use dispatch::Dispatch;
+use envelopes::Envelope;
 use interrupts::{Approval, Interrupt};
 use minted::Minted;
 use process::Process;
+use services::{Service, Slot};
+use stop::Drain;
 pub use wrong::Wrong;
 
 /// One thing that happens, as far as the rules say that it does.
@@ -86,6 +106,46 @@ pub enum Note {
     RateSet,
     /// Counters were dropped (K138).
     RateReset,
+    /// A service can be called (K190).
+    Registered(ServiceName),
+    /// It is gone.
+    Unregistered(ServiceName),
+    /// It went from one status to another, or told the same again (K194, K195).
+    Health(ServiceName, ServiceStatus, ServiceStatus),
+    /// Its handler is there (K192).
+    Bound(ServiceName),
+    /// It is not.
+    Unbound(ServiceName),
+    /// Somebody has a slot (K196).
+    Acquired(ServiceName),
+    /// And goes on.
+    SlotRenewed(LeaseId),
+    /// It is free again.
+    Freed(LeaseId),
+    /// A dispatch was made (K200).
+    Queued(DispatchId),
+    /// It waits for its turn again (K209).
+    Requeued(DispatchId),
+    /// A try is live; its number.
+    Tried(DispatchId, u32),
+    /// Its worker goes on (K205).
+    TryRenewed(DispatchId),
+    /// A try failed or was lost, and there will be another (K209, K210).
+    Retried(DispatchId, ErrorKind),
+    /// It ended (K207).
+    Finished(DispatchId, DispatchOutcome),
+    /// They are kept no longer (K360).
+    DispatchesGone(Vec<DispatchId>),
+    /// The node drains, or otherwise than before (K362).
+    Draining,
+    /// It has stopped, at rest or not (K363).
+    Stopped(bool),
+    /// An envelope was made, or copied (K30, K34).
+    EnvelopeMade(EnvelopeId),
+    /// It was changed, and has this version (K31).
+    EnvelopeChanged(EnvelopeId, u64),
+    /// They are kept no longer (K360).
+    EnvelopesGone(Vec<EnvelopeId>),
 }
 
 /// What a command comes to.
@@ -112,10 +172,22 @@ pub struct Kernel {
     scopes: BTreeMap<Scope, ScopeConfig>,
     /// How often a process became ready: the order among equals in time (K70).
     readied: u64,
+    services: BTreeMap<ServiceName, Service>,
+    slots: BTreeMap<LeaseId, Slot>,
+    dispatches: BTreeMap<DispatchId, Dispatch>,
+    /// Users whose dispatches wait, in the order of their turns, by service and band (K203).
+    lines: BTreeMap<(ServiceName, u8), Vec<UserId>>,
+    /// How often a dispatch began to wait.
+    queued: u64,
+    envelopes: BTreeMap<EnvelopeId, Envelope>,
+    /// While the node drains, and once it has stopped (K362, K363).
+    drain: Option<Drain>,
 
     // Of the command under way.
     now: Time,
     by: Principal,
+    /// The worker that was named.
+    worker: Option<WorkerId>,
     holder: Holder,
     minted: Minted,
     notes: Vec<Note>,
@@ -149,8 +221,16 @@ impl Kernel {
             retry_at: None,
             swept: false,
             readied: 0,
+            services: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            dispatches: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            queued: 0,
+            envelopes: BTreeMap::new(),
+            drain: None,
             now: Time::ZERO,
             by: Principal::new(user.clone(), &[]),
+            worker: None,
             holder: Holder { user, worker },
             minted: Minted::default(),
             notes: Vec::new(),
@@ -175,6 +255,7 @@ impl Kernel {
     ) -> Result<Vec<Note>, Code> {
         self.now = self.time(at);
         self.by = command.by.clone();
+        self.worker = command.worker.clone();
         let own = WorkerId::parse("worker", self.by.user.as_str());
         let worker = command.worker.clone().unwrap_or_else(|| own.expect("a user's id is an id"));
         self.holder = Holder { user: self.by.user.clone(), worker };
@@ -185,6 +266,7 @@ impl Kernel {
             self.pass_rate(endpoint)?;
         }
         self.run(&command.body)?;
+        self.start_waiting();
         if let Some(endpoint) = &command.rate {
             self.take_hit(endpoint);
         }
@@ -225,30 +307,38 @@ impl Kernel {
             }
             CommandBody::SetRateLimit { scope, config } => self.configure_rate(scope, *config),
             CommandBody::ResetRateLimits { user } => self.reset_rates(user),
-            CommandBody::CreateEnvelope(_)
-            | CommandBody::UpdateEnvelope { .. }
-            | CommandBody::CloneEnvelope { .. }
-            | CommandBody::Drain { .. }
-            | CommandBody::Shutdown { .. }
-            | CommandBody::Stop { .. }
-            | CommandBody::RegisterService(_)
-            | CommandBody::UnregisterService { .. }
-            | CommandBody::UpdateHealth { .. }
-            | CommandBody::BindHandler { .. }
-            | CommandBody::UnbindHandler { .. }
-            | CommandBody::AcquireSlot { .. }
-            | CommandBody::ReleaseSlot { .. }
-            | CommandBody::RenewLease { .. }
-            | CommandBody::Dispatch(_)
-            | CommandBody::DispatchInference(_)
-            | CommandBody::LeaseTasks { .. }
-            | CommandBody::CompleteTask(_)
-            | CommandBody::CancelDispatch { .. }
-            | CommandBody::InitializeSession(_)
+            CommandBody::CreateEnvelope(new) => self.create_envelope(new),
+            CommandBody::UpdateEnvelope { id, patch, expected_version } => {
+                self.update_envelope(id, patch, *expected_version)
+            }
+            CommandBody::CloneEnvelope { id } => self.clone_envelope(id),
+            CommandBody::Drain { deadline_ms } => self.start_drain(*deadline_ms, None),
+            CommandBody::Shutdown { mode, deadline_ms } => {
+                self.start_drain(*deadline_ms, Some(*mode))
+            }
+            CommandBody::Stop { mode } => self.stop(*mode),
+            CommandBody::RegisterService(info) => self.register(info),
+            CommandBody::UnregisterService { service } => self.unregister(service),
+            CommandBody::UpdateHealth { service, status } => self.report_health(service, *status),
+            CommandBody::BindHandler { service } => self.bind(service),
+            CommandBody::UnbindHandler { service } => self.unbind(service),
+            CommandBody::AcquireSlot { service, pid, lease_ms } => {
+                self.acquire(service, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::ReleaseSlot { lease } => self.give_back(lease),
+            CommandBody::RenewLease { lease, pid, lease_ms } => {
+                self.renew(lease, pid.as_ref(), *lease_ms)
+            }
+            CommandBody::Dispatch(request) => self.dispatch(request, false),
+            CommandBody::DispatchInference(request) => self.dispatch(request, true),
+            CommandBody::LeaseTasks { service, max } => self.lease_tasks(service, *max),
+            CommandBody::CompleteTask(told) => self.complete(told),
+            CommandBody::CancelDispatch { dispatch } => self.cancel_dispatch(dispatch),
+            CommandBody::InitializeSession(_)
             | CommandBody::ExecutePipeline(_)
             | CommandBody::NextInstruction { .. }
             | CommandBody::ReportAgentResult(_) => {
-                unreachable!("these have their own properties and are not in the sequences")
+                unreachable!("sessions have their own oracle and are not in the sequences")
             }
             CommandBody::Cleanup => {
                 if !self.is_trusted() {
@@ -362,6 +452,12 @@ impl Kernel {
                 open.until = open.until.max(now.plus(open.length));
             }
         }
+        for slot in self.slots.values_mut() {
+            slot.until = slot.until.max(now.plus(slot.length));
+        }
+        self.services.values_mut().for_each(|service| service.bound = false);
+        self.restart_tries();
+        self.drain = None;
         self.started_at = now;
         self.note(Note::Started);
         Ok(())

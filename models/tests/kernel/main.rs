@@ -5,7 +5,9 @@
 //! A sequence that fails is shrunk and printed. Models that are wrong on purpose must all be told
 //! apart within the same sequences.
 
+mod calls;
 mod draw;
+mod papers;
 mod run;
 mod shrink;
 mod steps;

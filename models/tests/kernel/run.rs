@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use machines::kernel::dispatch::event::DispatchEvent;
+use machines::kernel::envelopes::EnvelopeEvent;
 use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent, QuotaEvent};
 use machines::kernel::interrupts::event::{ApprovalEvent, InterruptEvent};
 use machines::kernel::rates::RateEvent;
+use machines::kernel::services::event::{ServiceEvent, SlotEvent};
 use machines::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
 use models::reference::kernel::{Kernel as Reference, Note, Wrong};
 
@@ -170,9 +173,17 @@ impl Pair {
         if asked.is_some() {
             return asked;
         }
-        let hits = self.reference.rates_differ(now, self.machine.state());
-        if hits.is_some() {
-            return hits;
+        let state = self.machine.state();
+        let gone: Vec<_> = self.names.all_dispatches.iter().cloned().collect();
+        let envelopes: Vec<_> = self.names.all_envelopes.iter().cloned().collect();
+        let differs = (self.reference.rates_differ(now, state))
+            .or_else(|| self.reference.services_differ(state))
+            .or_else(|| self.reference.dispatches_differ(state))
+            .or_else(|| self.reference.dispatch_stays(state, &gone))
+            .or_else(|| self.reference.envelopes_differ(state, &envelopes))
+            .or_else(|| self.reference.drain_differs(state));
+        if differs.is_some() {
+            return differs;
         }
         let gone = self.names.pids.iter();
         let pids = self.reference.pids();
@@ -197,18 +208,53 @@ impl Pair {
                     let hash = interrupt.target.as_ref().map(|target| target.hash);
                     self.names.interrupts.push((interrupt.id.clone(), hash));
                 }
+                Body::Process { event: ProcessEvent::StateChanged { lease: Some(run), .. } } => {
+                    self.names.runs.push(run.lease.clone());
+                }
+                Body::Slot { event: SlotEvent::Acquired { lease, .. } } => {
+                    self.names.slots.push(lease.clone());
+                }
+                Body::Dispatch { event } => self.remember_dispatch(event),
+                Body::Envelope { event } => self.remember_envelope(event),
                 Body::Kernel { .. }
                 | Body::Process { .. }
                 | Body::Quota { .. }
                 | Body::Interrupt { .. }
                 | Body::Approval { .. }
                 | Body::Rate { .. }
-                | Body::Envelope { .. }
                 | Body::Service { .. }
                 | Body::Slot { .. }
-                | Body::Dispatch { .. }
                 | Body::Session { .. } => {}
             }
+        }
+    }
+
+    fn remember_dispatch(&mut self, event: &DispatchEvent) {
+        match event {
+            DispatchEvent::Queued { dispatch, .. } => {
+                self.names.all_dispatches.insert(dispatch.clone());
+                if dispatch.as_str().starts_with("dsp_") {
+                    self.names.dispatches.push(dispatch.clone());
+                }
+            }
+            DispatchEvent::Started { lease, .. } => self.names.tries.push(lease.clone()),
+            DispatchEvent::Requeued { .. }
+            | DispatchEvent::Renewed { .. }
+            | DispatchEvent::RetryScheduled { .. }
+            | DispatchEvent::Finished { .. }
+            | DispatchEvent::Removed { .. } => {}
+        }
+    }
+
+    fn remember_envelope(&mut self, event: &EnvelopeEvent) {
+        match event {
+            EnvelopeEvent::Created { id, .. } | EnvelopeEvent::Cloned { id, .. } => {
+                self.names.all_envelopes.insert(id.clone());
+                if id.as_str().starts_with("env_") {
+                    self.names.envelopes.push(id.clone());
+                }
+            }
+            EnvelopeEvent::Updated { .. } | EnvelopeEvent::Removed { .. } => {}
         }
     }
 }
@@ -230,8 +276,8 @@ fn count(met: &mut Met, command: &Command, answer: &Result<Vec<Note>, Code>) {
     }
 }
 
-/// Says in what two answers differ. The order of what ends, changes and is charged is compared;
-/// of the rest only what it is.
+/// Says in what two answers differ. The order of what ends, changes and is charged is compared, and
+/// that of tries that start; of the rest only what it is.
 fn differs(
     machine: &Result<Vec<Event>, Refusal>,
     reference: &Result<Vec<Note>, Code>,
@@ -247,11 +293,18 @@ fn differs(
             };
             let ordered = |notes: &[Note]| -> Vec<Note> {
                 let in_order = |note: &&Note| {
-                    matches!(note, Note::Ended(..) | Note::Changed(..) | Note::Charged(..))
+                    let ends = matches!(note, Note::Finished(..) | Note::Retried(..));
+                    ends || matches!(note, Note::Ended(..) | Note::Changed(..) | Note::Charged(..))
                 };
                 notes.iter().filter(in_order).cloned().collect()
             };
-            let same = sorted(&events) == sorted(notes) && ordered(&events) == ordered(notes);
+            // Where among the rest a try starts is not said.
+            let tries = |notes: &[Note]| -> Vec<Note> {
+                notes.iter().filter(|note| matches!(note, Note::Tried(..))).cloned().collect()
+            };
+            let same = sorted(&events) == sorted(notes)
+                && ordered(&events) == ordered(notes)
+                && tries(&events) == tries(notes);
             (!same).then(|| format!("{events:?}, not {notes:?}"))
         }
         (Ok(_) | Err(_), _) => {
@@ -268,7 +321,8 @@ fn note(event: &Event) -> Option<Note> {
     Some(match &event.body {
         Body::Kernel { event } => match event {
             KernelEvent::Started { .. } => Note::Started,
-            KernelEvent::Draining { .. } | KernelEvent::Stopped { .. } => return None,
+            KernelEvent::Draining { .. } => Note::Draining,
+            KernelEvent::Stopped { clean, .. } => Note::Stopped(*clean),
         },
         Body::Process { event } => match event {
             ProcessEvent::Created { .. } => Note::Created(pid()),
@@ -293,8 +347,23 @@ fn note(event: &Event) -> Option<Note> {
             RateEvent::Reset { .. } => Note::RateReset,
             RateEvent::Swept { .. } => return None,
         },
-        Body::Envelope { .. } | Body::Service { .. } => return None,
-        Body::Slot { .. } | Body::Dispatch { .. } | Body::Session { .. } => return None,
+        Body::Envelope { event } => match event {
+            EnvelopeEvent::Created { id, .. } | EnvelopeEvent::Cloned { id, .. } => {
+                Note::EnvelopeMade(id.clone())
+            }
+            EnvelopeEvent::Updated { id, version, .. } => {
+                Note::EnvelopeChanged(id.clone(), *version)
+            }
+            EnvelopeEvent::Removed { ids } => Note::EnvelopesGone(ids.clone()),
+        },
+        Body::Service { event } => service_note(event),
+        Body::Slot { event } => match event {
+            SlotEvent::Acquired { service, .. } => Note::Acquired(service.clone()),
+            SlotEvent::Renewed { lease, .. } => Note::SlotRenewed(lease.clone()),
+            SlotEvent::Released { lease, .. } => Note::Freed(lease.clone()),
+        },
+        Body::Dispatch { event } => dispatch_note(event),
+        Body::Session { .. } => return None,
         Body::Interrupt { event } => match event {
             InterruptEvent::Raised { .. } => Note::Raised(pid()),
             InterruptEvent::Resolved { id, .. } => Note::Resolved(id.clone()),
@@ -310,6 +379,34 @@ fn note(event: &Event) -> Option<Note> {
     })
 }
 
+fn service_note(event: &ServiceEvent) -> Note {
+    match event {
+        ServiceEvent::Registered { info, .. } => Note::Registered(info.name.clone()),
+        ServiceEvent::Unregistered { service } => Note::Unregistered(service.clone()),
+        ServiceEvent::HealthChanged { service, from, to, .. } => {
+            Note::Health(service.clone(), *from, *to)
+        }
+        ServiceEvent::HandlerBound { service, .. } => Note::Bound(service.clone()),
+        ServiceEvent::HandlerUnbound { service } => Note::Unbound(service.clone()),
+    }
+}
+
+fn dispatch_note(event: &DispatchEvent) -> Note {
+    match event {
+        DispatchEvent::Queued { dispatch, .. } => Note::Queued(dispatch.clone()),
+        DispatchEvent::Requeued { dispatch, .. } => Note::Requeued(dispatch.clone()),
+        DispatchEvent::Started { dispatch, tries, .. } => Note::Tried(dispatch.clone(), *tries),
+        DispatchEvent::Renewed { dispatch, .. } => Note::TryRenewed(dispatch.clone()),
+        DispatchEvent::RetryScheduled { dispatch, kind, .. } => {
+            Note::Retried(dispatch.clone(), *kind)
+        }
+        DispatchEvent::Finished { dispatch, outcome, .. } => {
+            Note::Finished(dispatch.clone(), *outcome)
+        }
+        DispatchEvent::Removed { ids } => Note::DispatchesGone(ids.clone()),
+    }
+}
+
 impl Met {
     /// Says whether the sequences reach what they are there for.
     ///
@@ -318,44 +415,87 @@ impl Met {
     /// If something that rules speak of was never met.
     pub(crate) fn check(&self) {
         let notes = [
+            "Acquired",
             "Adjusted",
+            "Bound",
             "Cancelled",
             "Changed",
             "Charged",
             "Consumed",
             "Created",
+            "DispatchesGone",
+            "Draining",
             "Ended",
+            "EnvelopeChanged",
+            "EnvelopeMade",
+            "EnvelopesGone",
             "Exceeded",
             "Expired",
+            "Finished",
+            "Freed",
             "Granted",
+            "Health",
             "Hit",
             "Lapsed",
+            "Queued",
             "Raised",
             "RateReset",
             "RateSet",
             "Recorded",
+            "Registered",
             "Released",
             "Removed",
             "Renewed",
+            "Requeued",
             "Reserved",
             "Resolved",
+            "Retried",
             "Settled",
+            "SlotRenewed",
             "Started",
+            "Stopped",
+            "Tried",
+            "TryRenewed",
+            "Unbound",
+            "Unregistered",
             "Warned",
         ];
         for note in notes {
             assert!(self.notes.get(note).is_some_and(|n| *n >= 5), "{note} was hardly met");
         }
         let refusals = [
+            ("AcquireSlot", Code::ServiceAtCapacity),
             ("AdjustQuota", Code::PermissionDenied),
+            ("CancelDispatch", Code::DispatchNotFound),
             ("CleanupProcess", Code::ProcessNotTerminal),
+            ("CloneEnvelope", Code::EnvelopeNotFound),
+            ("CompleteTask", Code::BadValue),
+            ("CompleteTask", Code::NotHolder),
+            ("CompleteTask", Code::StaleLease),
             ("ConsumeApproval", Code::ApprovalNotUsable),
             ("ConsumeApproval", Code::NotHolder),
             ("ConsumeApproval", Code::StaleTarget),
+            ("CreateEnvelope", Code::SubmitConflict),
             ("CreateInterrupt", Code::PolicyNotAllowed),
             ("CreateInterrupt", Code::TooMany),
+            ("Dispatch", Code::ApprovalNotUsable),
+            ("Dispatch", Code::DispatchConflict),
+            ("Dispatch", Code::Draining),
+            ("Dispatch", Code::NoHandler),
+            ("Dispatch", Code::ProcessTerminal),
+            ("Dispatch", Code::QueueFull),
+            ("Dispatch", Code::ServiceAtCapacity),
+            ("Dispatch", Code::ServiceNotFound),
+            ("Dispatch", Code::ServiceUnhealthy),
+            ("DispatchInference", Code::QuotaExceeded),
             ("NextRunnable", Code::NoRunnable),
             ("RecordUsage", Code::ReservationConflict),
+            ("RegisterService", Code::ServiceExists),
+            ("RegisterService", Code::TooMany),
+            ("ReleaseSlot", Code::LeaseNotFound),
+            ("RenewLease", Code::LeaseNotFound),
+            ("RenewLease", Code::NotHolder),
+            ("RenewLease", Code::StaleLease),
             ("Reserve", Code::QuotaExceeded),
             ("Reserve", Code::RateLimited),
             ("Reserve", Code::ReservationConflict),
@@ -365,6 +505,7 @@ impl Met {
             ("ResolveInterrupt", Code::StaleTarget),
             ("Schedule", Code::QuotaExceeded),
             ("Settle", Code::ReservationClosed),
+            ("Submit", Code::Draining),
             ("Submit", Code::ParentTerminal),
             ("Submit", Code::ProcessLimit),
             ("Submit", Code::SubmitConflict),
@@ -373,6 +514,11 @@ impl Met {
             ("TransitionState", Code::IllegalTransition),
             ("TransitionState", Code::InterruptPending),
             ("TransitionState", Code::NotHolder),
+            ("UpdateEnvelope", Code::BadOutput),
+            ("UpdateEnvelope", Code::BadValue),
+            ("UpdateEnvelope", Code::PermissionDenied),
+            ("UpdateEnvelope", Code::TooMany),
+            ("UpdateEnvelope", Code::VersionConflict),
         ];
         for (command, code) in refusals {
             let met = self.refused.contains_key(&(command.to_owned(), code));

@@ -1,13 +1,14 @@
 //! Sequences of commands: who does what when, in small numbers so that things meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::config::KernelConfig;
 use machines::kernel::ids::{
-    Endpoint, InterruptId, ProcessId, RecordId, ReservationId, UseId, UserId, WorkerId,
+    DispatchId, Endpoint, EnvelopeId, InterruptId, LeaseId, ProcessId, RecordId, ReservationId,
+    UseId, UserId, WorkerId,
 };
 use machines::kernel::interrupts::approval::Use;
 use machines::kernel::interrupts::interrupt::{Assignee, NewInterrupt, NewTarget, Response};
@@ -21,7 +22,9 @@ use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch, Resource};
 use machines::kernel::rates::{Scope, ScopeConfig};
 use machines::kernel::{Command, CommandBody};
 
+use crate::calls::{self, Call};
 use crate::draw::Draw;
+use crate::papers::{self, Paper};
 
 /// One sequence.
 #[derive(Clone)]
@@ -103,6 +106,10 @@ pub(crate) enum What {
     CheckRate(u8, u8, bool),
     SetRate(Option<u8>, u8, Option<ScopeConfig>),
     ResetRates(u8),
+    /// Of services, or of the node.
+    Call(Call),
+    /// Of envelopes.
+    Paper(Paper),
 }
 
 /// Ids that were minted so far.
@@ -114,22 +121,36 @@ pub(crate) struct Names {
     pub(crate) reservations: Vec<ReservationId>,
     /// Interrupts, with the hashes of their targets.
     pub(crate) interrupts: Vec<(InterruptId, Option<[u8; 32]>)>,
+    /// Leases of slots.
+    pub(crate) slots: Vec<LeaseId>,
+    /// Leases of tries.
+    pub(crate) tries: Vec<LeaseId>,
+    /// Run leases.
+    pub(crate) runs: Vec<LeaseId>,
+    /// Dispatches.
+    pub(crate) dispatches: Vec<DispatchId>,
+    /// Envelopes.
+    pub(crate) envelopes: Vec<EnvelopeId>,
+    /// All dispatches that there ever were, chosen ids too.
+    pub(crate) all_dispatches: BTreeSet<DispatchId>,
+    /// All envelopes likewise.
+    pub(crate) all_envelopes: BTreeSet<EnvelopeId>,
 }
 
 impl Names {
-    fn pid(&self, pid: Pid) -> ProcessId {
+    pub(crate) fn pid(&self, pid: Pid) -> ProcessId {
         let minted = pid.checked_sub(CHOSEN).and_then(|at| self.pids.get(usize::from(at)));
         let chosen = || ProcessId::parse("pid", &format!("p{pid}"));
         minted.cloned().unwrap_or_else(|| chosen().expect("an id"))
     }
 
-    fn reservation(&self, rid: Rid) -> ReservationId {
+    pub(crate) fn reservation(&self, rid: Rid) -> ReservationId {
         let minted = rid.checked_sub(CHOSEN).and_then(|at| self.reservations.get(usize::from(at)));
         let chosen = || ReservationId::parse("reservation", &format!("r{rid}"));
         minted.cloned().unwrap_or_else(|| chosen().expect("an id"))
     }
 
-    fn interrupt(&self, nth: u8) -> (InterruptId, Option<[u8; 32]>) {
+    pub(crate) fn interrupt(&self, nth: u8) -> (InterruptId, Option<[u8; 32]>) {
         let none = || (InterruptId::parse("id", "int_none").expect("an id"), None);
         self.interrupts.get(usize::from(nth)).cloned().unwrap_or_else(none)
     }
@@ -144,6 +165,7 @@ impl Names {
             What::Reserve(..) | What::Settle(..) | What::Release(..) | What::Record(..) => None,
             What::Adjust(..) | What::Ask(..) | What::Reply(..) | What::TakeBack(_) => None,
             What::Use(..) | What::CheckRate(..) | What::SetRate(..) | What::ResetRates(_) => None,
+            What::Call(_) | What::Paper(_) => None,
         };
         Command { by, worker, rate, body: self.body(what) }
     }
@@ -217,6 +239,8 @@ impl Names {
                 CommandBody::ResolveInterrupt { id, response }
             }
             What::Limited(_, what) => self.body(what),
+            What::Call(call) => self.call(call),
+            What::Paper(paper) => self.paper(paper),
             What::CheckRate(of, endpoint, record) => CommandBody::CheckRateLimit {
                 user: user(&format!("u{of}")),
                 endpoint: rate_endpoint(*endpoint),
@@ -248,7 +272,7 @@ fn rate_endpoint(at: u8) -> Endpoint {
     Endpoint::parse("endpoint", names[usize::from(at)]).expect("a name")
 }
 
-fn user(name: &str) -> UserId {
+pub(crate) fn user(name: &str) -> UserId {
     UserId::parse("user", name).expect("an id")
 }
 
@@ -274,6 +298,11 @@ struct Plan {
     reservations: u8,
     asked: Vec<(Pid, InterruptKind)>,
     soft_percent: u64,
+    calls: Vec<(u64, calls::Kind)>,
+    /// Versions that envelopes may be at.
+    papers: BTreeMap<u8, u64>,
+    /// Whether the node may be draining.
+    drained: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,9 +329,11 @@ enum Kind {
     CheckRate,
     SetRate,
     ResetRates,
+    Call,
+    Paper,
 }
 
-const KINDS: [(Kind, u64); 22] = [
+const KINDS: [(Kind, u64); 24] = [
     (Kind::Wait, 24),
     (Kind::Back, 4),
     (Kind::ToDeadline, 16),
@@ -325,15 +356,30 @@ const KINDS: [(Kind, u64); 22] = [
     (Kind::CheckRate, 20),
     (Kind::SetRate, 4),
     (Kind::ResetRates, 1),
+    (Kind::Call, 6),
+    (Kind::Paper, 2),
 ];
 
 impl Case {
     /// Draws a sequence. Each has its own emphasis, so that rare things come in crowds.
     pub(crate) fn draw(draw: &mut Draw) -> Self {
         let config = config(draw);
-        let weights = KINDS.iter().map(|(kind, weight)| (weight * draw.of(&[1, 2, 2, 6]), *kind));
+        let theme = draw.of(&[Theme::Processes, Theme::Processes, Theme::Services, Theme::Papers]);
+        let theme = if draw.percent(25) { Theme::Services } else { theme };
+        let most = |(kind, weight): &(Kind, u64)| match (kind, theme) {
+            (Kind::Call, Theme::Services) => 300,
+            (Kind::Paper, Theme::Papers) => 500,
+            (_, _) => *weight,
+        };
+        let weights = KINDS.iter().map(|one| (most(one) * draw.of(&[1, 2, 2, 6]), one.0));
+        let weights = weights.collect();
+        let calls = calls::KINDS.iter().map(|(kind, weight)| (weight * draw.of(&[1, 2, 6]), *kind));
+        let calls = calls.collect();
         let mut plan = Plan {
-            weights: weights.collect(),
+            weights,
+            calls,
+            papers: BTreeMap::new(),
+            drained: false,
             owners: BTreeMap::new(),
             minted: 0,
             reserved: Vec::new(),
@@ -344,35 +390,81 @@ impl Case {
         };
         let length = 10 + draw.below(60);
         let mut steps: Vec<Step> = (0..2).map(|_| plan.submit(draw)).collect();
-        match draw.below(12) {
-            0 => steps = plan.family(draw),
-            1 => steps = plan.leave(draw),
-            _ => {}
+        match (draw.below(12), theme) {
+            (0, _) => steps = plan.family(draw),
+            (1, _) => steps = plan.leave(draw),
+            (2, Theme::Papers) => steps = papers::full(draw, &mut plan.papers),
+            (_, _) => {}
+        }
+        if theme == Theme::Services {
+            steps.extend(opening(draw));
         }
         steps.extend((0..length).map(|_| plan.step(draw)));
         Self { config, steps }
     }
 }
 
+/// What most of a sequence is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Theme {
+    Processes,
+    Services,
+    Papers,
+}
+
+/// Services that are there, and handlers.
+fn opening(draw: &mut Draw) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for at in 0..1 + u8_below(draw, 4) {
+        let call = Call::Register(at, calls::shape(draw));
+        steps.push(Step::Do(Who::Worker(0), What::Call(call)));
+        steps.push(Step::Do(Who::Node, What::Call(Call::Bind(at))));
+    }
+    if draw.percent(60) {
+        let shift = calls::shift(draw).into_iter();
+        steps.extend(shift.map(|(who, call)| Step::Do(who, What::Call(call))));
+    }
+    steps
+}
+
+/// One of several, each as likely as it weighs.
+fn weighed<T: Copy>(draw: &mut Draw, all: &[(u64, T)]) -> T {
+    let mut at = draw.below(all.iter().map(|(weight, _)| weight).sum());
+    for (weight, of) in all {
+        if at < *weight {
+            return *of;
+        }
+        at -= weight;
+    }
+    all[0].1
+}
+
 impl Plan {
     fn step(&mut self, draw: &mut Draw) -> Step {
-        let sum = self.weights.iter().map(|(weight, _)| weight).sum();
-        let mut at = draw.below(sum);
-        let mut kind = Kind::Wait;
-        for (weight, of) in &self.weights {
-            if at < *weight {
-                kind = *of;
-                break;
-            }
-            at -= weight;
-        }
+        let kind = weighed(draw, &self.weights);
+        let kind = if self.drained && draw.percent(15) { Kind::Start } else { kind };
         self.of_kind(draw, kind)
+    }
+
+    /// A call of a service, mostly for a process by who may.
+    fn call(&mut self, draw: &mut Draw, pid: Pid, owner: Who) -> (Who, What) {
+        let kind = weighed(draw, &self.calls);
+        self.drained |=
+            [calls::Kind::Drain, calls::Kind::Shutdown, calls::Kind::Stop].contains(&kind);
+        let (who, call) = calls::call(draw, kind, (pid, owner));
+        (who, What::Call(call))
     }
 
     fn of_kind(&mut self, draw: &mut Draw, kind: Kind) -> Step {
         let (pid, rid) = self.subject(draw, kind);
-        let who = self.who(draw, pid);
+        let mut who = self.who(draw, pid);
         let what = match kind {
+            Kind::Call => {
+                let call;
+                (who, call) = self.call(draw, pid, who);
+                call
+            }
+            Kind::Paper => return papers::paper(draw, &mut self.papers),
             Kind::Wait => {
                 let spans =
                     [0, 1, 1, 3, 10, 10, 100, 499, 500, 1_000, 1_001, 5_000, 30_000, 4_000_000];
@@ -383,6 +475,7 @@ impl Plan {
             Kind::Start => {
                 // No rule says when a warning is due that a new configuration makes due.
                 let soft_percent = self.soft_percent;
+                self.drained = false;
                 return Step::Start(Box::new(KernelConfig { soft_percent, ..config(draw) }));
             }
             Kind::Submit => return self.submit(draw),
@@ -585,7 +678,7 @@ impl Plan {
     }
 }
 
-fn u8_below(draw: &mut Draw, bound: u8) -> u8 {
+pub(crate) fn u8_below(draw: &mut Draw, bound: u8) -> u8 {
     u8::try_from(draw.below(u64::from(bound))).expect("below a byte")
 }
 
@@ -611,7 +704,7 @@ fn amounts(draw: &mut Draw) -> Amounts {
 }
 
 /// What is to be approved.
-fn params() -> Json {
+pub(crate) fn params() -> Json {
     Json::object([("to", Json::list(vec![]))])
 }
 
@@ -702,6 +795,17 @@ pub(crate) fn config(draw: &mut Draw) -> KernelConfig {
     limits.reservations = draw.of(&[256, 2, 3]);
     limits.interrupts_pending = draw.of(&[16, 2]);
     limits.interrupts = draw.of(&[1_000, 4]);
+    limits.services = draw.of(&[4_096, 4_096, 2]);
+    limits.dispatches_waiting = draw.of(&[1_024, 2, 3]);
+    // What the kernel itself asks has four entries.
+    limits.entries = draw.of(&[1_024, 1_024, 4]);
+    limits.raw_input_bytes = draw.of(&[1_024, 1_024, 4]);
+    config.task_lease_ms = draw.of(&[1_000, 2_000, 30_000]);
+    config.slot_lease_ms = draw.of(&[1_000, 3_000, 60_000]);
+    config.max_lost = draw.of(&[0, 1, 3]);
+    config.drain_ms = draw.of(&[1, 1_000, 30_000]);
+    config.retention.dispatch_ms = draw.of(&[0, 1_000, 600_000]);
+    config.retention.envelope_ms = draw.of(&[1_000, 60_000, 3_600_000]);
     config.approval_ttl_ms = draw.of(&[1_000, 900_000]);
     let rate = &mut config.default_rate;
     rate.burst = Limit::at_most(draw.of(&[1, 2, 3, 10]));
@@ -752,6 +856,10 @@ fn told(f: &mut fmt::Formatter<'_>, config: &KernelConfig) -> fmt::Result {
     write!(f, "processes {}, of a user {}", limits.processes, limits.processes_of_user)?;
     write!(f, ", children {}, depth {}", limits.children, limits.tree_depth)?;
     writeln!(f, ", reservations {}", limits.reservations)?;
+    let spans = (config.task_lease_ms, config.slot_lease_ms, config.drain_ms);
+    writeln!(f, "task lease, slot lease, drain {spans:?}, lost at most {}", config.max_lost)?;
+    let counts = (limits.services, limits.dispatches_waiting, limits.entries);
+    writeln!(f, "services, waiting dispatches, entries {counts:?}")?;
     write!(f, "ceiling of llm_calls {}; {quota:?}", config.quota_ceiling.max_llm_calls)?;
     writeln!(f)
 }

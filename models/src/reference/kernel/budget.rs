@@ -60,10 +60,8 @@ impl Kernel {
             return Ok(());
         };
         let (until, holder) = (self.now.plus(length), self.holder.clone());
-        self.of_mut(pid).open.insert(id.clone(), Open { asked, until, length, holder });
-        self.note(Note::Reserved(pid.clone(), id));
         self.take_process_hit(pid, &reserve.amounts);
-        self.charge(pid, &Charge { hold: sums(&reserve.amounts), ..Charge::default() });
+        self.hold(pid, &id, Open { asked, until, length, holder });
         self.renew_lease(pid);
         Ok(())
     }
@@ -83,6 +81,14 @@ impl Kernel {
         }
     }
 
+    /// Something is held from now on.
+    pub(super) fn hold(&mut self, pid: &ProcessId, id: &ReservationId, open: Open) {
+        let hold = sums(&open.asked.0);
+        self.of_mut(pid).open.insert(id.clone(), open);
+        self.note(Note::Reserved(pid.clone(), id.clone()));
+        self.charge(pid, &Charge { hold, ..Charge::default() });
+    }
+
     /// What an id was asked for, if it is open or remembered (K108).
     fn asked_before(&self, pid: &ProcessId, id: &ReservationId) -> Option<Asked> {
         let process = self.of(pid);
@@ -96,7 +102,7 @@ impl Kernel {
     }
 
     /// Says whether everything fits the process and all above it that are known (K101–K103).
-    fn fits(&self, pid: &ProcessId, amounts: &Amounts) -> Answer {
+    pub(super) fn fits(&self, pid: &ProcessId, amounts: &Amounts) -> Answer {
         let context = amounts.tokens_in + amounts.tokens_out;
         if context > limit_number(self.of(pid).quota.max_context_tokens) {
             return Err(Code::QuotaExceeded);
@@ -183,6 +189,10 @@ impl Kernel {
         let Some(open) = self.of(pid).open.get(id).cloned() else {
             return self.close_again(pid, id, &End::Settled(*actual));
         };
+        if open.asked.1 == Some(0) {
+            // It is of a dispatch, which closes it (K212).
+            return Err(Code::ReservationClosed);
+        }
         let reserved = open.asked.0;
         let excess = match self.is(Wrong::ForgetExcess) {
             true => Sums::new(),
@@ -202,11 +212,28 @@ impl Kernel {
         let Some(open) = self.of(pid).open.get(id).cloned() else {
             return self.close_again(pid, id, &End::Released);
         };
-        self.close(pid, id, End::Released);
-        self.note(Note::Released(pid.clone(), id.clone()));
-        self.charge(pid, &Charge { free: sums(&open.asked.0), ..Charge::default() });
+        if open.asked.1 == Some(0) {
+            return Err(Code::ReservationClosed);
+        }
+        self.close_with(pid, id, End::Released);
         self.renew_lease(pid);
         Ok(())
+    }
+
+    /// Ends what is held: with what was used, or with nothing.
+    pub(super) fn close_with(&mut self, pid: &ProcessId, id: &ReservationId, end: End) {
+        let Some(open) = self.of(pid).open.get(id).cloned() else {
+            return;
+        };
+        let free = sums(&open.asked.0);
+        let (used, note) = match &end {
+            End::Settled(actual) => (sums(actual), Note::Settled(pid.clone(), id.clone())),
+            End::Released => (Sums::new(), Note::Released(pid.clone(), id.clone())),
+            End::Charged => (free.clone(), Note::Charged(pid.clone(), id.clone())),
+        };
+        self.close(pid, id, end);
+        self.note(note);
+        self.charge(pid, &Charge { used, free, ..Charge::default() });
     }
 
     /// The end of a reservation's lease, or of its process's time as Terminated (K107, K122).

@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 
 use machines::kernel::Time;
-use machines::kernel::ids::{InterruptId, ProcessId, ReservationId};
+use machines::kernel::dispatch::DispatchOutcome;
+use machines::kernel::ids::{
+    DispatchId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
+};
 use machines::kernel::names::{ApprovalState, InterruptStatus, ProcessState};
+use machines::kernel::pipeline::kinds::ErrorKind;
 use machines::kernel::quota::Resource;
 
+use super::dispatch::{Dispatch, Stage};
 use super::process::Process;
 use super::{Answer, Kernel, Note, Wrong};
 
@@ -27,6 +32,20 @@ pub enum Due {
     Approval(InterruptId),
     /// A process is Blocked no longer.
     Unblock(ProcessId),
+    /// A dispatch has lasted for as long as it may (K208).
+    DispatchDeadline(DispatchId),
+    /// So has a try.
+    TryTimeout(DispatchId),
+    /// Its worker was not heard of (K210).
+    TryLease(DispatchId),
+    /// The time of the next try has come (K209).
+    DispatchRetry(DispatchId),
+    /// Who has a slot was not heard of (K196).
+    SlotLease(LeaseId),
+    /// A service was not heard of (K195).
+    Health(ServiceName),
+    /// The node stops (K363).
+    Stop,
     /// Something is kept no longer (K361).
     Cleanup,
 }
@@ -45,7 +64,15 @@ impl Kernel {
         let granted = granted.filter(|(_, one)| one.state == ApprovalState::Granted);
         let granted = granted.map(|(id, one)| (one.until, Due::Approval(id.clone())));
         let cleanup = self.cleanup_at().map(|at| (at, Due::Cleanup));
-        let all = all.chain(asked).chain(granted).chain(cleanup);
+        let stop = self.stops_at().map(|at| (at, Due::Stop));
+        let tried = self.dispatches.iter().flat_map(|(id, one)| deadlines_of_dispatch(id, one));
+        let slots = self.slots.iter();
+        let slots = slots.map(|(lease, one)| (one.until, Due::SlotLease(lease.clone())));
+        let services = self.services.iter();
+        let heard =
+            services.filter_map(|(name, one)| Some((one.worsens_at()?, Due::Health(name.clone()))));
+        let all = all.chain(asked).chain(granted).chain(tried).chain(slots).chain(heard);
+        let all = all.chain(stop).chain(cleanup);
         let early = self.is(Wrong::KindsReversed);
         let kind = |due: &Due| u8::from(!(early && matches!(due, Due::RunLease(_))));
         all.map(|(time, due)| (time, kind(&due), due)).collect()
@@ -68,7 +95,7 @@ impl Kernel {
         if let Some(lease) = &one.lease {
             all.push((lease.until, Due::RunLease(pid.clone())));
         }
-        for (id, open) in &one.open {
+        for (id, open) in one.open.iter().filter(|(_, open)| open.until < Time::FAR) {
             all.push((open.until, Due::Reservation(pid.clone(), id.clone())));
         }
         if let Some(until) = one.block.as_ref().and_then(|block| block.until) {
@@ -91,7 +118,10 @@ impl Kernel {
     fn cleanup_at(&self) -> Option<Time> {
         let over = self.processes.values().filter_map(|one| self.kept_until(one));
         let closed = self.interrupts.keys().filter_map(|id| self.remembered_until(id));
-        let first = over.chain(closed).chain(self.counted_until()).min()?;
+        let dispatches = self.dispatches_kept_until().into_iter().map(|(at, _)| at);
+        let envelopes = self.envelopes_kept_until().into_iter().map(|(at, _)| at);
+        let first = over.chain(closed).chain(self.counted_until());
+        let first = first.chain(dispatches).chain(envelopes).min()?;
         let (start, interval) = (self.started_at, self.config.cleanup_interval_ms);
         Some(start.plus(first.since(start).div_ceil(interval) * interval))
     }
@@ -114,7 +144,9 @@ impl Kernel {
                 }
             }
         }
+        self.forget_envelopes();
         self.forget_interrupts();
+        self.forget_dispatches();
         self.forget_hits();
     }
 
@@ -135,8 +167,9 @@ impl Kernel {
                 break;
             }
             self.handle_due(&due);
-            if due == Due::Cleanup {
-                // It is a decision of its own: so many subjects at most (K361).
+            self.start_waiting();
+            if due == Due::Cleanup || due == Due::Stop {
+                // They are decisions of their own: so many subjects at most (K361).
                 break;
             }
         }
@@ -154,7 +187,33 @@ impl Kernel {
                 self.of_mut(pid).warned.insert(Resource::ElapsedMs);
                 self.note(Note::Warned(pid.clone(), Resource::ElapsedMs));
             }
+            Due::DispatchDeadline(id) => self.finish(id, DispatchOutcome::TimedOut, None),
+            Due::TryTimeout(id) => self.fail(id, ErrorKind::Timeout, None),
+            Due::TryLease(id) => self.lose(id),
+            Due::DispatchRetry(id) => self.wake(id),
+            Due::SlotLease(lease) => self.free(lease),
+            Due::Health(name) => self.worsen(name),
+            Due::Stop => self.stop_at_deadline(),
             Due::Cleanup => self.clean(),
         }
     }
+}
+
+/// K208–K210. What the node itself works on has no lease that ends before its time (K204).
+fn deadlines_of_dispatch(id: &DispatchId, one: &Dispatch) -> Vec<(Time, Due)> {
+    let mut all = Vec::new();
+    if let Some(span) = one.asked.0.deadline_ms.filter(|_| one.is_open()) {
+        all.push((one.made_at.plus(span), Due::DispatchDeadline(id.clone())));
+    }
+    match &one.stage {
+        Stage::Pausing(until) => all.push((*until, Due::DispatchRetry(id.clone()))),
+        Stage::Running(live) => {
+            all.push((live.deadline, Due::TryTimeout(id.clone())));
+            if live.holder.is_some() {
+                all.push((live.until, Due::TryLease(id.clone())));
+            }
+        }
+        Stage::Waiting { .. } | Stage::Over(..) => {}
+    }
+    all
 }

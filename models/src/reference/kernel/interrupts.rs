@@ -414,31 +414,44 @@ impl Kernel {
         if !self.holds(&pid) {
             return Err(Code::NotHolder);
         }
-        let Some(approval) = self.approvals.get(id).cloned() else {
-            return Err(Code::ApprovalNotUsable);
-        };
-        let same = approval.allowed == (wanted.action.to_string(), wanted.params.clone());
-        let used_so = approval.used_by.as_ref() == Some(&wanted.use_id);
-        let same = same || self.is(Wrong::AnyParams);
-        match approval.state {
-            ApprovalState::Lapsed => return Err(Code::ApprovalNotUsable),
-            ApprovalState::Consumed if !used_so => return Err(Code::ApprovalNotUsable),
-            ApprovalState::Granted | ApprovalState::Consumed if !same => {
-                return Err(Code::StaleTarget);
-            }
-            ApprovalState::Consumed => {
-                self.renew_lease(&pid);
-                return Ok(());
-            }
-            ApprovalState::Granted => {}
-        }
-        if let Some(approval) = self.approvals.get_mut(id) {
-            approval.state = ApprovalState::Consumed;
-            approval.used_by = Some(wanted.use_id.clone());
-        }
-        self.note(Note::Consumed(id.clone()));
+        self.use_approval(&pid, wanted)?;
         self.renew_lease(&pid);
         Ok(())
+    }
+
+    /// Uses an approval of a process, once (K170).
+    pub(super) fn use_approval(&mut self, pid: &ProcessId, wanted: &Use) -> Answer {
+        self.may_use(pid, wanted)?;
+        let id = &wanted.interrupt;
+        if let Some(approval) = self.approvals.get_mut(id)
+            && approval.state == ApprovalState::Granted
+        {
+            approval.state = ApprovalState::Consumed;
+            approval.used_by = Some(wanted.use_id.clone());
+            self.note(Note::Consumed(id.clone()));
+        }
+        Ok(())
+    }
+
+    /// Says whether it may be used so, or was (K170).
+    pub(super) fn may_use(&self, pid: &ProcessId, wanted: &Use) -> Answer {
+        let id = &wanted.interrupt;
+        if self.interrupts.get(id).is_none_or(|one| one.pid != *pid) {
+            return Err(Code::InterruptNotFound);
+        }
+        let approval = self.approvals.get(id).ok_or(Code::ApprovalNotUsable)?;
+        let same = approval.allowed == (wanted.action.to_string(), wanted.params.clone());
+        let used_so = approval.used_by.as_ref() == Some(&wanted.use_id);
+        match approval.state {
+            ApprovalState::Lapsed => Err(Code::ApprovalNotUsable),
+            ApprovalState::Consumed if !used_so => Err(Code::ApprovalNotUsable),
+            ApprovalState::Granted | ApprovalState::Consumed => {
+                match same || self.is(Wrong::AnyParams) {
+                    true => Ok(()),
+                    false => Err(Code::StaleTarget),
+                }
+            }
+        }
     }
 
     /// Says in what the machine's interrupts and approvals differ.

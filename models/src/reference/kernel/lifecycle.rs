@@ -33,6 +33,7 @@ impl Kernel {
         if let Some(parent) = &submit.parent {
             self.only_owner(parent)?; // K27: before anything else.
         }
+        self.only_serving()?;
         let quota = self.quota_of(submit)?;
         let ancestors = self.ancestors_of(submit, &user)?;
         let live = self.processes.values().filter(|one| one.user == user && one.is_live());
@@ -278,6 +279,7 @@ impl Kernel {
 
     /// The end of a process, and of its live descendants, depth first (K82, K84).
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: Option<&str>) {
+        self.cancel_dispatches(pid);
         self.leave(pid);
         let now = self.now;
         let process = self.of_mut(pid);

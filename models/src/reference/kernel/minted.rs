@@ -2,10 +2,16 @@
 
 use std::collections::VecDeque;
 
+use machines::kernel::Time;
+use machines::kernel::dispatch::event::DispatchEvent;
+use machines::kernel::envelopes::EnvelopeEvent;
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
-use machines::kernel::ids::{InterruptId, LeaseId, ProcessId, RequestId, ReservationId, SessionId};
+use machines::kernel::ids::{
+    DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, RequestId, ReservationId, SessionId,
+};
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::interrupts::target::TargetHash;
+use machines::kernel::services::event::SlotEvent;
 
 /// Ids that the model may need in one decision. Those that a caller chose are among them and are
 /// not taken.
@@ -19,6 +25,18 @@ pub struct Minted {
     pub interrupts: VecDeque<(InterruptId, Option<TargetHash>)>,
     /// Of a reservation.
     pub reservation: Option<ReservationId>,
+    /// Of slots.
+    pub slots: VecDeque<LeaseId>,
+    /// Of tries.
+    pub tries: VecDeque<LeaseId>,
+    /// When tries are repeated, of which chance has a part (K209).
+    pub retries: VecDeque<Time>,
+    /// Of a dispatch.
+    pub dispatch: Option<DispatchId>,
+    /// Of an envelope that was made: its id, request and conversation.
+    pub envelope: Option<(EnvelopeId, RequestId, SessionId)>,
+    /// Of a copy.
+    pub copy: Option<EnvelopeId>,
 }
 
 impl Minted {
@@ -43,17 +61,39 @@ impl Minted {
                     let hash = interrupt.target.as_ref().map(|target| target.hash);
                     minted.interrupts.push_back((interrupt.id.clone(), hash));
                 }
+                Body::Slot { event: SlotEvent::Acquired { lease, .. } } => {
+                    minted.slots.push_back(lease.clone());
+                }
+                Body::Dispatch { event } => minted.note_dispatch(event),
+                Body::Envelope { event: EnvelopeEvent::Created { id, envelope } } => {
+                    let (request, session) = (envelope.request.clone(), envelope.session.clone());
+                    minted.envelope = Some((id.clone(), request, session));
+                }
+                Body::Envelope { event: EnvelopeEvent::Cloned { id, .. } } => {
+                    minted.copy = Some(id.clone());
+                }
                 Body::Interrupt { .. }
                 | Body::Approval { .. }
                 | Body::Rate { .. }
                 | Body::Envelope { .. }
                 | Body::Service { .. }
                 | Body::Slot { .. }
-                | Body::Dispatch { .. }
                 | Body::Session { .. } => {}
                 Body::Process { .. } | Body::Quota { .. } | Body::Kernel { .. } => {}
             }
         }
         minted
+    }
+
+    fn note_dispatch(&mut self, event: &DispatchEvent) {
+        match event {
+            DispatchEvent::Queued { dispatch, .. } => self.dispatch = Some(dispatch.clone()),
+            DispatchEvent::Started { lease, .. } => self.tries.push_back(lease.clone()),
+            DispatchEvent::RetryScheduled { retry_at, .. } => self.retries.push_back(*retry_at),
+            DispatchEvent::Requeued { .. }
+            | DispatchEvent::Renewed { .. }
+            | DispatchEvent::Finished { .. }
+            | DispatchEvent::Removed { .. } => {}
+        }
     }
 }

@@ -180,7 +180,11 @@ impl Kernel {
             "interrupts" => self.pending_of(pid), machine.interrupts.clone();
             "held" => self.is_held(pid), machine.blocking > 0;
         }
-        None
+        let at = self.tried_at(pid);
+        let shown = machine.current_service.as_ref();
+        // Which of several is shown is not said. The kernel shows none when the newest ended.
+        let right = shown.is_none_or(|one| at.contains(one));
+        (!right).then(|| format!("current_service: {shown:?}, not of {at:?}"))
     }
 
     /// Returns the pids of all processes.

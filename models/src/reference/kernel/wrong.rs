@@ -65,11 +65,47 @@ pub enum Wrong {
     AnyParams,
     /// A window has 49 slots (K132, K431).
     FewerSlots,
+    /// Half of an odd number of slots is rounded down (K194).
+    HalfRoundsDown,
+    /// A slot that is given back stays taken (K196, K432).
+    SlotsLeak,
+    /// Work that goes on does not keep a service healthy (K195).
+    WorkIsNoReport,
+    /// Load does not matter among the services of a type (K202).
+    AnyOfType,
+    /// A repeated dispatch is another one (K200).
+    DispatchAgain,
+    /// The newest dispatch goes first (K203).
+    NewestDispatch,
+    /// A slot is held until the next try (K203, K209).
+    PauseHoldsSlot,
+    /// Whatever is told of a try that ended is taken (K206, K433).
+    OldLease,
+    /// One more retry than allowed (K209).
+    OneMoreRetry,
+    /// A lost try counts as a failure (K210).
+    LostIsFailure,
+    /// What a try of an inference took is given back (K212).
+    TriesAreFree,
+    /// A node that drains takes on new work (K362).
+    DrainTakesOn,
+    /// And starts what waits (K362).
+    DrainStarts,
+    /// A stop that terminates leaves processes as they are (K363).
+    StopSpares,
+    /// A patch of an old version is taken (K31).
+    AnyVersion,
+    /// Null does not delete (K31).
+    NullStays,
+    /// A copy has the version of what it is of (K34).
+    CopyKeepsVersion,
+    /// Lists keep 1,025 entries (K30).
+    OneMoreKept,
 }
 
 impl Wrong {
     /// All.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 49] = [
         Self::LimitOffByOne,
         Self::Lifo,
         Self::NoAgeing,
@@ -101,5 +137,23 @@ impl Wrong {
         Self::HeldRuns,
         Self::AnyParams,
         Self::FewerSlots,
+        Self::HalfRoundsDown,
+        Self::SlotsLeak,
+        Self::WorkIsNoReport,
+        Self::AnyOfType,
+        Self::DispatchAgain,
+        Self::NewestDispatch,
+        Self::PauseHoldsSlot,
+        Self::OldLease,
+        Self::OneMoreRetry,
+        Self::LostIsFailure,
+        Self::TriesAreFree,
+        Self::DrainTakesOn,
+        Self::DrainStarts,
+        Self::StopSpares,
+        Self::AnyVersion,
+        Self::NullStays,
+        Self::CopyKeepsVersion,
+        Self::OneMoreKept,
     ];
 }
