@@ -29,6 +29,7 @@ pub mod kernel;
 pub mod lab;
 pub mod ledger;
 pub mod notes;
+mod parts;
 mod promises;
 pub mod services;
 mod sweep;

@@ -336,6 +336,26 @@ impl Follow {
     }
 }
 
+/// Shows a watch each event that has become certain, in order. Returns whether it looked at one.
+///
+/// # Errors
+///
+/// What the watch found.
+pub fn show_each<W>(
+    watch: &mut W,
+    follow: fn(&mut W) -> &mut Follow,
+    seen: &Seen<'_, Clerk>,
+    show: fn(&mut W, &Event) -> Result<bool, String>,
+) -> Result<bool, String> {
+    let mut looked = false;
+    for events in follow(watch).see(seen) {
+        for event in events.iter() {
+            looked |= show(watch, event)?;
+        }
+    }
+    Ok(looked)
+}
+
 /// Reads the events in the body of a record.
 #[must_use]
 pub fn events_of(body: &[u8], count: u32) -> Vec<Event> {

@@ -26,14 +26,13 @@ use machines::kernel::reply::Done;
 use machines::kernel::services::ServiceInfo;
 use machines::kernel::sessions::execute::Execute;
 use machines::kernel::sessions::start::EnvelopeChoice;
-use machines::kernel::{Code, Command, CommandBody, Refusal};
+use machines::kernel::{Code, Command, CommandBody};
 
 use super::flows::pipelines;
 use super::io::{Crowd, Heard, Work};
 use super::kernel::{Clerk, Reply};
+use super::parts::{Names, USERS, id, place};
 
-/// How many users there are.
-const USERS: u64 = 3;
 /// How many processes of a user are remembered.
 const REMEMBERED: usize = 64;
 /// The service that stages run at by default.
@@ -46,8 +45,6 @@ const LATE_MS: u64 = 1_300;
 struct Caller {
     /// What it asks again.
     again: Option<Command>,
-    /// Numbers what it makes.
-    made: u64,
     /// It does nothing before.
     asleep_until: u64,
     /// Tasks that it works on.
@@ -63,19 +60,12 @@ struct Caller {
 pub struct Driven {
     work: Work,
     callers: Vec<Caller>,
+    names: Names,
     /// Processes that were executed, by user: the newest last.
     pids: Vec<VecDeque<ProcessId>>,
     executed: u64,
     /// Questions that nobody has answered, the newest last.
     asked: VecDeque<(usize, Interrupt)>,
-}
-
-fn id<T>(made: Result<T, Refusal>) -> T {
-    made.expect("a short name is an id")
-}
-
-fn place(number: u64) -> usize {
-    usize::try_from(number).expect("a small number")
 }
 
 fn service() -> ServiceName {
@@ -130,9 +120,7 @@ impl Driven {
         }
         self.executed += 1;
         let who = [u64::from(caller), 1];
-        let me = &mut self.callers[caller as usize];
-        me.made += 1;
-        let pid = id(ProcessId::parse("pid", &format!("x-{caller}-{}", me.made)));
+        let pid = id(ProcessId::parse("pid", &self.names.next(caller, "x")));
         let pids = &mut self.pids[place(user)];
         pids.push_back(pid.clone());
         let over = pids.len().saturating_sub(REMEMBERED);
@@ -280,6 +268,7 @@ impl Crowd<Clerk> for Driven {
         Self {
             work: work.clone(),
             callers: vec![Caller::default(); work.callers as usize],
+            names: Names::new(work.callers),
             pids: vec![VecDeque::new(); place(USERS)],
             executed: 0,
             asked: VecDeque::new(),

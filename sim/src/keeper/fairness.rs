@@ -6,7 +6,7 @@ use machines::kernel::event::{Body, Event};
 use machines::kernel::ids::{ProcessId, UserId};
 use machines::kernel::names::Priority;
 
-use super::book::{Book, Follow, Known, served};
+use super::book::{Book, Follow, Known, served, show_each};
 use super::kernel::{AGEING_MS, Clerk};
 use super::{Seen, Watch, World};
 
@@ -118,13 +118,7 @@ impl Watch<Clerk> for Bound {
     }
 
     fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        let mut looked = false;
-        for events in self.follow.see(seen) {
-            for event in events.iter() {
-                looked |= self.add(event)?;
-            }
-        }
-        Ok(looked)
+        show_each(self, |watch| &mut watch.follow, seen, Self::add)
     }
 }
 
@@ -219,12 +213,6 @@ impl Watch<Clerk> for InLine {
     }
 
     fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        let mut looked = false;
-        for events in self.follow.see(seen) {
-            for event in events.iter() {
-                looked |= self.add(event)?;
-            }
-        }
-        Ok(looked)
+        show_each(self, |watch| &mut watch.follow, seen, Self::add)
     }
 }

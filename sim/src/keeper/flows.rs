@@ -16,10 +16,9 @@ use std::collections::VecDeque;
 
 use machines::Choices;
 use machines::kernel::event::{Body, Event};
-use machines::kernel::ids::{ProcessId, UserId, WorkerId};
+use machines::kernel::ids::{ProcessId, WorkerId};
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::interrupts::interrupt::Interrupt;
-use machines::kernel::principal::{Principal, Role};
 use machines::kernel::reply::Done;
 use machines::kernel::sessions::instruction::InstructionBody;
 use machines::kernel::{Code, Command, CommandBody, Refusal};
@@ -29,9 +28,8 @@ use self::people::Asked;
 use self::workers::Worker;
 use super::io::{Crowd, Heard, Script, Work};
 use super::kernel::{Clerk, Reply};
+use super::parts::{Names, Part, USERS, id, place};
 
-/// How many users there are.
-const USERS: u64 = 3;
 /// How many processes and questions of a user are remembered.
 const REMEMBERED: usize = 64;
 
@@ -42,8 +40,6 @@ struct Caller {
     again: Option<Command>,
     /// Whether the last question was a repeat, not to be repeated again.
     repeating: bool,
-    /// Numbers what it makes.
-    made: u64,
     /// What a user does next.
     plan: VecDeque<CommandBody>,
     /// What a worker has on its hands.
@@ -55,6 +51,7 @@ struct Caller {
 pub struct Flows {
     work: Work,
     callers: Vec<Caller>,
+    names: Names,
     /// Processes that were submitted, by user: the newest last.
     pids: Vec<Vec<ProcessId>>,
     submitted: u64,
@@ -63,51 +60,10 @@ pub struct Flows {
     petitions: Petitions,
 }
 
-/// What a caller is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Operator,
-    User(u64),
-    Worker,
-}
-
-fn id<T>(made: Result<T, Refusal>) -> T {
-    made.expect("a short name is an id")
-}
-
-fn place(number: u64) -> usize {
-    usize::try_from(number).expect("few of them")
-}
-
 impl Flows {
-    fn part(&self, caller: u32) -> Part {
-        match u64::from(caller) {
-            0 => Part::Operator,
-            nth if nth <= USERS.max(u64::from(self.work.callers) / 3) => {
-                Part::User((nth - 1) % USERS)
-            }
-            _ => Part::Worker,
-        }
-    }
-
-    fn principal(&self, caller: u32) -> Principal {
-        let (name, roles) = match self.part(caller) {
-            Part::Operator => ("operator".to_owned(), vec![Role::Operator]),
-            Part::User(user) => (format!("user{user}"), vec![Role::User]),
-            Part::Worker => (format!("worker{caller}"), vec![Role::Worker]),
-        };
-        Principal::new(id(UserId::parse("user", &name)), &roles)
-    }
-
     /// Whether much goes wrong.
     fn is_rough(&self) -> bool {
         self.work.script == Script::ForkJoin
-    }
-
-    fn name(&mut self, caller: u32, kind: &str) -> String {
-        let me = &mut self.callers[caller as usize];
-        me.made += 1;
-        format!("{kind}-{caller}-{}", me.made)
     }
 
     /// One of the newest processes of a user.
@@ -181,6 +137,7 @@ impl Crowd<Clerk> for Flows {
         Self {
             work: work.clone(),
             callers: vec![Caller::default(); work.callers as usize],
+            names: Names::new(work.callers),
             pids: vec![Vec::new(); place(USERS)],
             submitted: 0,
             asked: vec![Vec::new(); place(USERS)],
@@ -192,11 +149,11 @@ impl Crowd<Clerk> for Flows {
         if let Some(again) = self.callers[caller as usize].again.take() {
             return Some(again);
         }
-        let by = self.principal(caller);
+        let by = Part::of(&self.work, caller).principal(caller);
         if let Some(body) = self.petition(caller, wall_ms, choices) {
             return Some(Command { by, worker: None, rate: None, body });
         }
-        let (worker, body) = match self.part(caller) {
+        let (worker, body) = match Part::of(&self.work, caller) {
             Part::Operator => (None, self.operate(caller, choices)?),
             Part::User(user) => (None, self.use_it(caller, user, choices)?),
             Part::Worker => {

@@ -293,18 +293,43 @@ impl Clerk {
     fn command(&mut self, now: Instant, wall_ms: u64, call: Number, mut command: Command) {
         let again = self.turn_services(wall_ms, &mut command);
         self.turn_driven_before(&mut command);
-        let mut quota = None;
-        match (self.turn, &command.body) {
+        let quota = self.break_before(now, wall_ms, call, &mut command);
+        let answered = answered(&command.body).filter(|_| self.turned(Turn::BeginsAgain)).cloned();
+        let (pid, command) = (subject(&command.body), Box::new(command));
+        let before = self.appended();
+        self.input(now, wall_ms, keeper::Input::Command { call: Call(call), command });
+        self.release_again(again);
+        if self.appended() == before && self.turned(Turn::CountsRefused) {
+            self.count_once_more();
+        }
+        if let Some(id) = answered {
+            self.begin_again(&id);
+        }
+        self.turn_driven_after(now, wall_ms, pid.as_ref());
+        if let Some(pid) = pid {
+            self.break_after(&pid, quota);
+        }
+    }
+
+    /// Breaks a promise before a command is handled. Returns a quota to give back after it.
+    fn break_before(
+        &mut self,
+        now: Instant,
+        wall_ms: u64,
+        call: Number,
+        command: &mut Command,
+    ) -> Option<Quota> {
+        match (self.turn, &mut command.body) {
             (Some(Turn::GrantsBeforeChecking), CommandBody::Reserve(reserve)) => {
-                let pid = reserve.pid.clone();
-                quota = self.kernel().and_then(|kernel| kernel.process(&pid)).map(|p| p.quota);
-                self.change(&pid, |process| process.quota = Quota::UNLIMITED);
+                let process = self.kernel().and_then(|kernel| kernel.process(&reserve.pid));
+                let quota = process.map(|process| process.quota);
+                self.change(&reserve.pid, |process| process.quota = Quota::UNLIMITED);
+                return quota;
             }
             (Some(Turn::LetsWaitingRun), CommandBody::TransitionState { pid, to, .. })
                 if *to == ProcessState::Running =>
             {
-                let pid = pid.clone();
-                self.change(&pid, |process| {
+                self.change(pid, |process| {
                     if process.state == ProcessState::Waiting {
                         process.state = ProcessState::Ready;
                     }
@@ -321,45 +346,33 @@ impl Clerk {
             (Some(Turn::MergesOnArrival), CommandBody::ReportAgentResult(report)) => {
                 self.merge_on_arrival(report);
             }
-            (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, &command),
+            (Some(Turn::SkipsRecheck), CommandBody::ConsumeApproval(wanted)) => {
+                self.skip_recheck(wanted);
+            }
+            (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, command),
             (_, body) => self.break_session_before(body),
         }
-        if let (true, CommandBody::ConsumeApproval(wanted)) =
-            (self.turned(Turn::SkipsRecheck), &mut command.body)
-        {
-            self.skip_recheck(wanted);
-        }
-        let answered = answered(&command.body).filter(|_| self.turned(Turn::BeginsAgain)).cloned();
-        let (pid, command) = (subject(&command.body), Box::new(command));
-        let before = self.appended();
-        self.input(now, wall_ms, keeper::Input::Command { call: Call(call), command });
-        self.release_again(again);
-        if self.appended() == before && self.turned(Turn::CountsRefused) {
-            self.count_once_more();
-        }
-        if let Some(id) = answered {
-            self.begin_again(&id);
-        }
-        self.turn_driven_after(now, wall_ms, pid.as_ref());
-        let Some(pid) = pid else {
-            return;
-        };
+        None
+    }
+
+    /// Breaks a promise after a command about a process was handled.
+    fn break_after(&mut self, pid: &ProcessId, quota: Option<Quota>) {
         if let Some(quota) = quota {
-            self.change(&pid, |process| process.quota = quota);
+            self.change(pid, |process| process.quota = quota);
         }
         match self.turn {
-            Some(Turn::RemembersLast) => self.change(&pid, |process| {
+            Some(Turn::RemembersLast) => self.change(pid, |process| {
                 let forgotten = process.closed.len().saturating_sub(1);
                 process.closed.drain(..forgotten);
             }),
-            Some(Turn::ForgetsHolds) => self.change(&pid, |process| {
+            Some(Turn::ForgetsHolds) => self.change(pid, |process| {
                 if process.state.is_terminal() {
                     process.reservations.clear();
                     process.account.held = Amounts::ZERO;
                 }
             }),
             Some(Turn::NewestFirst) => self.turn_around(),
-            _ => self.break_session_after(&pid),
+            _ => self.break_session_after(pid),
         }
     }
 

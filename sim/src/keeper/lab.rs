@@ -184,291 +184,286 @@ pub fn all() -> Vec<(Subject, Box<dyn AnyWing>)> {
     vec![
         (Subject::Ledger, Box::new(ledger())),
         (Subject::Kernel, Box::new(kernel())),
-        (Subject::Bus, Box::new(Wing { watches: bus::of_bus(), saboteurs: of_bus() })),
+        (Subject::Bus, Box::new(bus())),
     ]
 }
 
 fn ledger() -> Wing<Ledger> {
-    Wing { watches: checkers::of_ledger(), saboteurs: of_ledger() }
+    Wing { watches: checkers::of_ledger(), saboteurs: sabotages(&[OF_LEDGER]) }
 }
 
 fn kernel() -> Wing<Clerk> {
-    Wing { watches: promises::of_kernel(), saboteurs: of_kernel() }
+    let tables = [OF_PROCESSES, OF_SESSIONS, OF_APPROVALS, OF_SERVICES, OF_DRIVEN];
+    Wing { watches: promises::of_kernel(), saboteurs: sabotages(&tables) }
 }
 
-fn sheet(
-    (name, property, scenario, seeds): (&'static str, &'static str, &'static str, u64),
-    about: &'static str,
-) -> Sheet {
-    Sheet { name, about, property, scenario, seeds, change: |_: &mut File| {} }
+fn bus() -> Wing<Hub> {
+    Wing { watches: bus::of_bus(), saboteurs: sabotages(&[OF_BUS]) }
 }
 
-fn of_ledger() -> Vec<Sabotage<Ledger>> {
-    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
-    vec![
-        row(
-            ("acknowledges-at-write", "L70", "ledger-power-cuts", 5),
-            "takes a record for durable when it is written",
-            Turn::AcknowledgesAtWrite,
-        ),
-        row(
-            ("recovers-single-events", "L71", "ledger-power-cuts", 5),
-            "recovers part of a record",
-            Turn::RecoversSingleEvents,
-        ),
-        row(
-            ("leaves-table-out", "L72", "ledger-power-cuts", 5),
-            "leaves a table out of snapshots",
-            Turn::LeavesTableOut,
-        ),
-        row(
-            ("replies-at-apply", "L73", "ledger-power-cuts", 2),
-            "replies before the disk has the record",
-            Turn::RepliesAtApply,
-        ),
-        row(
-            ("takes-all-for-torn", "L74", "ledger-rot", 10),
-            "cuts off whatever cannot be read",
-            Turn::TakesAllForTorn,
-        ),
-        row(
-            ("syncs-again", "L75", "ledger-failed-syncs", 5),
-            "syncs the same file again after a failed sync",
-            Turn::SyncsAgain,
-        ),
-        row(
-            ("drops-what-did-not-fit", "L76", "ledger-full-disk", 5),
-            "goes on as if what did not fit were written",
-            Turn::DropsWhatDidNotFit,
-        ),
-        row(
-            ("removes-too-early", "L77", "ledger-power-cuts", 5),
-            "removes segments before the snapshot has its name",
-            Turn::RemovesTooEarly,
-        ),
-        row(
-            ("takes-everything", "L78", "ledger-slow-disk", 3),
-            "lets any number of records wait for the disk",
-            Turn::TakesEverything,
-        ),
-        row(
-            ("ignores-lock", "L79", "ledger-two-processes", 3),
-            "does not look at the lock of the data folder",
-            Turn::IgnoresLock,
-        ),
-    ]
+/// A saboteur, by its name, the property that it breaks, where that shows and within how many
+/// seeds; then what it does, in words and as a turn.
+type Row<T> = ((&'static str, &'static str, &'static str, u64), &'static str, T);
+
+fn sabotages<G: Guest>(tables: &[&[Row<G::Turn>]]) -> Vec<Sabotage<G>> {
+    let sabotage = |row: &Row<G::Turn>| {
+        let ((name, property, scenario, seeds), about, turn) = *row;
+        let change = |_: &mut File| {};
+        Sabotage { sheet: Sheet { name, about, property, scenario, seeds, change }, turn }
+    };
+    tables.iter().flat_map(|table| table.iter()).map(sabotage).collect()
 }
 
-/// Saboteurs of services, rates, access and housekeeping.
-fn of_services() -> Vec<Sabotage<Clerk>> {
-    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
-    vec![
-        row(
-            ("forgets-drain", "K362", "kernel-drain", 5),
-            "takes on new work while it drains",
-            Broken::ForgetsDrain,
-        ),
-        row(
-            ("counts-fewer-slots", "K431", "kernel-services", 5),
-            "divides a window into slots, and counts one too few",
-            Broken::CountsFewerSlots,
-        ),
-        row(
-            ("releases-twice", "K432", "kernel-services", 5),
-            "releases a slot that was released already",
-            Broken::ReleasesTwice,
-        ),
-        row(
-            ("accepts-old-lease", "K433", "kernel-services", 5),
-            "lets a completion under an old lease end the live try",
-            Broken::AcceptsOldLease,
-        ),
-        row(
-            ("orders-by-address", "K435", "kernel-services", 5),
-            "lets first what comes first in memory",
-            Broken::OrdersByAddress,
-        ),
-        row(
-            ("forgets-to-look", "K446", "kernel-services", 3),
-            "tells anybody what a process has used",
-            Broken::ForgetsToLook,
-        ),
-        row(
-            ("keeps-ended", "K447", "kernel-services", 3),
-            "keeps dispatches that were cancelled",
-            Broken::KeepsEnded,
-        ),
-    ]
-}
+/// Of the ledger.
+const OF_LEDGER: &[Row<Turn>] = &[
+    (
+        ("acknowledges-at-write", "L70", "ledger-power-cuts", 5),
+        "takes a record for durable when it is written",
+        Turn::AcknowledgesAtWrite,
+    ),
+    (
+        ("recovers-single-events", "L71", "ledger-power-cuts", 5),
+        "recovers part of a record",
+        Turn::RecoversSingleEvents,
+    ),
+    (
+        ("leaves-table-out", "L72", "ledger-power-cuts", 5),
+        "leaves a table out of snapshots",
+        Turn::LeavesTableOut,
+    ),
+    (
+        ("replies-at-apply", "L73", "ledger-power-cuts", 2),
+        "replies before the disk has the record",
+        Turn::RepliesAtApply,
+    ),
+    (
+        ("takes-all-for-torn", "L74", "ledger-rot", 10),
+        "cuts off whatever cannot be read",
+        Turn::TakesAllForTorn,
+    ),
+    (
+        ("syncs-again", "L75", "ledger-failed-syncs", 5),
+        "syncs the same file again after a failed sync",
+        Turn::SyncsAgain,
+    ),
+    (
+        ("drops-what-did-not-fit", "L76", "ledger-full-disk", 5),
+        "goes on as if what did not fit were written",
+        Turn::DropsWhatDidNotFit,
+    ),
+    (
+        ("removes-too-early", "L77", "ledger-power-cuts", 5),
+        "removes segments before the snapshot has its name",
+        Turn::RemovesTooEarly,
+    ),
+    (
+        ("takes-everything", "L78", "ledger-slow-disk", 3),
+        "lets any number of records wait for the disk",
+        Turn::TakesEverything,
+    ),
+    (
+        ("ignores-lock", "L79", "ledger-two-processes", 3),
+        "does not look at the lock of the data folder",
+        Turn::IgnoresLock,
+    ),
+];
 
-fn of_kernel() -> Vec<Sabotage<Clerk>> {
-    let mut all = of_processes();
-    all.extend(of_services());
-    all.extend(of_driven());
-    all
-}
+/// Of processes and what they may use.
+const OF_PROCESSES: &[Row<Broken>] = &[
+    (
+        ("grants-before-checking", "K420", "kernel-mixed", 5),
+        "grants what was asked for, and then looks at the limit",
+        Broken::GrantsBeforeChecking,
+    ),
+    (
+        ("forgets-holds", "K421", "kernel-mixed", 5),
+        "forgets what a process had reserved when it ends",
+        Broken::ForgetsHolds,
+    ),
+    (
+        ("resolves-twice", "K422", "kernel-mixed", 10),
+        "lets a question that was closed be answered again",
+        Broken::ResolvesTwice,
+    ),
+    (
+        ("lets-waiting-run", "K423", "kernel-mixed", 5),
+        "lets a process that waits be claimed",
+        Broken::LetsWaitingRun,
+    ),
+    (
+        ("loses-ready", "K426", "kernel-mixed", 3),
+        "tells nobody of the processes that wait for their turn",
+        Broken::LosesReady,
+    ),
+    (
+        ("forgets-after-snapshot", "K428", "kernel-power-cuts", 5),
+        "does not know all of the state after a snapshot was loaded",
+        Broken::ForgetsAfterSnapshot,
+    ),
+    (("never-ages", "K429", "kernel-queue", 5), "serves by priority alone", Broken::NeverAges),
+    (
+        ("newest-first", "K430", "kernel-mixed", 5),
+        "serves the newest process of a user first",
+        Broken::NewestFirst,
+    ),
+    (
+        ("counts-refused", "K434", "kernel-mixed", 3),
+        "counts a command before it is checked",
+        Broken::CountsRefused,
+    ),
+    (
+        ("skips-an-event", "K444", "kernel-streams", 3),
+        "lets a reader that comes back go on one event too far",
+        Broken::SkipsAnEvent,
+    ),
+    (
+        ("answers-at-apply", "K445", "kernel-power-cuts", 3),
+        "replies before the disk has the record",
+        Broken::RepliesAtApply,
+    ),
+    (
+        ("remembers-last", "K448", "kernel-mixed", 10),
+        "remembers only the last closed reservation",
+        Broken::RemembersLast,
+    ),
+    (
+        ("follows-clock", "K449", "kernel-clock-jumps", 5),
+        "takes the clock as it is when it jumps back",
+        Broken::FollowsClock,
+    ),
+];
 
-/// Saboteurs of what the node drives.
-fn of_driven() -> Vec<Sabotage<Clerk>> {
-    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
-    vec![
-        row(
-            ("reports-ahead", "K251", "kernel-executor", 3),
-            "reports what nobody has made yet",
-            Broken::ReportsAhead,
-        ),
-        row(
-            ("tells-anybody", "K290", "kernel-executor", 3),
-            "tells anybody who asks what is the node's to do",
-            Broken::TellsAnybody,
-        ),
-        row(
-            ("forgets-driven", "K294", "kernel-executor", 3),
-            "does not know what it drives",
-            Broken::ForgetsDriven,
-        ),
-    ]
-}
+/// Of sessions.
+const OF_SESSIONS: &[Row<Broken>] = &[
+    (
+        ("issues-per-poll", "K424", "kernel-flows", 3),
+        "hands every poll an attempt of its own",
+        Broken::IssuesPerPoll,
+    ),
+    (
+        ("issues-again", "K425", "kernel-flows", 3),
+        "issues a stage again without closing who works on it",
+        Broken::IssuesAgain,
+    ),
+    (
+        ("ends-only-session", "K437", "kernel-flows", 3),
+        "ends a session and not its process",
+        Broken::EndsOnlySession,
+    ),
+    (
+        ("lets-errors-pass", "K439", "kernel-flows", 10),
+        "does not check where a failure leads",
+        Broken::LetsErrorsPass,
+    ),
+    (
+        ("retries-uncounted", "K440", "kernel-flows", 10),
+        "tries again without counting",
+        Broken::RetriesUncounted,
+    ),
+];
 
-fn of_processes() -> Vec<Sabotage<Clerk>> {
-    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
-    vec![
-        row(
-            ("grants-before-checking", "K420", "kernel-mixed", 5),
-            "grants what was asked for, and then looks at the limit",
-            Broken::GrantsBeforeChecking,
-        ),
-        row(
-            ("forgets-holds", "K421", "kernel-mixed", 5),
-            "forgets what a process had reserved when it ends",
-            Broken::ForgetsHolds,
-        ),
-        row(
-            ("resolves-twice", "K422", "kernel-mixed", 10),
-            "lets a question that was closed be answered again",
-            Broken::ResolvesTwice,
-        ),
-        row(
-            ("lets-waiting-run", "K423", "kernel-mixed", 5),
-            "lets a process that waits be claimed",
-            Broken::LetsWaitingRun,
-        ),
-        row(
-            ("loses-ready", "K426", "kernel-mixed", 3),
-            "tells nobody of the processes that wait for their turn",
-            Broken::LosesReady,
-        ),
-        row(
-            ("forgets-after-snapshot", "K428", "kernel-power-cuts", 5),
-            "does not know all of the state after a snapshot was loaded",
-            Broken::ForgetsAfterSnapshot,
-        ),
-        row(
-            ("never-ages", "K429", "kernel-queue", 5),
-            "serves by priority alone",
-            Broken::NeverAges,
-        ),
-        row(
-            ("newest-first", "K430", "kernel-mixed", 5),
-            "serves the newest process of a user first",
-            Broken::NewestFirst,
-        ),
-        row(
-            ("counts-refused", "K434", "kernel-mixed", 3),
-            "counts a command before it is checked",
-            Broken::CountsRefused,
-        ),
-        row(
-            ("skips-an-event", "K444", "kernel-streams", 3),
-            "lets a reader that comes back go on one event too far",
-            Broken::SkipsAnEvent,
-        ),
-        row(
-            ("answers-at-apply", "K445", "kernel-power-cuts", 3),
-            "replies before the disk has the record",
-            Broken::RepliesAtApply,
-        ),
-        row(
-            ("remembers-last", "K448", "kernel-mixed", 10),
-            "remembers only the last closed reservation",
-            Broken::RemembersLast,
-        ),
-        row(
-            ("follows-clock", "K449", "kernel-clock-jumps", 5),
-            "takes the clock as it is when it jumps back",
-            Broken::FollowsClock,
-        ),
-        // Sessions.
-        row(
-            ("issues-per-poll", "K424", "kernel-flows", 3),
-            "hands every poll an attempt of its own",
-            Broken::IssuesPerPoll,
-        ),
-        row(
-            ("issues-again", "K425", "kernel-flows", 3),
-            "issues a stage again without closing who works on it",
-            Broken::IssuesAgain,
-        ),
-        row(
-            ("ends-only-session", "K437", "kernel-flows", 3),
-            "ends a session and not its process",
-            Broken::EndsOnlySession,
-        ),
-        row(
-            ("lets-errors-pass", "K439", "kernel-flows", 10),
-            "does not check where a failure leads",
-            Broken::LetsErrorsPass,
-        ),
-        row(
-            ("retries-uncounted", "K440", "kernel-flows", 10),
-            "tries again without counting",
-            Broken::RetriesUncounted,
-        ),
-        row(
-            ("takes-silence-for-yes", "K427", "kernel-approvals", 3),
-            "goes on when nobody said yes in time",
-            Broken::TakesSilenceForYes,
-        ),
-        row(
-            ("merges-on-arrival", "K436", "kernel-approvals", 5),
-            "merges branches in the order in which they report",
-            Broken::MergesOnArrival,
-        ),
-        row(
-            ("begins-again", "K438", "kernel-approvals", 3),
-            "begins at the first stage again after an answer",
-            Broken::BeginsAgain,
-        ),
-        row(
-            ("skips-recheck", "K441", "kernel-approvals", 3),
-            "does not look again at what is done with leave",
-            Broken::SkipsRecheck,
-        ),
-    ]
-}
+/// Of leave that is asked for.
+const OF_APPROVALS: &[Row<Broken>] = &[
+    (
+        ("takes-silence-for-yes", "K427", "kernel-approvals", 3),
+        "goes on when nobody said yes in time",
+        Broken::TakesSilenceForYes,
+    ),
+    (
+        ("merges-on-arrival", "K436", "kernel-approvals", 5),
+        "merges branches in the order in which they report",
+        Broken::MergesOnArrival,
+    ),
+    (
+        ("begins-again", "K438", "kernel-approvals", 3),
+        "begins at the first stage again after an answer",
+        Broken::BeginsAgain,
+    ),
+    (
+        ("skips-recheck", "K441", "kernel-approvals", 3),
+        "does not look again at what is done with leave",
+        Broken::SkipsRecheck,
+    ),
+];
 
-fn of_bus() -> Vec<Sabotage<Hub>> {
-    let row = |row, about, turn| Sabotage { sheet: sheet(row, about), turn };
-    vec![
-        row(
-            ("drops-markers", "K442", "kernel-bus", 3),
-            "tells nobody of what a full queue has lost",
-            bus::Turn::DropsMarkers,
-        ),
-        row(
-            ("closes-ranks", "K442", "kernel-bus", 3),
-            "the same, and numbers what comes after it as if nothing were missing",
-            bus::Turn::ClosesRanks,
-        ),
-        row(
-            ("probes-twice", "K443", "kernel-bus", 10),
-            "lets a call through while the probe of a half-open breaker is under way",
-            bus::Turn::ProbesTwice,
-        ),
-        row(
-            ("calls-while-open", "K443", "kernel-bus", 5),
-            "lets a call through while its breaker is open",
-            bus::Turn::CallsWhileOpen,
-        ),
-    ]
-}
+/// Of services, rates, access and housekeeping.
+const OF_SERVICES: &[Row<Broken>] = &[
+    (
+        ("forgets-drain", "K362", "kernel-drain", 5),
+        "takes on new work while it drains",
+        Broken::ForgetsDrain,
+    ),
+    (
+        ("counts-fewer-slots", "K431", "kernel-services", 5),
+        "divides a window into slots, and counts one too few",
+        Broken::CountsFewerSlots,
+    ),
+    (
+        ("releases-twice", "K432", "kernel-services", 5),
+        "releases a slot that was released already",
+        Broken::ReleasesTwice,
+    ),
+    (
+        ("accepts-old-lease", "K433", "kernel-services", 5),
+        "lets a completion under an old lease end the live try",
+        Broken::AcceptsOldLease,
+    ),
+    (
+        ("orders-by-address", "K435", "kernel-services", 5),
+        "lets first what comes first in memory",
+        Broken::OrdersByAddress,
+    ),
+    (
+        ("forgets-to-look", "K446", "kernel-services", 3),
+        "tells anybody what a process has used",
+        Broken::ForgetsToLook,
+    ),
+    (
+        ("keeps-ended", "K447", "kernel-services", 3),
+        "keeps dispatches that were cancelled",
+        Broken::KeepsEnded,
+    ),
+];
+
+/// Of what the node drives.
+const OF_DRIVEN: &[Row<Broken>] = &[
+    (
+        ("reports-ahead", "K251", "kernel-executor", 3),
+        "reports what nobody has made yet",
+        Broken::ReportsAhead,
+    ),
+    (
+        ("tells-anybody", "K290", "kernel-executor", 3),
+        "tells anybody who asks what is the node's to do",
+        Broken::TellsAnybody,
+    ),
+    (
+        ("forgets-driven", "K294", "kernel-executor", 3),
+        "does not know what it drives",
+        Broken::ForgetsDriven,
+    ),
+];
+
+/// Of the bus.
+const OF_BUS: &[Row<bus::Turn>] = &[
+    (
+        ("drops-markers", "K442", "kernel-bus", 3),
+        "tells nobody of what a full queue has lost",
+        bus::Turn::DropsMarkers,
+    ),
+    (
+        ("closes-ranks", "K442", "kernel-bus", 3),
+        "the same, and numbers what comes after it as if nothing were missing",
+        bus::Turn::ClosesRanks,
+    ),
+    (
+        ("probes-twice", "K443", "kernel-bus", 10),
+        "lets a call through while the probe of a half-open breaker is under way",
+        bus::Turn::ProbesTwice,
+    ),
+    (
+        ("calls-while-open", "K443", "kernel-bus", 5),
+        "lets a call through while its breaker is open",
+        bus::Turn::CallsWhileOpen,
+    ),
+];

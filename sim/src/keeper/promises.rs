@@ -364,7 +364,9 @@ impl Watch<Clerk> for SameState {
                     return Err(format!("record {} was never written", found.record));
                 }
                 let made = self.certain.root();
-                if let Some(root) = found.root.filter(|root| *root != made) {
+                // Before the first record nobody has told the kernel how it is configured.
+                let told = found.root.filter(|_| found.record > 0);
+                if let Some(root) = told.filter(|root| *root != made) {
                     let record = found.record;
                     return Err(format!(
                         "a start found root {root:?} at record {record}, and its events make \
@@ -375,7 +377,7 @@ impl Watch<Clerk> for SameState {
                 (self.record, self.follower) = (self.seen, self.certain.clone());
                 self.roots.split_off(&(found.record + 1));
                 self.told.split_off(&(found.record + 1));
-                Ok(found.root.is_some())
+                Ok(told.is_some())
             }
             _ => Ok(false),
         }

@@ -20,14 +20,13 @@ use machines::kernel::ids::{
 };
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::services::event::{ServiceEvent, SlotEvent};
-use machines::kernel::{Code, Command, CommandBody, Refusal};
+use machines::kernel::{Code, Command, CommandBody};
 
 use super::io::{Crowd, Heard, Script, Work};
 use super::kernel::services::operator;
 use super::kernel::{Clerk, Reply};
+use super::parts::{Names, USERS, id, place};
 
-/// How many users call.
-const USERS: u64 = 3;
 /// How many users have workers; each serves two services of its own.
 const CREWS: u64 = 2;
 /// The most of each kind that is remembered.
@@ -40,8 +39,6 @@ struct Caller {
     again: Option<Command>,
     /// Whether the last question was a repeat, not to be repeated again.
     repeating: bool,
-    /// Numbers what it makes.
-    made: u64,
     /// It does nothing before.
     asleep_until: u64,
     /// Tries that it works on.
@@ -57,6 +54,7 @@ struct Caller {
 pub struct Services {
     work: Work,
     callers: Vec<Caller>,
+    names: Names,
     /// Processes that were submitted, by user: the newest last.
     pids: Vec<VecDeque<ProcessId>>,
     /// Envelopes, by user: the newest last.
@@ -75,14 +73,6 @@ enum Part {
     Node,
     User(u64),
     Worker(u64),
-}
-
-fn id<T>(made: Result<T, Refusal>) -> T {
-    made.expect("a short name is an id")
-}
-
-fn place(number: u64) -> usize {
-    usize::try_from(number).expect("a small number")
 }
 
 /// Remembers the newest.
@@ -154,12 +144,6 @@ impl Services {
         }
     }
 
-    fn name(&mut self, caller: u32, kind: &str) -> String {
-        let me = &mut self.callers[caller as usize];
-        me.made += 1;
-        format!("{kind}-{caller}-{}", me.made)
-    }
-
     /// Takes down what a command made.
     fn learn(&mut self, caller: u32, event: &Event) {
         match &event.body {
@@ -200,6 +184,7 @@ impl Crowd<Clerk> for Services {
         Self {
             work: work.clone(),
             callers: vec![Caller::default(); work.callers as usize],
+            names: Names::new(work.callers),
             pids: vec![VecDeque::new(); place(USERS)],
             envelopes: vec![VecDeque::new(); place(USERS)],
             dispatches: VecDeque::new(),

@@ -1,7 +1,12 @@
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use machines::choices::Override;
+use machines::choices::{Override, Overrides};
 
+use super::io::Guest;
+use super::ledger::Ledger;
+use super::{Seen, Watch, World};
 use crate::budget::Budget;
 use crate::checker::Violation;
 use crate::failure::Failure;
@@ -114,14 +119,28 @@ fn an_override_changes_what_a_power_cut_leaves() {
     assert_eq!(cuts(1), ["None"; 4]);
 }
 
+/// The small scenario as a sweep, whose cuts so many seeds share.
+fn small_sweep(stripes: u64) -> Scenario {
+    let sweep = format!("snapshots = 40\nsweep = {stripes}\nrecords = 60");
+    let text = SMALL.replace("snapshots = 40", &sweep);
+    let text = text.split("[[fault]]").next().expect("it has faults").to_owned();
+    Scenario::parse("sweep.toml", &text).expect("it is right")
+}
+
+/// A case in which only one property is looked for.
+fn sabotaged(scenario: &Scenario, seed: u64, saboteur: &str, property: &str) -> Case {
+    let file = scenario.resolve(seed).expect("it is right").file;
+    let saboteur = Some(saboteur.to_owned());
+    let mut case = Case { file, seed, overrides: Vec::new(), saboteur };
+    let check = case.file.check.get_or_insert_default();
+    check.properties = Some(vec![toml::Spanned::new(0..0, property.to_owned())]);
+    case
+}
+
 /// Section 8 of ledger.md, in small: every operation of a short run is a moment to cut the power.
 #[test]
 fn a_sweep_cuts_at_every_operation_in_four_ways() {
-    let sweep = "snapshots = 40\nsweep = 1\nrecords = 60";
-    let text = SMALL.replace("snapshots = 40", sweep);
-    let text = text.split("[[fault]]").next().expect("it has faults").to_owned();
-    let scenario = Scenario::parse("sweep.toml", &text).expect("it is right");
-    let outcome = lab().run(&scenario, 0, Keep::default()).expect("it runs").outcome;
+    let outcome = lab().run(&small_sweep(1), 0, Keep::default()).expect("it runs").outcome;
     assert_eq!(outcome.ended, Ended::Passed);
     let (cuts, recoveries) = (outcome.strikes["sweep-cut"], outcome.strikes["sweep-recovery"]);
     assert!(cuts > 60, "{cuts}");
@@ -129,19 +148,99 @@ fn a_sweep_cuts_at_every_operation_in_four_ways() {
     assert!(outcome.armed["L70"] > cuts, "{:?}", outcome.armed);
 }
 
+/// Counts the operations of a run that have ended.
+#[derive(Clone, Default)]
+struct Sweeping {
+    operations: Arc<AtomicU64>,
+}
+
+impl<G: Guest> Watch<G> for Sweeping {
+    fn property(&self) -> &'static str {
+        "sweeping"
+    }
+
+    fn see(&mut self, world: &World<G>, seen: &Seen<'_, G>) -> Result<bool, String> {
+        if let (Seen::Ended(..), false) = (seen, world.is_fork) {
+            self.operations.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(false)
+    }
+}
+
+/// What one stripe of a sweep came to.
+#[derive(Debug)]
+struct Swept {
+    /// At which operations it cut, counted from 1.
+    cuts: Vec<u64>,
+    operations: u64,
+    hash: u64,
+}
+
+fn swept<G: Guest>(scenario: &Scenario, seed: u64) -> Swept {
+    let resolved = scenario.resolve(seed).expect("it is right");
+    let setup = resolved.keeper_setup::<G>(Overrides::default(), None).expect("it is a keeper's");
+    let watch = Sweeping::default();
+    let mut world = World::new(Arc::new(setup), vec![Box::new(watch.clone())]);
+    let (mut cuts, mut before) = (Vec::new(), 0);
+    while world.step() {
+        let struck = world.strikes().get("sweep-cut").copied().unwrap_or(0);
+        if struck > before {
+            cuts.push(world.cuts);
+        }
+        before = struck;
+    }
+    let outcome = world.outcome();
+    assert_eq!(outcome.ended, Ended::Passed);
+    let operations = watch.operations.load(Ordering::Relaxed);
+    Swept { cuts, operations, hash: outcome.hash }
+}
+
+/// All stripes of a sweep, which are of one run.
+fn stripes<G: Guest>(scenario: &Scenario, count: u64) -> Vec<Swept> {
+    let all: Vec<_> = (0..count).map(|seed| swept::<G>(scenario, seed)).collect();
+    for stripe in &all {
+        let (one, other) = ((stripe.hash, stripe.operations), (all[0].hash, all[0].operations));
+        assert_eq!(one, other, "all are of one run");
+    }
+    let mut cuts: Vec<u64> = all.iter().flat_map(|stripe| stripe.cuts.clone()).collect();
+    cuts.sort_unstable();
+    let every: Vec<u64> = (1..=all[0].operations).collect();
+    assert_eq!(cuts, every, "every operation of the run is cut once");
+    all
+}
+
+/// Section 8 of ledger.md: a run is cut at every operation; the seeds that share a sweep share the
+/// run, and its cuts add up to all of them.
+#[test]
+fn the_stripes_of_a_sweep_cut_one_run_at_every_operation_once() {
+    let scenario = small_sweep(3);
+    let all = stripes::<Ledger>(&scenario, 3);
+    assert!(all[0].operations > 60, "{}", all[0].operations);
+    assert_ne!(swept::<Ledger>(&scenario, 3).hash, all[0].hash, "the next seeds make another run");
+}
+
 /// T32: a saboteur is caught in a sweep as well, in a copy in which the power was cut.
 #[test]
 fn a_sweep_catches_what_is_acknowledged_too_early() {
-    let text = SMALL.replace("snapshots = 40", "snapshots = 40\nsweep = 1\nrecords = 60");
-    let text = text.split("[[fault]]").next().expect("it has faults").to_owned();
-    let file = Scenario::parse("sweep.toml", &text).expect("it is right").file;
-    let saboteur = Some("acknowledges-at-write".to_owned());
-    let mut case = Case { file, seed: 0, overrides: Vec::new(), saboteur };
-    let check = case.file.check.get_or_insert_default();
-    check.properties = Some(vec![toml::Spanned::new(0..0, "L70".to_owned())]);
+    let case = sabotaged(&small_sweep(1), 0, "acknowledges-at-write", "L70");
     let ran = lab().run_case(&case, Keep::default()).expect("it runs");
     let violation = violated(&ran.outcome.ended).expect("it is caught");
     assert!(violation.evidence.starts_with("cut "), "{violation}");
+}
+
+/// T40: the failure file of one stripe makes the same run again, and the same cut.
+#[test]
+fn a_failure_of_a_sweep_is_read_again_and_cuts_at_the_same_operation() {
+    let lab = lab();
+    let case = sabotaged(&small_sweep(3), 7, "acknowledges-at-write", "L70");
+    let found = lab.run_case(&case, Keep::default()).expect("it runs").outcome;
+    let violation = violated(&found.ended).expect("it is caught");
+    let path = std::env::temp_dir().join(format!("lockstep-sweep-{}.toml", std::process::id()));
+    Failure::new(&case, violation, found.hash, &path).write(&path).expect("it can be written");
+    let read = Failure::read(&path).expect("it can be read");
+    std::fs::remove_file(&path).expect("it is there");
+    let case = read.case_for(&lab).expect("somebody checks it");
+    assert_eq!(lab.run_case(&case, Keep::default()).expect("it runs").outcome, found);
 }
 
 /// T32: every property of a keeper has a checker, and a saboteur that it catches.

@@ -10,23 +10,20 @@ use std::sync::Arc;
 use machines::Choices;
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::event::{Body, Event, ProcessEvent};
-use machines::kernel::ids::{InterruptId, ProcessId, RecordId, ReservationId, UserId, WorkerId};
+use machines::kernel::ids::{InterruptId, ProcessId, RecordId, ReservationId, WorkerId};
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::interrupts::interrupt::{NewInterrupt, Response};
 use machines::kernel::lifecycle::Submit;
 use machines::kernel::names::{
     ExpiryPolicy, InterruptKind, OnExhausted, Priority, ProcessState, ReviewDecision,
 };
-use machines::kernel::principal::{Principal, Role};
 use machines::kernel::process::Metadata;
 use machines::kernel::quota::{Amounts, Limit, QuotaField};
 use machines::kernel::{Code, Command, CommandBody};
 
 use super::io::{Crowd, Heard, Script, Work};
 use super::kernel::{Clerk, Reply};
-
-/// How many users there are.
-const USERS: u64 = 3;
+use super::parts::{Names, Part, USERS, id, place};
 
 /// What one caller remembers.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +34,6 @@ struct Caller {
     held: Option<ProcessId>,
     /// An open reservation of that.
     reserved: Option<ReservationId>,
-    /// Numbers what it makes.
-    made: u64,
     /// Whether the last question was a repeat, not to be repeated again.
     repeating: bool,
 }
@@ -48,6 +43,7 @@ struct Caller {
 pub struct Users {
     work: Work,
     callers: Vec<Caller>,
+    names: Names,
     /// Processes that were submitted, by user: the newest last.
     pids: Vec<Vec<ProcessId>>,
     /// How many processes were taken.
@@ -56,40 +52,9 @@ pub struct Users {
     asked: Vec<Vec<(InterruptId, InterruptKind)>>,
 }
 
-/// What a caller is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Operator,
-    User(u64),
-    Worker,
-}
-
-fn id<T>(made: Result<T, machines::kernel::Refusal>) -> T {
-    made.expect("a short name is an id")
-}
-
 impl Users {
-    fn part(&self, caller: u32) -> Part {
-        match u64::from(caller) {
-            0 => Part::Operator,
-            nth if nth <= USERS.max(u64::from(self.work.callers) / 3) => {
-                Part::User((nth - 1) % USERS)
-            }
-            _ => Part::Worker,
-        }
-    }
-
-    fn principal(&self, caller: u32) -> Principal {
-        let (name, roles) = match self.part(caller) {
-            Part::Operator => ("operator".to_owned(), vec![Role::Operator]),
-            Part::User(user) => (format!("user{user}"), vec![Role::User]),
-            Part::Worker => (format!("worker{caller}"), vec![Role::Worker]),
-        };
-        Principal::new(id(UserId::parse("user", &name)), &roles)
-    }
-
     fn deed(&mut self, caller: u32, choices: &mut Choices) -> Option<CommandBody> {
-        match self.part(caller) {
+        match Part::of(&self.work, caller) {
             Part::Operator => self.operate(caller, choices),
             Part::User(user) => self.use_it(caller, user, choices),
             Part::Worker => Some(self.work_on(caller, choices)),
@@ -98,7 +63,7 @@ impl Users {
 
     /// One of the newest processes of a user.
     fn some(&self, user: u64, who: [u64; 2], choices: &mut Choices) -> Option<ProcessId> {
-        let pids = &self.pids[usize::try_from(user).expect("few users")];
+        let pids = &self.pids[place(user)];
         let most = (pids.len() as u64).min(self.work.keys);
         let back = choices.choose("user.process", who, most.max(1)) + 1;
         pids.len().checked_sub(usize::try_from(back).expect("small")).map(|at| pids[at].clone())
@@ -114,7 +79,7 @@ impl Users {
             (9..=10, Some(_)) => self.submit(caller, user, choices)?,
             (4, Some(pid)) => {
                 let amounts = spend(who, choices);
-                let record = id(RecordId::parse("record_id", &self.name(caller, "rec")));
+                let record = id(RecordId::parse("record_id", &self.names.next(caller, "rec")));
                 let told =
                     Record { pid, amounts, agent_hops: 0, attempt: None, record: Some(record) };
                 CommandBody::RecordUsage(Box::new(told))
@@ -152,7 +117,7 @@ impl Users {
         let kind = kinds[usize::try_from(kind).expect("one of five")];
         let mut new = NewInterrupt::new(kind);
         new.question = Some(Arc::from("may I?"));
-        new.key = Some(Arc::from(self.name(caller, "ask")));
+        new.key = Some(Arc::from(self.names.next(caller, "ask")));
         new.ttl = Some(300 + choices.choose("user.ttl", who, 4_000));
         if !kind.asks_leave() {
             new.blocking = Some(choices.choose("user.blocking", who, 2) == 0);
@@ -165,7 +130,7 @@ impl Users {
 
     /// Answers one of the newest questions of a user, or takes it back.
     fn answer(&self, user: u64, who: [u64; 2], choices: &mut Choices) -> Option<CommandBody> {
-        let asked = &self.asked[usize::try_from(user).expect("few users")];
+        let asked = &self.asked[place(user)];
         let back = choices.choose("user.answer", who, 8) + 1;
         let place = asked.len().checked_sub(usize::try_from(back).expect("small"))?;
         let (id, kind) = asked[place].clone();
@@ -191,10 +156,10 @@ impl Users {
 
     /// Remembers what was asked, with the id that it got.
     fn remember(&mut self, caller: u32, events: &[Event]) {
-        let Part::User(user) = self.part(caller) else {
+        let Part::User(user) = Part::of(&self.work, caller) else {
             return;
         };
-        let asked = &mut self.asked[usize::try_from(user).expect("few users")];
+        let asked = &mut self.asked[place(user)];
         for event in events {
             if let Body::Interrupt { event: InterruptEvent::Raised { interrupt } } = &event.body {
                 asked.push((interrupt.id.clone(), interrupt.kind));
@@ -207,7 +172,7 @@ impl Users {
             return None;
         }
         let who = [u64::from(caller), 1];
-        let pid = id(ProcessId::parse("pid", &self.name(caller, "p")));
+        let pid = id(ProcessId::parse("pid", &self.names.next(caller, "p")));
         let parent = match choices.choose("user.parent", who, 4) {
             3 => self.some(user, who, choices),
             _ => None,
@@ -219,7 +184,7 @@ impl Users {
             Script::Queue => Vec::new(),
             _ => vec![(QuotaField::MaxLlmCalls, calls)],
         };
-        let pids = &mut self.pids[usize::try_from(user).expect("few users")];
+        let pids = &mut self.pids[place(user)];
         pids.push(pid.clone());
         if pids.len() > 2_000 {
             pids.drain(..1_000);
@@ -275,7 +240,7 @@ impl Users {
         }
         match choices.choose("worker.deed", who, 8) {
             0..=3 => {
-                let reservation = id(ReservationId::parse("id", &self.name(caller, "rsv")));
+                let reservation = id(ReservationId::parse("id", &self.names.next(caller, "rsv")));
                 let amounts = spend(who, choices);
                 self.callers[caller as usize].reserved = Some(reservation.clone());
                 let reservation = Some(reservation);
@@ -283,7 +248,7 @@ impl Users {
                 CommandBody::Reserve(Box::new(reserve))
             }
             4 => {
-                let record = id(RecordId::parse("record_id", &self.name(caller, "rec")));
+                let record = id(RecordId::parse("record_id", &self.names.next(caller, "rec")));
                 let amounts = spend(who, choices);
                 let told =
                     Record { pid, amounts, agent_hops: 1, attempt: None, record: Some(record) };
@@ -294,12 +259,6 @@ impl Users {
                 transition(pid, who, choices)
             }
         }
-    }
-
-    fn name(&mut self, caller: u32, kind: &str) -> String {
-        let me = &mut self.callers[caller as usize];
-        me.made += 1;
-        format!("{kind}-{caller}-{}", me.made)
     }
 }
 
@@ -340,10 +299,11 @@ fn claimed(events: &[Event]) -> Option<ProcessId> {
 
 impl Crowd<Clerk> for Users {
     fn new(work: &Work) -> Self {
-        let users = usize::try_from(USERS).expect("few users");
+        let users = place(USERS);
         Self {
             work: work.clone(),
             callers: vec![Caller::default(); work.callers as usize],
+            names: Names::new(work.callers),
             pids: vec![Vec::new(); users],
             taken: 0,
             asked: vec![Vec::new(); users],
@@ -354,8 +314,8 @@ impl Crowd<Clerk> for Users {
         if let Some(again) = self.callers[caller as usize].again.take() {
             return Some(again);
         }
-        let by = self.principal(caller);
-        let worker = match self.part(caller) {
+        let by = Part::of(&self.work, caller).principal(caller);
+        let worker = match Part::of(&self.work, caller) {
             Part::Worker => Some(id(WorkerId::parse("worker", &format!("w{caller}")))),
             Part::Operator | Part::User(_) => None,
         };

@@ -88,11 +88,11 @@ impl Flows {
         wall_ms: u64,
         choices: &mut Choices,
     ) -> Option<CommandBody> {
-        let by = match self.part(caller) {
+        let by = match Part::of(&self.work, caller) {
             Part::Worker => return None,
             _ if !self.asks_leave() => return None,
             Part::Operator => None,
-            Part::User(_) => Some(self.principal(caller).user),
+            Part::User(_) => Some(Part::of(&self.work, caller).principal(caller).user),
         };
         let who = [u64::from(caller), 9];
         let own = |user: &UserId| by.as_ref().is_none_or(|by| by == user);

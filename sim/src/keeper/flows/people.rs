@@ -93,7 +93,7 @@ impl Flows {
         }
         self.submitted += 1;
         let who = [u64::from(caller), 1];
-        let pid = id(ProcessId::parse("pid", &self.name(caller, "p")));
+        let pid = id(ProcessId::parse("pid", &self.names.next(caller, "p")));
         let parent = match choices.choose("flow.parent", who, 8) {
             7 => self.some(user, who, choices),
             _ => None,
@@ -153,7 +153,7 @@ impl Flows {
             true => approvals::drawn(who, choices),
             false => pipelines::drawn(who, self.is_rough(), choices),
         };
-        let envelope = id(EnvelopeId::parse("envelope_id", &self.name(caller, "e")));
+        let envelope = id(EnvelopeId::parse("envelope_id", &self.names.next(caller, "e")));
         let new = NewEnvelope {
             id: Some(envelope),
             raw_input: "please".to_owned(),
@@ -187,7 +187,7 @@ impl Flows {
         let kind = kinds[place(choices.choose("flow.question", who, kinds.len() as u64))];
         let mut new = NewInterrupt::new(kind);
         new.question = Some(Arc::from("may I?"));
-        new.key = Some(Arc::from(self.name(caller, "ask")));
+        new.key = Some(Arc::from(self.names.next(caller, "ask")));
         new.ttl = Some(200 + choices.choose("flow.ttl", who, 1_500));
         new.blocking = Some(choices.choose("flow.blocking", who, 3) > 0);
         CommandBody::CreateInterrupt { pid, interrupt: Box::new(new) }

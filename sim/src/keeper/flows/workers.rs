@@ -179,7 +179,7 @@ impl Flows {
             }
             2 => self.reserve(caller, pid, &task, choices),
             3 => {
-                let record = id(RecordId::parse("record_id", &self.name(caller, "rec")));
+                let record = id(RecordId::parse("record_id", &self.names.next(caller, "rec")));
                 let (amounts, attempt) = (spend(who, choices), Some(task.attempt.clone()));
                 let record = Some(record);
                 let told = Record { pid, amounts, agent_hops: 0, attempt, record };
@@ -204,7 +204,7 @@ impl Flows {
         task: &AgentTask,
         choices: &mut Choices,
     ) -> CommandBody {
-        let reservation = id(ReservationId::parse("id", &self.name(caller, "rsv")));
+        let reservation = id(ReservationId::parse("id", &self.names.next(caller, "rsv")));
         self.hands(caller).reserved = Some((reservation.clone(), pid.clone()));
         let amounts = spend([u64::from(caller), 0], choices);
         let (reservation, attempt) = (Some(reservation), Some(task.attempt.clone()));
@@ -220,7 +220,7 @@ impl Flows {
         if choices.choose("flow.greedy", [u64::from(caller), 0], 4) == 3 {
             params = payment(1_000);
         }
-        let use_id = id(UseId::parse("use_id", &self.name(caller, "use")));
+        let use_id = id(UseId::parse("use_id", &self.names.next(caller, "use")));
         let wanted = Use { interrupt, action: Arc::from(ACTION), params, use_id };
         CommandBody::ConsumeApproval(Box::new(wanted))
     }

@@ -84,7 +84,7 @@ impl Services {
 
     fn submit(&mut self, caller: u32, number: u64, choices: &mut Choices) -> CommandBody {
         let who = [u64::from(caller), 2];
-        let pid = id(ProcessId::parse("pid", &self.name(caller, "p")));
+        let pid = id(ProcessId::parse("pid", &self.names.next(caller, "p")));
         let mut quota = Vec::new();
         if choices.choose("user.limited", who, 2) == 1 {
             let most = 1 + choices.choose("user.burst", who, 4);
@@ -106,7 +106,7 @@ impl Services {
     }
 
     fn reserve(&mut self, caller: u32, pid: ProcessId) -> CommandBody {
-        let reservation = id(ReservationId::parse("id", &self.name(caller, "rsv")));
+        let reservation = id(ReservationId::parse("id", &self.names.next(caller, "rsv")));
         let amounts = Amounts { llm_calls: 1, ..Amounts::ZERO };
         let reservation = Some(reservation);
         let reserve = Reserve { pid, reservation, attempt: None, amounts, lease_ms: Some(1_000) };
@@ -135,7 +135,7 @@ impl Services {
         let mut request = ServiceRequest::new(target, "run", Json::from(true));
         let mut chance = |site, bound| choices.choose(site, who, bound);
         if chance("call.named", 8) > 0 {
-            let name = self.name(caller, "d");
+            let name = self.names.next(caller, "d");
             request.dispatch = Some(id(DispatchId::parse("dispatch_id", &name)));
         }
         request.pid = pid;
@@ -160,7 +160,7 @@ impl Services {
         let known = pick(&self.envelopes[place(number)], 6, who, choices);
         match (choices.choose("user.envelope", who, 4), known) {
             (0, _) | (_, None) => {
-                let id = id(EnvelopeId::parse("envelope_id", &self.name(caller, "env")));
+                let id = id(EnvelopeId::parse("envelope_id", &self.names.next(caller, "env")));
                 let new = NewEnvelope { id: Some(id), ..NewEnvelope::default() };
                 CommandBody::CreateEnvelope(Box::new(new))
             }

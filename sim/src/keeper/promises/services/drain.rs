@@ -8,7 +8,7 @@ use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent};
 use machines::kernel::ids::ProcessId;
 use machines::kernel::sessions::event::SessionEvent;
 
-use crate::keeper::book::Follow;
+use crate::keeper::book::{Follow, show_each};
 use crate::keeper::kernel::Clerk;
 use crate::keeper::{Seen, Watch, World};
 
@@ -79,12 +79,6 @@ impl Watch<Clerk> for TakesNothingOn {
     }
 
     fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        let mut looked = false;
-        for events in self.follow.see(seen) {
-            for event in events.iter() {
-                looked |= self.add(event)?;
-            }
-        }
-        Ok(looked)
+        show_each(self, |watch| &mut watch.follow, seen, Self::add)
     }
 }

@@ -19,7 +19,7 @@ use machines::kernel::query::{Query, Told};
 use machines::kernel::{At, Command, CommandBody, Kernel, Time};
 use machines::ledger::fold::Part;
 
-use crate::keeper::book::Follow;
+use crate::keeper::book::{Follow, show_each};
 use crate::keeper::kernel::Clerk;
 use crate::keeper::kernel::services::{operator, rows_of};
 use crate::keeper::{Seen, Watch, World};
@@ -194,13 +194,7 @@ impl Watch<Clerk> for Kept {
     }
 
     fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        let mut looked = false;
-        for events in self.follow.see(seen) {
-            for event in events.iter() {
-                looked |= self.add(event)?;
-            }
-        }
-        Ok(looked)
+        show_each(self, |watch| &mut watch.follow, seen, Self::add)
     }
 
     fn end(&mut self, world: &World<Clerk>) -> Result<bool, String> {
