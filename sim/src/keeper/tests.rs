@@ -1,10 +1,14 @@
+#![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
+
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use machines::choices::{Override, Overrides};
 
 use super::io::Guest;
+use super::kernel::Clerk;
 use super::ledger::Ledger;
 use super::{Seen, Watch, World};
 use crate::budget::Budget;
@@ -148,10 +152,14 @@ fn a_sweep_cuts_at_every_operation_in_four_ways() {
     assert!(outcome.armed["L70"] > cuts, "{:?}", outcome.armed);
 }
 
-/// Counts the operations of a run that have ended.
+/// Counts the operations of a run that have ended, and notes the last records of its writes, and
+/// from which records its copies went on.
 #[derive(Clone, Default)]
 struct Sweeping {
     operations: Arc<AtomicU64>,
+    written: u64,
+    ends: Arc<Mutex<BTreeSet<u64>>>,
+    recovered: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl<G: Guest> Watch<G> for Sweeping {
@@ -160,11 +168,22 @@ impl<G: Guest> Watch<G> for Sweeping {
     }
 
     fn see(&mut self, world: &World<G>, seen: &Seen<'_, G>) -> Result<bool, String> {
-        if let (Seen::Ended(..), false) = (seen, world.is_fork) {
-            self.operations.fetch_add(1, Ordering::Relaxed);
+        // The first process of a copy is the second that there is.
+        match (seen, world.is_fork) {
+            (Seen::Ended(..), false) => _ = self.operations.fetch_add(1, Ordering::Relaxed),
+            (Seen::Written(written), false) => self.written = written.number,
+            (Seen::Begins(_), false) => note(&self.ends, self.written),
+            (Seen::Recovered(found), true) if world.started == 2 => {
+                note(&self.recovered, found.record);
+            }
+            _ => {}
         }
         Ok(false)
     }
+}
+
+fn note(records: &Mutex<BTreeSet<u64>>, record: u64) {
+    records.lock().expect("nobody panics with it").insert(record);
 }
 
 /// What one stripe of a sweep came to.
@@ -173,6 +192,8 @@ struct Swept {
     /// At which operations it cut, counted from 1.
     cuts: Vec<u64>,
     operations: u64,
+    ends: BTreeSet<u64>,
+    recovered: BTreeSet<u64>,
     hash: u64,
 }
 
@@ -191,8 +212,12 @@ fn swept<G: Guest>(scenario: &Scenario, seed: u64) -> Swept {
     }
     let outcome = world.outcome();
     assert_eq!(outcome.ended, Ended::Passed);
+    let noted = |records: &Mutex<BTreeSet<u64>>| records.lock().expect("as above").clone();
+    let (mut ends, recovered) = (noted(&watch.ends), noted(&watch.recovered));
+    // What is still under way at the end was not everywhere that it could be.
+    ends.retain(|record| *record <= world.history().durable());
     let operations = watch.operations.load(Ordering::Relaxed);
-    Swept { cuts, operations, hash: outcome.hash }
+    Swept { cuts, operations, ends, recovered, hash: outcome.hash }
 }
 
 /// All stripes of a sweep, which are of one run.
@@ -217,6 +242,44 @@ fn the_stripes_of_a_sweep_cut_one_run_at_every_operation_once() {
     let all = stripes::<Ledger>(&scenario, 3);
     assert!(all[0].operations > 60, "{}", all[0].operations);
     assert_ne!(swept::<Ledger>(&scenario, 3).hash, all[0].hash, "the next seeds make another run");
+}
+
+/// The sweep of the kernel in small, whose cuts so many seeds share.
+fn small_kernel(stripes: u64) -> Scenario {
+    let mut file = scenario("kernel-crash-sweep").file;
+    let keeper = file.keeper.as_mut().expect("it is a keeper's");
+    let number = |number| Some(toml::Spanned::new(0..0, number));
+    (keeper.sweep, keeper.records, keeper.snapshots) = (number(stripes), number(4), number(30));
+    file.duration = toml::Spanned::new(0..0, "900ms".to_owned());
+    file.quiet = Some(toml::Spanned::new(0..0, "300ms".to_owned()));
+    Scenario::checked(file).expect("it is right")
+}
+
+/// K428: a kernel is cut at every operation, and a start goes on from the end of each write.
+#[test]
+fn a_kernel_is_cut_at_every_operation_and_goes_on_from_each_write() {
+    let all = stripes::<Clerk>(&small_kernel(2), 2);
+    assert!(all[0].ends.len() > 30, "{:?}", all[0].ends);
+    let recovered: BTreeSet<u64> =
+        all.iter().flat_map(|stripe| stripe.recovered.iter().copied()).collect();
+    let left: Vec<&u64> = all[0].ends.difference(&recovered).collect();
+    assert!(left.is_empty(), "no start went on from {left:?}");
+}
+
+/// K428, T32: whoever forgets something after a snapshot is caught in a sweep, which starts again
+/// from it; and so is whoever replies too early (K445, L70).
+#[test]
+fn a_sweep_of_a_kernel_catches_what_is_forgotten_and_what_is_told_too_early() {
+    let scenario = small_kernel(1);
+    let clean = lab().run(&scenario, 0, Keep::default()).expect("it runs").outcome;
+    assert_eq!(clean.ended, Ended::Passed);
+    assert!(clean.armed["K428"] > clean.strikes["sweep-cut"], "{:?}", clean.armed);
+    for (saboteur, property) in [("forgets-after-snapshot", "K428"), ("answers-at-apply", "L70")] {
+        let case = sabotaged(&scenario, 0, saboteur, property);
+        let ran = lab().run_case(&case, Keep::default()).expect("it runs");
+        let violation = violated(&ran.outcome.ended).expect("it is caught");
+        assert!(violation.evidence.starts_with("cut "), "{violation}");
+    }
 }
 
 /// T32: a saboteur is caught in a sweep as well, in a copy in which the power was cut.
