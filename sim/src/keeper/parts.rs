@@ -7,11 +7,11 @@ use machines::kernel::principal::{Principal, Role};
 use super::io::Work;
 
 /// How many users there are.
-pub const USERS: u64 = 3;
+pub(super) const USERS: u64 = 3;
 
 /// What a caller is, among those who run processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(super) enum Part {
     /// May do everything.
     Operator,
     /// Owns processes.
@@ -23,7 +23,7 @@ pub enum Part {
 impl Part {
     /// Returns what a caller is: the first the operator, a third of the others users.
     #[must_use]
-    pub fn of(work: &Work, caller: u32) -> Self {
+    pub(super) fn of(work: &Work, caller: u32) -> Self {
         match u64::from(caller) {
             0 => Self::Operator,
             nth if nth <= USERS.max(u64::from(work.callers) / 3) => Self::User((nth - 1) % USERS),
@@ -33,7 +33,7 @@ impl Part {
 
     /// Returns who a caller says that it is.
     #[must_use]
-    pub fn principal(self, caller: u32) -> Principal {
+    pub(super) fn principal(self, caller: u32) -> Principal {
         let (name, role) = match self {
             Self::Operator => ("operator".to_owned(), Role::Operator),
             Self::User(user) => (format!("user{user}"), Role::User),
@@ -49,7 +49,7 @@ impl Part {
 ///
 /// If it is none.
 #[must_use]
-pub fn id<T>(made: Result<T, Refusal>) -> T {
+pub(super) fn id<T>(made: Result<T, Refusal>) -> T {
     made.expect("a short name is an id")
 }
 
@@ -59,13 +59,13 @@ pub fn id<T>(made: Result<T, Refusal>) -> T {
 ///
 /// If it is larger than any list.
 #[must_use]
-pub fn place(number: u64) -> usize {
+pub(super) fn place(number: u64) -> usize {
     usize::try_from(number).expect("a small number")
 }
 
 /// New names: each caller numbers its own.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub(super) struct Names {
     /// How many each caller has made.
     made: Vec<u64>,
 }
@@ -73,7 +73,7 @@ pub struct Names {
 impl Names {
     /// Makes those of so many callers.
     #[must_use]
-    pub fn new(callers: u32) -> Self {
+    pub(super) fn new(callers: u32) -> Self {
         Self { made: vec![0; callers as usize] }
     }
 
@@ -82,7 +82,7 @@ impl Names {
     /// # Panics
     ///
     /// If there is no such caller.
-    pub fn next(&mut self, caller: u32, kind: &str) -> String {
+    pub(super) fn next(&mut self, caller: u32, kind: &str) -> String {
         let made = &mut self.made[caller as usize];
         *made += 1;
         format!("{kind}-{caller}-{made}")
