@@ -326,7 +326,15 @@ pub(crate) fn shift(draw: &mut Draw) -> Vec<(Who, Call)> {
         let mut asked = ask(draw, None);
         (asked.aim, asked.queue, asked.try_timeout_ms) = (Aim::Name(0), true, 30_000);
         asked.inference = None;
-        calls.push((crew, Call::Dispatch(Box::new(asked))));
+        let asked = Call::Dispatch(Box::new(asked));
+        // Again: a repeat if it has an id, else another one.
+        if draw.percent(40) {
+            calls.push((crew, asked.clone()));
+        }
+        calls.push((crew, asked));
+        if draw.percent(8) {
+            calls.push((Who::Operator, Call::Drain(None)));
+        }
         calls.push((crew, Call::Acquire(0, None, Some(1_000))));
         calls.push((crew, Call::Lease(0, 1)));
         calls.push((crew, Call::Renew(Lease::Try(0), None, Some(draw.of(&[2_500, 60_000])))));
