@@ -294,6 +294,8 @@ struct Plan {
     owners: BTreeMap<Pid, u8>,
     minted: u8,
     reserved: Vec<(Pid, Rid)>,
+    /// Who asked for them last.
+    reservers: BTreeMap<(Pid, Rid), Who>,
     ended: Vec<Pid>,
     reservations: u8,
     asked: Vec<(Pid, InterruptKind)>,
@@ -383,6 +385,7 @@ impl Case {
             owners: BTreeMap::new(),
             minted: 0,
             reserved: Vec::new(),
+            reservers: BTreeMap::new(),
             ended: Vec::new(),
             reservations: 0,
             asked: Vec::new(),
@@ -458,6 +461,9 @@ impl Plan {
     fn of_kind(&mut self, draw: &mut Draw, kind: Kind) -> Step {
         let (pid, rid) = self.subject(draw, kind);
         let mut who = self.who(draw, pid);
+        if [Kind::Settle, Kind::Release].contains(&kind) && draw.percent(40) {
+            who = self.reservers.get(&(pid, rid)).copied().unwrap_or(who);
+        }
         let what = match kind {
             Kind::Call => {
                 let call;
@@ -496,8 +502,13 @@ impl Plan {
             Kind::CleanUp if draw.percent(30) => What::CleanAll,
             Kind::CleanUp => What::CleanUp(pid),
             Kind::Reserve => {
+                if draw.percent(25) {
+                    who = Who::Worker(1 + u8_below(draw, 2));
+                }
                 let chosen = draw.percent(70).then(|| u8_below(draw, CHOSEN - 2));
-                self.reserved.push((pid, chosen.unwrap_or(CHOSEN + self.reservations)));
+                let rid = chosen.unwrap_or(CHOSEN + self.reservations);
+                self.reserved.push((pid, rid));
+                self.reservers.insert((pid, rid), who);
                 self.reservations += u8::from(chosen.is_none());
                 let leases = [None, None, Some(1_000), Some(2_500), Some(60_000), Some(999)];
                 What::Reserve(pid, chosen, amounts(draw), draw.of(&leases))

@@ -1,5 +1,3 @@
-#![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

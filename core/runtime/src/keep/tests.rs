@@ -184,10 +184,9 @@ impl Stage {
         let mut request = ServiceRequest::new(target, "song", Json::NULL);
         request.dispatch = Some(DispatchId::parse("dispatch", id).unwrap());
         let said = self.say(eve(), CommandBody::Dispatch(Box::new(request)));
-        match said.map_err(|refusal| refusal.code)?.reply.done {
-            Done::Dispatched { response, .. } => Ok(response.map(|response| response.success)),
-            other => panic!("not dispatched: {other:?}"),
-        }
+        let done = said.map_err(|refusal| refusal.code)?.reply.done;
+        let Done::Dispatched { response, .. } = done else { panic!("not dispatched: {done:?}") };
+        Ok(response.map(|response| response.success))
     }
 
     fn complete(&mut self, lease: LeaseId) {

@@ -68,7 +68,7 @@ impl Kernel {
 
     /// Access of who runs the process, of its owner and operators, and of who asked for the
     /// reservation while it is open or remembered: it has a lease of its own (K27, K122).
-    fn only_party_or_reserver(&self, pid: &ProcessId, id: &ReservationId) -> Answer {
+    pub(super) fn only_party_or_reserver(&self, pid: &ProcessId, id: &ReservationId) -> Answer {
         let process = self.known(pid)?;
         let closed = process.closed.iter().rev().find_map(|one| match one {
             Closed::Reservation(other, _, _, holder) if other == id => Some(holder),

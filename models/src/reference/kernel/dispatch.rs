@@ -70,9 +70,20 @@ pub struct Dispatch {
     pub tries: u32,
     pub failures: u32,
     pub lost: u64,
-    /// Tries that ended, and what they were completed with.
-    pub ended: Vec<(LeaseId, Option<Done>)>,
+    /// Tries that ended.
+    pub ended: Vec<EndedTry>,
     pub stage: Stage,
+}
+
+/// A try that ended, which is its worker's still (K27, K206).
+#[derive(Clone, Debug)]
+pub struct EndedTry {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// The worker that had it; none where the node itself was to call.
+    pub holder: Option<Holder>,
+    /// What it was completed with.
+    pub done: Option<Done>,
 }
 
 impl Dispatch {
@@ -383,26 +394,34 @@ impl Kernel {
         Ok(())
     }
 
+    /// The try that had a lease, and ended.
+    pub(super) fn ended_try(&self, lease: &LeaseId) -> Option<&EndedTry> {
+        let mut ended = self.dispatches.values().flat_map(|one| &one.ended);
+        ended.find(|ended| ended.lease == *lease)
+    }
+
+    /// Access of who works on a try, live or ended, and of operators (K27, K370).
+    pub(super) fn only_works_on(&self, worker: Option<&Holder>) -> Answer {
+        let may = match worker {
+            Some(holder) => self.has(holder) || self.by.is_operator(),
+            None => self.by.is_node(),
+        };
+        if may { Ok(()) } else { Err(Code::NotHolder) }
+    }
+
     /// K206.
     pub(super) fn complete(&mut self, told: &Completion) -> Answer {
         let done = (told.success, told.data.clone(), told.error.clone(), told.error_kind);
         let Some(id) = self.trying(&told.lease) else {
-            let is = |(lease, of): &(LeaseId, Option<Done>)| {
-                *lease == told.lease && (*of == Some(done.clone()) || self.is(Wrong::OldLease))
-            };
-            return match self.dispatches.values().any(|one| one.ended.iter().any(is)) {
+            let ended = self.ended_try(&told.lease).ok_or(Code::StaleLease)?;
+            self.only_works_on(ended.holder.as_ref())?;
+            return match ended.done == Some(done) || self.is(Wrong::OldLease) {
                 true => Ok(()),
                 false => Err(Code::StaleLease),
             };
         };
         let holder = self.dispatches[&id].live().and_then(|live| live.holder.clone());
-        let may = match holder {
-            Some(holder) => self.has(&holder) || self.by.is_operator(),
-            None => self.by.is_node(),
-        };
-        if !may {
-            return Err(Code::NotHolder);
-        }
+        self.only_works_on(holder.as_ref())?;
         self.text(told.error.as_deref().unwrap_or_default())?;
         let kinds = [None, Some(ErrorKind::Tool), Some(ErrorKind::Llm), Some(ErrorKind::Policy)];
         let failed = told.error.is_some() || told.error_kind.is_some();
@@ -478,8 +497,8 @@ impl Kernel {
 
     fn end_try(&mut self, id: &DispatchId, done: Option<Done>) {
         let one = self.dispatches.get_mut(id).expect("it was made");
-        if let Some(lease) = one.live().map(|live| live.lease.clone()) {
-            one.ended.push((lease, done));
+        if let Some(Try { lease, holder, .. }) = one.live().cloned() {
+            one.ended.push(EndedTry { lease, holder, done });
         }
     }
 

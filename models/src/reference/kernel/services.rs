@@ -1,7 +1,7 @@
 //! Section 7, first half: services, their health, and slots (K190–K196).
 
 use machines::kernel::config::LEASE_MS_MIN;
-use machines::kernel::ids::{LeaseId, ProcessId, ServiceName, UserId};
+use machines::kernel::ids::{LeaseId, ProcessId, ReservationId, ServiceName, UserId};
 use machines::kernel::principal::{Holder, Role};
 use machines::kernel::services::{ServiceInfo, ServiceMode, ServiceStatus};
 use machines::kernel::state::State;
@@ -337,8 +337,8 @@ impl Kernel {
         if let Some(pid) = runs {
             return self.renew_run(&pid);
         }
-        let ended = |one: &super::dispatch::Dispatch| one.ended.iter().any(|(of, _)| of == lease);
-        if self.dispatches.values().any(ended) {
+        if let Some(ended) = self.ended_try(lease) {
+            self.only_works_on(ended.holder.as_ref())?;
             return Err(Code::StaleLease);
         }
         self.renew_reservation(lease, pid, asked)
@@ -377,10 +377,11 @@ impl Kernel {
         pid: Option<&ProcessId>,
         asked: Option<u64>,
     ) -> Answer {
-        let has = |one: &super::Process| one.open.keys().any(|id| id.as_str() == lease.as_str());
+        let id = ReservationId::parse("lease", lease.as_str()).map_err(|refusal| refusal.code)?;
+        let has = |one: &super::Process| one.open.contains_key(&id);
         let having: Vec<ProcessId> = match pid {
             Some(pid) => {
-                self.only_party(pid)?;
+                self.only_party_or_reserver(pid, &id)?;
                 Some(pid).filter(|pid| has(self.of(pid))).into_iter().cloned().collect()
             }
             None => {
@@ -391,12 +392,11 @@ impl Kernel {
         if having.is_empty() {
             return Err(Code::LeaseNotFound);
         }
-        let own = having.into_iter().find(|pid| self.only_party(pid).is_ok());
+        let own = having.into_iter().find(|pid| self.only_party_or_reserver(pid, &id).is_ok());
         let pid = own.ok_or(Code::NotHolder)?;
         let length = self.length(asked, self.config.reservation_lease_ms)?;
         let until = self.now.plus(length);
-        let mut all = self.of_mut(&pid).open.iter_mut();
-        let open = all.find(|(id, _)| id.as_str() == lease.as_str()).map(|(_, open)| open);
+        let open = self.of_mut(&pid).open.get_mut(&id);
         if let Some(open) = open.filter(|open| open.until < until) {
             (open.until, open.length) = (until, length);
             self.note(Note::Renewed(pid.clone()));
