@@ -441,9 +441,8 @@ fn back_pressure_does_not_wait_for_the_disk() {
     rig.say(&alice(), submitted("late")).unwrap();
 }
 
-/// L74: however much a crash left unproved, the next start is taken down.
-#[test]
-fn a_start_after_a_crash_under_back_pressure_is_no_refusal() {
+/// A keeper that has written as much as may wait for a sync, and synced none of it.
+fn unproved() -> Rig {
     let mut rig = Rig::new();
     let mut made = 0;
     while rig.keeper.journal().unwrap().room(false).is_ok() {
@@ -452,6 +451,13 @@ fn a_start_after_a_crash_under_back_pressure_is_no_refusal() {
         made += 1;
     }
     rig.write_all();
+    rig
+}
+
+/// L74: however much a crash left unproved, the next start is taken down.
+#[test]
+fn a_start_after_a_crash_under_back_pressure_is_no_refusal() {
+    let mut rig = unproved();
     rig.restart(true);
     assert!(rig.keeper.kernel().is_some(), "it serves");
     assert_eq!(state(&rig, "p0"), Some(ProcessState::New));
@@ -460,14 +466,7 @@ fn a_start_after_a_crash_under_back_pressure_is_no_refusal() {
 
 /// A keeper that a crash left so much for that it has not decided its start yet.
 fn starting() -> Rig {
-    let mut rig = Rig::new();
-    let mut made = 0;
-    while rig.keeper.journal().unwrap().room(false).is_ok() {
-        let long = Submit { metadata: metadata(60 << 10), ..submit(&format!("p{made}")) };
-        rig.send(&alice(), CommandBody::Submit(Box::new(long)));
-        made += 1;
-    }
-    rig.write_all();
+    let rig = unproved();
     let mut again = Rig::on(rig.disk);
     while again.reports.is_empty() {
         assert!(again.step());
