@@ -79,6 +79,7 @@ use super::ids::{
     AgentName, AttemptId, EnvelopeId, GroupId, InterruptId, OutputKey, ProcessId, StageName,
 };
 use super::json::Json;
+use super::json::document::decode_with_json;
 use super::names::TerminalReason;
 use super::pipeline::kinds::{ErrorKind, JoinStrategy, RunMode};
 use super::pipeline::{PipelineConfig, PipelineStage};
@@ -105,9 +106,13 @@ impl Pipeline {
     /// Takes a pipeline.
     #[must_use]
     pub fn new(config: PipelineConfig) -> Self {
-        let canonical = config.canonical();
-        let (hash, bytes) = (canonical.blake3(), canonical.to_bytes());
-        Self(Arc::new(Flow { hash, bytes, config }))
+        let json = config.canonical();
+        Self::written(config, &json)
+    }
+
+    /// Takes a pipeline with what it is written as.
+    fn written(config: PipelineConfig, json: &Json) -> Self {
+        Self(Arc::new(Flow { hash: json.blake3(), bytes: json.to_bytes(), config }))
     }
 
     /// Returns the config hash (K230).
@@ -132,7 +137,7 @@ impl Wire for Pipeline {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        PipelineConfig::decode(reader).map(Self::new)
+        decode_with_json(reader, "a pipeline").map(|(config, json)| Self::written(config, &json))
     }
 }
 

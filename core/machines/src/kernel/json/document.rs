@@ -345,12 +345,24 @@ pub fn decode<T: Document>(
     reader: &mut Reader<'_>,
     expected: &'static str,
 ) -> Result<T, Malformed> {
+    decode_with_json(reader, expected).map(|(value, _)| value)
+}
+
+/// As [`decode`], with the JSON that the document is written as: who needs it saves a writing.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_with_json<T: Document>(
+    reader: &mut Reader<'_>,
+    expected: &'static str,
+) -> Result<(T, Json), Malformed> {
     let here = reader.clone();
     let json = Json::decode(reader)?;
     let mut problems = Problems::new();
     let value = T::read(&json, &Place::Root(""), &mut problems);
     match value {
-        Some(value) if problems.is_empty() && value.written() == json => Ok(value),
+        Some(value) if problems.is_empty() && value.written() == json => Ok((value, json)),
         Some(_) | None => Err(here.malformed(expected)),
     }
 }
