@@ -107,6 +107,8 @@ impl Decision<'_> {
 
     /// Drops keys that have run out, at most `most`; returns how many (K360, K361).
     pub(in crate::kernel) fn sweep_rates(&mut self, most: u64) -> u64 {
+        // It may sweep on its own: what is due is counted after it.
+        self.take_hit();
         let (before, keys) = (self.now, self.state.rates.due(self.now, most));
         if keys > 0 {
             let event = RateEvent::Swept { before, keys };
@@ -154,7 +156,8 @@ impl Decision<'_> {
             let block = process.block.as_ref().map(|block| block.reason);
             process.state == ProcessState::Blocked && block == Some(BlockReason::Rate)
         });
-        if about_rate && waits && self.rate_of_process(pid).is_ok() {
+        if about_rate && waits {
+            // If it still has to wait, its next call is told until when.
             self.change(pid, ProcessState::Ready, Cause::Rate);
         }
     }

@@ -3,12 +3,14 @@
 use super::*;
 use crate::kernel::CommandBody;
 use crate::kernel::config::KernelConfig;
+use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::{BlockReason, ProcessState};
 use crate::kernel::principal::Principal;
 use crate::kernel::process::Block;
 use crate::kernel::quota::{Limit, QuotaField};
 use crate::kernel::rig::{Rig, calls, limits, operator, pid, record, reserve, submit, told, user};
 use crate::kernel::rig::{settle, worker};
+use crate::kernel::sessions::rig::{Desk, linear};
 
 fn on(name: &str) -> Endpoint {
     Endpoint::parse("endpoint", name).unwrap()
@@ -253,6 +255,23 @@ fn a_rate_of_zero_never_allows_and_raising_it_wakes_who_waits() {
     block_by_rate(&mut rig);
     rig.say(&op, adjust).unwrap();
     assert_eq!(rig.state("p"), ProcessState::Ready, "K121");
+}
+
+/// K121: until the exact time, however the limits change meanwhile.
+#[test]
+fn a_change_of_any_rate_makes_the_time_to_wait_be_found_again() {
+    let quota = limits(&[(QuotaField::RateLimitRpm, 1), (QuotaField::RateLimitRph, 1)]);
+    let mut desk = Desk::with(linear(), Submit { quota, ..submit("p") });
+    desk.poll();
+    let waits = desk.succeed("draft", "{}");
+    assert!(waits.starts_with("Wait Rate"), "{waits}");
+    let until = |desk: &Desk| desk.rig.process("p").block.clone().unwrap().until.unwrap();
+    let (hour, now) = (until(&desk), desk.rig.now);
+    desk.rig.pass(10_000);
+    let quota = limits(&[(QuotaField::RateLimitRph, 1_000)]);
+    desk.rig.say(&operator(), CommandBody::AdjustQuota { pid: pid("p"), quota }).unwrap();
+    assert!(desk.poll().starts_with("Wait Rate"), "the minute is still full");
+    assert!(until(&desk) < now.plus(120_000), "{:?}, not {hour:?}", until(&desk));
 }
 
 /// Blocks the process by its rate for ever, as an issue does that has no time to wait for.
