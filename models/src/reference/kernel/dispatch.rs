@@ -384,10 +384,11 @@ impl Kernel {
         let until = self.now.plus(self.length(asked, self.config.task_lease_ms)?);
         let one = self.dispatches.get_mut(id).expect("it is tried");
         let service = one.service.clone();
+        let watched = self.services.get(&service).is_some_and(Service::is_watched);
         if let Stage::Running(live) = &mut one.stage
-            && until > live.until
+            && (until > live.until || watched)
         {
-            live.until = until;
+            live.until = live.until.max(until);
             self.note(Note::TryRenewed(id.clone()));
             self.hear(&service);
         }

@@ -30,6 +30,12 @@ impl Service {
         self.info.mode == ServiceMode::Push
     }
 
+    /// Says whether silence makes it worse (K195).
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.info.health_ttl_ms.most().is_some()
+    }
+
     /// When silence makes it worse (K195).
     #[must_use]
     pub fn worsens_at(&self) -> Option<Time> {
@@ -347,12 +353,15 @@ impl Kernel {
     fn renew_slot(&mut self, lease: &LeaseId, asked: Option<u64>) -> Answer {
         let until = self.now.plus(self.length(asked, self.config.slot_lease_ms)?);
         let slot = self.slots.get_mut(lease).ok_or(Code::LeaseNotFound)?;
-        // It is extended, never made shorter.
-        if until > slot.until {
-            slot.until = until;
-            let (service, user) = (slot.service.clone(), slot.holder.user.clone());
+        // It is extended, never made shorter; that its owner's worker was heard of is told anyway.
+        let longer = until > slot.until;
+        slot.until = slot.until.max(until);
+        let (service, user) = (slot.service.clone(), slot.holder.user.clone());
+        let row = self.services.get(&service);
+        let works = row.is_some_and(|one| one.owner == user);
+        if longer || (works && row.is_some_and(Service::is_watched)) {
             self.note(Note::SlotRenewed(lease.clone()));
-            if self.services.get(&service).is_some_and(|one| one.owner == user) {
+            if works {
                 self.hear(&service);
             }
         }

@@ -292,20 +292,19 @@ impl Decision<'_> {
             Some(_) => config.task_lease_ms,
             None => config.slot_lease_ms,
         };
-        let until = self.now.plus(self.lease_length(lease_ms, otherwise)?);
-        if until <= slot.until {
+        let until = self.now.plus(self.lease_length(lease_ms, otherwise)?).max(slot.until);
+        let service = self.state.services.get(&slot.service);
+        let works = slot.dispatch.is_some() || service.is_some_and(|row| row.owner == holder.user);
+        let heard = service.is_some_and(|row| works && row.info.health_ttl_ms.most().is_some());
+        if until == slot.until && !heard {
             return Ok(());
         }
+        if works {
+            self.lift(&slot.service);
+        }
         match slot.dispatch {
-            Some(id) => {
-                self.lift(&slot.service);
-                self.renew_try(&id, lease, until);
-            }
+            Some(id) => self.renew_try(&id, lease, until),
             None => {
-                let owner = self.state.services.get(&slot.service).map(|row| &row.owner);
-                if owner == Some(&holder.user) {
-                    self.lift(&slot.service);
-                }
                 let event = SlotEvent::Renewed { lease: lease.clone(), until };
                 self.emit_slot(Some(holder.user), slot.pid.as_ref(), event);
             }

@@ -165,6 +165,31 @@ fn a_worker_that_goes_on_keeps_its_service_healthy() {
     assert_eq!(rig.status("r"), ServiceStatus::Healthy, "and so is a completion");
 }
 
+/// K195: so is a renewal that makes no lease longer.
+#[test]
+fn a_renewal_is_heard_even_if_the_lease_is_long_enough() {
+    let mut rig = Rig::served(2);
+    let ttl = Limit::at_most(30_000);
+    rig.work(register(ServiceInfo { health_ttl_ms: ttl, ..info("r", Pull, 2) }));
+    rig.work(dispatch(ServiceRequest { try_timeout_ms: 4_000_000, ..queued("d", "r") }));
+    let events = rig.work(CommandBody::LeaseTasks { service: svc("r"), max: 1 });
+    let lease = granted(&events[0]).unwrap();
+    let hour =
+        CommandBody::RenewLease { lease: lease.clone(), pid: None, lease_ms: Some(3_600_000) };
+    assert_eq!(rig.hear(hour), "1 events");
+    for _ in 0..3 {
+        rig.pass(29_999);
+        assert_eq!(rig.hear(renew(&lease)), "1 events");
+        assert_eq!(rig.status("r"), ServiceStatus::Healthy);
+    }
+    rig.pass(30_000);
+    assert_eq!(rig.status("r"), ServiceStatus::Unknown, "nobody renewed");
+    rig.work(renew(&lease));
+    assert_eq!(rig.status("r"), ServiceStatus::Healthy);
+    rig.pass(3_600_000 - 120_000);
+    assert_eq!(rig.stage("d"), "running", "the lease is as long as it was");
+}
+
 /// K196, K410: a slot is its holder's until it is released, once, or its lease ends.
 #[test]
 fn a_slot_comes_back_once() {
