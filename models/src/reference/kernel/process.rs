@@ -182,8 +182,8 @@ impl Kernel {
         }
         let at = self.tried_at(pid);
         let shown = machine.current_service.as_ref();
-        // Which of several is shown is not said. The kernel shows none when the newest ended.
-        let right = shown.is_none_or(|one| at.contains(one));
+        // Which of several is shown is not said.
+        let right = shown.map_or(at.is_empty(), |one| at.contains(one));
         (!right).then(|| format!("current_service: {shown:?}, not of {at:?}"))
     }
 

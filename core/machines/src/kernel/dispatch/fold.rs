@@ -128,11 +128,11 @@ impl State {
             row.remember(EndedTry { lease, content: completed, holder });
         });
         if let Some(pid) = pid {
-            self.processes.update(&pid, |process| {
-                if process.current_service.as_ref() == Some(&service) {
-                    process.current_service = None;
-                }
-            });
+            let current = self.process(&pid).and_then(|process| process.current_service.as_ref());
+            if current == Some(&service) {
+                let other = self.desks.runs_at(&pid, id).cloned();
+                self.processes.update(&pid, |process| process.current_service = other);
+            }
         }
     }
 

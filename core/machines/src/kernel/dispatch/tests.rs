@@ -389,6 +389,26 @@ fn a_lost_try_is_handed_out_again_so_many_times() {
     assert_eq!(rig.kernel.state.response(&dsp("a")).unwrap().tries, 4);
 }
 
+/// 2.3: as long as some dispatch of a process runs, the process shows where.
+#[test]
+fn a_process_shows_a_service_that_still_works_for_it() {
+    let mut rig = Rig::served(2);
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    for (id, service) in [("first", "q"), ("second", "p"), ("third", "q")] {
+        rig.say(&alice, dispatch(for_process(queued(id, service), "a"))).unwrap();
+    }
+    let leases = rig.tasks(2);
+    let shown = |rig: &Rig| rig.process("a").current_service.clone();
+    assert_eq!(shown(&rig), Some(svc("q")));
+    rig.work(done(&leases[0].lease, "x"));
+    assert_eq!(shown(&rig), Some(svc("p")), "of the first that runs");
+    rig.say(&node(), done(&rig.lease("second"), "x")).unwrap();
+    assert_eq!(shown(&rig), Some(svc("q")));
+    rig.work(done(&leases[1].lease, "x"));
+    assert_eq!(shown(&rig), None);
+}
+
 /// K211: cancelled by its owner, or with its process; the worker learns it at its next renewal.
 #[test]
 fn what_is_cancelled_is_over_wherever_it_stood() {

@@ -123,6 +123,8 @@ pub struct Desks {
     counts: DispatchCounts,
     /// Dispatches that have not ended, by process.
     of_process: BTreeMap<ProcessId, BTreeSet<DispatchId>>,
+    /// Those of them with a live try, and where.
+    running: BTreeMap<ProcessId, BTreeMap<DispatchId, ServiceName>>,
     /// Leases of tries that ended, as far as their dispatches remember them (K206).
     ended_leases: BTreeMap<LeaseId, DispatchId>,
     /// Dispatches that ended, oldest first (K360).
@@ -210,6 +212,13 @@ impl Desks {
     #[must_use]
     pub fn open_of(&self, pid: &ProcessId) -> u64 {
         self.of_process.get(pid).map_or(0, |open| open.len() as u64)
+    }
+
+    /// Finds where a dispatch of a process has a live try, other than `but`: the first by its id.
+    #[must_use]
+    pub fn runs_at(&self, pid: &ProcessId, but: &DispatchId) -> Option<&ServiceName> {
+        let mut others = self.running.get(pid)?.iter().filter(|(id, _)| *id != but);
+        others.next().map(|(_, service)| service)
     }
 
     /// Finds the dispatch of a try that ended, by its lease.
@@ -342,7 +351,10 @@ impl Desks {
                     false => desk.pausing - 1,
                 };
             }
-            Stage::Running { .. } => step(&mut self.counts.running),
+            Stage::Running { .. } => {
+                step(&mut self.counts.running);
+                self.note_running(id, dispatch, live);
+            }
             Stage::Ended { end } => {
                 let entry = (end.at, id.clone());
                 match live {
@@ -353,6 +365,20 @@ impl Desks {
             }
         }
         self.note_open(id, dispatch, live);
+    }
+
+    fn note_running(&mut self, id: &DispatchId, dispatch: &Dispatch, live: bool) {
+        let Some(pid) = &dispatch.request.pid else {
+            return;
+        };
+        let of = self.running.entry(pid.clone()).or_default();
+        match live {
+            true => of.insert(id.clone(), dispatch.service.clone()),
+            false => of.remove(id),
+        };
+        if of.is_empty() {
+            self.running.remove(pid);
+        }
     }
 
     fn note_open(&mut self, id: &DispatchId, dispatch: &Dispatch, live: bool) {
