@@ -137,9 +137,12 @@ limits! {
 
 impl Limits {
     /// Lists what one command can bring: name, limit, and which part of a decision it may be.
-    fn contents(&mut self) -> [(&'static str, &mut u64, u64); 3] {
+    fn contents(&mut self) -> [(&'static str, &mut u64, u64); 4] {
         let whole = self.decision_bytes;
+        // All that wait at a service may start at once: when a handler is bound.
+        let starts = self.ends(6, 10 * self.id_bytes + END_BYTES);
         [
+            ("dispatches_waiting", &mut self.dispatches_waiting, starts),
             ("envelope_bytes", &mut self.envelope_bytes, whole / 2),
             ("json_bytes", &mut self.json_bytes, whole / 4),
             ("raw_input_bytes", &mut self.raw_input_bytes, whole / 4),
@@ -550,6 +553,7 @@ mod tests {
         assert_eq!(config.check(), Ok(()));
         let limits = config.limits;
         assert_eq!((limits.decision_bytes, limits.envelope_bytes), (1 << 20, 1 << 19));
+        assert_eq!(limits.dispatches_waiting, 438, "as many may start at once (K204)");
         assert_eq!(KernelConfig::new().within(16 << 20), KernelConfig::new(), "the defaults fit");
     }
 

@@ -7,11 +7,13 @@
 //!
 //! The events of a decision are one record (L3), and a record ends somewhere. So
 //!
-//! - what consists of many steps (deadlines that are due, the end of a tree of processes, a
-//!   cleanup, a stop, tasks that are handed out) begins none when a half of
+//! - what consists of many steps (deadlines that are due, a cleanup, a stop, tasks that are handed
+//!   out) begins none when a quarter of
 //!   [`decision_bytes`](super::config::Limits::decision_bytes) is taken ([`Decision::is_full`]);
 //!   what is left is due at once, or asked for again;
-//! - one step takes at most the other half, by the limits on what a command may bring
+//! - the end of a tree of processes, which may be such a step, begins none when it has taken a
+//!   quarter itself: where it is cut does not depend on what came before it (K10);
+//! - anything else takes at most half, by the limits on what a command may bring
 //!   ([`KernelConfig::check`](super::config::KernelConfig::check)) and on what ends with a process
 //!   ([`Limits::dispatches_open`](super::config::Limits::dispatches_open));
 //! - what might still be too long ([`size`](super::size)) is refused `too_large`, once it turns
@@ -122,7 +124,12 @@ impl<'a> Decision<'a> {
     /// Says whether no further step may begin, since it may take more than is left. The first may,
     /// however little room there is: else what is due would stay so for ever.
     pub(super) fn is_full(&mut self) -> bool {
-        !self.events.is_empty() && self.bytes() >= self.state.config.limits.decision_bytes / 2
+        !self.events.is_empty() && self.is_full_since(0)
+    }
+
+    /// As [`Decision::is_full`], of what came after the first so many bytes.
+    pub(super) fn is_full_since(&mut self, from: u64) -> bool {
+        self.bytes() - from >= self.state.config.limits.decision_bytes / 4
     }
 
     /// Makes an event, which takes effect at once.
@@ -312,6 +319,12 @@ impl<'a> Decision<'a> {
             true => Ok(()),
             false => Err(Refusal::new(Code::PermissionDenied, "only operators do this")),
         }
+    }
+
+    /// Refuses a caller whose names are too long to be kept with what it holds (K25).
+    pub(super) fn check_names(&self) -> Result<(), Refusal> {
+        self.check_id("user_id", self.by.user.as_str())?;
+        self.check_id("worker_id", self.worker.as_ref().map_or("", WorkerId::as_str))
     }
 
     /// Refuses an id of a caller that is too long (K25).

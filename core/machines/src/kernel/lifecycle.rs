@@ -65,6 +65,7 @@ impl Decision<'_> {
     pub(super) fn submit(&mut self, submit: &Submit) -> Result<ProcessId, Refusal> {
         let user = self.for_whom(submit.user.as_ref())?;
         let ids = [
+            ("user_id", submit.user.as_ref().map(UserId::as_str)),
             ("pid", submit.pid.as_ref().map(ProcessId::as_str)),
             ("request_id", submit.request.as_ref().map(RequestId::as_str)),
             ("session_id", submit.session.as_ref().map(SessionId::as_str)),
@@ -393,11 +394,11 @@ impl Decision<'_> {
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: &str) {
         let mut rest = vec![(pid.clone(), reason, Arc::from(message))];
         let (mut freed, mut begun, mut open) = (BTreeSet::new(), false, 0);
-        let most = self.state.config.limits.dispatches_open();
+        let (most, from) = (self.state.config.limits.dispatches_open(), self.bytes());
         while let Some((pid, reason, message)) = rest.pop() {
             open += self.state.desks.open_of(&pid);
             // Each dispatch that ends may let another start, below, for which there must be room.
-            if mem::replace(&mut begun, true) && (open > most || self.is_full()) {
+            if mem::replace(&mut begun, true) && (open > most || self.is_full_since(from)) {
                 crate::sometimes!("kernel.tree_cut");
                 break;
             }

@@ -13,8 +13,9 @@ use super::CommandBody;
 use super::decision::Decision;
 use super::dispatch::ServiceRequest;
 use super::envelopes::command::NewEnvelope;
+use super::expression::FieldRef;
 use super::ids::{InterruptId, ProcessId, ServiceName};
-use super::interrupts::interrupt::NewInterrupt;
+use super::interrupts::interrupt::{NewInterrupt, NewTarget};
 use super::json::Json;
 use super::process::Metadata;
 use super::refusal::{Code, Refusal};
@@ -146,16 +147,20 @@ fn start(choice: &EnvelopeChoice) -> u64 {
 }
 
 fn question(asked: &NewInterrupt) -> u64 {
-    let target = asked.target.as_ref().map_or(0, |target| json(&target.params));
-    asked.data.as_ref().map_or(0, json) + target
+    let target = asked.target.as_ref();
+    let bound = |target: &NewTarget| target.binds.iter().map(FieldRef::bytes).sum::<u64>();
+    asked.data.as_ref().map_or(0, json)
+        + target.map_or(0, |target| json(&target.params) + bound(target))
 }
 
 fn report(told: &Report) -> u64 {
     let asked = told.interrupt.as_ref().map_or(0, |asked| question(asked));
-    told.output.as_ref().map_or(0, json) + asked
+    let tools: usize = told.metrics.tool_results.iter().map(|tool| tool.name.len()).sum();
+    told.output.as_ref().map_or(0, json) + asked + tools as u64
 }
 
 fn dispatch(request: &ServiceRequest) -> u64 {
     let approval = request.approval.as_ref().map_or(0, |approval| json(&approval.params));
-    json(&request.data) + metadata(&request.metadata) + approval
+    let retried = request.retry.retry_on.len() as u64;
+    json(&request.data) + metadata(&request.metadata) + approval + retried
 }

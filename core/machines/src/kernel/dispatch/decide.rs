@@ -166,6 +166,7 @@ impl Decision<'_> {
         for (field, span) in spans {
             span.map_or(Ok(()), |span| limits.check_span(field, span))?;
         }
+        self.check_count("retry.retry_on", request.retry.retry_on.len())?;
         let mut problems = Problems::new();
         request.retry.check("retry", limits.span_ms, &mut problems);
         problems.refuse(Code::BadValue)

@@ -113,6 +113,12 @@ impl FieldRef {
         }
     }
 
+    /// Returns how many bytes its keys have.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.path().keys().iter().map(|key| key.len() as u64).sum()
+    }
+
     /// Checks the number of keys (K25).
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! Goal: no decision is longer than a record, and what is cut goes on where it was (L3, K10, K84).
 //! Method: the same commands with much room for a decision and with little.
 
+use std::sync::Arc;
+
 use crate::codec::Wire;
 use crate::kernel::config::KernelConfig;
 use crate::kernel::dispatch::ServiceRequest;
@@ -8,15 +10,21 @@ use crate::kernel::dispatch::rig::{bind, dispatch, dsp, info, queued, register, 
 use crate::kernel::envelopes::EnvelopePatch;
 use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::event::Event;
+use crate::kernel::expression::{FieldRef, Path};
 use crate::kernel::housekeeping::StopMode;
 use crate::kernel::ids::{EnvelopeId, RequestId, SessionId};
-use crate::kernel::interrupts::rig::{approved, cancel, new, resolve};
+use crate::kernel::interrupts::interrupt::{NewInterrupt, NewTarget};
+use crate::kernel::interrupts::rig::{approved, ask, cancel, new, resolve};
+use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::{InterruptKind, ProcessState};
+use crate::kernel::pipeline::kinds::ErrorKind;
+use crate::kernel::pipeline::retry::RetryPolicy;
 use crate::kernel::process::Metadata;
 use crate::kernel::rig::{Rig, calls, node, operator, pid, reserve, submit, told, user};
 use crate::kernel::services::{ServiceInfo, ServiceMode};
-use crate::kernel::sessions::rig::{Desk, agent, json, pipeline};
+use crate::kernel::sessions::report::{Metrics, Report, ToolResult};
+use crate::kernel::sessions::rig::{Desk, agent, json, linear, pipeline};
 use crate::kernel::{Code, CommandBody};
 
 /// Room for the events of some few steps.
@@ -26,6 +34,12 @@ const FRAME: u64 = 8;
 
 fn rigs() -> [Rig; 2] {
     [Rig::new(), Rig::with(KernelConfig::new().within(SMALL))]
+}
+
+/// Lets more dispatches wait than could start in one decision, which no configuration does.
+fn crowded(mut rig: Rig) -> Rig {
+    rig.kernel.state.config.limits.dispatches_waiting = 1_024;
+    rig
 }
 
 fn bytes(events: &[Event]) -> u64 {
@@ -166,7 +180,7 @@ fn a_stop_ends_everything_in_as_many_decisions_as_it_takes() {
 /// K2, K25: what cannot be cut is refused, with the numbers, and nothing has changed.
 #[test]
 fn a_decision_that_cannot_be_cut_is_refused_and_changes_nothing() {
-    let mut rig = Rig::with(KernelConfig::new().within(SMALL));
+    let mut rig = crowded(Rig::with(KernelConfig::new().within(SMALL)));
     rig.work(register(info("q", ServiceMode::Pull, 2)));
     for number in 0..80 {
         rig.work(dispatch(queued(&format!("d{number:02}"), "q")));
@@ -189,7 +203,7 @@ fn a_decision_that_cannot_be_cut_is_refused_and_changes_nothing() {
 /// L3: tasks that do not fit are asked for again.
 #[test]
 fn a_worker_gets_as_many_tasks_as_a_record_takes() {
-    let mut rig = Rig::with(KernelConfig::new().within(SMALL));
+    let mut rig = crowded(Rig::with(KernelConfig::new().within(SMALL)));
     rig.work(register(info("q", ServiceMode::Pull, 64)));
     for number in 0..30 {
         rig.work(dispatch(queued(&format!("d{number:02}"), "q")));
@@ -256,7 +270,8 @@ fn all_dispatches_of_a_process_end_with_it_in_one_record() {
 /// K84, L3: a tree whose dispatches have short ids ends; of one with long ids as many start.
 #[test]
 fn what_starts_in_place_of_what_a_tree_did_fits_into_a_record_too() {
-    let (mut rig, alice, bob) = (served(1 << 16, 80), user("alice"), user(&long("bob")));
+    let (rig, alice, bob) = (served(1 << 16, 80), user("alice"), user(&long("bob")));
+    let mut rig = crowded(rig);
     rig.ready(&alice, submit("r"));
     for child in 0..5 {
         let name = format!("r{child}");
@@ -293,6 +308,55 @@ fn an_answer_that_may_end_a_process_is_measured() {
         rig.say(&user("alice"), call(&format!("d{number}"), "a")).unwrap();
     }
     assert_eq!(measured(&rig), [true, true]);
+}
+
+/// L3: names of tools, bound fields and kinds of failure are content, as a payload is.
+#[test]
+fn whatever_a_command_brings_is_weighed() {
+    let mut desk = Desk::new(linear());
+    desk.poll();
+    let name: Arc<str> = "t".repeat(16_384).into();
+    let tool = ToolResult { name, success: true, latency_ms: 1, error_kind: None };
+    let metrics = Metrics { tool_results: vec![tool; 1_024], ..Metrics::default() };
+    let report = Report { metrics, ..desk.done("draft", "{}") };
+    let refusal = desk.say(CommandBody::ReportAgentResult(Box::new(report))).unwrap_err();
+    assert_eq!(refusal.code, Code::TooLarge);
+    assert!(refusal.text.ends_with("at most 8388608"), "{refusal}");
+
+    let binds = vec![FieldRef::Meta(Path::parse(&"k".repeat(16_384)).unwrap()); 1_024];
+    let target = Some(Box::new(NewTarget { action: "pay".into(), params: Json::NULL, binds }));
+    let asked = NewInterrupt { target, ..new(InterruptKind::Confirmation) };
+    let refusal = desk.say(ask("p", asked)).unwrap_err();
+    assert_eq!(refusal.code, Code::TooLarge);
+
+    let mut rig = Rig::served(1);
+    let retry_on = vec![ErrorKind::Tool; 1_025];
+    let retry = RetryPolicy { retry_on, ..RetryPolicy::default() };
+    let refused = "too_many: retry.retry_on: 1025 entries, at most 1024";
+    assert_eq!(rig.hear(dispatch(ServiceRequest { retry, ..queued("d", "q") })), refused);
+}
+
+/// K204, L3: all that waits at a service may start at once, in one record.
+#[test]
+fn all_that_waits_starts_in_one_record() {
+    let (mut rig, bob) = (served(1 << 18, 1_000), user(&long("bob")));
+    let most = rig.kernel.state().config.limits.dispatches_waiting;
+    rig.say(&node(), CommandBody::UnbindHandler { service: svc("p") }).unwrap();
+    let mut waiting = 0;
+    for of in (0..5).map(|number| long(&format!("b{number}."))) {
+        rig.ready(&bob, long_submit(&of));
+        for number in 0..30 {
+            let CommandBody::Dispatch(call) = call(&long(&format!("{number}{of:.3}")), &of) else {
+                panic!("a call is a dispatch");
+            };
+            waiting += u64::from(rig.say(&bob, CommandBody::DispatchInference(call)).is_ok());
+        }
+    }
+    assert_eq!((waiting, most), (109, 109));
+    let from = rig.events.len();
+    rig.say(&node(), bind("p")).unwrap();
+    assert_eq!(decisions(&rig, from), 1);
+    assert_eq!(rig.load("p"), 109);
 }
 
 /// K25: metadata is limited as the one JSON object that it is.
