@@ -2,6 +2,8 @@
 //! Method: one test a row. Each asks as everyone there is, in a fresh kernel, and compares who was
 //! let through with the table; then it looks at what was done.
 
+use crate::kernel::config::KernelConfig;
+use crate::kernel::dispatch::rig::{info, register, svc};
 use crate::kernel::envelopes::EnvelopePatch;
 use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::housekeeping::StopMode;
@@ -19,6 +21,8 @@ use crate::kernel::rates::Scope;
 use crate::kernel::refusal::Code;
 use crate::kernel::reply::Done;
 use crate::kernel::rig::{Rig, calls, operator, pid, reserve, rsv, settle, submit, user, worker};
+use crate::kernel::services::ServiceMode;
+use crate::kernel::sessions::rig::{linear, start};
 use crate::kernel::{CommandBody, Refusal};
 
 /// Everyone there is: alice owns the process `a` and the envelope `e`, worker `h` holds `a`.
@@ -73,7 +77,11 @@ pub(super) fn let_through_in(
 ) -> Vec<&'static str> {
     let through = |who: &&str| match act(&mut world(), &principal(who)) {
         Ok(()) => true,
-        Err(refusal) => refusal.code != Code::PermissionDenied && refusal.code != Code::NotHolder,
+        Err(refusal) => {
+            let turned_away = matches!(refusal.code, Code::PermissionDenied | Code::NotHolder);
+            assert!(turned_away, "{who}: {refusal}");
+            false
+        }
     };
     EVERYONE.into_iter().filter(through).collect()
 }
@@ -95,17 +103,57 @@ fn done(body: CommandBody) -> Done {
     world().answered(&user("alice"), body).unwrap().1.done
 }
 
+/// What alice is told in a fresh world.
+fn told(query: Query) -> Told {
+    world().query(&user("alice"), &query).unwrap()
+}
+
 fn state_of(done: Done) -> ProcessState {
     let Done::Process(process) = done else { panic!("no process: {done:?}") };
     process.state
 }
 
-/// Rows 2–7: read-only views of the kernel, in process.
+/// Row 1: what is kept no longer is removed when the deadline for it comes, without being asked.
+#[test]
+fn row_1_start_cleanup_loop() {
+    for (every, state) in [(300_000, ProcessState::Zombie), (7_200_000, ProcessState::Terminated)] {
+        let mut config = KernelConfig::new();
+        config.cleanup_interval_ms = every;
+        let mut rig = Rig::with(config);
+        rig.ready(&user("alice"), submit("a"));
+        let message = "enough".to_owned();
+        let end = CommandBody::Terminate { pid: pid("a"), message, force: true };
+        rig.say(&user("alice"), end).unwrap();
+        rig.pass(3_900_000);
+        assert_eq!(rig.state("a"), state, "every {every} ms");
+    }
+}
+
+/// Rows 2–7: read-only views of the kernel, in process: Lifecycle, Resources, RateLimiter,
+/// Interrupts, Services, Orchestrator.
 #[test]
 fn rows_2_to_7_the_state_is_there_to_read_in_process() {
-    let rig = world();
-    assert_eq!(rig.kernel.process(&pid("a")).map(|process| &process.state), Some(&rig.state("a")));
-    assert_eq!(rig.kernel.state().envelope_of(&pid("a")), Some(&env()));
+    let (mut rig, id) = asked();
+    let (alice, a) = (user("alice"), pid("a"));
+    let service = info("s", ServiceMode::Pull, 2);
+    rig.work(register(service));
+    let linear = start(linear(), "of-b", false);
+    rig.say(&alice, CommandBody::Submit(Box::new(submit("p")))).unwrap();
+    rig.say(&alice, linear).unwrap();
+    let left = |rig: &Rig| rig.kernel.state().remaining(&pid("p"), rig.now).llm_calls;
+    let before = left(&rig).unwrap();
+    rig.say(&alice, reserve("p", "r", calls(3))).unwrap();
+
+    let (kernel, state) = (&rig.kernel, rig.kernel.state());
+    assert_eq!(kernel.process(&a).map(|process| process.state), Some(ProcessState::Waiting));
+    assert_eq!(left(&rig), Some(before - 3));
+    let (whom, whole) = (user("alice").user, Endpoint::whole());
+    let rates = state.rate_usage(rig.now, &alice, (&whom, &whole)).unwrap();
+    assert_eq!(rates.each_ref().map(|window| window.current), [0; 4]);
+    assert_eq!(state.interrupt(&id).map(|asked| asked.status), Some(InterruptStatus::Pending));
+    assert_eq!(state.service(&svc("s")).map(|shown| shown.service.info.max_concurrent), Some(2));
+    assert_eq!(state.session(&pid("p")).map(|session| session.envelope.as_str()), Some("of-b"));
+    assert_eq!(state.envelope_of(&a), Some(&env()));
 }
 
 /// Row 8: anyone for itself, operators for others.
@@ -174,6 +222,10 @@ fn row_12_terminate() {
 #[test]
 fn row_13_get_process() {
     assert_eq!(query(&Query::GetProcess { pid: pid("a") }), CONCERNED);
+    let Told::Process(process) = told(Query::GetProcess { pid: pid("a") }) else {
+        panic!("no process")
+    };
+    assert_eq!((process.pid, process.state), (pid("a"), ProcessState::Running));
 }
 
 /// Row 14: everyone gets what concerns it.
@@ -231,6 +283,16 @@ fn row_17_record_agent_hop() {
 #[test]
 fn row_18_check_quota() {
     assert_eq!(query(&Query::CheckQuota { pid: pid("a") }), CONCERNED);
+    let mut rig = world();
+    let check = |rig: &Rig| {
+        let check = rig.query(&user("alice"), &Query::CheckQuota { pid: pid("a") });
+        let Ok(Told::QuotaCheck(check)) = check else { panic!("not checked") };
+        (check.within_bounds, check.exceeded.len())
+    };
+    assert_eq!(check(&rig), (true, 0));
+    let most = rig.process("a").quota.max_tool_calls.most().unwrap();
+    rig.say(&operator(), recorded(Amounts { tool_calls: most + 1, ..Amounts::ZERO }, 0)).unwrap();
+    assert_eq!(check(&rig), (false, 1));
 }
 
 /// Row 19: O H P.
@@ -244,6 +306,16 @@ fn row_19_get_usage() {
 #[test]
 fn row_20_get_remaining_budget() {
     assert_eq!(query(&Query::GetRemainingBudget { pid: pid("a") }), CONCERNED);
+    let mut rig = world();
+    let left = |rig: &Rig| {
+        let left = rig.query(&user("alice"), &Query::GetRemainingBudget { pid: pid("a") });
+        let Ok(Told::Remaining(left)) = left else { panic!("nothing told") };
+        left.llm_calls.unwrap()
+    };
+    let before = left(&rig);
+    rig.say(&user("alice"), reserve("a", "r", calls(2))).unwrap();
+    rig.say(&user("alice"), recorded(calls(1), 0)).unwrap();
+    assert_eq!(left(&rig), before - 3);
 }
 
 fn alices_rate(record: bool) -> CommandBody {
@@ -455,6 +527,13 @@ fn rates_are_set_and_reset_by_operators() {
 fn row_31_check_inference_quota() {
     let check = Query::CheckInferenceQuota { pid: pid("a"), requests: 1, chars: 10 };
     assert_eq!(query(&check), CONCERNED);
+    let requests = world().process("a").quota.max_inference_requests.most().unwrap() + 1;
+    let over = Query::CheckInferenceQuota { pid: pid("a"), requests, chars: 10 };
+    let allowed = |query| {
+        let Told::Inference(check) = told(query) else { panic!("not checked") };
+        (check.allowed, check.reason.is_empty())
+    };
+    assert_eq!((allowed(check), allowed(over)), ((true, true), (false, false)));
 }
 
 /// Row 32: O H P; a request, and its characters.
@@ -471,15 +550,32 @@ fn row_32_record_inference_call() {
 fn row_34_get_system_status() {
     assert_eq!(query(&Query::GetSystemStatus), OPERATORS);
     assert_eq!(query(&Query::GetSystemUsage), OPERATORS);
+    let mut rig = world();
+    rig.say(&user("alice"), recorded(calls(4), 0)).unwrap();
+    let Ok(Told::Status(status)) = rig.query(&operator(), &Query::GetSystemStatus) else {
+        panic!("no status")
+    };
+    let used = status.resources;
+    assert_eq!((used.processes_active, used.used, status.draining), (1, calls(4), false));
+    let usage = rig.query(&operator(), &Query::GetSystemUsage);
+    assert_eq!(usage, Ok(Told::SystemUsage(used)));
 }
 
 /// Row 35: O H P.
 #[test]
 fn row_35_get_request_status() {
     assert_eq!(query(&Query::GetRequestStatus { pid: pid("a") }), CONCERNED);
+    let (rig, id) = asked();
+    let Ok(Told::Request(status)) =
+        rig.query(&user("alice"), &Query::GetRequestStatus { pid: pid("a") })
+    else {
+        panic!("no status")
+    };
+    assert_eq!(status.process.state, ProcessState::Waiting);
+    assert_eq!(status.pending_interrupt.map(|asked| asked.id), Some(id));
 }
 
-/// Row 1, 36: the cleanup deadline, and C Cleanup (P N).
+/// Row 36: C Cleanup (P N).
 #[test]
 fn row_36_cleanup() {
     assert_eq!(command(|| CommandBody::Cleanup), OPERATORS);

@@ -70,6 +70,12 @@ fn row_27_unregister_service() {
 fn row_28_register_handler() {
     assert_eq!(command(|| bind("p")), ["node"]);
     assert_eq!(command(|| CommandBody::UnbindHandler { service: svc("p") }), ["node"]);
+    let mut rig = serving();
+    rig.say(&node(), CommandBody::UnbindHandler { service: svc("p") }).unwrap();
+    assert!(rig.say(&operator(), dispatch(at_once("d", "p"))).is_err(), "nobody is there");
+    let (_, reply) = rig.answered(&node(), bind("p")).unwrap();
+    assert_eq!(reply.done, Done::Nothing);
+    rig.say(&operator(), dispatch(at_once("d", "p"))).unwrap();
 }
 
 /// Row 29: O H P of its pid; without one W P.
