@@ -341,7 +341,9 @@ impl Kernel {
         let kept = self.state.may_be_too_long(&command.body).then(|| self.state.checkpoint());
         let (by, worker) = (command.by.clone(), command.worker.clone());
         let mut decision = Decision::new(&mut self.state, at, by, worker);
-        let passed = command.rate.as_ref().map_or(Ok(()), |rate| decision.pass_rate(rate));
+        let rate = command.rate.as_ref();
+        let passed = decision.check_names();
+        let passed = passed.and_then(|()| rate.map_or(Ok(()), |rate| decision.pass_rate(rate)));
         match passed.and_then(|()| decision.run(&command.body)) {
             Ok(()) => {
                 decision.take_hit();

@@ -91,6 +91,7 @@ impl Decision<'_> {
         {
             return Ok(id.clone());
         }
+        self.check_attempt(reserve.attempt.as_ref())?;
         let drawn = self.check_reserve(reserve)?;
         // The attempt that holds it was counted when it was handed out (K121).
         let counts = counts_for_rate(&reserve.amounts.minus(&drawn));
@@ -259,6 +260,10 @@ impl Decision<'_> {
         }
     }
 
+    fn check_attempt(&self, attempt: Option<&AttemptId>) -> Result<(), Refusal> {
+        self.check_id("attempt_id", attempt.map_or("", AttemptId::as_str))
+    }
+
     /// Finds the process of a record, which may be of who runs it, or who reserved for the same
     /// attempt and has not settled yet (K27).
     fn held_to_record(&self, record: &Record) -> Result<&Process, Refusal> {
@@ -274,6 +279,7 @@ impl Decision<'_> {
     pub(super) fn record(&mut self, record: &Record) -> Result<(), Refusal> {
         let pid = &record.pid;
         let process = self.held_to_record(record)?;
+        self.check_attempt(record.attempt.as_ref())?;
         self.check_amounts(&record.amounts)?;
         let most = self.state.config.limits.amount;
         if record.agent_hops > most {

@@ -375,13 +375,16 @@ impl State {
                 });
             }
             ProcessEvent::LeaseRenewed { lease, until } => {
-                self.processes.update(pid, |process| {
-                    if let Some(run) = process.run_lease.as_mut().filter(|run| run.lease == *lease)
-                    {
-                        run.until = *until;
-                    }
-                });
-                self.renew_reservation(pid, lease, *until);
+                let runs = self.processes.get(pid).and_then(|process| process.run_lease.as_ref());
+                if runs.is_some_and(|run| run.lease == *lease) {
+                    self.processes.update(pid, |process| {
+                        if let Some(run) = &mut process.run_lease {
+                            run.until = *until;
+                        }
+                    });
+                } else {
+                    self.renew_reservation(pid, lease, *until);
+                }
             }
             ProcessEvent::Terminated { reason, outcome: _, message, usage: _ } => {
                 self.enter(now, pid, (ProcessState::Terminated, Cause::Asked), |process| {

@@ -451,6 +451,60 @@ fn an_owner_that_runs_its_process_and_lowers_its_limits_goes_on() {
     assert_eq!(rig.state("a"), ProcessState::Running);
 }
 
+/// K25, K410: names that a command leaves in the state are as long as ids may be, whoever is named.
+#[test]
+fn whoever_is_named_has_a_name_of_a_legal_length() {
+    let mut rig = Rig::new();
+    let (alice, long) = (user("alice"), "x".repeat(129));
+    rig.ready(&alice, submit("a"));
+    let told_of = |field: &str| format!("bad_id: {field}: 129 bytes, at most 128");
+    assert_eq!(told(rig.say(&user(&long), CommandBody::NextRunnable)), told_of("user_id"));
+    let worker = super::ids::WorkerId::parse("worker", &long).ok();
+    let (by, body) = (alice.clone(), CommandBody::NextRunnable);
+    let command = super::Command { by, worker, rate: None, body };
+    let at = super::decision::At { now: rig.now, nonce: [9; 16] };
+    assert_eq!(told(rig.kernel.decide(at, &command)), told_of("worker_id"));
+    let named = super::ids::UserId::parse("user", &long).ok();
+    let foreign = super::lifecycle::Submit { user: named.clone(), ..submit("b") };
+    let body = CommandBody::Submit(Box::new(foreign));
+    assert_eq!(told(rig.say(&operator(), body)), told_of("user_id"));
+    let new = super::envelopes::command::NewEnvelope { user: named, ..Default::default() };
+    let body = CommandBody::CreateEnvelope(Box::new(new));
+    assert_eq!(told(rig.say(&operator(), body)), told_of("user_id"));
+    let attempt = super::ids::AttemptId::parse("attempt", &long).ok();
+    let mut asked = reserve("a", "r", calls(1));
+    if let CommandBody::Reserve(reserve) = &mut asked {
+        reserve.attempt.clone_from(&attempt);
+    }
+    assert_eq!(told(rig.say(&alice, asked)), told_of("attempt_id"));
+    let mut used = record("a", calls(1));
+    if let CommandBody::RecordUsage(record) = &mut used {
+        record.attempt = attempt;
+    }
+    assert_eq!(told(rig.say(&alice, used)), told_of("attempt_id"));
+}
+
+/// K78, K107: a reservation that is named as the run lease keeps its own end.
+#[test]
+fn a_run_lease_and_a_reservation_of_its_name_are_two() {
+    let mut rig = Rig::new();
+    let alice = user("alice");
+    rig.ready(&alice, submit("a"));
+    rig.say(&alice, CommandBody::NextRunnable).unwrap();
+    let name = rig.process("a").run_lease.clone().unwrap().lease.to_string();
+    let mut body = reserve("a", &name, calls(1));
+    if let CommandBody::Reserve(reserve) = &mut body {
+        reserve.lease_ms = Some(3_600_000);
+    }
+    rig.say(&alice, body).unwrap();
+    let until = |rig: &Rig| rig.process("a").reservations[&rsv(&name)].until;
+    let before = until(&rig);
+    rig.pass(31_000);
+    rig.say(&alice, record("a", calls(1))).unwrap();
+    let run = rig.process("a").run_lease.clone().unwrap();
+    assert_eq!((run.until, until(&rig)), (rig.now.plus(60_000), before));
+}
+
 /// K102: one that was removed is skipped, and those above it are not.
 #[test]
 fn a_grandchild_settles_with_its_grandparent_when_its_parent_is_gone() {

@@ -84,6 +84,7 @@ impl Decision<'_> {
         user: &UserId,
     ) -> Result<Option<EnvelopeId>, Refusal> {
         let ids = [
+            ("user_id", new.user.as_ref().map(UserId::as_str)),
             ("envelope_id", new.id.as_ref().map(EnvelopeId::as_str)),
             ("request_id", new.request.as_ref().map(RequestId::as_str)),
             ("session_id", new.session.as_ref().map(SessionId::as_str)),

@@ -13,7 +13,7 @@ use crate::kernel::refusal::{Code, Refusal};
 use crate::kernel::time::Millis;
 
 use super::event::InterruptEvent;
-use super::interrupt::{Interrupt, NewInterrupt, Origin};
+use super::interrupt::{Assignee, Interrupt, NewInterrupt, Origin};
 use super::target::Target;
 
 /// A question in which nothing is wrong, with what was not told filled in.
@@ -128,6 +128,11 @@ impl Decision<'_> {
                 self.check_label(field, label)?;
             }
         }
+        for (field, person) in [("assignee", &new.assignee), ("escalate_to", &new.escalate_to)] {
+            if let Some(Assignee::User { user }) = person {
+                self.check_id(field, user.as_str())?;
+            }
+        }
         match &new.data {
             Some(data) => self.check_object("data", data),
             None => Ok(()),
@@ -168,6 +173,11 @@ impl Decision<'_> {
         let paths = ExpressionLimits { segments, ..ExpressionLimits::CEILING };
         for (at, field) in target.binds.iter().enumerate() {
             field.check(&paths).map_err(|told| bad(format!("target.binds[{at}]: {told}")))?;
+            if field.bytes() > limits.text_bytes {
+                let (bytes, most) = (field.bytes(), limits.text_bytes);
+                let told = format!("target.binds[{at}]: keys of {bytes} bytes, at most {most}");
+                return Err(Refusal::new(Code::TooLong, told));
+            }
         }
         let (action, params) = (Arc::clone(&target.action), target.params.clone());
         let hash = self.state.target_now(pid, &action, &params, &target.binds);

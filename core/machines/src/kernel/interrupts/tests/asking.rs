@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::kernel::config::KernelConfig;
 use crate::kernel::decision::{At, Decision};
+use crate::kernel::expression::{FieldRef, Path};
+use crate::kernel::ids::UserId;
 use crate::kernel::interrupts::check::Exhausted;
-use crate::kernel::interrupts::interrupt::{NewInterrupt, NewTarget, Origin};
+use crate::kernel::interrupts::interrupt::{Assignee, NewInterrupt, NewTarget, Origin};
 use crate::kernel::interrupts::rig::{
     HOUR, MINUTE, approved, ask, cancel, new, pay, resolve, says, text,
 };
@@ -17,6 +19,7 @@ use crate::kernel::names::{
 };
 use crate::kernel::quota::{Limit, QuotaField, Resource};
 use crate::kernel::rig::{Rig, limits, operator, pid, submit, told, user, worker};
+use crate::kernel::sessions::rig::{Desk, linear};
 use crate::kernel::{Code, CommandBody};
 
 fn to(name: &str, to: ProcessState) -> CommandBody {
@@ -244,10 +247,27 @@ fn a_malformed_question_is_refused() {
     let empty = target(|target| target.action = Arc::from(""));
     assert_eq!(refused(empty), "required: target.action is required");
     let bound = target(|target| {
-        use crate::kernel::expression::{FieldRef, Path};
         target.binds.push(FieldRef::Meta(Path::parse("a").unwrap()));
     });
     assert_eq!(refused(bound), "bad_value: target.binds: only with a session", "K168");
+    let long = UserId::parse("user", &"x".repeat(129)).unwrap();
+    let person = || Some(Assignee::User { user: long.clone() });
+    let asked = NewInterrupt { assignee: person(), ..plain() };
+    assert_eq!(refused(asked), "bad_id: assignee: 129 bytes, at most 128");
+    let asked = NewInterrupt { escalate_to: person(), ..plain() };
+    assert_eq!(refused(asked), "bad_id: escalate_to: 129 bytes, at most 128");
+}
+
+/// K25, K168: the keys of what is bound are a text.
+#[test]
+fn the_keys_of_a_bound_field_have_a_length() {
+    let mut desk = Desk::new(linear());
+    desk.poll();
+    let mut target = pay().unwrap();
+    target.binds.push(FieldRef::Meta(Path::parse(&"k".repeat(16_385)).unwrap()));
+    let new = NewInterrupt { target: Some(target), ..new(InterruptKind::Confirmation) };
+    let refused = "too_long: target.binds[0]: keys of 16385 bytes, at most 16384";
+    assert_eq!(told(desk.say(ask("p", new))), refused);
 }
 
 /// K410: of a process that is over, unknown or somebody else's nothing is asked.
