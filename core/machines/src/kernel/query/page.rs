@@ -82,17 +82,18 @@ pub(super) fn bad_token(text: &str) -> Refusal {
     Refusal::new(Code::BadValue, text)
 }
 
-/// Sorted sources, merged; what is in several comes once.
-struct Merged<I: Iterator>(Vec<Peekable<I>>);
+/// Processes in order of pid.
+type Source<'a> = Peekable<Box<dyn Iterator<Item = &'a ProcessId> + 'a>>;
 
-impl<'a, I: Iterator<Item = &'a ProcessId>> Merged<I> {
-    fn next(&mut self) -> Option<&'a ProcessId> {
-        let least = self.0.iter_mut().filter_map(|source| source.peek().copied()).min()?;
-        for source in &mut self.0 {
+/// Merges sorted sources; what is in several comes once.
+fn merged<'a>(mut sources: Vec<Source<'a>>) -> Box<dyn Iterator<Item = &'a ProcessId> + 'a> {
+    Box::new(from_fn(move || {
+        let least = sources.iter_mut().filter_map(|source| source.peek().copied()).min()?;
+        for source in &mut sources {
             source.next_if_eq(&least);
         }
         Some(least)
-    }
+    }))
 }
 
 impl<'a> Inquiry<'a> {
@@ -108,13 +109,6 @@ impl<'a> Inquiry<'a> {
     }
 
     pub(super) fn list_processes(self, list: &ListProcesses) -> Result<ProcessPage, Refusal> {
-        if let Some(user) = &list.user
-            && *user != self.by.user
-            && !self.by.sees_all()
-        {
-            let told = format!("user_id: only operators ask for others, such as {user}");
-            return Err(Refusal::new(Code::PermissionDenied, told));
-        }
         let size = self.page_size(list.page_size)?;
         let seal = list.seal(&self.by.user);
         let after = match read_token(seal, &list.page_token)? {
@@ -138,50 +132,62 @@ impl<'a> Inquiry<'a> {
         Ok(ProcessPage { processes, next_page_token: next_page_token.unwrap_or_default() })
     }
 
-    /// Goes through the processes that fit and may be seen, in order of pid.
+    /// Goes through the processes that fit and may be seen (K27), in order of pid.
     fn found(
         self,
         list: &ListProcesses,
         after: Option<&ProcessId>,
     ) -> Box<dyn Iterator<Item = &'a ProcessId> + 'a> {
-        let user = match self.by.sees_all() {
-            true => list.user.as_ref(),
-            false => Some(&self.by.user),
-        };
-        match (user, list.state) {
+        if !self.by.sees_all() {
+            return self.found_by(list, after);
+        }
+        match (&list.user, list.state) {
             (None, None) => {
                 let from = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
                 Box::new(self.state.processes.range((from, Bound::Unbounded)).map(|(pid, _)| pid))
             }
             (None, Some(state)) => Box::new(self.state.process_index.in_state(state, after)),
-            (Some(user), state) => self.found_of(user, state, (list.user.is_none(), after)),
+            (Some(user), state) => merged(self.owned(user, state, after)),
         }
     }
 
-    /// Those of one user; with those that it runs for others, if nobody's were asked for.
-    fn found_of(
+    /// Those of who asks, and those that it runs for others.
+    fn found_by(
+        self,
+        list: &ListProcesses,
+        after: Option<&ProcessId>,
+    ) -> Box<dyn Iterator<Item = &'a ProcessId> + 'a> {
+        let (me, user, state) = (&self.by.user, list.user.clone(), list.state);
+        let mut sources = match &user {
+            Some(user) if user != me => Vec::new(),
+            Some(_) | None => self.owned(me, state, after),
+        };
+        if user.as_ref() != Some(me) {
+            let held = self.state.process_index.held_by(me, after).filter(move |pid| {
+                self.state.process(pid).is_some_and(|process| {
+                    user.as_ref().is_none_or(|user| *user == process.user)
+                        && state.is_none_or(|state| state == process.state)
+                })
+            });
+            let held: Box<dyn Iterator<Item = &'a ProcessId> + 'a> = Box::new(held);
+            sources.push(held.peekable());
+        }
+        merged(sources)
+    }
+
+    /// Those of one user: a source for each state.
+    fn owned(
         self,
         user: &UserId,
         state: Option<ProcessState>,
-        (held, after): (bool, Option<&ProcessId>),
-    ) -> Box<dyn Iterator<Item = &'a ProcessId> + 'a> {
-        let index = &self.state.process_index;
+        after: Option<&ProcessId>,
+    ) -> Vec<Source<'a>> {
         let states = ProcessState::ALL.iter().filter(|one| state.is_none_or(|of| of == **one));
-        let mut sources: Vec<Peekable<Box<dyn Iterator<Item = &'a ProcessId> + 'a>>> = Vec::new();
-        for state in states {
-            let source: Box<dyn Iterator<Item = _>> = Box::new(index.of(user, *state, after));
-            sources.push(source.peekable());
-        }
-        if held {
-            let fits = move |pid: &&ProcessId| {
-                let process = self.state.process(pid);
-                process.is_some_and(|process| state.is_none_or(|of| of == process.state))
-            };
-            let source: Box<dyn Iterator<Item = _>> =
-                Box::new(index.held_by(user, after).filter(fits));
-            sources.push(source.peekable());
-        }
-        let mut merged = Merged(sources);
-        Box::new(from_fn(move || merged.next()))
+        let source = |state: &ProcessState| -> Source<'a> {
+            let of: Box<dyn Iterator<Item = _>> =
+                Box::new(self.state.process_index.of(user, *state, after));
+            of.peekable()
+        };
+        states.map(source).collect()
     }
 }

@@ -94,9 +94,11 @@ fn a_list_has_what_fits_and_may_be_seen() {
     assert_eq!(all(&user("bob"), None, None), ["d"]);
     assert_eq!(all(&worker("w"), None, None), ["b"], "it runs that one");
     assert_eq!(all(&worker("w"), ready, None), [""; 0]);
-    let query = Query::ListProcesses(Box::new(list(None, Some("alice"), 0)));
-    let denied = "permission_denied: user_id: only operators ask for others, such as alice";
-    assert_eq!(refused(&rig, &user("bob"), &query), denied);
+    assert_eq!(all(&user("bob"), None, Some("alice")), [""; 0], "K27");
+    assert_eq!(all(&worker("w"), None, Some("alice")), ["b"]);
+    assert_eq!(all(&worker("w"), ready, Some("alice")), [""; 0]);
+    assert_eq!(all(&worker("w"), None, Some("bob")), [""; 0]);
+    assert_eq!(all(&worker("w"), None, Some("w")), [""; 0], "it runs b, and has none");
 }
 
 /// K446, K27, K428: whoever ran a process that has come to rest is not shown it any more, and
