@@ -42,6 +42,11 @@ pub use compile::NODES_MAX;
 /// The most steps of one check: each is one value held against one subschema or value of `enum`.
 pub const STEPS_MAX: u32 = 1 << 22;
 
+/// How much of a key is told.
+const TOLD_CHARS_MAX: usize = 64;
+/// How much of a path is told.
+const TOLD_STEPS_MAX: usize = 16;
+
 /// A compiled schema.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schema(Node);
@@ -153,6 +158,21 @@ enum Step<'a> {
     Item(usize),
 }
 
+/// Shows a key: the beginning of it, without what would not be text (K24).
+fn shown(key: &str) -> String {
+    let mut text = String::new();
+    for character in key.chars().take(TOLD_CHARS_MAX) {
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    if key.chars().nth(TOLD_CHARS_MAX).is_some() {
+        text.push('…');
+    }
+    text
+}
+
 /// Why a check ended.
 enum Failed {
     /// The value at the path is wrong.
@@ -176,12 +196,15 @@ impl<'a> Checking<'a> {
     /// Returns the path as a JSON pointer; the whole is `/`.
     fn pointer(&self) -> String {
         let mut text = String::new();
-        for step in &self.path {
+        for step in self.path.iter().take(TOLD_STEPS_MAX) {
             text.push('/');
             match step {
-                Step::Key(key) => text.push_str(&key.replace('~', "~0").replace('/', "~1")),
+                Step::Key(key) => text.push_str(&shown(key).replace('~', "~0").replace('/', "~1")),
                 Step::Item(at) => write!(text, "{at}").expect("text takes all"),
             }
+        }
+        if self.path.len() > TOLD_STEPS_MAX {
+            text.push_str("/…");
         }
         if text.is_empty() { "/".to_owned() } else { text }
     }
@@ -254,6 +277,7 @@ impl<'a> Checking<'a> {
         for key in &node.required {
             self.step()?;
             if !object.contains(key) {
+                let key: String = key.chars().take(TOLD_CHARS_MAX).collect();
                 return failed(format!("{key:?} is required"));
             }
         }

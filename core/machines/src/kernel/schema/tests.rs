@@ -26,6 +26,24 @@ fn a_failure_names_the_path() {
     assert_eq!(told(odd, r#"{"a/b~c":1}"#), "/a~1b~0c: expected null, got number");
 }
 
+/// K24, K25: what is told is short, and text, whatever the output has for keys.
+#[test]
+fn a_failure_tells_only_so_much_of_keys() {
+    let none = r#"{"additionalProperties":false}"#;
+    let long = format!(r#"{{"{}":1}}"#, "~".repeat(100));
+    let told_of = format!("/{}…: unexpected property", "~0".repeat(64));
+    assert_eq!(told(none, &long), told_of);
+    assert_eq!(told(none, r#"{"a\u0000b":1}"#), "/a\\u{0}b: unexpected property");
+    let required = format!(r#"{{"required":["{}"]}}"#, "k".repeat(100));
+    assert_eq!(told(&required, "{}"), format!("/: \"{}\" is required", "k".repeat(64)));
+    let (mut deep, mut value) = (r#"{"type":"null"}"#.to_owned(), "1".to_owned());
+    for _ in 0..20 {
+        (deep, value) = (format!(r#"{{"items":{deep}}}"#), format!("[{value}]"));
+    }
+    let told_of = format!("{}/…: expected null, got number", "/0".repeat(16));
+    assert_eq!(told(&deep, &value), told_of);
+}
+
 /// Each keyword, taken and failed.
 #[test]
 fn every_keyword_says_what_json_schema_says() {
