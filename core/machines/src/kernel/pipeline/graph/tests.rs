@@ -73,6 +73,16 @@ fn a_stage_is_ready_when_what_it_needs_is_done() {
     assert_eq!(ready(&config, &[0, 1, 2, 3, 4]), Vec::<String>::new());
 }
 
+/// Stages that all need each other have as many rings as there are pairs of them.
+#[test]
+fn of_very_many_rings_some_are_told() {
+    let all: Vec<usize> = (0..256).collect();
+    let config = pipeline(&vec![(all, Vec::new(), JoinStrategy::All); 256]);
+    let told = cycles(&config);
+    let stages: usize = told.iter().map(Vec::len).sum();
+    assert!((TOLD_MAX..TOLD_MAX + 256).contains(&stages), "{stages} stages");
+}
+
 #[test]
 fn rings_are_told_from_where_they_close() {
     let all = JoinStrategy::All;
