@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::{ExecutionEvent, ExecutionEventType};
 use crate::kernel::Kernel;
+use crate::kernel::decision::foreign;
 use crate::kernel::ids::{AttemptId, DispatchId, ProcessId, StageName, WorkerId};
 use crate::kernel::json::Json;
 use crate::kernel::json::document::{Document, read};
@@ -99,9 +100,12 @@ impl Kernel {
     ) -> Result<(), Refusal> {
         by.check()?;
         let Token { pid, attempt: id, .. } = token;
-        if self.process(pid).is_none() {
+        let Some(process) = self.process(pid) else {
             let told = format!("process not found: {pid}");
             return Err(Refusal::new(Code::ProcessNotFound, told));
+        };
+        if !by.takes_any_work() && !by.may_see(process) {
+            return Err(foreign(pid));
         }
         let session = self.state().running_session(pid);
         let Some(attempt) = session.and_then(|session| session.attempts.get(id)) else {

@@ -33,6 +33,9 @@ fn a_token_is_taken_from_the_holder_of_a_live_attempt_alone() {
     let first = token(&attempt, 0);
     assert_eq!(told(&desk, &user("alice"), &first), Ok(()));
     assert_eq!(told(&desk, &worker("bob"), &first), Err(Code::NotHolder));
+    assert_eq!(told(&desk, &user("carol"), &first), Err(Code::PermissionDenied), "K446");
+    let guessed = token(&AttemptId::parse("attempt_id", "att_x").unwrap(), 0);
+    assert_eq!(told(&desk, &user("carol"), &guessed), Err(Code::PermissionDenied), "K446");
     let elsewhere = Token { pid: pid("q"), ..first.clone() };
     assert_eq!(told(&desk, &user("alice"), &elsewhere), Err(Code::ProcessNotFound));
     desk.succeed("a", "{}");
