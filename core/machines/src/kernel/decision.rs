@@ -19,6 +19,8 @@
 //! - what might still be too long ([`size`](super::size)) is refused `too_large`, once it turns
 //!   out to be.
 
+use std::cell::Cell;
+
 use crate::ledger::fold::put_event;
 
 use super::event::{Body, Event, ProcessEvent, QuotaEvent, Subject};
@@ -80,6 +82,8 @@ pub(super) struct Decision<'a> {
     deadline: Option<u64>,
     minted: u32,
     events: Vec<Event>,
+    /// Bytes that expressions of the session that goes on have looked at.
+    pub(super) looked_at: Cell<u64>,
     /// How many of the events were measured, and how many bytes of a record they take.
     measured: (usize, u64),
 }
@@ -95,7 +99,8 @@ impl<'a> Decision<'a> {
         let now = at.now.max(state.counters.last);
         let (nonce, minted, events) = (at.nonce, 0, Vec::new());
         let (deadline, measured) = (None, (0, 0));
-        Self { state, now, by, worker, hit: None, nonce, deadline, minted, events, measured }
+        let (hit, looked_at) = (None, Cell::new(0));
+        Self { state, now, by, worker, hit, nonce, deadline, minted, events, looked_at, measured }
     }
 
     /// Ends the decision.

@@ -108,17 +108,25 @@ pub trait Scope {
     fn meta(&self, key: &str) -> Option<&Json>;
     /// The newest interrupt response.
     fn interrupt(&self) -> Option<&Json>;
+
+    /// Pays for a look at so many bytes; `false` if nothing may be looked at any more. Who gives a
+    /// limit asks afterwards whether it was passed: what was said then means nothing.
+    fn pay(&self, _bytes: u64) -> bool {
+        true
+    }
 }
 
 impl RoutingExpr {
     /// Says whether the expression is true of `scope`. Its cost is bounded by its own size and that
-    /// of the values that it looks at.
+    /// of the values that it looks at, and by what the scope lets it look at ([`Scope::pay`]).
     #[must_use]
     pub fn evaluate(&self, scope: &impl Scope) -> bool {
+        if !scope.pay(1) {
+            return false;
+        }
         match self {
-            Self::Compare { op, field, value } => {
-                present(field, scope).is_some_and(|found| op.holds(found, value))
-            }
+            Self::Compare { op, field, value } => present(field, scope)
+                .is_some_and(|found| scope.pay(found.length() as u64) && op.holds(found, value)),
             Self::Exists(field) => present(field, scope).is_some(),
             Self::NotExists(field) => present(field, scope).is_none(),
             Self::And(exprs) => exprs.iter().all(|expr| expr.evaluate(scope)),

@@ -167,7 +167,7 @@ impl Decision<'_> {
         }
         let mut after = envelope.clone();
         let advanced = after.patch(self.now, patch);
-        self.check_counts(&after)?;
+        self.check_counts(envelope, &after)?;
         self.check_size(&after)?;
         let (subject, version) = (subject_of(envelope), envelope.version + 1);
         let (id, patch) = (id.clone(), Box::new(patch.clone()));
@@ -309,17 +309,24 @@ impl Decision<'_> {
         names.try_for_each(|name| self.check_name("goals_advance.reset_outputs", name))
     }
 
-    /// Refuses an envelope whose maps would have too many entries (K25).
-    fn check_counts(&self, after: &Content) -> Result<(), Refusal> {
-        let counts = [
-            ("outputs", after.outputs.len()),
-            ("metadata", after.metadata.len()),
-            ("active_stages", after.active_stages.len()),
-            ("completed_stages", after.completed_stages.len()),
-            ("failed_stages", after.failed_stages.len()),
-            ("completed_goal_stages", after.completed_goal_stages.len()),
-        ];
-        counts.into_iter().try_for_each(|(field, count)| self.check_count(field, count))
+    /// Refuses to make a map of an envelope longer than maps may be (K25). What a session let grow
+    /// beyond that does not keep others from changing the rest.
+    fn check_counts(&self, before: &Content, after: &Content) -> Result<(), Refusal> {
+        let counts = |of: &Content| {
+            [
+                ("outputs", of.outputs.len()),
+                ("metadata", of.metadata.len()),
+                ("active_stages", of.active_stages.len()),
+                ("completed_stages", of.completed_stages.len()),
+                ("failed_stages", of.failed_stages.len()),
+                ("completed_goal_stages", of.completed_goal_stages.len()),
+            ]
+        };
+        let mut grown = counts(before).into_iter().zip(counts(after));
+        grown.try_for_each(|((field, before), (_, after))| match after > before {
+            true => self.check_count(field, after),
+            false => Ok(()),
+        })
     }
 
     /// Refuses an envelope that would have too many bytes (K25).

@@ -1,5 +1,6 @@
 //! From stage to stage: routing, moves, and where a session comes to rest (K241, K260–K265).
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::event::SessionEvent;
@@ -22,11 +23,17 @@ use crate::kernel::quota::Resource;
 use crate::kernel::state::State;
 use crate::kernel::time::Time;
 
+/// Bytes at which the expressions of a session may look until somebody has something to do. Limits
+/// on rules and payloads alone would let one decision compare for minutes.
+pub(in crate::kernel) const LOOKED_AT_MAX: u64 = 1 << 28;
+
 /// Where expressions look (K260).
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernel) struct View<'a> {
     envelope: &'a Envelope,
     session: &'a Session,
+    /// What was looked at so far, where there is a limit to it.
+    looked_at: Option<&'a Cell<u64>>,
 }
 
 impl<'a> View<'a> {
@@ -56,6 +63,13 @@ impl Scope for View<'_> {
     fn interrupt(&self) -> Option<&Json> {
         self.session.response.as_ref()
     }
+
+    fn pay(&self, bytes: u64) -> bool {
+        self.looked_at.is_none_or(|looked_at| {
+            looked_at.set(looked_at.get().saturating_add(bytes));
+            looked_at.get() <= LOOKED_AT_MAX
+        })
+    }
 }
 
 /// What a process is told to wait for whose rate is used up.
@@ -80,18 +94,30 @@ impl State {
     pub(in crate::kernel) fn scope(&self, pid: &ProcessId) -> Option<View<'_>> {
         let session = self.session(pid)?;
         let envelope = self.envelope(&session.envelope)?;
-        Some(View { envelope, session })
+        Some(View { envelope, session, looked_at: None })
     }
 }
 
 impl Decision<'_> {
     pub(super) fn scope(&self, pid: &ProcessId) -> Option<View<'_>> {
-        self.state.scope(pid)
+        let view = self.state.scope(pid)?;
+        Some(View { looked_at: Some(&self.looked_at), ..view })
+    }
+
+    /// Ends a session whose expressions looked at too much: where they lead is not known then.
+    pub(super) fn ends_overworked(&mut self, pid: &ProcessId) -> bool {
+        let overworked = self.looked_at.get() > LOOKED_AT_MAX;
+        if overworked {
+            let told = format!("expressions look at more than {LOOKED_AT_MAX} bytes at once");
+            self.end(pid, TerminalReason::MaxLoopExceeded, &told);
+        }
+        overworked
     }
 
     /// Lets a session go on until somebody has something to do, or nobody can (K241). A task that
     /// is too large takes a step as well: its failure may lead back to where it came from.
     pub(super) fn advance(&mut self, pid: &ProcessId) {
+        self.looked_at.set(0);
         let most = self.steps_of(pid);
         let mut steps = 0;
         while let Some(step) = self.step(pid) {
@@ -113,7 +139,7 @@ impl Decision<'_> {
                 Step::Branches => self.issue_branches(pid),
                 Step::Issue => self.issue_here(pid),
             };
-            if !goes_on {
+            if !goes_on || self.ends_overworked(pid) {
                 break;
             }
         }
@@ -154,6 +180,9 @@ impl Decision<'_> {
         let found = self
             .scope(pid)
             .and_then(|scope| route(self.state.session(pid)?.here()?, &Ended::Done, &scope));
+        if self.ends_overworked(pid) {
+            return false;
+        }
         if let Some(found) = found {
             self.go(pid, &found);
         }

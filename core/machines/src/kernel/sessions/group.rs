@@ -68,7 +68,8 @@ impl Decision<'_> {
             let branches: Vec<StageName> = branches(fork, &scope).into_iter().cloned().collect();
             Some((fork.name.clone(), branches, default(fork), fork.join))
         });
-        let Some((fork, branches, default, join)) = found else {
+        let Some((fork, branches, default, join)) = found.filter(|_| !self.ends_overworked(pid))
+        else {
             return false;
         };
         if branches.is_empty() {

@@ -312,11 +312,32 @@ impl Decision<'_> {
             Ok(changes) => changes,
             Err(told) => return failed(ErrorKind::OutputInvalid, told),
         };
+        if let Some(told) = self.overcrowded(envelope, stage, &changes) {
+            return failed(ErrorKind::OutputInvalid, told);
+        }
         let growth = growth_of(envelope, (stage, &output), &changes);
         match self.overgrown(envelope, (growth, report.feedback.as_ref())) {
             Some(failure) => Verdict::Failed(failure),
             None => Verdict::Done { output, changes },
         }
+    }
+
+    /// K25, K254: maps of an envelope have so many entries.
+    fn overcrowded(
+        &self,
+        envelope: &Envelope,
+        stage: &PipelineStage,
+        changes: &[(Arc<str>, Json)],
+    ) -> Option<String> {
+        let new = changes.iter().filter(|(key, _)| !envelope.state.contains_key(key)).count();
+        let output = usize::from(!envelope.outputs.contains_key(&stage.output_key));
+        let counts = [
+            ("outputs", output, envelope.outputs.len() + output),
+            ("state", new, envelope.state.len() + new),
+        ];
+        let most = self.state.config.limits.entries;
+        let over = counts.into_iter().find(|(_, new, all)| *new > 0 && *all as u64 > most);
+        over.map(|(field, _, all)| format!("{field}: {all} entries, at most {most}"))
     }
 
     /// K254: an envelope stays within its limit.
@@ -333,8 +354,9 @@ impl Decision<'_> {
         over.then(|| Failure { kind: ErrorKind::OutputInvalid, error: error() })
     }
 
-    /// What a failure tells is kept as long as the envelope has room for it (K25): the error twice,
-    /// in the history and among the errors. Otherwise that it had none is all that is kept.
+    /// What a failure tells is kept as long as the envelope has room for it (K25): the error three
+    /// times, in the history, among the errors and with the stage that failed. Otherwise that it had
+    /// no room is all that is kept.
     fn within_envelope(&self, report: &Report, verdict: Verdict) -> (Verdict, Option<Arc<str>>) {
         let feedback = report.feedback.clone();
         let session = self.state.running_session(&report.pid);
@@ -343,7 +365,7 @@ impl Decision<'_> {
             return (verdict, feedback);
         };
         let error = i64::try_from(failure.error.len()).unwrap_or(i64::MAX);
-        match self.overgrown(envelope, (error.saturating_mul(2), feedback.as_ref())) {
+        match self.overgrown(envelope, (error.saturating_mul(3), feedback.as_ref())) {
             None => (verdict, feedback),
             Some(Failure { error, kind: _ }) => {
                 (Verdict::Failed(Failure { kind: failure.kind, error }), None)
@@ -416,7 +438,9 @@ impl Decision<'_> {
             };
             route(stage, &ended, &self.scope(pid)?)
         });
-        if let Some(found) = found {
+        if let Some(found) = found
+            && !self.ends_overworked(pid)
+        {
             self.go(pid, &found);
         }
     }

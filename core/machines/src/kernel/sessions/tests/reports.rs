@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::kernel::CommandBody;
 use crate::kernel::budget::Reserve;
 use crate::kernel::config::KernelConfig;
+use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::ids::{AttemptId, StageName};
+use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::ProcessState;
 use crate::kernel::pipeline::kinds::ErrorKind;
@@ -15,6 +17,7 @@ use crate::kernel::quota::{Amounts, QuotaField};
 use crate::kernel::rig::{Rig, calls, limits, pid, rsv, settle, submit, user};
 use crate::kernel::sessions::report::{Metrics, Report, ToolResult};
 use crate::kernel::sessions::rig::{Desk, agent, json, linear, pipeline, refused};
+use crate::kernel::sessions::start::{EnvelopeChoice, Initialize};
 
 /// K250, K410: what is wrong with a report changes nothing.
 #[test]
@@ -80,6 +83,54 @@ fn a_reservation_draws_from_the_hold_of_its_attempt() {
     let account = desk.rig.process("p").account;
     assert_eq!((account.used.amounts.llm_calls, account.unreserved.llm_calls), (1, 0));
     assert_eq!(account.held, calls(1), "that of edit");
+}
+
+/// K25, K254: an envelope has so many outputs, whoever adds them, and the rest can be changed.
+#[test]
+fn an_output_too_many_is_a_failure() {
+    let mut config = KernelConfig::new();
+    config.limits.entries = 8;
+    let next = |at: usize| match at {
+        8 => String::new(),
+        _ => format!("'default_next': 's{}'", at + 1),
+    };
+    let stages: Vec<String> = (0..9).map(|at| agent(&format!("s{at}"), &next(at))).collect();
+    let pipeline = pipeline(&format!("{{'name': 'l', 'stages': [{}]}}", stages.join(", ")));
+    let mut desk = Desk::on(Rig::with(config), pipeline, submit("p"));
+    desk.poll();
+    for at in 0..8 {
+        let told = desk.succeed(&format!("s{at}"), "{}");
+        assert_eq!(told, format!("RunAgent s{} 1.1", at + 1));
+    }
+    let told = desk.succeed("s8", "{}");
+    assert!(told.starts_with("Terminate "), "{told}");
+    let ended = desk.rig.process("p").termination_message.clone().unwrap();
+    assert!(ended.contains("outputs: 9 entries, at most 8"), "{ended}");
+    assert_eq!(desk.envelope().outputs.len(), 8);
+}
+
+/// K241: expressions look at so much and no more before somebody has something to do.
+#[test]
+fn a_session_whose_expressions_never_end_looking_is_ended() {
+    let has = "{'op': 'Contains', 'field': {'scope': 'Meta', 'path': 't'}, 'value': 'needle'}";
+    let any = |count: usize| format!("{{'op': 'Or', 'exprs': [{}]}}", vec![has; count].join(", "));
+    let told = |count: usize| {
+        let rule = format!("{{'expr': {}, 'target': 'end'}}", any(count));
+        let gate = format!("'node_kind': 'Gate', 'routing': [{rule}, {rule}]");
+        let gate = format!("{{'name': 'g', {gate}, 'default_next': 'a'}}");
+        let stages = format!("{{'name': 'w', 'stages': [{gate}, {}]}}", agent("a", ""));
+        let mut desk = Desk { rig: Rig::new(), by: user("alice"), name: "p" };
+        desk.say(CommandBody::Submit(Box::new(submit("p")))).unwrap();
+        let metadata = [("t".into(), Json::from("x".repeat(1_000_000)))].into();
+        let new = NewEnvelope { metadata, ..NewEnvelope::default() };
+        let envelope = EnvelopeChoice::New(Box::new(new));
+        let asked =
+            Initialize { pid: pid("p"), pipeline: pipeline(&stages), envelope, force: false };
+        desk.say(CommandBody::InitializeSession(Box::new(asked))).unwrap();
+        desk.poll()
+    };
+    assert_eq!(told(100), "RunAgent a 1.1");
+    assert_eq!(told(200), "Terminate MaxLoopExceeded");
 }
 
 /// K253: a tool that the task did not permit makes it a failure of policy, which is not retried.
