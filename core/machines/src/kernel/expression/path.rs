@@ -24,6 +24,9 @@ impl Path {
         if text.is_empty() {
             return Ok(Self::default());
         }
+        if let Some(at) = text.bytes().position(|byte| byte == 0) {
+            return Err(format!("path: NUL at byte {at}"));
+        }
         let mut keys = Vec::new();
         let mut key = String::new();
         let mut characters = text.chars();

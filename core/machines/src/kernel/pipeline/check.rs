@@ -11,6 +11,7 @@ use super::limits::FlowLimits;
 use super::names::StageName;
 use super::{PipelineConfig, PipelineStage, Target, graph};
 use crate::kernel::expression::{ExpressionLimits, RoutingExpr};
+use crate::kernel::json::Json;
 use crate::kernel::json::document::Problems;
 use crate::kernel::refusal::Code;
 use crate::kernel::schema::Schema;
@@ -26,6 +27,7 @@ pub(super) fn limits(config: &PipelineConfig, limits: &FlowLimits, problems: &mu
     for (at, field) in config.state_schema.iter().enumerate() {
         checker.text(&format!("state_schema[{at}].key"), &field.key);
     }
+    checker.object("metadata", &config.metadata);
     checker.span("default_timeout_ms", config.default_timeout_ms);
     checker.steps(config.step_limit);
     for (at, stage) in config.stages.iter().enumerate() {
@@ -44,7 +46,18 @@ impl Limits<'_> {
     }
 
     fn text(&mut self, field: &str, text: &str) {
+        if let Some(at) = text.bytes().position(|byte| byte == 0) {
+            self.problems.tell(Code::BadValue, field, format!("NUL at byte {at}"));
+        }
         self.most(Code::TooLong, field, text.len() as u64, self.limits.text_bytes, " bytes");
+    }
+
+    /// What was made in this process may be anything; what is read back is an object.
+    fn object(&mut self, field: &str, json: &Json) {
+        if json.as_object().is_none() {
+            let told = format!("expected an object, got {}", json.type_name());
+            self.problems.tell(Code::BadValue, field, told);
+        }
     }
 
     fn count(&mut self, field: &str, count: usize, most: u32) {
@@ -118,6 +131,7 @@ impl Limits<'_> {
         for (name, text) in texts {
             self.text(&format!("{field}.{name}"), text.as_deref().unwrap_or_default());
         }
+        self.object(&format!("{field}.generation"), &agent.generation);
         let tools = agent.allowed_tools.as_deref().unwrap_or_default();
         self.count(&format!("{field}.allowed_tools"), tools.len(), self.limits.entries);
         for (at, tool) in tools.iter().enumerate() {

@@ -375,3 +375,24 @@ fn limits_are_refused_by_their_own_codes() {
     let told = "stages[0].router_targets[0].description: 16385 bytes, at most 16384".to_owned();
     assert_eq!(one(&[agent("x", &wordy)], ""), (Code::TooLong, told));
 }
+
+/// K428: what is written of a pipeline that was made in this process is read again.
+#[test]
+fn a_pipeline_that_could_not_be_read_again_is_refused() {
+    let good = sound(&[agent("a", "")], "");
+    let refused = |change: fn(&mut PipelineConfig)| {
+        let mut config = good.clone();
+        change(&mut config);
+        config.check(&FlowLimits::DEFAULT).unwrap_err().to_string()
+    };
+    let told = refused(|config| config.metadata = Json::NULL);
+    assert_eq!(told, "bad_value: metadata: expected an object, got null");
+    let told = refused(|config| {
+        let agent = config.stages[0].agent_config.as_mut().unwrap();
+        agent.generation = Json::list(Vec::new());
+        agent.model_role = Some("a\0".into());
+    });
+    let expected = "bad_value: stages[0].agent_config.model_role: NUL at byte 1; \
+                    stages[0].agent_config.generation: expected an object, got array";
+    assert_eq!(told, expected);
+}
