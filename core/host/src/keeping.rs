@@ -235,6 +235,7 @@ async fn run(
         Noted::Removed(Removed { event, message }) => {
             error!(event, why = message, "a handler of events panicked, and is called no more");
         }
+        Noted::Fault(fault) => warn!(why = fault.why, "the disk failed"),
     };
     keep(clock, files, keeper, asks, listen).await
 }
