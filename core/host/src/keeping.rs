@@ -214,7 +214,8 @@ fn seen(keeper: &Keeper, whole: bool) -> Option<KernelStatus> {
     let at = (whole && journal.durable() == record).then(|| KernelAt {
         record,
         events: kernel.last_event(),
-        root: kernel.clone().root().to_string(),
+        // The loop waits meanwhile: nothing is copied for it.
+        root: kernel.current_root().to_string(),
     });
     Some(KernelStatus { state: word.to_owned(), why: why.map(str::to_owned), at })
 }
