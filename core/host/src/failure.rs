@@ -289,7 +289,8 @@ const fn stopped(reason: StopReason) -> &'static str {
 }
 
 fn not_stopped(f: &mut fmt::Formatter<'_>, most: Duration) -> fmt::Result {
-    let most = humantime::format_duration(most);
+    let whole = Duration::from_millis(u64::try_from(most.as_millis()).unwrap_or(u64::MAX));
+    let most = humantime::format_duration(whole);
     write!(f, "the node had not stopped in {most}, and was ended like by a crash")
 }
 

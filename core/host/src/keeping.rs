@@ -1,5 +1,7 @@
 //! The node's kernel in this process: its data folder is read before a socket is opened.
 
+mod apart;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use machines::ledger::journal::io::DiskError;
 use runtime::{
     Asks, Clock, Files, Gone, KeeperHandle, Kept, Noted, Removed, Won, keep, keeper_handle, race,
 };
+use sync::Answer;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -21,11 +24,14 @@ use crate::config::{Config, ConfigError};
 use crate::failure::Failure;
 use crate::status::{KernelAt, KernelStatus};
 use crate::world::SystemClock;
+use apart::Apart;
 
 /// How often a kernel that drains is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How much longer than its deadline a drain may take, until all is on the disk (K363).
 const SYNC_MAX: Duration = Duration::from_secs(2);
+/// How long a start that was refused waits until the folder is free.
+const FREE_MAX: Duration = Duration::from_secs(2);
 
 /// A kernel that runs.
 pub(crate) struct Keeping {
@@ -33,6 +39,8 @@ pub(crate) struct Keeping {
     /// How the run before this one ended.
     pub(crate) before: Before,
     running: JoinHandle<Kept>,
+    /// Answered when nothing is done to the folder any more.
+    freed: Answer<()>,
 }
 
 /// Where a kernel is asked, and what is known of its end. Cheap to clone.
@@ -88,33 +96,54 @@ impl Keeping {
         let (started, heard) = sync::reply();
         let desk = Desk { handle, end: Arc::new(OnceLock::new()) };
         let end = Arc::clone(&desk.end);
+        let (files, freed) = Apart::new(files);
         let running = tokio::spawn(run(clock, files, keeper, asks, (started, end)));
         match heard.await {
             Ok(Ok(report)) => {
                 // Its first decision comes after what it found, and may be refused.
                 if desk.handle.look(|_| ()).await.is_err() {
-                    return Err(not_kept(running).await);
+                    return Err(not_kept(running, freed).await);
                 }
                 tell(&report);
-                Ok(Self { desk, before: report.before, running })
+                Ok(Self { desk, before: report.before, running, freed })
             }
-            Ok(Err(_)) | Err(_) => Err(not_kept(running).await),
+            Ok(Err(_)) | Err(_) => Err(not_kept(running, freed).await),
         }
     }
 
-    /// Stops the kernel and waits until all that it told is durable.
-    pub(crate) async fn stop(self) {
+    /// Stops the kernel, and waits until all that it told is durable and the folder is free, but
+    /// no longer than `most`; says whether it has come to that. A disk that hangs, or has no room
+    /// for what is left, would keep it for ever: it is ended then as by a crash, which takes back
+    /// nothing that was told (K363). The folder stays taken until nothing writes to it (L2).
+    pub(crate) async fn stop(self, most: Duration) -> bool {
+        let Self { desk, mut running, freed, .. } = self;
         // Gone: it is over already.
-        let _ = self.desk.handle.stop();
-        if self.running.await.is_err() {
-            error!("the kernel panicked");
+        let _ = desk.handle.stop();
+        let ended = async {
+            if (&mut running).await.is_err() {
+                error!("the kernel panicked");
+            }
+            // Given up: it is free, too.
+            let _ = freed.await;
+        };
+        match race(ended, sleep(most)).await {
+            Won::Left(()) => true,
+            Won::Right(()) => {
+                error!(?most, "the kernel could not be stopped in time: it is ended as by a crash");
+                running.abort();
+                false
+            }
         }
     }
 }
 
 /// Waits until a kernel that did not start has let go of the folder, and says why it did not.
-async fn not_kept(running: JoinHandle<Kept>) -> Failure {
-    match running.await {
+async fn not_kept(running: JoinHandle<Kept>, freed: Answer<()>) -> Failure {
+    let kept = running.await;
+    if let Won::Right(()) = race(freed, sleep(FREE_MAX)).await {
+        warn!("the disk does not answer: the data folder is free when it does");
+    }
+    match kept {
         Ok(Kept::Refused(why)) => Failure::Unkept(why),
         Ok(Kept::Stopped | Kept::Abandoned) | Err(_) => Failure::Panicked,
     }

@@ -349,7 +349,7 @@ fn row_28_a_bound_handler_is_called_for_each_try_until_it_goes() {
     assert_eq!(stage.dispatch("c"), Err(Code::NoHandler));
 }
 
-/// K192, K410: a handler that could not be bound for a moment has not taken the earlier one's place.
+/// K192, K410: a handler that could not be bound for a moment has not taken another's place.
 #[test]
 fn a_handler_that_is_refused_leaves_the_earlier_one_bound() {
     let mut stage = Stage::new();
