@@ -1,6 +1,7 @@
 //! The node's kernel in this process: its data folder is read before a socket is opened.
 
 mod apart;
+mod ready;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::failure::Failure;
 use crate::status::{KernelAt, KernelStatus};
 use crate::world::SystemClock;
 use apart::Apart;
+use ready::{Caller, Ready};
 
 /// How often a kernel that drains is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -47,6 +49,8 @@ pub(crate) struct Keeping {
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) handle: KeeperHandle,
+    /// For whoever waits for tasks to listen.
+    pub(crate) ready: Arc<Ready>,
     end: Arc<OnceLock<End>>,
 }
 
@@ -94,10 +98,11 @@ impl Keeping {
         let keeper = keeper.map_err(|refusal| ConfigError::of("kernel", refusal.to_string()))?;
         let (handle, asks) = keeper_handle();
         let (started, heard) = sync::reply();
-        let desk = Desk { handle, end: Arc::new(OnceLock::new()) };
-        let end = Arc::clone(&desk.end);
+        let (caller, ready) = ready::ready();
+        let desk = Desk { handle, ready: Arc::new(ready), end: Arc::new(OnceLock::new()) };
+        let heard_by = Listener { started: Some(started), end: Arc::clone(&desk.end), caller };
         let (files, freed) = Apart::new(files);
-        let running = tokio::spawn(run(clock, files, keeper, asks, (started, end)));
+        let running = tokio::spawn(run(clock, files, keeper, asks, heard_by));
         match heard.await {
             Ok(Ok(report)) => {
                 // Its first decision comes after what it found, and may be refused.
@@ -249,19 +254,15 @@ fn seen(keeper: &Keeper, whole: bool) -> Option<KernelStatus> {
     Some(KernelStatus { state: word.to_owned(), why: why.map(str::to_owned), at })
 }
 
-/// What the start waits for.
-type Started = sync::Reply<Result<Box<Report>, Box<RefusedStart>>>;
-
 async fn run(
     clock: SystemClock,
     files: impl Files,
     keeper: Keeper,
     asks: Asks,
-    (started, end): (Started, Arc<OnceLock<End>>),
+    mut listener: Listener,
 ) -> Kept {
-    let mut started = Some(started);
     let listen = move |noted: Noted<'_>| match noted {
-        Noted::Output(output) => hear(output, &mut started, &end),
+        Noted::Output(output) => listener.hear(output),
         Noted::Removed(Removed { event, message }) => {
             error!(event, why = message, "a handler of events panicked, and is called no more");
         }
@@ -270,35 +271,46 @@ async fn run(
     keep(clock, files, keeper, asks, listen).await
 }
 
-/// Logs what the keeper says, and tells whoever waits for the start what it came to.
-fn hear(output: &Output, started: &mut Option<Started>, end: &OnceLock<End>) {
-    match output {
-        Output::Started(report) => {
-            // Whoever started it has gone: then its handle has, too, and the loop ends.
-            let _ = started.take().map(|started| started.send(Ok(report.clone())));
+/// Hears what the keeper says.
+struct Listener {
+    /// What the start waits for.
+    started: Option<sync::Reply<Result<Box<Report>, Box<RefusedStart>>>>,
+    end: Arc<OnceLock<End>>,
+    caller: Caller,
+}
+
+impl Listener {
+    /// Logs it, and tells whoever waits for the start what that came to, and who waits for tasks.
+    fn hear(&mut self, output: &Output) {
+        self.caller.hear(output);
+        match output {
+            Output::Started(report) => {
+                // Whoever started it has gone: then its handle has, too, and the loop ends.
+                let _ = self.started.take().map(|started| started.send(Ok(report.clone())));
+            }
+            Output::Refused(why) => {
+                let _ = self.started.take().map(|started| started.send(Err(why.clone())));
+            }
+            Output::Snapshot { record } => info!(record, "a snapshot is current"),
+            Output::SnapshotFailed { record, error } => {
+                warn!(record, error, "a snapshot could not be written; it is tried again");
+            }
+            Output::Stalled(error) => {
+                error!(%error, "the journal has failed: nothing is decided until the next start");
+                let _ = self.end.set(End::Stalled(*error));
+            }
+            // Known already if the journal had failed before.
+            Output::Stopped => {
+                let _ = self.end.set(End::Stopped);
+            }
+            Output::Disk(..)
+            | Output::Reply(..)
+            | Output::Answer(..)
+            | Output::Events { .. }
+            | Output::Effect(_)
+            | Output::Batch(..)
+            | Output::Ended(..) => {}
         }
-        Output::Refused(why) => {
-            let _ = started.take().map(|started| started.send(Err(why.clone())));
-        }
-        Output::Snapshot { record } => info!(record, "a snapshot is current"),
-        Output::SnapshotFailed { record, error } => {
-            warn!(record, error, "a snapshot could not be written; it is tried again");
-        }
-        Output::Stalled(error) => {
-            error!(%error, "the journal has failed: nothing is decided until the next start");
-            let _ = end.set(End::Stalled(*error));
-        }
-        // Known already if the journal had failed before.
-        Output::Stopped => {
-            let _ = end.set(End::Stopped);
-        }
-        Output::Disk(..)
-        | Output::Reply(..)
-        | Output::Answer(..)
-        | Output::Events { .. }
-        | Output::Effect(_)
-        | Output::Batch(..)
-        | Output::Ended(..) => {}
     }
 }
 

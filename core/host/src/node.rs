@@ -395,6 +395,11 @@ impl View {
         &self.desk.handle
     }
 
+    /// Returns where the node's kernel is asked by the node itself.
+    pub(crate) const fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     /// Takes a place among the connections that follow events, until it is dropped; `None` if there
     /// is none.
     pub(crate) fn stream(&self) -> Option<Place> {

@@ -239,3 +239,88 @@ fn a_stop_before_there_is_room_for_a_segment_has_an_end() {
         assert_eq!(before(&rig).await, "the first start");
     });
 }
+
+fn tool() -> ServiceName {
+    ServiceName::parse("service", "tool").unwrap()
+}
+
+/// Offers a service and returns a worker who waits for its tasks, longer than any test.
+async fn waits(
+    keeping: &Keeping,
+    left: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<serde_json::Value> {
+    let info = ServiceInfo::new(tool(), ServiceType::parse("type", "flow").unwrap());
+    say(&keeping.desk, CommandBody::RegisterService(Box::new(info))).await.unwrap();
+    let command = said(CommandBody::LeaseTasks { service: tool(), max: 1 });
+    let desk = keeping.desk.clone();
+    let wait = PATIENCE * 60;
+    let waiting =
+        tokio::spawn(async move { crate::leases::lease(command, wait, &desk, left).await });
+    // What it asks is answered at once: it waits when these have been.
+    for _ in 0..100 {
+        keeping.desk.handle.look(|_| ()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    waiting
+}
+
+async fn dispatch(desk: &Desk) {
+    let target = Target::Name { name: tool() };
+    let mut request = ServiceRequest::new(target, "run", Json::from("data"));
+    request.queue = true;
+    say(desk, CommandBody::Dispatch(Box::new(request))).await.unwrap();
+}
+
+/// K205: who waits is given what comes, and told when nothing comes any more.
+#[test]
+fn a_worker_that_waits_is_woken_by_work_and_by_the_end() {
+    alone(async {
+        let rig = Rig::new();
+        let keeping = rig.start().await;
+        let waiting = waits(&keeping, std::future::pending()).await;
+        dispatch(&keeping.desk).await;
+        let told = tokio::time::timeout(PATIENCE, waiting).await.expect("it is woken").unwrap();
+        assert_eq!(told["ok"]["tasks"].as_array().map(Vec::len), Some(1), "{told}");
+        assert!(keeping.stop(PATIENCE).await);
+
+        let rig = Rig::new();
+        let keeping = rig.start().await;
+        let waiting = waits(&keeping, std::future::pending()).await;
+        say(&keeping.desk, CommandBody::UnregisterService { service: tool() }).await.unwrap();
+        let told = tokio::time::timeout(PATIENCE, waiting).await.expect("it is woken").unwrap();
+        assert_eq!(told["refused"]["code"], "service_not_found", "{told}");
+        let waiting = waits(&keeping, std::future::pending()).await;
+        rig.moods.broken.store(true, Relaxed);
+        say(&keeping.desk, CommandBody::Drain { deadline_ms: None }).await.unwrap_err();
+        let told = tokio::time::timeout(PATIENCE, waiting).await.expect("it is woken").unwrap();
+        assert!(told["ok"]["tasks"] == serde_json::json!([]), "{told}");
+        keeping.stop(PATIENCE).await;
+    });
+}
+
+/// K205: who has left when a task comes is not given it, whatever is noticed first.
+#[test]
+fn a_task_that_comes_when_the_worker_has_left_stays() {
+    alone(async {
+        let rig = Rig::new();
+        let keeping = rig.start().await;
+        let gone = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&gone);
+        // It wakes nobody: both are noticed at once.
+        let left = std::future::poll_fn(move |_| match seen.load(Relaxed) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        });
+        let waiting = waits(&keeping, left).await;
+        gone.store(true, Relaxed);
+        dispatch(&keeping.desk).await;
+        let told = tokio::time::timeout(PATIENCE, waiting).await.expect("it is woken").unwrap();
+        assert_eq!(told["ok"]["tasks"], serde_json::json!([]));
+        let desk = &keeping.desk;
+        let command = said(CommandBody::LeaseTasks { service: tool(), max: 1 });
+        let decided = desk.handle.command(command).await.unwrap();
+        let told = crate::commands::shown(&decided, None);
+        assert_eq!(told["ok"]["tasks"].as_array().map(Vec::len), Some(1), "{told}");
+        assert!(keeping.stop(PATIENCE).await);
+    });
+}
