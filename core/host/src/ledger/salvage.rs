@@ -51,6 +51,7 @@ use super::Ledger;
 use crate::failure::Failure;
 use source::{Content, Read};
 
+pub(super) use source::BLOCK;
 pub use source::Unreadable;
 
 /// Records of one segment that follow each other.
