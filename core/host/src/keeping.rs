@@ -4,7 +4,7 @@ mod apart;
 mod ready;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use machines::cluster::identity::StaticKey;
 use machines::keeper::io::{Before, Output, RefusedStart, Report};
@@ -14,12 +14,13 @@ use machines::kernel::principal::Principal;
 use machines::kernel::{Command, CommandBody};
 use machines::ledger::journal::io::DiskError;
 use runtime::{
-    Asks, Clock, Files, Gone, KeeperHandle, Kept, Noted, Removed, Won, keep, keeper_handle, race,
+    Asks, Clock, Fault, Files, Gone, KeeperHandle, Kept, Noted, Removed, Won, keep, keeper_handle,
+    race,
 };
 use sync::Answer;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::failure::Failure;
@@ -34,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const SYNC_MAX: Duration = Duration::from_secs(2);
 /// How long a start that was refused waits until the folder is free.
 const FREE_MAX: Duration = Duration::from_secs(2);
+/// How often it is logged that there is no room: it is looked for every second (L23).
+const FULL_TOLD: Duration = Duration::from_secs(60);
 
 /// A kernel that runs.
 pub(crate) struct Keeping {
@@ -100,7 +103,8 @@ impl Keeping {
         let (started, heard) = sync::reply();
         let (caller, ready) = ready::ready();
         let desk = Desk { handle, ready: Arc::new(ready), end: Arc::new(OnceLock::new()) };
-        let heard_by = Listener { started: Some(started), end: Arc::clone(&desk.end), caller };
+        let heard_by =
+            Listener { started: Some(started), end: Arc::clone(&desk.end), caller, full: None };
         let (files, freed) = Apart::new(files);
         let running = tokio::spawn(run(clock, files, keeper, asks, heard_by));
         match heard.await {
@@ -266,7 +270,7 @@ async fn run(
         Noted::Removed(Removed { event, message }) => {
             error!(event, why = message, "a handler of events panicked, and is called no more");
         }
-        Noted::Fault(fault) => warn!(why = fault.why, "the disk failed"),
+        Noted::Fault(fault) => listener.fault(fault),
     };
     keep(clock, files, keeper, asks, listen).await
 }
@@ -277,9 +281,22 @@ struct Listener {
     started: Option<sync::Reply<Result<Box<Report>, Box<RefusedStart>>>>,
     end: Arc<OnceLock<End>>,
     caller: Caller,
+    /// When it was logged last that there is no room.
+    full: Option<Instant>,
 }
 
 impl Listener {
+    /// Logs what the disk failed at.
+    fn fault(&mut self, fault: &Fault) {
+        let is_full = fault.kind == DiskError::NoSpace;
+        if is_full && self.full.is_some_and(|told| told.elapsed() < FULL_TOLD) {
+            debug!(why = fault.why, "the disk is full");
+            return;
+        }
+        self.full = is_full.then(Instant::now).or(self.full);
+        warn!(why = fault.why, "the disk failed");
+    }
+
     /// Logs it, and tells whoever waits for the start what that came to, and who waits for tasks.
     fn hear(&mut self, output: &Output) {
         self.caller.hear(output);
