@@ -196,6 +196,7 @@ async fn serve(
     let listen = move |noted: Noted<'_>| match noted {
         Noted::Output(output) => hear(output),
         Noted::Removed(removed) => panic!("there is no handler: {removed:?}"),
+        Noted::Fault(fault) => panic!("{fault}"),
     };
     keep(clock, files, keeper, asks, listen).await;
 }

@@ -1,6 +1,7 @@
 //! The command line of `lockstep`.
 
 use std::path::PathBuf;
+use std::pin::pin;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use machines::cluster::ids::NodeId;
@@ -350,10 +351,14 @@ async fn serve(options: Serve) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let config = options.config()?;
     log::start(config.log, config.log_format);
-    let mut node = match race(Node::start(config), signals.leave()).await {
-        Won::Left(node) => node?,
-        Won::Right(()) => return Ok(()),
+    let Some((node, again)) = begin(Node::start(config), async || signals.next().await).await
+    else {
+        return Ok(());
     };
+    let mut node = node?;
+    if again {
+        reload(&options, &node).await;
+    }
     loop {
         match race(node.ended(), signals.next()).await {
             Won::Left(ended) => return ended,
@@ -370,6 +375,23 @@ async fn serve(options: Serve) -> Result<(), Failure> {
         Won::Right(Won::Right(())) => {
             info!("stopped at once");
             Ok(())
+        }
+    }
+}
+
+/// Waits for a start; says, too, whether a reload was asked for meanwhile, which comes after it.
+/// Nothing if it was told to leave first.
+async fn begin<T>(
+    start: impl Future<Output = T>,
+    mut next: impl AsyncFnMut() -> Told,
+) -> Option<(T, bool)> {
+    let mut start = pin!(start);
+    let mut again = false;
+    loop {
+        match race(start.as_mut(), next()).await {
+            Won::Left(started) => return Some((started, again)),
+            Won::Right(Told::Reload) => again = true,
+            Won::Right(Told::Leave) => return None,
         }
     }
 }
@@ -519,5 +541,37 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         Some(_) | None => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// C108: who asks for a reload while the journal is read gets it after the start.
+    #[test]
+    fn a_signal_that_comes_while_the_node_starts_is_kept() {
+        let mut reads = 3;
+        let start = std::future::poll_fn(|cx| {
+            reads -= 1;
+            cx.waker().wake_by_ref();
+            if reads > 0 { Poll::Pending } else { Poll::Ready("started") }
+        });
+        let mut told = vec![Told::Reload];
+        let next = async || match told.pop() {
+            Some(told) => told,
+            None => pending().await,
+        };
+        let mut begun = pin!(begin(start, next));
+        let mut cx = Context::from_waker(Waker::noop());
+        let began = std::iter::from_fn(|| Some(begun.as_mut().poll(&mut cx)));
+        let began = began.take(9).find(Poll::is_ready);
+        assert_eq!(began, Some(Poll::Ready(Some(("started", true)))));
+
+        let left = pin!(begin(pending::<()>(), async || ready(Told::Leave).await)).poll(&mut cx);
+        assert_eq!(left, Poll::Ready(None));
     }
 }

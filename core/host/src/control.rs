@@ -18,8 +18,9 @@
 //! do everything. The folder is made with mode 0700 before the socket is, and a folder that
 //! others may enter is refused, so there is no moment at which others could connect.
 
+mod reading;
+
 use std::fs;
-use std::future::pending;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
@@ -31,7 +32,7 @@ use machines::kernel::{Code, Command, CommandBody, Refusal};
 use runtime::{Gone, Won, race};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
@@ -45,11 +46,15 @@ use crate::files::{self, Folder};
 use crate::leases;
 use crate::node::View;
 use crate::status::KernelStatus;
+use reading::Reading;
 
 /// The longest request, in bytes (K394).
-const REQUEST_MAX: u64 = 4 << 20;
+const REQUEST_MAX: usize = 4 << 20;
 /// How many connections there may be at a time: each may hold a request.
 const CONNECTIONS_MAX: usize = 256;
+/// How many more there may be for commands of the node alone: whoever wants to know how it is, or
+/// that it leaves, gets through though all others wait for a disk that hangs.
+const COMMANDS_MAX: usize = 16;
 /// How long a client may take to ask.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client waits for an answer; leaving takes the longest.
@@ -119,9 +124,6 @@ enum Next {
     ShutDown { mode: StopMode, deadline: Option<Millis> },
 }
 
-/// The side of a client that asks.
-type Reading = BufReader<OwnedReadHalf>;
-
 /// Makes the socket of a node on `folder`. A socket left by a crash is replaced: the folder is
 /// locked, so nobody listens there.
 pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, Failure> {
@@ -140,20 +142,22 @@ pub(crate) type Door = Arc<OnceLock<View>>;
 
 /// Answers until it is dropped, with the node.
 pub(crate) async fn serve(listener: UnixListener, door: Door) {
-    serve_up_to(CONNECTIONS_MAX, listener, door).await;
+    serve_up_to(CONNECTIONS_MAX, COMMANDS_MAX, listener, door).await;
 }
 
-async fn serve_up_to(most: usize, listener: UnixListener, door: Door) {
-    let connections = Places::of(most);
+async fn serve_up_to(most: usize, more: usize, listener: UnixListener, door: Door) {
+    let (connections, commands) = (Places::of(most), Places::of(more));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let place = connections.take();
+                let narrow = place.is_none().then_some(most);
+                let place = place.or_else(|| commands.take());
                 // A node that does not start takes the door with it.
                 let door = Arc::downgrade(&door);
                 tokio::spawn(async move {
                     let served = match &place {
-                        Some(_) => answer(stream, &door).await,
+                        Some(_) => answer(stream, &door, narrow).await,
                         None => turn_away(stream, most).await,
                     };
                     if let Err(error) = served {
@@ -172,9 +176,12 @@ async fn serve_up_to(most: usize, listener: UnixListener, door: Door) {
 /// Tells a client that there are too many, before it has asked for anything.
 async fn turn_away(stream: UnixStream, most: usize) -> io::Result<()> {
     let (_, mut write) = stream.into_split();
-    let text = format!("{most} connections to the control socket are open");
-    tell(&mut write, &overloaded(&text)).await?;
+    tell(&mut write, &one_too_many(most)).await?;
     write.shutdown().await
+}
+
+fn one_too_many(most: usize) -> Value {
+    overloaded(&format!("{most} connections to the control socket are open"))
 }
 
 fn overloaded(text: &str) -> Value {
@@ -205,9 +212,15 @@ fn starting(wish: &Wish) -> Option<Value> {
     }
 }
 
-async fn answer(stream: UnixStream, door: &Weak<OnceLock<View>>) -> io::Result<()> {
+/// Answers a client until it has left. Only commands of the node if the connection is a `narrow`
+/// one, beside so many others.
+async fn answer(
+    stream: UnixStream,
+    door: &Weak<OnceLock<View>>,
+    narrow: Option<usize>,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
-    let mut read = BufReader::new(read);
+    let mut read = Reading::new(read);
     while let Some(wish) = timeout(PATIENCE, next_wish(&mut read)).await?? {
         let started = door.upgrade().is_some_and(|door| door.get().is_some());
         let early = wish.as_ref().ok().filter(|_| !started).and_then(starting);
@@ -224,13 +237,19 @@ async fn answer(stream: UnixStream, door: &Weak<OnceLock<View>>) -> io::Result<(
                 return write.shutdown().await;
             }
         };
+        if let (Some(most), Wish::Kernel(_) | Wish::Events(_)) = (narrow, &wish) {
+            tell(&mut write, &one_too_many(most)).await?;
+            return write.shutdown().await;
+        }
         let Some(view) = enter(door).await else {
             return Ok(());
         };
         let Answer { told, next, place } = match wish {
             Wish::Kernel(line) => decide(line, &view, &mut read).await,
             Wish::Command(request) => obey(request, &view).await,
-            Wish::Events(wanted) => return stream_to(wanted, &view, read, write).await,
+            Wish::Events(wanted) => {
+                return stream_to(wanted, &view, read.into_inner(), write).await;
+            }
         };
         let written = tell(&mut write, &told).await;
         drop(place);
@@ -266,32 +285,16 @@ async fn end(
 }
 
 /// Reads what a client wants next; nothing at the end. Inside, what is wrong with it.
-async fn next_wish(read: &mut Reading) -> io::Result<Option<Result<Wish, Answer>>> {
-    let mut line = Vec::new();
-    // One more, so that a line that is too long is told from one that just is not.
-    read.take(REQUEST_MAX + 1).read_until(b'\n', &mut line).await?;
+async fn next_wish(read: &mut Reading<OwnedReadHalf>) -> io::Result<Option<Result<Wish, Answer>>> {
+    let line = read.line(REQUEST_MAX).await?;
     if line.is_empty() {
         return Ok(None);
     }
-    if line.len() as u64 > REQUEST_MAX {
-        skip_line(read, &line).await?;
+    if line.len() > REQUEST_MAX {
         let text = format!("line: more than {REQUEST_MAX} bytes");
         return Ok(Some(Err(Answer::more(commands::refused(&Refusal::new(Code::TooLarge, text))))));
     }
     Ok(Some(wish(&line)))
-}
-
-/// Passes over the rest of a line, of which `begun` is known.
-async fn skip_line(read: &mut Reading, begun: &[u8]) -> io::Result<()> {
-    let mut ended = begun.ends_with(b"\n");
-    while !ended {
-        let more = read.fill_buf().await?;
-        let end = more.iter().position(|byte| *byte == b'\n');
-        let passed = end.map_or(more.len(), |at| at + 1);
-        ended = end.is_some() || passed == 0;
-        read.consume(passed);
-    }
-    Ok(())
 }
 
 /// Takes a line apart, once it is known how deep it is and how much is in it.
@@ -314,13 +317,6 @@ async fn tell(write: &mut OwnedWriteHalf, told: &Value) -> io::Result<()> {
     write.write_all(&text).await
 }
 
-/// Waits until the other side has closed. What it says before that is its next line.
-async fn left(read: &mut Reading) {
-    if read.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
-        pending().await
-    }
-}
-
 impl Answer {
     const fn more(told: Value) -> Self {
         Self { told, next: Next::More, place: None }
@@ -335,7 +331,7 @@ impl Answer {
 async fn stream_to(
     wanted: Wanted,
     view: &View,
-    read: Reading,
+    read: OwnedReadHalf,
     mut write: OwnedWriteHalf,
 ) -> io::Result<()> {
     // The node's end waits for it.
@@ -355,7 +351,7 @@ fn full(what: &str) -> Value {
 }
 
 /// Has the kernel decide or tell, and waits until all that it says is durable.
-async fn decide(line: commands::Line, view: &View, read: &mut Reading) -> Answer {
+async fn decide(line: commands::Line, view: &View, read: &mut Reading<OwnedReadHalf>) -> Answer {
     let keeper = view.keeper();
     let gone = |gone: Gone| json!({ "error": gone.to_string() });
     match line.asked() {
@@ -370,7 +366,7 @@ async fn decide(line: commands::Line, view: &View, read: &mut Reading) -> Answer
             let Some(place) = view.stream() else {
                 return Answer::more(full("nothing was begun"));
             };
-            match race(agents::execute(*command, keeper), left(read)).await {
+            match race(agents::execute(*command, keeper), read.left()).await {
                 Won::Left(told) => Answer { place: Some(place), ..Answer::more(told) },
                 Won::Right(()) => {
                     let why = "whoever closes its side has left: what was begun goes on";
@@ -382,7 +378,7 @@ async fn decide(line: commands::Line, view: &View, read: &mut Reading) -> Answer
             let Some(place) = view.stream() else {
                 return Answer::more(full("nothing was leased"));
             };
-            let told = leases::lease(*command, wait, keeper, left(read)).await;
+            let told = leases::lease(*command, wait, view.desk(), read.left()).await;
             Answer { place: Some(place), ..Answer::more(told) }
         }
     }
@@ -594,7 +590,7 @@ mod tests {
             let held = Folder::lock(folder.path()).unwrap();
             let door = Door::default();
             let listener = listen(&held).unwrap();
-            let serving = tokio::spawn(serve_up_to(2, listener, Arc::clone(&door)));
+            let serving = tokio::spawn(serve_up_to(2, 1, listener, Arc::clone(&door)));
             let mut open = Vec::new();
             for _ in 0..2 {
                 let stream = UnixStream::connect(files::control(folder.path())).await.unwrap();
@@ -602,10 +598,22 @@ mod tests {
                 assert_eq!(say(&mut stream, "{\n").await["refused"]["code"], "bad_json");
                 open.push(stream);
             }
+            let told = ask(folder.path(), Request::Kernel).await.unwrap();
+            assert_eq!(told["state"], "starting", "how the node is can be asked all the same");
+            let submit = json!({ "user": "alice", "do": { "submit": { "pid": "p" } } });
+            let told = command(folder.path(), submit).await.unwrap();
+            assert_eq!(told["refused"]["code"], "overloaded", "{told}");
+            let stream = loop {
+                let stream = UnixStream::connect(files::control(folder.path())).await.unwrap();
+                let mut stream = BufReader::new(stream);
+                if say(&mut stream, "{\n").await["refused"]["code"] == "bad_json" {
+                    break stream;
+                }
+            };
             let told = ask(folder.path(), Request::Kernel).await.unwrap_err().to_string();
             let why = "the node did not answer: 2 connections to the control socket are open";
-            assert_eq!(told, why);
-            open.pop();
+            assert_eq!(told, why, "not by everybody");
+            drop(stream);
             while ask(folder.path(), Request::Kernel).await.is_err() {
                 tokio::task::yield_now().await;
             }

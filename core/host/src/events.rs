@@ -39,8 +39,10 @@ use crate::commands::{self, RoleName};
 /// How many connections may follow events, or wait for agents and tasks, at a time: fewer than
 /// there may be, so that those who wait do not keep out those who command.
 pub(crate) const PLACES_MAX: usize = 192;
-/// How often and how long the end of a node waits for them to be told.
-const LOOKS: (u32, Duration) = (200, Duration::from_millis(10));
+/// How often the end of a node looks whether they have been told, and how long at the most.
+const LOOK: Duration = Duration::from_millis(10);
+/// See [`LOOK`].
+const TOLD_MAX: Duration = Duration::from_secs(2);
 
 /// The connections that there may be, or those of them that wait.
 #[derive(Clone)]
@@ -66,16 +68,16 @@ impl Places {
         (self.taken.fetch_add(1, Relaxed) < self.most).then_some(place)
     }
 
-    /// Waits until all are told that the node has stopped. Who does not read its last line does not
-    /// need it, and is not waited for.
-    pub(crate) async fn empty(&self) {
-        for _ in 0..LOOKS.0 {
+    /// Waits until all are told that the node has stopped, but no longer than `most`. Who does not
+    /// read its last line does not need it, and is not waited for.
+    pub(crate) async fn empty(&self, most: Duration) {
+        let empty = async {
             // Relaxed: as above.
-            if self.taken.load(Relaxed) == 0 {
-                return;
+            while self.taken.load(Relaxed) > 0 {
+                sleep(LOOK).await;
             }
-            sleep(LOOKS.1).await;
-        }
+        };
+        let _ = race(empty, sleep(most.min(TOLD_MAX))).await;
     }
 }
 
@@ -305,6 +307,19 @@ mod tests {
         assert!(first.is_some() && places.clone().take().is_none());
         drop(first);
         assert!(places.take().is_some());
+    }
+
+    /// K363: what is left of a stop's time may be nothing.
+    #[test]
+    fn who_does_not_read_its_last_line_is_not_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let places = Places::of(1);
+        let _place = places.take().unwrap();
+        runtime.block_on(async {
+            let mut empty = std::pin::pin!(places.empty(Duration::ZERO));
+            let ends = race(empty.as_mut(), sleep(TOLD_MAX / 2)).await;
+            assert_eq!(ends, Won::Left(()), "there is no time left for it");
+        });
     }
 
     #[test]

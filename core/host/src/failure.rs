@@ -14,6 +14,7 @@ use machines::node::io::StopReason;
 use runtime::{Gone, RunError};
 
 use crate::config::ConfigError;
+use crate::ledger::Unusable;
 
 /// The exit codes of `lockstep`.
 ///
@@ -104,7 +105,7 @@ pub enum Failure {
     /// There is no ledger in this data folder.
     NoLedger(PathBuf),
     /// The journal cannot be used as it is; nothing was changed (L33, L34).
-    Ledger(Refusal),
+    Ledger(Unusable),
     /// A sound record holds what this program cannot read (L36).
     LedgerUnknown {
         /// Which.
@@ -150,7 +151,7 @@ impl Failure {
                 Exit::Corrupt
             }
             Self::Unkept(why) => unkept(why),
-            Self::Ledger(refusal) => unusable(refusal),
+            Self::Ledger(unfit) => unusable(&unfit.refusal),
             Self::AddrInUse(_) | Self::FolderInUse { .. } => Exit::InUse,
             Self::SessionUnusable { .. }
             | Self::Bind { .. }
@@ -222,7 +223,7 @@ impl fmt::Display for Failure {
             Self::NoLedger(path) => {
                 write!(f, "there is no ledger in the data folder {}", path.display())
             }
-            Self::Ledger(refusal) => refusal.fmt(f),
+            Self::Ledger(unfit) => unfit.fmt(f),
             Self::LedgerUnknown { record, why } => write!(f, "journal: record {record}: {why}"),
             Self::NoRecord { record, last } => {
                 write!(f, "journal: there is no record {record}; the last one is {last}")
@@ -289,7 +290,8 @@ const fn stopped(reason: StopReason) -> &'static str {
 }
 
 fn not_stopped(f: &mut fmt::Formatter<'_>, most: Duration) -> fmt::Result {
-    let most = humantime::format_duration(most);
+    let whole = Duration::from_millis(u64::try_from(most.as_millis()).unwrap_or(u64::MAX));
+    let most = humantime::format_duration(whole);
     write!(f, "the node had not stopped in {most}, and was ended like by a crash")
 }
 
@@ -342,6 +344,6 @@ mod tests {
         ]
         .map(|why| Failure::Unkept(Box::new(why)).exit() as u8);
         assert_eq!(found, [1, 1, 1, 2, 5, 5, 5, 5]);
-        assert_eq!(Failure::Ledger(unread).exit(), Exit::Runtime);
+        assert_eq!(Failure::Ledger(unread.into()).exit(), Exit::Runtime);
     }
 }

@@ -202,7 +202,9 @@ fn hold(path: &Path, lock: File) -> Result<Folder, Failure> {
         return Err(not_locked(path, &lock, error));
     }
     let pid = format!("{}\n", std::process::id());
-    let told = lock.set_len(0).and_then(|()| lock.write_all_at(pid.as_bytes(), 0));
+    // In this order: whoever is refused meanwhile, or on a disk that is full now, finds a holder.
+    let told = lock.write_all_at(pid.as_bytes(), 0);
+    let told = told.and_then(|()| lock.set_len(pid.len() as u64));
     told.map_err(|error| Failure::Folder { path: path.to_owned(), error })?;
     Ok(Folder { path: path.to_owned(), _lock: Arc::new(lock) })
 }
@@ -219,7 +221,8 @@ fn not_locked(path: &Path, lock: &File, error: TryLockError) -> Failure {
 fn holder(lock: &File) -> Option<u32> {
     let mut digits = [0; 16];
     let length = lock.read_at(&mut digits, 0).ok()?;
-    std::str::from_utf8(&digits[..length]).ok()?.trim_end().parse().ok()
+    // Of one that was longer the end may stand behind it.
+    std::str::from_utf8(&digits[..length]).ok()?.lines().next()?.parse().ok()
 }
 
 /// Refuses what is no folder, and a folder that others may enter.
@@ -320,6 +323,18 @@ mod tests {
         assert_eq!(third.to_string(), second.to_string());
         drop(first);
         Folder::lock(folder.path()).unwrap();
+    }
+
+    /// L2: what an earlier holder left behind is no part of the pid, at no moment.
+    #[test]
+    fn a_holder_is_told_while_it_says_who_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOCK);
+        fs::write(&path, "123\n5678901\n").unwrap();
+        assert_eq!(holder(&File::open(&path).unwrap()), Some(123), "half way");
+        drop(Folder::lock(folder.path()).unwrap());
+        let pid = format!("{}\n", std::process::id());
+        assert_eq!(fs::read_to_string(&path).unwrap(), pid);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The node's kernel in this process: its data folder is read before a socket is opened.
 
+mod apart;
+mod ready;
+
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use machines::cluster::identity::StaticKey;
 use machines::keeper::io::{Before, Output, RefusedStart, Report};
@@ -11,21 +14,29 @@ use machines::kernel::principal::Principal;
 use machines::kernel::{Command, CommandBody};
 use machines::ledger::journal::io::DiskError;
 use runtime::{
-    Asks, Clock, Files, Gone, KeeperHandle, Kept, Noted, Removed, Won, keep, keeper_handle, race,
+    Asks, Clock, Fault, Files, Gone, KeeperHandle, Kept, Noted, Removed, Won, keep, keeper_handle,
+    race,
 };
+use sync::Answer;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::failure::Failure;
 use crate::status::{KernelAt, KernelStatus};
 use crate::world::SystemClock;
+use apart::Apart;
+use ready::{Caller, Ready};
 
 /// How often a kernel that drains is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How much longer than its deadline a drain may take, until all is on the disk (K363).
 const SYNC_MAX: Duration = Duration::from_secs(2);
+/// How long a start that was refused waits until the folder is free.
+const FREE_MAX: Duration = Duration::from_secs(2);
+/// How often it is logged that there is no room: it is looked for every second (L23).
+const FULL_TOLD: Duration = Duration::from_secs(60);
 
 /// A kernel that runs.
 pub(crate) struct Keeping {
@@ -33,12 +44,16 @@ pub(crate) struct Keeping {
     /// How the run before this one ended.
     pub(crate) before: Before,
     running: JoinHandle<Kept>,
+    /// Answered when nothing is done to the folder any more.
+    freed: Answer<()>,
 }
 
 /// Where a kernel is asked, and what is known of its end. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) handle: KeeperHandle,
+    /// For whoever waits for tasks to listen.
+    pub(crate) ready: Arc<Ready>,
     end: Arc<OnceLock<End>>,
 }
 
@@ -86,35 +101,58 @@ impl Keeping {
         let keeper = keeper.map_err(|refusal| ConfigError::of("kernel", refusal.to_string()))?;
         let (handle, asks) = keeper_handle();
         let (started, heard) = sync::reply();
-        let desk = Desk { handle, end: Arc::new(OnceLock::new()) };
-        let end = Arc::clone(&desk.end);
-        let running = tokio::spawn(run(clock, files, keeper, asks, (started, end)));
+        let (caller, ready) = ready::ready();
+        let desk = Desk { handle, ready: Arc::new(ready), end: Arc::new(OnceLock::new()) };
+        let heard_by =
+            Listener { started: Some(started), end: Arc::clone(&desk.end), caller, full: None };
+        let (files, freed) = Apart::new(files);
+        let running = tokio::spawn(run(clock, files, keeper, asks, heard_by));
         match heard.await {
             Ok(Ok(report)) => {
                 // Its first decision comes after what it found, and may be refused.
                 if desk.handle.look(|_| ()).await.is_err() {
-                    return Err(not_kept(running).await);
+                    return Err(not_kept(running, freed).await);
                 }
                 tell(&report);
-                Ok(Self { desk, before: report.before, running })
+                Ok(Self { desk, before: report.before, running, freed })
             }
-            Ok(Err(_)) | Err(_) => Err(not_kept(running).await),
+            Ok(Err(_)) | Err(_) => Err(not_kept(running, freed).await),
         }
     }
 
-    /// Stops the kernel and waits until all that it told is durable.
-    pub(crate) async fn stop(self) {
+    /// Stops the kernel, and waits until all that it told is durable and the folder is free, but
+    /// no longer than `most`; says whether it has come to that. A disk that hangs, or has no room
+    /// for what is left, would keep it for ever: it is ended then as by a crash, which takes back
+    /// nothing that was told (K363). The folder stays taken until nothing writes to it (L2).
+    pub(crate) async fn stop(self, most: Duration) -> bool {
+        let Self { desk, mut running, freed, .. } = self;
         // Gone: it is over already.
-        let _ = self.desk.handle.stop();
-        if self.running.await.is_err() {
-            error!("the kernel panicked");
+        let _ = desk.handle.stop();
+        let ended = async {
+            if (&mut running).await.is_err() {
+                error!("the kernel panicked");
+            }
+            // Given up: it is free, too.
+            let _ = freed.await;
+        };
+        match race(ended, sleep(most)).await {
+            Won::Left(()) => true,
+            Won::Right(()) => {
+                error!(?most, "the kernel could not be stopped in time: it is ended as by a crash");
+                running.abort();
+                false
+            }
         }
     }
 }
 
 /// Waits until a kernel that did not start has let go of the folder, and says why it did not.
-async fn not_kept(running: JoinHandle<Kept>) -> Failure {
-    match running.await {
+async fn not_kept(running: JoinHandle<Kept>, freed: Answer<()>) -> Failure {
+    let kept = running.await;
+    if let Won::Right(()) = race(freed, sleep(FREE_MAX)).await {
+        warn!("the disk does not answer: the data folder is free when it does");
+    }
+    match kept {
         Ok(Kept::Refused(why)) => Failure::Unkept(why),
         Ok(Kept::Stopped | Kept::Abandoned) | Err(_) => Failure::Panicked,
     }
@@ -214,60 +252,82 @@ fn seen(keeper: &Keeper, whole: bool) -> Option<KernelStatus> {
     let at = (whole && journal.durable() == record).then(|| KernelAt {
         record,
         events: kernel.last_event(),
-        root: kernel.clone().root().to_string(),
+        // The loop waits meanwhile: nothing is copied for it.
+        root: kernel.current_root().to_string(),
     });
     Some(KernelStatus { state: word.to_owned(), why: why.map(str::to_owned), at })
 }
-
-/// What the start waits for.
-type Started = sync::Reply<Result<Box<Report>, Box<RefusedStart>>>;
 
 async fn run(
     clock: SystemClock,
     files: impl Files,
     keeper: Keeper,
     asks: Asks,
-    (started, end): (Started, Arc<OnceLock<End>>),
+    mut listener: Listener,
 ) -> Kept {
-    let mut started = Some(started);
     let listen = move |noted: Noted<'_>| match noted {
-        Noted::Output(output) => hear(output, &mut started, &end),
+        Noted::Output(output) => listener.hear(output),
         Noted::Removed(Removed { event, message }) => {
             error!(event, why = message, "a handler of events panicked, and is called no more");
         }
+        Noted::Fault(fault) => listener.fault(fault),
     };
     keep(clock, files, keeper, asks, listen).await
 }
 
-/// Logs what the keeper says, and tells whoever waits for the start what it came to.
-fn hear(output: &Output, started: &mut Option<Started>, end: &OnceLock<End>) {
-    match output {
-        Output::Started(report) => {
-            // Whoever started it has gone: then its handle has, too, and the loop ends.
-            let _ = started.take().map(|started| started.send(Ok(report.clone())));
+/// Hears what the keeper says.
+struct Listener {
+    /// What the start waits for.
+    started: Option<sync::Reply<Result<Box<Report>, Box<RefusedStart>>>>,
+    end: Arc<OnceLock<End>>,
+    caller: Caller,
+    /// When it was logged last that there is no room.
+    full: Option<Instant>,
+}
+
+impl Listener {
+    /// Logs what the disk failed at.
+    fn fault(&mut self, fault: &Fault) {
+        let is_full = fault.kind == DiskError::NoSpace;
+        if is_full && self.full.is_some_and(|told| told.elapsed() < FULL_TOLD) {
+            debug!(why = fault.why, "the disk is full");
+            return;
         }
-        Output::Refused(why) => {
-            let _ = started.take().map(|started| started.send(Err(why.clone())));
+        self.full = is_full.then(Instant::now).or(self.full);
+        warn!(why = fault.why, "the disk failed");
+    }
+
+    /// Logs it, and tells whoever waits for the start what that came to, and who waits for tasks.
+    fn hear(&mut self, output: &Output) {
+        self.caller.hear(output);
+        match output {
+            Output::Started(report) => {
+                // Whoever started it has gone: then its handle has, too, and the loop ends.
+                let _ = self.started.take().map(|started| started.send(Ok(report.clone())));
+            }
+            Output::Refused(why) => {
+                let _ = self.started.take().map(|started| started.send(Err(why.clone())));
+            }
+            Output::Snapshot { record } => info!(record, "a snapshot is current"),
+            Output::SnapshotFailed { record, error } => {
+                warn!(record, error, "a snapshot could not be written; it is tried again");
+            }
+            Output::Stalled(error) => {
+                error!(%error, "the journal has failed: nothing is decided until the next start");
+                let _ = self.end.set(End::Stalled(*error));
+            }
+            // Known already if the journal had failed before.
+            Output::Stopped => {
+                let _ = self.end.set(End::Stopped);
+            }
+            Output::Disk(..)
+            | Output::Reply(..)
+            | Output::Answer(..)
+            | Output::Events { .. }
+            | Output::Effect(_)
+            | Output::Batch(..)
+            | Output::Ended(..) => {}
         }
-        Output::Snapshot { record } => info!(record, "a snapshot is current"),
-        Output::SnapshotFailed { record, error } => {
-            warn!(record, error, "a snapshot could not be written; it is tried again");
-        }
-        Output::Stalled(error) => {
-            error!(%error, "the journal has failed: nothing is decided until the next start");
-            let _ = end.set(End::Stalled(*error));
-        }
-        // Known already if the journal had failed before.
-        Output::Stopped => {
-            let _ = end.set(End::Stopped);
-        }
-        Output::Disk(..)
-        | Output::Reply(..)
-        | Output::Answer(..)
-        | Output::Events { .. }
-        | Output::Effect(_)
-        | Output::Batch(..)
-        | Output::Ended(..) => {}
     }
 }
 

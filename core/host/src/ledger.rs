@@ -21,11 +21,13 @@ pub mod journal;
 mod replay;
 pub mod salvage;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use machines::cluster::ids::NodeId;
+use machines::keeper::io::RefusedStart;
 use machines::ledger::recovery::io::{Entry, Head, Input, Listed, Output, Recovered, Refusal};
 use machines::ledger::recovery::{READ_BYTES, Recovery};
 use machines::ledger::segment::{self, HEADER_BYTES, Header};
@@ -38,6 +40,7 @@ use crate::failure::Failure;
 use crate::files;
 use crate::world::files::{kind, list, read_at};
 use replay::Replay;
+use salvage::BLOCK;
 
 /// A ledger on disk, which nobody writes to meanwhile.
 #[derive(Debug)]
@@ -51,6 +54,32 @@ pub struct Ledger {
     _held: Option<files::Folder>,
 }
 
+/// Why a journal cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// What a node would say. Of what cannot be read, the block is told.
+    pub refusal: Refusal,
+    /// What the disk said, if that is why.
+    pub said: Option<String>,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.refusal, &self.said) {
+            (Refusal::Unreadable { file: Some(file), offset, .. }, Some(said)) => {
+                write!(f, "journal/{file}: at byte {offset}: {said}")
+            }
+            (refusal, _) => refusal.fmt(f),
+        }
+    }
+}
+
+impl From<Refusal> for Unusable {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, said: None }
+    }
+}
+
 /// Why a snapshot is of no use.
 #[derive(Debug)]
 enum BadSnapshot {
@@ -60,8 +89,8 @@ enum BadSnapshot {
     Io(io::Error),
 }
 
-impl std::fmt::Display for BadSnapshot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for BadSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refused) => refused.fmt(f),
             Self::Io(error) => write!(f, "cannot be read: {error}"),
@@ -195,9 +224,10 @@ impl Ledger {
         &self,
         start: Head,
         mut take: impl FnMut(&Entry) -> Result<(), Failure>,
-    ) -> Result<Result<Recovered, Refusal>, Failure> {
+    ) -> Result<Result<Recovered, Unusable>, Failure> {
         let mut recovery = Recovery::new(self.node, start, READ_BYTES);
         let mut open: Option<(segment::File, File)> = None;
+        let mut failed = None;
         loop {
             let mut input = None;
             while let Some(output) = recovery.poll() {
@@ -207,16 +237,32 @@ impl Ledger {
                         let read = self.read(&mut open, file, offset, bytes);
                         input = Some(match read {
                             Ok(bytes) => Input::Read(op, bytes),
-                            Err(error) => Input::Failed(op, kind(&error)),
+                            Err(error) => {
+                                let at = self.unreadable(&mut open, file, (offset, bytes));
+                                failed = Some((at, error.to_string()));
+                                Input::Failed(op, kind(&error))
+                            }
                         });
                     }
                     Output::Record(entry) => take(&entry)?,
                     Output::Recovered(recovered) => return Ok(Ok(*recovered)),
-                    Output::Refused(refusal) => return Ok(Err(refusal)),
+                    Output::Refused(refusal) => return Ok(Err(unusable(refusal, failed))),
                 }
             }
             recovery.handle(input.expect("a recovery that has not ended wants something read"));
         }
+    }
+
+    /// Finds where the first block stands that cannot be read, of many that were asked for at once.
+    fn unreadable(
+        &self,
+        open: &mut Option<(segment::File, File)>,
+        file: segment::File,
+        (offset, bytes): (u64, u64),
+    ) -> u64 {
+        let step = usize::try_from(BLOCK).expect("a block is small");
+        let mut blocks = (offset - offset % BLOCK..offset + bytes).step_by(step);
+        blocks.find(|at| self.read(open, file, *at, BLOCK).is_err()).unwrap_or(offset).max(offset)
     }
 
     fn read(
@@ -274,12 +320,44 @@ impl Ledger {
 
     /// Finds the state to begin with, as a node does (L30): the newest sound snapshot of a record
     /// up to `at`, or nothing before record 1.
-    fn begin(&self, at: u64) -> (Head, Replay) {
+    ///
+    /// # Errors
+    ///
+    /// Why a node would not start: a snapshot that is sound, and another's or of a later release,
+    /// is no reason to go back to an older state (L36).
+    fn begin(&self, at: u64) -> Result<(Head, Replay), Box<RefusedStart>> {
         let records: Vec<u64> = self.snapshots().filter(|record| *record <= at).collect();
-        let mut loaded = records.into_iter().rev().filter_map(|record| self.load(record).ok());
-        match loaded.next() {
-            Some((header, replay)) => (Head { record: header.record, hash: header.head }, replay),
-            None => (Head::default(), Replay::new()),
+        for record in records.into_iter().rev() {
+            match self.load(record) {
+                Ok((header, replay)) => {
+                    return Ok((Head { record: header.record, hash: header.head }, replay));
+                }
+                Err(BadSnapshot::Refused(Refused::Unreadable(why))) => {
+                    return Err(Box::new(RefusedStart::Snapshot { record, why }));
+                }
+                Err(BadSnapshot::Refused(
+                    refused @ (Refused::Foreign { .. } | Refused::Format { .. }),
+                )) => {
+                    let why = refused.to_string();
+                    return Err(Box::new(RefusedStart::Foreign { record, why }));
+                }
+                Err(BadSnapshot::Refused(_) | BadSnapshot::Io(_)) => {}
+            }
         }
+        Ok((Head::default(), Replay::new()))
     }
 }
+
+/// Tells what the disk said with a refusal, and where.
+fn unusable(refusal: Refusal, failed: Option<(u64, String)>) -> Unusable {
+    match (refusal, failed) {
+        (Refusal::Unreadable { file, error, .. }, Some((offset, said))) => {
+            let refusal = Refusal::Unreadable { file, offset, error };
+            Unusable { refusal, said: Some(said) }
+        }
+        (refusal, _) => refusal.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

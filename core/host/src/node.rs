@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use machines::Choices;
@@ -98,7 +99,35 @@ struct Facts {
     allow: String,
     leave_timeout: Duration,
     drain: Duration,
+    end: End,
     sockets: Arc<Counts>,
+}
+
+/// By when a node that was told to stop has stopped (K363): the earliest that anybody asked for.
+#[derive(Clone)]
+struct End {
+    began: Instant,
+    /// So long after that; the greatest number as long as nobody has asked for a stop.
+    after_ms: Arc<AtomicU64>,
+}
+
+impl End {
+    fn never() -> Self {
+        Self { began: Instant::now(), after_ms: Arc::new(AtomicU64::new(u64::MAX)) }
+    }
+
+    fn is_by(&self, end: Instant) {
+        let after = end.saturating_duration_since(self.began).as_millis();
+        // Relaxed: a number, which publishes nothing.
+        self.after_ms.fetch_min(u64::try_from(after).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Returns how much time there is, at most [`STOP_MAX`].
+    fn left(&self) -> Duration {
+        // Relaxed: as above.
+        let after = Duration::from_millis(self.after_ms.load(Relaxed));
+        after.saturating_sub(self.began.elapsed()).min(STOP_MAX)
+    }
 }
 
 impl Node {
@@ -121,7 +150,7 @@ impl Node {
             Ok(opened) => opened,
             Err(failure) => {
                 // The folder stays taken until nothing writes to it any more (L2).
-                keeping.stop().await;
+                keeping.stop(STOP_MAX).await;
                 return Err(failure);
             }
         };
@@ -139,7 +168,8 @@ impl Node {
         let entered = door.set(view.clone());
         debug_assert!(entered.is_ok(), "nobody else sets it");
         let world = World::<System> { clock, network: sockets, disk, entropy: SystemEntropy };
-        let held = Held { tasks, keeping, streams: view.streams.clone(), folder };
+        let (streams, end) = (view.streams.clone(), view.facts.end.clone());
+        let held = Held { tasks, keeping, streams, end, folder };
         let running = tokio::spawn(held.run(world, machine, commands, watch_buffer));
         Ok(Self { view, running })
     }
@@ -280,6 +310,7 @@ struct Held {
     tasks: JoinSet<()>,
     keeping: Keeping,
     streams: Places,
+    end: End,
     folder: Folder,
 }
 
@@ -292,17 +323,23 @@ impl Held {
         commands: Commands<ClusterMachine>,
         watch_buffer: u32,
     ) -> Result<Ended, Failure> {
-        let Self { mut tasks, keeping, streams, folder } = self;
+        let Self { mut tasks, keeping, streams, end, folder } = self;
         let mut listener = Listener::default();
         let hear = move |now, event: &_| listener.hear(now, event);
         let ended = run(world, machine, commands, watch_buffer, hear).await;
         // They hold handles of their own, and would go on.
         tasks.shutdown().await;
-        keeping.stop().await;
-        streams.empty().await;
+        // Both in what is left, whatever else took long.
+        let most = end.left() * 3 / 4;
+        let kept = keeping.stop(most).await;
+        streams.empty(end.left() / 2).await;
         // The folder is free only when nothing writes to it any more.
         drop(folder);
-        Ok(ended?)
+        match ended? {
+            Ended::Stopped(reason) => Ok(Ended::Stopped(reason)),
+            Ended::Asked | Ended::Abandoned if !kept => Err(Failure::NotStopped(most)),
+            ended @ (Ended::Asked | Ended::Abandoned) => Ok(ended),
+        }
     }
 }
 
@@ -337,6 +374,7 @@ impl Facts {
             allow: allow_mode(config),
             leave_timeout: known.cluster.swim.leave_timeout,
             drain: config.drain(),
+            end: End::never(),
             sockets: opened.sockets.counts(),
         }
     }
@@ -355,6 +393,11 @@ impl View {
     #[must_use]
     pub const fn keeper(&self) -> &KeeperHandle {
         &self.desk.handle
+    }
+
+    /// Returns where the node's kernel is asked by the node itself.
+    pub(crate) const fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     /// Takes a place among the connections that follow events, until it is dropped; `None` if there
@@ -434,17 +477,20 @@ impl View {
     /// Drains the kernel, leaves, as long as the configuration allows, and stops the run loop in
     /// any case (K363).
     pub(crate) async fn leave_and_stop(&self) {
-        let start = Instant::now();
+        let end = Instant::now() + self.stop_max();
+        self.facts.end.is_by(end);
         self.drain().await;
-        self.leave_by(start + self.stop_max() - Duration::from_secs(1)).await;
+        self.leave_by(end - Duration::from_secs(1)).await;
     }
 
     /// Stops a kernel that takes on nothing new already, when nothing is worked on or at the
     /// deadline, that of the configuration if none is given; leaves, and stops the run loop (K363).
     pub(crate) async fn stop_at_rest(&self, mode: StopMode, deadline: Option<Duration>) {
-        let (start, deadline) = (Instant::now(), deadline.unwrap_or(self.facts.drain));
+        let deadline = deadline.unwrap_or(self.facts.drain);
+        let end = Instant::now() + deadline + STOP_MAX;
+        self.facts.end.is_by(end);
         self.desk.stop_at_rest(mode, deadline).await;
-        self.leave_by(start + deadline + STOP_MAX - Duration::from_secs(1)).await;
+        self.leave_by(end - Duration::from_secs(1)).await;
     }
 
     async fn leave_by(&self, end: Instant) {
@@ -538,4 +584,22 @@ fn drawn<const N: usize>(entropy: &mut SystemEntropy) -> [u8; N] {
     let mut bytes = [0; N];
     entropy.fill(&mut bytes);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// K363: whoever asks for an earlier end gets it.
+    #[test]
+    fn the_earliest_end_holds() {
+        let end = End::never();
+        assert_eq!(end.left(), STOP_MAX, "nobody has asked");
+        end.is_by(Instant::now() + Duration::from_secs(3_600));
+        assert_eq!(end.left(), STOP_MAX, "whatever ends the node before has as much");
+        end.is_by(Instant::now());
+        assert_eq!(end.left(), Duration::ZERO);
+        end.is_by(Instant::now() + Duration::from_secs(3_600));
+        assert_eq!(end.left(), Duration::ZERO);
+    }
 }

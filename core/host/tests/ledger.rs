@@ -264,6 +264,20 @@ fn gaps_foreign_files_and_unequal_snapshots_have_messages_of_their_own() {
     );
 }
 
+/// L30, L36: what a node does not start on is not passed over by who asks what it would start on.
+#[test]
+fn a_snapshot_of_another_node_is_refused_as_a_node_would() {
+    let book = sound();
+    assert_eq!(run(book.path(), &["keygen"]).0, 0);
+    let (code, _, errors) = run(book.path(), &["journal", "root"]);
+    assert_eq!(code, 5, "{errors}");
+    let line = errors.trim_end().strip_prefix("error: ").unwrap();
+    assert!(line.starts_with("snapshot of record 4: "), "{line}");
+    let (code, report, _) = run(book.path(), &["doctor"]);
+    assert_eq!(code, 5);
+    assert!(report.contains(&format!("start       refused: {line}\n")), "{report}");
+}
+
 /// L36: what a later release wrote is told as that, and shown as bytes.
 #[test]
 fn an_unknown_event_needs_an_upgrade_and_can_still_be_printed() {

@@ -742,8 +742,11 @@ impl Keeper {
             }
             Wanted::Durable(head) => self.release(head),
             Wanted::Stalled(error) => {
+                let stopping = matches!(&self.phase, Phase::Running(it) if it.stopping);
                 self.end(not_durable("the disk failed too often"));
                 self.outputs.push_back(Output::Stalled(error));
+                // Who asked for a stop asks no second time.
+                self.outputs.extend(stopping.then_some(Output::Stopped));
             }
             Wanted::Stopped => {
                 self.end(not_durable("the node has stopped"));

@@ -102,6 +102,8 @@ pub enum Noted<'a> {
     Output(&'a Output),
     /// A handler of events panicked and was removed (K334).
     Removed(&'a Removed),
+    /// The disk failed at this. What follows from it is the keeper's to say.
+    Fault(&'a Fault),
 }
 
 /// Makes the two ends between the users of a keeper and its loop.
@@ -247,11 +249,12 @@ pub async fn keep<C: Clock, F: Files>(
         }
         let due = node.clock.sleep_until(node.keeper.deadline());
         match race(node.files.ended(), race(asks.inbox.receive(), due)).await {
-            Won::Left((id, result)) => node.hand(told(Op(id.0), result)),
+            Won::Left((id, result)) => node.done(id, result),
             Won::Right(Won::Left(Some(ask))) => node.obey(ask),
             Won::Right(Won::Left(None)) => return Kept::Abandoned,
             Won::Right(Won::Right(())) => node.hand(Input::Tick),
         }
+        node.unbind();
     }
 }
 
@@ -273,7 +276,11 @@ struct Loop<C, F, L> {
 impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
     fn obey(&mut self, ask: Ask) {
         match ask {
-            Ask::Command(command, reply) => self.command(command, Some(reply)),
+            Ask::Command(command, reply) => {
+                let call = self.call();
+                self.waiting.insert(call, reply);
+                self.hand(Input::Command { call, command });
+            }
             Ask::Query(by, query, reply) => {
                 let call = self.call();
                 self.asking.insert(call, reply);
@@ -294,14 +301,13 @@ impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
             Ask::Close(reader) => self.close(reader),
             Ask::OnEvent(handler) => self.handlers.add(handler),
             Ask::Bind(service, bound, reply) => {
-                self.bindings.bind(service.clone(), bound);
-                self.command(own(CommandBody::BindHandler { service }), Some(reply));
+                let call = self.call();
+                self.waiting.insert(call, reply);
+                self.bindings.bind(call, service.clone(), bound);
+                let command = own(CommandBody::BindHandler { service });
+                self.hand(Input::Command { call, command });
             }
-            Ask::Unbind(service, binding) => {
-                if self.bindings.unbind(&service, &binding) {
-                    self.command(own(CommandBody::UnbindHandler { service }), None);
-                }
-            }
+            Ask::Unbind(service, binding) => self.bindings.unbind(&service, &binding),
             Ask::Look(look) => look(&self.keeper),
             Ask::Stop => self.hand(Input::Stop),
         }
@@ -312,10 +318,23 @@ impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
         Call(self.calls)
     }
 
-    fn command(&mut self, command: Box<Command>, reply: Option<sync::Reply<Replied>>) {
-        let call = self.call();
-        self.waiting.extend(reply.map(|reply| (call, reply)));
-        self.hand(Input::Command { call, command });
+    /// A task of the disk has ended. The keeper goes by the kind of a failure; in words, it is for
+    /// people.
+    fn done(&mut self, id: TaskId, result: Result<Told, Fault>) {
+        if let Err(fault) = &result {
+            (self.listen)(Noted::Fault(fault));
+        }
+        self.hand(told(Op(id.0), result));
+    }
+
+    /// Tells the kernel of handlers that have gone; of those again that it refused for a moment.
+    fn unbind(&mut self) {
+        for service in self.bindings.owed() {
+            let call = self.call();
+            self.bindings.tell(call, service.clone());
+            let command = own(CommandBody::UnbindHandler { service });
+            self.hand(Input::Command { call, command });
+        }
     }
 
     fn close(&mut self, reader: Reader) {
@@ -333,6 +352,7 @@ impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
             match output {
                 Output::Disk(op, action) => self.files.submit(TaskId(op.0), task(action)),
                 Output::Reply(call, result) => {
+                    self.bindings.answered(call, &result);
                     if let Some(reply) = self.waiting.remove(&call) {
                         // Late: whoever asked has gone.
                         let _ = reply.send(result);
@@ -347,6 +367,7 @@ impl<C: Clock, F: Files, L: FnMut(Noted<'_>) + Send> Loop<C, F, L> {
                 Output::Batch(reader, batch) => self.readers.give(reader, batch),
                 Output::Ended(reader, why) => self.readers.end(reader, why),
                 Output::Events { first, events } => {
+                    events.iter().for_each(|event| self.bindings.heard(event));
                     for removed in self.handlers.tell(first, &events) {
                         (self.listen)(Noted::Removed(&removed));
                     }

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use machines::ledger::recovery::io::{Entry, Head, Recovered, Refusal};
+use machines::ledger::recovery::io::{Entry, Head, Recovered};
 use machines::ledger::segment;
 use machines::ledger::snapshot::{FileName, SnapshotHeader};
 use serde::Serialize;
 
-use super::Ledger;
 use super::replay::Replay;
+use super::{Ledger, Unusable};
 use crate::cluster::hex;
 use crate::failure::Failure;
 use crate::world::files::room;
@@ -107,9 +107,12 @@ impl Ledger {
     fn start(
         &self,
         before: Head,
-        scanned: &Result<Recovered, Refusal>,
+        scanned: &Result<Recovered, Unusable>,
     ) -> Result<Result<String, String>, Failure> {
-        let (head, _) = self.begin(u64::MAX);
+        let head = match self.begin(u64::MAX) {
+            Ok((head, _)) => head,
+            Err(why) => return Ok(Err(why.to_string())),
+        };
         let scanned = match scanned {
             Ok(recovered) if head.record == before.record => Ok(recovered.head),
             Ok(_) | Err(_) => self.scan(head, |_| Ok(()))?.map(|recovered| recovered.head),
@@ -117,7 +120,7 @@ impl Ledger {
         Ok(match (scanned, head.record) {
             (Ok(last), 0) => Ok(format!("from record 1, up to {}", last.record)),
             (Ok(last), record) => Ok(format!("from snapshot {record}, up to {}", last.record)),
-            (Err(refusal), _) => Err(refusal.to_string()),
+            (Err(unusable), _) => Err(unusable.to_string()),
         })
     }
 }
@@ -216,7 +219,7 @@ impl<'a> Pass<'a> {
     fn report(
         mut self,
         before: Head,
-        scanned: &Result<Recovered, Refusal>,
+        scanned: &Result<Recovered, Unusable>,
         start: Result<String, String>,
     ) -> Report {
         let ledger = self.ledger;
@@ -228,7 +231,7 @@ impl<'a> Pass<'a> {
                 torn.file, torn.offset, torn.record
             )),
             Ok(_) => {}
-            Err(refusal) => self.problems.push(refusal.to_string()),
+            Err(unusable) => self.problems.push(unusable.to_string()),
         }
         if let Err(why) = &start
             && !self.problems.contains(why)

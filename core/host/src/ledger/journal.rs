@@ -59,7 +59,8 @@ impl Ledger {
     ///
     /// The journal is not sound, holds what this program cannot read, or ends before `at`.
     pub fn root(&self, at: Option<u64>) -> Result<Rooted, Failure> {
-        let (start, mut replay) = self.begin(at.unwrap_or(u64::MAX));
+        let begun = self.begin(at.unwrap_or(u64::MAX));
+        let (start, mut replay) = begun.map_err(Failure::Unkept)?;
         let mut last = start;
         let scanned = self.scan(start, |entry| {
             if at.is_none_or(|at| entry.number <= at) {
@@ -69,7 +70,7 @@ impl Ledger {
             Ok(())
         })?;
         match (scanned, at) {
-            (Err(refusal), _) => Err(Failure::Ledger(refusal)),
+            (Err(unusable), _) => Err(Failure::Ledger(unusable)),
             (Ok(_), Some(at)) if at != last.record => {
                 Err(Failure::NoRecord { record: at, last: last.record })
             }

@@ -25,6 +25,9 @@
 //!
 //! A record of which only the hash is damaged counts as lost; those behind it are found.
 //!
+//! Of bytes that look like many records, one inside the other, only the short ones are looked at
+//! in the end: somebody has made them, and to compare all with their hashes takes very long.
+//!
 //! A payload that imitates a record and the hash before it can show up as a loose run; it cannot
 //! get into what a node starts on, which is chained from a state.
 
@@ -51,7 +54,14 @@ use super::Ledger;
 use crate::failure::Failure;
 use source::{Content, Read};
 
+pub(super) use source::BLOCK;
 pub use source::Unreadable;
+
+/// How often as many bytes as a file has are read again for records that turn out to be none, and
+/// how long what is looked at all the same is at the most, in bytes.
+const AGAIN_MAX: usize = 16;
+/// See [`AGAIN_MAX`].
+const SHORT: usize = 4 << 10;
 
 /// Records of one segment that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -302,11 +312,14 @@ impl Found {
         let mut repaired = None;
         let mut open: Option<Run> = None;
         let mut at = HEADER_BYTES;
+        let mut again = bytes.len().saturating_mul(AGAIN_MAX);
         if let Some(header) = header {
             self.known = self.known.max(header.first - 1);
         }
         while at + MARKER_BYTES <= bytes.len() {
+            let most = if again > 0 { usize::MAX } else { SHORT };
             let frame = Frame::parse(&bytes[at..]).ok();
+            let frame = frame.filter(|frame| frame.bytes().len() <= most);
             let valid = frame.and_then(|frame| match frame.fields.kind {
                 Kind::Marker => frame.follows(&seal).then_some((frame, seal)),
                 Kind::Events => {
@@ -318,6 +331,7 @@ impl Found {
             });
             let Some((frame, before)) = valid else {
                 self.runs.extend(open.take());
+                again = again.saturating_sub(frame.map_or(0, |frame| frame.bytes().len()));
                 // Perhaps only the hash of this record is damaged, which the next one covers.
                 let whole = frame.filter(|frame| frame.fields.kind == Kind::Events);
                 let hash = whole.zip(chain).map(|(frame, chain)| frame.computed(&chain));

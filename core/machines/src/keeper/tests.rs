@@ -488,6 +488,20 @@ fn a_stop_before_the_start_is_decided_is_clean() {
     assert_eq!(state(&again, "p0"), Some(ProcessState::New), "L74");
 }
 
+/// K363, L24: a disk that fails for good while the node stops ends the stop, too.
+#[test]
+fn a_stop_ends_when_the_disk_fails_for_good() {
+    let mut rig = Rig::new();
+    let call = rig.send(&alice(), submitted("a"));
+    rig.input(Input::Stop);
+    assert_eq!(rig.told, [""; 0], "something is not durable");
+    rig.disk.broken = true;
+    rig.settle();
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.replies[&call].as_ref().unwrap_err().code, Code::NotDurable, "K365");
+    assert_eq!(rig.told, ["stalled: the device failed", "stopped"]);
+}
+
 /// L23, L74: a disk that is full again at any point of the opening puts off the start, and no more.
 #[test]
 fn a_start_on_a_disk_that_is_nearly_full_stalls_at_no_point() {

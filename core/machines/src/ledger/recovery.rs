@@ -480,6 +480,7 @@ impl Recovery {
             from: scan.at,
             record: scan.next,
             evidence: self.durable.max(foretold.unwrap_or(0)),
+            spent: 0,
             dirty: false,
             at: scan.at,
             seal: scan.seal,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 
@@ -20,26 +21,38 @@ use machines::kernel::reply::Done;
 use machines::kernel::services::{ServiceInfo, ServiceMode};
 use machines::kernel::stream::{Batch, Filter};
 use machines::kernel::{Code, CommandBody, Time, lifecycle::Submit};
-use machines::ledger::journal::io::{Config, Limits};
+use machines::ledger::journal::io::{Config, DiskError, Limits};
 use machines::ledger::recovery::io::Listed;
 use machines::ledger::snapshot::SnapshotConfig;
 
 use super::*;
 
-/// Time stands still.
-struct Still;
+/// Time that passes when a test says so.
+#[derive(Clone, Debug, Default)]
+struct Still {
+    millis: Arc<AtomicU64>,
+}
+
+impl Still {
+    fn pass(&self, millis: u64) {
+        self.millis.fetch_add(millis, Relaxed);
+    }
+}
 
 impl Clock for Still {
     fn now(&self) -> Instant {
-        Instant::from_millis(1)
+        Instant::from_millis(1 + self.millis.load(Relaxed))
     }
 
     fn wall(&self) -> Time {
-        Time::from_millis(1_700_000_000_000)
+        Time::from_millis(1_700_000_000_000 + self.millis.load(Relaxed))
     }
 
-    fn sleep_until(&self, _: Instant) -> impl Future<Output = ()> + Send {
-        pending()
+    fn sleep_until(&self, until: Instant) -> impl Future<Output = ()> + Send {
+        poll_fn(move |_| match self.now() >= until {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
     }
 }
 
@@ -48,6 +61,8 @@ impl Clock for Still {
 struct Memory {
     files: BTreeMap<LedgerFile, Vec<u8>>,
     told: VecDeque<(TaskId, Result<Told, Fault>)>,
+    /// Whether nothing that is written finds room.
+    full: Arc<AtomicBool>,
 }
 
 impl Memory {
@@ -90,8 +105,12 @@ impl Memory {
 
 impl Files for Memory {
     fn submit(&mut self, id: TaskId, task: Task) {
-        let told = self.perform(task);
-        self.told.push_back((id, Ok(told)));
+        let writes = matches!(task, Task::Create { .. } | Task::Write { .. });
+        let told = match writes && self.full.load(Relaxed) {
+            true => Err(Fault { kind: DiskError::NoSpace, why: "the test says so".to_owned() }),
+            false => Ok(self.perform(task)),
+        };
+        self.told.push_back((id, told));
     }
 
     fn ended(&mut self) -> impl Future<Output = (TaskId, Result<Told, Fault>)> + Send {
@@ -99,7 +118,7 @@ impl Files for Memory {
     }
 }
 
-fn keeper() -> Keeper {
+fn keeper(clock: &Still) -> Keeper {
     let params = KeeperParams {
         node: NodeId::from_bytes([1; 16]),
         kernel: KernelConfig::new(),
@@ -107,7 +126,7 @@ fn keeper() -> Keeper {
         snapshots: SnapshotConfig::STANDARD,
         seed: [1; 32],
     };
-    Keeper::new(Still.now(), Still.wall(), params).unwrap()
+    Keeper::new(clock.now(), clock.wall(), params).unwrap()
 }
 
 /// A loop that is turned until nothing happens any more, or a future is ready.
@@ -115,19 +134,49 @@ struct Stage {
     handle: KeeperHandle,
     run: std::pin::Pin<Box<dyn Future<Output = Kept>>>,
     removed: std::sync::mpsc::Receiver<Removed>,
+    faults: std::sync::mpsc::Receiver<String>,
+    clock: Still,
+    full: Arc<AtomicBool>,
 }
 
 impl Stage {
     fn new() -> Self {
         let (handle, asks) = keeper_handle();
         let (tell, removed) = channel();
-        let listen = move |noted: Noted<'_>| {
-            if let Noted::Removed(removed) = noted {
-                tell.send(removed.clone()).unwrap();
-            }
+        let (tell_fault, faults) = channel();
+        let listen = move |noted: Noted<'_>| match noted {
+            Noted::Removed(removed) => tell.send(removed.clone()).unwrap(),
+            Noted::Fault(fault) => tell_fault.send(fault.to_string()).unwrap(),
+            Noted::Output(_) => {}
         };
-        let run = Box::pin(keep(Still, Memory::default(), keeper(), asks, listen));
-        Self { handle, run, removed }
+        let (clock, files) = (Still::default(), Memory::default());
+        let (full, keeper) = (Arc::clone(&files.full), keeper(&clock));
+        let run = Box::pin(keep(clock.clone(), files, keeper, asks, listen));
+        Self { handle, run, removed, faults, clock, full }
+    }
+
+    /// Turns the loop until nothing happens any more.
+    fn settle(&mut self) {
+        assert!(self.wait(pending::<()>()).is_none());
+    }
+
+    /// The disk is full from now on, and the journal has found out.
+    fn fill(&mut self) {
+        self.settle();
+        self.full.store(true, Relaxed);
+        let kind = ServiceType::parse("type", "flow").unwrap();
+        let info = ServiceInfo::new(named("stones"), kind);
+        let body = CommandBody::RegisterService(Box::new(info));
+        let command = Command { by: eve(), worker: None, rate: None, body };
+        let handle = self.handle.clone();
+        assert!(self.wait(handle.command(command)).is_none(), "it is not durable");
+    }
+
+    /// There is room again, and it is time to look.
+    fn free(&mut self) {
+        self.full.store(false, Relaxed);
+        self.clock.pass(2_000);
+        self.settle();
     }
 
     /// Turns the loop until `future` is ready; `None` if it never will be.
@@ -298,4 +347,66 @@ fn row_28_a_bound_handler_is_called_for_each_try_until_it_goes() {
     assert!(stage.wait(later.next()).is_none(), "one try, one call");
     drop(later);
     assert_eq!(stage.dispatch("c"), Err(Code::NoHandler));
+}
+
+/// K192, K410: a handler that could not be bound for a moment has not taken another's place.
+#[test]
+fn a_handler_that_is_refused_leaves_the_earlier_one_bound() {
+    let mut stage = Stage::new();
+    stage.register("poets", ServiceMode::Push);
+    let mut calls = stage.bind("poets").unwrap();
+    stage.fill();
+    assert_eq!(stage.bind("poets").unwrap_err().code, Code::DiskFull);
+    stage.free();
+    assert_eq!(stage.dispatch("a"), Ok(None));
+    let task = stage.wait(calls.next()).expect("it is called").expect("it is bound");
+    assert_eq!(task.dispatch.as_str(), "a");
+}
+
+/// K192: a handler that goes while the kernel takes nothing is taken back when it does again; one
+/// that comes meanwhile stays.
+#[test]
+fn a_handler_that_goes_is_taken_back_when_there_is_room_again() {
+    let mut stage = Stage::new();
+    stage.register("poets", ServiceMode::Push);
+    let calls = stage.bind("poets").unwrap();
+    stage.fill();
+    drop(calls);
+    stage.settle();
+    stage.free();
+    assert_eq!(stage.dispatch("a"), Err(Code::NoHandler));
+
+    let calls = stage.bind("poets").unwrap();
+    let handle = stage.handle.clone();
+    let mut later = Box::pin(handle.bind_handler(named("poets")));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(later.as_mut().poll(&mut cx).is_pending(), "it is asked for");
+    drop(calls);
+    let mut later = stage.wait(later).unwrap().unwrap().unwrap();
+    stage.settle();
+    assert_eq!(stage.dispatch("b"), Ok(None));
+    assert!(stage.wait(later.next()).unwrap().is_some());
+}
+
+/// K192: who gives up before it is bound leaves nobody bound.
+#[test]
+fn a_handler_that_gives_up_before_it_is_bound_is_not() {
+    let mut stage = Stage::new();
+    stage.register("poets", ServiceMode::Push);
+    let handle = stage.handle.clone();
+    let mut given_up = Box::pin(handle.bind_handler(named("poets")));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(given_up.as_mut().poll(&mut cx).is_pending(), "it is asked for");
+    drop(given_up);
+    stage.settle();
+    assert_eq!(stage.dispatch("a"), Err(Code::NoHandler));
+}
+
+/// What failed is told in words.
+#[test]
+fn a_fault_of_the_disk_is_told() {
+    let mut stage = Stage::new();
+    stage.fill();
+    let faults: Vec<String> = stage.faults.try_iter().collect();
+    assert!(faults.iter().all(|why| why == "the test says so") && !faults.is_empty(), "{faults:?}");
 }

@@ -15,7 +15,7 @@ use crate::world::files::read_at;
 /// How much is read at a time as long as all goes well.
 const PIECE: u64 = 1 << 20;
 /// How much is given up for one failed read: what the operating system reads at the least.
-pub(super) const BLOCK: u64 = 4 << 10;
+pub(in crate::ledger) const BLOCK: u64 = 4 << 10;
 /// How often a block is asked for.
 const TRIES: u32 = 2;
 

@@ -146,3 +146,28 @@ fn a_block_is_tried_again() {
     let salvaged = ledger.salvage_from(&moody, &folder.path().join("out")).unwrap();
     assert_eq!((salvaged.records, salvaged.unreadable.len()), (Some((1, RECORDS)), 0));
 }
+
+/// Many that look like records, one inside the other: what is short is found all the same, and what
+/// is long is not compared with its hash again and again.
+#[test]
+fn a_file_that_imitates_many_records_is_searched_to_its_end() {
+    let (folder, places) = ledger();
+    let path = folder.path().join("journal/00000000000000000001.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    let (from, to) = (8_192, usize::try_from(places[30].start).unwrap());
+    for at in (from..to - MARKER_BYTES).step_by(40) {
+        let length = u32::try_from(bytes.len() - at).unwrap();
+        bytes[at..at + 40].fill(0);
+        bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        bytes[at + 4] = 1;
+        bytes[at + 8..at + 16].copy_from_slice(&99_u64.to_le_bytes());
+        bytes[at + 32] = 1;
+    }
+    fs::write(&path, bytes).unwrap();
+    let salvaged = salvage(&folder, &(0..0));
+    let touched = |place: &&Range<u64>| place.end > from as u64;
+    let first = RECORDS - places.iter().filter(touched).count() as u64 + 1;
+    assert_eq!(salvaged.records, Some((1, first - 1)));
+    assert_eq!((salvaged.loose[0].first, salvaged.loose[0].last), (31, RECORDS));
+    assert_eq!(salvaged.lost, [(first, 30)]);
+}

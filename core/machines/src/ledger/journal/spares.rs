@@ -69,8 +69,9 @@ impl Spares {
         matches!(self.state, State::Idle)
     }
 
+    /// When the next try is due. Whatever is out comes first: nothing is tried before it is done.
     pub(super) fn deadline(&self) -> Instant {
-        self.retry.unwrap_or(Instant::FAR)
+        self.retry.filter(|_| self.is_idle()).unwrap_or(Instant::FAR)
     }
 
     /// Returns what to do next: remove rubbish, or prepare a file of `bytes`.

@@ -437,6 +437,19 @@ fn an_empty_journal_stops_without_a_marker() {
     assert!(rig.stopped);
 }
 
+/// L20, L23: a file that is removed slowly is waited for; the time of the next try, which comes
+/// meanwhile, is no reason to ask the journal again and again.
+#[test]
+fn nothing_is_due_while_a_file_is_removed() {
+    let mut rig = Rig::new(&SMALL, None);
+    fail(&mut rig, "create", DiskError::NoSpace);
+    assert_eq!(out(&rig), ["remove t1"]);
+    rig.wait(RETRY * 2);
+    assert!(rig.journal.deadline() > rig.now, "{:?}", rig.journal.deadline());
+    rig.complete(0);
+    assert_eq!(out(&rig), ["create t2"], "it is time");
+}
+
 /// L43, L77: only what a durable snapshot covers and the retention has passed, the oldest first,
 /// and one at a time.
 #[test]

@@ -10,7 +10,9 @@
 //!
 //! Events are valid in themselves by bytes that a client can choose: a payload that imitates the
 //! end of one record and another one after it, with the right numbers, turns a torn tail right
-//! before it into a refusal to start. Nothing is lost by that, and salvage shows it.
+//! before it into a refusal to start. Nothing is lost by that, and salvage shows it. So does one of
+//! many long records that begin one inside the other: all of them are not compared with their
+//! hashes, and what nobody looked at may be evidence.
 
 use super::window::Window;
 use crate::ledger::record::{self, Chain, Frame, Kind, MARKER_BYTES};
@@ -19,6 +21,10 @@ use crate::ledger::segment::HEADER_BYTES;
 /// How much before a record may tell the chain it follows: a marker, and a hash before that.
 const LEAD: u64 = (MARKER_BYTES + record::HASH_BYTES) as u64;
 const STEP: u64 = 8;
+/// How often as many bytes as the file has are read again for records that turn out to be none. A
+/// damaged file has few of those; one that somebody has made could have more than anybody can
+/// compare.
+const AGAIN_MAX: u64 = 16;
 
 /// See the file's header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +35,8 @@ pub(super) struct Seek {
     pub(super) record: u64,
     /// The highest record that something proves to have been acknowledged.
     pub(super) evidence: u64,
+    /// Bytes of what could have been records, and were none.
+    pub(super) spent: u64,
     /// Anything but zeros was seen.
     pub(super) dirty: bool,
     pub(super) at: u64,
@@ -61,6 +69,10 @@ impl Seek {
                 continue;
             }
             self.dirty = true;
+            if self.spent > window.size.saturating_mul(AGAIN_MAX) {
+                self.evidence = self.evidence.max(self.record);
+                return Sought::End;
+            }
             match self.candidate(window) {
                 Ok(length) => self.at += length,
                 Err(needed) => return self.need(window, needed),
@@ -99,7 +111,10 @@ impl Seek {
                 self.evidence = self.evidence.max(fields.synced);
                 Ok(length)
             }
-            Ok(_) | Err(_) => Ok(STEP),
+            Ok(_) | Err(_) => {
+                self.spent = self.spent.saturating_add(length);
+                Ok(STEP)
+            }
         }
     }
 

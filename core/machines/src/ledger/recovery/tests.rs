@@ -363,6 +363,30 @@ fn a_scan_of_random_bytes_ends() {
     assert_eq!(found.head.record, 2);
 }
 
+/// Records that begin one inside the other, each as long as what is left of the file: to compare
+/// all with their hashes takes the square of its length. The node does not start on such a file.
+#[test]
+fn a_file_that_takes_too_long_to_search_is_refused() {
+    let built = Built::new(1, [0; 32]).records(2, 0);
+    let (mut bytes, from) = (built.file(), built.bytes.len());
+    bytes.resize(8_192, 0);
+    let size = bytes.len();
+    for at in (from..size - MARKER_BYTES).step_by(HEAD_BYTES) {
+        let length = u32::try_from(size - at).unwrap();
+        bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        bytes[at + 4] = 1;
+        bytes[at + 8..at + 16].copy_from_slice(&4_u64.to_le_bytes());
+        bytes[at + 24..at + 32].copy_from_slice(&3_u64.to_le_bytes());
+        bytes[at + 32] = 1;
+    }
+    let (file, offset) = (File::Segment(1), from as u64);
+    let expected = Refusal::Corrupt { file, offset, record: 3, at_stake: 1 };
+    assert_eq!(recover(&[(1, bytes.clone())]), Err(expected));
+    bytes[from + 5 * HEAD_BYTES..].fill(0);
+    let found = recover(&[(1, bytes)]).expect("a few are looked at");
+    assert_eq!(found.torn.map(|torn| torn.record), Some(3));
+}
+
 #[test]
 fn a_stopped_node_starts_with_nothing_to_write_again() {
     let mut rig = Rig::new(&SMALL, None);

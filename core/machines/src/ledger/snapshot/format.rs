@@ -5,6 +5,7 @@ use std::fmt;
 use crate::cluster::ids::NodeId;
 use crate::codec::{Malformed, Reader, Wire, put_count};
 use crate::ledger::fold::{FrozenPart, PartState};
+use crate::ledger::record::NUMBER_END;
 use crate::ledger::root::StateRoot;
 
 /// Every chunk of a table but its last has so many bytes. Part of the format.
@@ -72,7 +73,11 @@ impl SnapshotHeader {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         reader.zero(2)?;
         let node = NodeId::decode(reader)?;
+        let here = reader.clone();
         let record = reader.u64()?;
+        if record >= NUMBER_END {
+            return Err(here.malformed("the number of a record"));
+        }
         let (head, root) = (reader.array()?, StateRoot::from_bytes(reader.array()?));
         let here = reader.clone();
         let parts = reader.u32()?;
@@ -192,7 +197,7 @@ impl FileName {
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        let record = digits.parse().ok()?;
+        let record = digits.parse().ok().filter(|record| *record < NUMBER_END)?;
         match ending {
             ".snap" => Some(Self::Snapshot(record)),
             ".snap.tmp" => Some(Self::Temporary(record)),

@@ -8,6 +8,7 @@ use super::*;
 use crate::cluster::ids::NodeId;
 use crate::ledger::fold::demo::{Key, Notes, NotesPart, Text};
 use crate::ledger::fold::{Fold, FrozenPart, Held, Part, PartState, Unreadable};
+use crate::ledger::record::NUMBER_END;
 use crate::ledger::root::StateRoot;
 use crate::ledger::table::{HashTree, Stored, Table};
 
@@ -293,7 +294,7 @@ fn names_have_twenty_digits_and_nothing_else_is_a_name() {
     let snapshot = FileName::Snapshot(42);
     assert_eq!(snapshot.to_string(), "00000000000000000042.snap");
     assert_eq!(FileName::Temporary(42).to_string(), "00000000000000000042.snap.tmp");
-    for name in [snapshot, FileName::Temporary(0), FileName::Snapshot(u64::MAX)] {
+    for name in [snapshot, FileName::Temporary(0), FileName::Snapshot(NUMBER_END - 1)] {
         assert_eq!(FileName::parse(&name.to_string()), Some(name));
     }
     for name in [
@@ -303,6 +304,8 @@ fn names_have_twenty_digits_and_nothing_else_is_a_name() {
         "00000000000000000042.snap~",
         "000000000000000000042.snap",
         "99999999999999999999.snap",
+        "18446744073709551615.snap",
+        "09223372036854775808.snap.tmp",
         "+0000000000000000042.snap",
         "0000000000000000004é.snap",
     ] {

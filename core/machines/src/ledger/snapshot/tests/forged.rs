@@ -65,6 +65,15 @@ fn the_forger_can_make_a_sound_file() {
     assert!(forged == file(frozen(&mut small(), RECORD)));
 }
 
+/// What adds one to the number of a record need not ask whether it can.
+#[test]
+fn a_record_that_cannot_be_is_refused() {
+    let root = frozen(&mut small(), RECORD).header.root;
+    let record = NUMBER_END;
+    let header = SnapshotHeader { node: NODE, record, head: HEAD, root, parts: 0 };
+    assert_eq!(expected(&header.encode()), "the number of a record");
+}
+
 #[test]
 fn rows_out_of_order_or_twice_are_refused() {
     let swapped = [row(256, &Key(3)), row(1, &Key(2))].concat();
