@@ -111,7 +111,8 @@ impl<G: Guest> Watch<G> for Roots {
     }
 }
 
-/// L73, L75: what a reply tells of stands on the platter, at that moment.
+/// L73, L75, K445: what a reply, an answer or an effect tells of stands on the platter, at that
+/// moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooEarly {
     pub(super) property: &'static str,
@@ -125,18 +126,20 @@ impl<G: Guest> Watch<G> for TooEarly {
     }
 
     fn see(&mut self, world: &World<G>, seen: &Seen<'_, G>) -> Result<bool, String> {
-        let Seen::Replied { call, needs, .. } = seen else {
-            return Ok(false);
+        let (what, needs) = match seen {
+            Seen::Replied { call, needs, .. } => (format!("the reply to call {call}"), *needs),
+            Seen::Shown { what, needs } => ((*what).to_owned(), *needs),
+            _ => return Ok(false),
         };
         let struck = self.after.is_none_or(|kind| world.has_struck(kind));
         if !struck || world.is_disk_broken() {
             return Ok(false);
         }
         match world.untrue() {
-            Some(record) => Err(format!(
-                "the reply to call {call} tells of record {needs}, and {record} is not durable"
-            )),
-            None => Ok(*needs > 0),
+            Some(record) => {
+                Err(format!("{what} tells of record {needs}, and {record} is not durable"))
+            }
+            None => Ok(needs > 0),
         }
     }
 }

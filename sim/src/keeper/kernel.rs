@@ -5,6 +5,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 mod approvals;
+pub mod asked;
 mod driven;
 mod flows;
 pub mod services;
@@ -42,6 +43,7 @@ use super::io::{Decided, Guest, Input, Number, Output, Recovered, Script};
 use super::ledger::{NODE, reason};
 use crate::files::{Answer, Failure, Operation};
 use crate::scenario::Kept;
+use asked::Asked;
 use streams::Readers;
 
 /// How long a wait is worth one band (K71).
@@ -72,6 +74,10 @@ pub enum Turn {
     SkipsAnEvent,
     /// K445: a reply is given when the decision is made.
     RepliesAtApply,
+    /// K445: a question is answered from what is not durable yet.
+    TellsAtApply,
+    /// K445: what follows from events is done when the decision is made.
+    ActsAtApply,
     /// K448: only the last closed reservation is remembered.
     RemembersLast,
     /// K449: a clock that jumps back takes the kernel along.
@@ -154,6 +160,8 @@ pub struct Clerk {
     seen: u64,
     /// Calls that a saboteur has answered already.
     answered: Vec<Call>,
+    /// The events that were told last, and the number of the first: effects come behind theirs.
+    told: (u64, Arc<[Event]>),
     /// Operations that are under way.
     out: BTreeSet<u64>,
     readers: Readers,
@@ -274,8 +282,10 @@ impl Clerk {
                 self.outputs.push_back(Output::Reply { call: call.0, reply });
             }
             keeper::Output::Events { first, events } => {
+                self.told = (first, Arc::clone(&events));
                 self.outputs.push_back(Output::Events { first, events });
             }
+            keeper::Output::Effect(effect) => self.has_effect(&effect),
             keeper::Output::Stalled(_) => self.outputs.push_back(Output::Stalled),
             keeper::Output::Batch(reader, batch) => self.read(reader, *batch),
             keeper::Output::Ended(reader, why) => {
@@ -283,8 +293,7 @@ impl Clerk {
                 self.readers.ended(reader, why.code, last);
             }
             keeper::Output::Answer(call, told) => self.told(call, told),
-            keeper::Output::Effect(_)
-            | keeper::Output::Snapshot { .. }
+            keeper::Output::Snapshot { .. }
             | keeper::Output::SnapshotFailed { .. }
             | keeper::Output::Stopped => {}
         }
@@ -304,6 +313,9 @@ impl Clerk {
         }
         if let Some(id) = answered {
             self.begin_again(&id);
+        }
+        if self.turned(Turn::ActsAtApply) {
+            self.act_ahead(now, wall_ms);
         }
         self.turn_driven_after(now, wall_ms, pid.as_ref());
         if let Some(pid) = pid {
@@ -460,34 +472,50 @@ impl Clerk {
         }
     }
 
-    /// Lets a copy live on with a disk that ends everything at once, and takes the reply from it.
+    /// Takes the reply to a command from a copy that is ahead.
     fn foretell(&mut self, now: Instant, wall_ms: u64, call: Number, command: &Command) {
+        let command = Box::new(command.clone());
+        let input = keeper::Input::Command { call: Call(call), command };
+        let is_it = |told: &Told| matches!(told, Output::Reply { call: done, .. } if *done == call);
+        if let Some(reply) = self.ahead_of(now, wall_ms, input, is_it).pop() {
+            self.answered.push(Call(call));
+            self.outputs.push_back(reply);
+        }
+    }
+
+    /// Lets a copy live on with a disk that ends everything at once, and takes from it what is
+    /// wanted.
+    fn ahead_of(
+        &self,
+        now: Instant,
+        wall_ms: u64,
+        input: keeper::Input,
+        wanted: impl Fn(&Told) -> bool,
+    ) -> Vec<Told> {
         let mut copy = self.clone();
         copy.turn = None;
-        copy.input(
-            now,
-            wall_ms,
-            keeper::Input::Command { call: Call(call), command: Box::new(command.clone()) },
-        );
+        copy.input(now, wall_ms, input);
         let mut ops: VecDeque<Op> = self.out.iter().map(|op| Op(*op)).collect();
+        let mut found = Vec::new();
         for _ in 0..64 {
-            for output in copy.outputs.drain(..).collect::<Vec<_>>() {
+            for output in copy.outputs.drain(..) {
                 match output {
-                    Output::Reply { call: done, reply } if done == call => {
-                        self.answered.push(Call(call));
-                        return self.outputs.push_back(Output::Reply { call, reply });
-                    }
+                    output if wanted(&output) => found.push(output),
                     Output::Disk { op, .. } => ops.push_back(Op(op)),
                     _ => {}
                 }
             }
             let Some(op) = ops.pop_front() else {
-                return;
+                break;
             };
             copy.input(now, wall_ms, keeper::Input::Done(op));
         }
+        found
     }
 }
+
+/// What a process of the kernel gives.
+type Told = Output<Reply, Event>;
 
 /// Makes the kernel anew of its own rows, those of one table changed: what a wrong kernel would
 /// have done to its state.
@@ -582,6 +610,7 @@ pub fn subject(body: &CommandBody) -> Option<ProcessId> {
 
 impl Guest for Clerk {
     type Request = Command;
+    type Question = Asked;
     type Reply = Reply;
     type Event = Event;
     type Kind = Config;
@@ -636,6 +665,7 @@ impl Guest for Clerk {
             outputs,
             seen: 0,
             answered: Vec::new(),
+            told: (0, Arc::new([])),
             out: BTreeSet::new(),
             readers: Readers::new(kind.readers, kind.turn == Some(Turn::SkipsAnEvent)),
             answers: services::Answers::new(),
@@ -680,6 +710,13 @@ impl Guest for Clerk {
         }
     }
 
+    fn inquire(&mut self, now: Instant, wall_ms: u64, call: Number, asked: Asked) {
+        if self.turned(Turn::TellsAtApply) {
+            self.tell_ahead(now, wall_ms, call, &asked);
+        }
+        self.ask((now, wall_ms), call, asked.by, asked.query);
+    }
+
     fn poll(&mut self) -> Option<Output<Reply, Event>> {
         self.outputs.pop_front()
     }
@@ -698,8 +735,7 @@ impl Guest for Clerk {
     }
 
     fn tells_nothing(reply: &Reply) -> bool {
-        let of_now = [Code::NotDurable, Code::Busy, Code::DiskFull, Code::Overloaded];
-        matches!(reply, Err(refusal) if of_now.contains(&refusal.code))
+        matches!(reply, Err(refusal) if is_of_now(refusal.code))
     }
 
     fn is_done(reply: &Reply) -> bool {
@@ -709,6 +745,11 @@ impl Guest for Clerk {
     fn unsynced_max(kind: &Config) -> u64 {
         kind.params.journal.limits().unsynced_max
     }
+}
+
+/// Whether a refusal says nothing but that nothing is taken now.
+fn is_of_now(code: Code) -> bool {
+    [Code::NotDurable, Code::Busy, Code::DiskFull, Code::Overloaded].contains(&code)
 }
 
 fn operation(action: Action) -> Operation {

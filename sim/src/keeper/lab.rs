@@ -322,6 +322,16 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         Broken::RepliesAtApply,
     ),
     (
+        ("tells-at-apply", "K445", "kernel-power-cuts", 3),
+        "answers questions before the disk has what they are told of",
+        Broken::TellsAtApply,
+    ),
+    (
+        ("acts-at-apply", "K445", "kernel-services", 3),
+        "calls handlers and tells of work before the disk has the events",
+        Broken::ActsAtApply,
+    ),
+    (
         ("remembers-last", "K448", "kernel-mixed", 10),
         "remembers only the last closed reservation",
         Broken::RemembersLast,

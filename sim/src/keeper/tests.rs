@@ -270,6 +270,19 @@ fn a_sweep_of_a_kernel_catches_what_is_forgotten_and_what_is_told_too_early() {
     }
 }
 
+/// K445, K5: callers ask questions and effects are seen, and what both tell of is looked at.
+#[test]
+fn answers_and_effects_of_a_kernel_are_seen_and_looked_at() {
+    let keep = Keep { trace: true, ..Keep::default() };
+    let ran = lab().run(&scenario("kernel-services"), 0, keep).expect("it runs");
+    assert_eq!(ran.outcome.ended, Ended::Passed);
+    let seen = |event: &str| ran.trace.iter().filter(|line| line.event == event).count() as u64;
+    let (told, effects) = (seen("→ told"), seen("→ effect"));
+    assert!(told > 50 && effects > 50, "{told} answers, {effects} effects");
+    let replies = seen("→ reply");
+    assert!(ran.outcome.armed["K445"] > replies, "{:?} of {replies}", ran.outcome.armed);
+}
+
 /// T32: a saboteur is caught in a sweep as well, in a copy in which the power was cut.
 #[test]
 fn a_sweep_catches_what_is_acknowledged_too_early() {
