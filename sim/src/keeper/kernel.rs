@@ -8,6 +8,7 @@ mod approvals;
 pub mod asked;
 mod driven;
 mod flows;
+pub mod next;
 pub mod services;
 pub mod streams;
 
@@ -64,6 +65,8 @@ pub enum Turn {
     LosesReady,
     /// K428: part of the state is not what it was, after a snapshot was loaded.
     ForgetsAfterSnapshot,
+    /// K428: what is ready is in its table, after a snapshot was loaded, and nobody's turn comes.
+    LeavesReadyOut,
     /// K429: no wait is worth a band.
     NeverAges,
     /// K430: the newest comes first.
@@ -262,6 +265,9 @@ impl Clerk {
                 if snapshot > 0 && self.turned(Turn::ForgetsAfterSnapshot) {
                     self.forget_something();
                 }
+                if snapshot > 0 && self.turned(Turn::LeavesReadyOut) {
+                    self.leave_ready_out();
+                }
             }
             keeper::Output::Refused(why) => {
                 let reason = match why.as_ref() {
@@ -452,6 +458,28 @@ impl Clerk {
                 process.to_bytes()
             });
         }
+    }
+
+    /// Lets all that is ready stand in its table, and nothing else follow from that.
+    fn leave_ready_out(&mut self) {
+        let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) else {
+            return;
+        };
+        let mut new = Kernel::new(kernel_config()).expect("the configuration is legal");
+        for last in [false, true] {
+            for (number, name) in KernelPart::TABLES.iter().enumerate() {
+                let stored = KernelPart::table(&mut new, number).expect("it has those it names");
+                for (key, row) in services::rows_of(kernel, name) {
+                    if (*name == "ready") == last {
+                        stored.put(&key, &row).expect("a row that was frozen can be put");
+                    }
+                }
+            }
+            if !last {
+                KernelPart::derive(&mut new);
+            }
+        }
+        *kernel = new;
     }
 
     /// Lets the newest of those that wait come first.

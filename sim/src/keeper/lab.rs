@@ -300,6 +300,11 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         "does not know all of the state after a snapshot was loaded",
         Broken::ForgetsAfterSnapshot,
     ),
+    (
+        ("leaves-ready-out", "K428", "kernel-power-cuts", 5),
+        "leaves what is ready out of what follows from a snapshot",
+        Broken::LeavesReadyOut,
+    ),
     (("never-ages", "K429", "kernel-queue", 5), "serves by priority alone", Broken::NeverAges),
     (
         ("newest-first", "K430", "kernel-mixed", 5),

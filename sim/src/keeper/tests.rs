@@ -262,7 +262,12 @@ fn a_sweep_of_a_kernel_catches_what_is_forgotten_and_what_is_told_too_early() {
     let clean = lab().run(&scenario, 0, Keep::default()).expect("it runs").outcome;
     assert_eq!(clean.ended, Ended::Passed);
     assert!(clean.armed["K428"] > clean.strikes["sweep-cut"], "{:?}", clean.armed);
-    for (saboteur, property) in [("forgets-after-snapshot", "K428"), ("answers-at-apply", "L70")] {
+    let broken = [
+        ("forgets-after-snapshot", "K428"),
+        ("leaves-ready-out", "K428"),
+        ("answers-at-apply", "L70"),
+    ];
+    for (saboteur, property) in broken {
         let case = sabotaged(&scenario, 0, saboteur, property);
         let ran = lab().run_case(&case, Keep::default()).expect("it runs");
         let violation = violated(&ran.outcome.ended).expect("it is caught");
