@@ -151,6 +151,8 @@ struct TornOrCorrupt {
     damaged: Vec<(u64, String)>,
     /// Something was changed since the start began.
     changed: bool,
+    /// A bit has rotted in the journal, and not in a snapshot alone.
+    in_journal: bool,
 }
 
 impl<G: Guest> Watch<G> for TornOrCorrupt {
@@ -163,6 +165,7 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
             Seen::Starting => self.changed = false,
             Seen::Does(_, operation) => self.changed |= !operation.only_reads(),
             Seen::Rotted(rotten) => {
+                self.in_journal |= first_of(&rotten.file).is_some();
                 let record = proved_record(world.files(), rotten);
                 self.damaged.extend(record.map(|record| (record, rotten.file.clone())));
             }
@@ -173,6 +176,11 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
                 let damaged = *reason != "unreadable";
                 if damaged && !world.is_disk_broken() {
                     return Err(format!("an honest disk, and the start is refused: {reason}"));
+                }
+                let only_rot = !["misdirected", "lost-sync"].iter().any(|it| world.has_struck(it));
+                if damaged && only_rot && !self.in_journal {
+                    // The one before it and the records since then are there (L30, L43).
+                    return Err(format!("a snapshot has rotted, and the start is refused: {reason}"));
                 }
                 return Ok(true);
             }
@@ -198,12 +206,12 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
 /// Returns the record that rot has struck, if something else proves that it was acknowledged and no
 /// later segment supersedes it.
 fn proved_record(files: &Files, rotten: &Rotten) -> Option<u64> {
+    let own = first_of(&rotten.file)?; // A snapshot holds no record.
     let struck = frames(&rotten.before).find(|frame| frame.range.contains(&rotten.offset))?;
     if struck.kind != Kind::Events {
         return None;
     }
     let firsts = segments(files);
-    let own = first_of(&rotten.file)?;
     if firsts.iter().any(|first| *first > own && *first <= struck.number) {
         return None; // Superseded: what stands here is nobody's.
     }
