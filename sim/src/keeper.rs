@@ -161,6 +161,13 @@ pub enum Seen<'a, G: Guest> {
         /// What it was given, with numbers.
         events: &'a [(u64, G::Event)],
     },
+    /// A reader was told that it comes too late, and what the oldest event is that is kept.
+    Late {
+        /// Which.
+        reader: u32,
+        /// The number of that event.
+        oldest: u64,
+    },
     /// The process is gone; with power, the machine is.
     Died {
         /// Whether the power failed.
@@ -802,6 +809,11 @@ impl<G: Guest> World<G> {
                 self.line("→ read", || format!("reader {reader}: {} up to {to}", events.len()));
                 self.hash.event(to, 3, &reader.to_le_bytes());
                 self.tell(&Seen::Read { reader, to, events: &events });
+            }
+            Output::Late { reader, oldest } => {
+                self.line("→ late", || format!("reader {reader}: oldest is {oldest}"));
+                self.hash.event(oldest, 6, &reader.to_le_bytes());
+                self.tell(&Seen::Late { reader, oldest });
             }
             Output::Recovered(found) => self.recovered(number, &found),
             Output::Refused { reason, told } => self.refuse(number, reason, told),

@@ -252,7 +252,7 @@ fn first_of(path: &str) -> Option<u64> {
 }
 
 /// Lists the segments by their first records, in order.
-fn segments(files: &Files) -> Vec<u64> {
+pub(super) fn segments(files: &Files) -> Vec<u64> {
     files.paths().filter_map(first_of).collect()
 }
 

@@ -95,6 +95,13 @@ pub enum Output<A, E> {
         /// The events, with their numbers.
         events: Vec<(u64, E)>,
     },
+    /// A reader came too late: what it wants next is not kept any more.
+    Late {
+        /// Which.
+        reader: u32,
+        /// The oldest event that is kept, as it was told.
+        oldest: u64,
+    },
     /// The process has read what is on the disk, and serves from here on.
     Recovered(Recovered),
     /// The process does not start on this disk.

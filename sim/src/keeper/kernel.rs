@@ -45,7 +45,7 @@ use super::ledger::{NODE, reason};
 use crate::files::{Answer, Failure, Operation};
 use crate::scenario::Kept;
 use asked::Asked;
-use streams::Readers;
+use streams::{Known, Lot, Readers};
 
 /// How long a wait is worth one band (K71).
 pub const AGEING_MS: u64 = 2_000;
@@ -75,6 +75,8 @@ pub enum Turn {
     CountsRefused,
     /// K444: a reader that comes back skips an event.
     SkipsAnEvent,
+    /// K444, K332: who comes too late is told that less is kept than there is.
+    OverstatesOldest,
     /// K445: a reply is given when the decision is made.
     RepliesAtApply,
     /// K445: a question is answered from what is not durable yet.
@@ -132,7 +134,7 @@ pub enum Turn {
 pub struct Config {
     params: KeeperParams,
     turn: Option<Turn>,
-    readers: u64,
+    readers: Lot,
 }
 
 /// Returns the configuration of the kernel: everything that takes hours takes seconds.
@@ -296,7 +298,9 @@ impl Clerk {
             keeper::Output::Batch(reader, batch) => self.read(reader, *batch),
             keeper::Output::Ended(reader, why) => {
                 let last = self.last_event();
-                self.readers.ended(reader, why.code, last);
+                if let Some((reader, oldest)) = self.readers.ended(reader, &why, last) {
+                    self.outputs.push_back(Output::Late { reader, oldest });
+                }
             }
             keeper::Output::Answer(call, told) => self.told(call, told),
             keeper::Output::Snapshot { .. }
@@ -644,7 +648,7 @@ impl Guest for Clerk {
     type Kind = Config;
     type Crowd = Crowds;
     type Turn = Turn;
-    type Memory = Vec<u64>;
+    type Memory = Known;
 
     fn kind(kept: &Kept, turn: Option<Turn>) -> Config {
         let limits = Limits {
@@ -652,10 +656,10 @@ impl Guest for Clerk {
             write_bytes_max: 64 << 10,
             unsynced_max: 256 << 10,
             // Who comes back after a while shall find what it has missed.
-            journal_keep: if kept.readers > 0 {
-                Duration::from_secs(86_400)
-            } else {
-                Duration::ZERO
+            journal_keep: match (kept.keep, kept.readers) {
+                (Some(keep), _) => Duration::from_nanos(keep),
+                (None, 0) => Duration::ZERO,
+                (None, _) => Duration::from_secs(86_400),
             },
         };
         let mut kernel = kernel_config();
@@ -679,7 +683,13 @@ impl Guest for Clerk {
             },
             seed: [0; 32],
         };
-        Config { params, turn, readers: kept.readers }
+        let lot = match turn {
+            Some(Turn::SkipsAnEvent) => Lot { skips: 1, ..Lot::default() },
+            Some(Turn::OverstatesOldest) => Lot { overstates: 1, ..Lot::default() },
+            Some(_) | None => Lot::default(),
+        };
+        let readers = Lot { count: kept.readers, stays_away: kept.keep.is_some(), ..lot };
+        Config { params, turn, readers }
     }
 
     fn start(kind: &Config, now: Instant, wall_ms: u64, seed: [u8; 32]) -> Self {
@@ -695,7 +705,7 @@ impl Guest for Clerk {
             answered: Vec::new(),
             told: (0, Arc::new([])),
             out: BTreeSet::new(),
-            readers: Readers::new(kind.readers, kind.turn == Some(Turn::SkipsAnEvent)),
+            readers: Readers::new(kind.readers),
             answers: services::Answers::new(),
             place: services::Place::default(),
         };
@@ -703,12 +713,12 @@ impl Guest for Clerk {
         clerk
     }
 
-    fn memory(&self) -> Vec<u64> {
-        self.readers.cursors()
+    fn memory(&self) -> Known {
+        self.readers.known()
     }
 
-    fn remember(&mut self, cursors: &Vec<u64>) {
-        self.readers.remember(cursors);
+    fn remember(&mut self, known: &Known) {
+        self.readers.remember(known);
     }
 
     fn handle(&mut self, now: Instant, input: Input<Command>) {

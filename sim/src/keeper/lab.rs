@@ -322,6 +322,11 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         Broken::SkipsAnEvent,
     ),
     (
+        ("overstates-oldest", "K444", "kernel-late-readers", 3),
+        "tells who comes too late that less is kept than there is",
+        Broken::OverstatesOldest,
+    ),
+    (
         ("answers-at-apply", "K445", "kernel-power-cuts", 3),
         "replies before the disk has the record",
         Broken::RepliesAtApply,

@@ -341,6 +341,17 @@ fn every_saboteur_of_a_keeper_is_caught() {
     }
 }
 
+/// K444, K332: who stays away for long is told what is left, goes on there, and misses no more.
+#[test]
+fn a_reader_that_comes_too_late_goes_on_with_what_is_kept() {
+    let keep = Keep { trace: true, ..Keep::default() };
+    let ran = lab().run(&scenario("kernel-late-readers"), 0, keep).expect("it runs");
+    assert_eq!(ran.outcome.ended, Ended::Passed);
+    let late = |line: &&crate::world::Line| line.event == "→ late";
+    assert!(ran.trace.iter().filter(late).count() > 0, "nobody comes too late");
+    assert!(ran.outcome.armed["K444"] > 100, "{:?}", ran.outcome.armed);
+}
+
 /// K444: each sees all that it wants, once, through every end of the process; and who skips an
 /// event when it comes back is caught.
 #[test]

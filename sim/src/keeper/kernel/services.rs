@@ -311,6 +311,7 @@ impl Aside {
                     | Output::Decided(_)
                     | Output::Durable(_)
                     | Output::Read { .. }
+                    | Output::Late { .. }
                     | Output::Recovered(_)
                     | Output::Refused { .. }
                     | Output::Stalled => {}
