@@ -180,7 +180,9 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
                 let only_rot = !["misdirected", "lost-sync"].iter().any(|it| world.has_struck(it));
                 if damaged && only_rot && !self.in_journal {
                     // The one before it and the records since then are there (L30, L43).
-                    return Err(format!("a snapshot has rotted, and the start is refused: {reason}"));
+                    return Err(format!(
+                        "a snapshot has rotted, and the start is refused: {reason}"
+                    ));
                 }
                 return Ok(true);
             }

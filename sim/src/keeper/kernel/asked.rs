@@ -62,7 +62,9 @@ impl Clerk {
 
 fn in_words(effect: &Effect) -> String {
     match effect {
-        Effect::HandlerCall { service, task } => format!("a call of {service} under {}", task.lease),
+        Effect::HandlerCall { service, task } => {
+            format!("a call of {service} under {}", task.lease)
+        }
         Effect::TaskReady { service } => format!("word of work for {service}"),
         Effect::DispatchEnded { dispatch } => format!("word of the end of {dispatch}"),
     }

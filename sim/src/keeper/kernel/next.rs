@@ -1,5 +1,6 @@
-//! What a kernel answers next (K428): the same few questions and commands, put to two that should be
-//! the same. Roots cover tables alone; what follows from tables is seen in what comes of it (K12).
+//! What a kernel answers next (K428): the same few questions and commands, put to two that should
+//! be the same. Roots cover tables alone; what follows from tables is seen in what comes of it
+//! (K12).
 
 use machines::codec::Wire;
 use machines::kernel::event::Event;
@@ -89,7 +90,8 @@ impl Asking<'_> {
 
     /// What follows from processes, interrupts and services is counted, and what is due next known.
     fn queries(&mut self) {
-        self.came.push(("when is anything due?".to_owned(), Came::Due(self.kernel.next_deadline())));
+        let due = Came::Due(self.kernel.next_deadline());
+        self.came.push(("when is anything due?".to_owned(), due));
         for query in of_the_node() {
             let told = self.kernel.query(self.now, &operator(), &query);
             self.came.push((format!("{query:?}"), Came::Told(told)));
