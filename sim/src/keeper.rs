@@ -311,7 +311,7 @@ pub struct World<G: Guest> {
     watches: Vec<Box<dyn Watch<G>>>,
     /// Property → how often its watch looked at something that could have broken it.
     armed: BTreeMap<&'static str, u64>,
-    /// The first record that the last reply told of and that was not durable.
+    /// The first record that what was shown last told of and that was not durable.
     untrue: Option<u64>,
     trace: Option<Vec<Line>>,
     hashes: Option<Vec<u64>>,
@@ -487,7 +487,7 @@ impl<G: Guest> World<G> {
         self.processes.last().map(|process| &process.guest)
     }
 
-    /// Returns the first record that the last reply told of and that was not durable.
+    /// Returns the first record that what was shown last told of and that was not durable.
     #[must_use]
     pub const fn untrue(&self) -> Option<u64> {
         self.untrue
