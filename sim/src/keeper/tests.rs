@@ -361,7 +361,7 @@ fn readers_of_events_see_each_once_and_one_that_skips_is_caught() {
     let outcome = ran.outcome;
     assert_eq!(outcome.ended, Ended::Passed);
     assert!(outcome.strikes["recovery"] > 2, "{:?}", outcome.strikes);
-    assert!(outcome.armed["K444"] > 500, "{:?}", outcome.armed);
+    assert!(outcome.armed["K444"] > 200, "{:?}", outcome.armed);
     let lab = lab();
     let hunt = hunt(&lab, "skips-an-event", &streams, Budget::ENDLESS).expect("it can be hunted");
     assert_eq!(hunt.expect("an endless budget is never spent").seeds, Some(1));
