@@ -515,20 +515,22 @@ impl Files {
         }
     }
 
-    /// Flips a bit of what is on the platter, in the journal, where something stands.
+    /// Flips a bit of what is on the platter, in any file, where something stands.
     pub fn rot(&mut self, choices: &mut Choices) -> Option<Rotten> {
-        let mut places = Vec::new();
+        let mut places: Vec<(String, u64, Vec<u64>)> = Vec::new();
         for (path, number) in &self.names {
-            if folder(path) == "journal" {
-                let written = self.inodes[number].written();
-                places.extend(written.map(|sector| (path.clone(), *number, sector)));
+            let written: Vec<u64> = self.inodes[number].written().collect();
+            if !written.is_empty() {
+                places.push((path.clone(), *number, written));
             }
         }
         if places.is_empty() {
             return None;
         }
-        let nth = choices.choose("files.rot", [0, 0], places.len() as u64);
-        let (file, number, sector) = places.swap_remove(usize::try_from(nth).ok()?);
+        let nth = choices.choose("files.rot_file", [0, 0], places.len() as u64);
+        let (file, number, sectors) = places.swap_remove(usize::try_from(nth).ok()?);
+        let nth = choices.choose("files.rot", [0, 0], sectors.len() as u64);
+        let sector = *sectors.get(usize::try_from(nth).ok()?)?;
         let bit = choices.choose("files.rot_bit", [0, 0], SECTOR as u64 * 8);
         let inode = self.inodes.get_mut(&number)?;
         let before = Arc::new(inode.platter_bytes());

@@ -31,6 +31,7 @@ pub mod ledger;
 pub mod notes;
 mod parts;
 mod promises;
+mod questions;
 pub mod services;
 mod sweep;
 #[cfg(test)]
@@ -143,6 +144,14 @@ pub enum Seen<'a, G: Guest> {
         /// The last record when the answer was computed.
         needs: u64,
     },
+    /// Something else that is seen outside: an answer to a question, or an effect of an event. It
+    /// tells of records up to this one.
+    Shown {
+        /// What, in words.
+        what: &'a str,
+        /// The last record when it was computed.
+        needs: u64,
+    },
     /// A reader was given events.
     Read {
         /// Which.
@@ -151,6 +160,13 @@ pub enum Seen<'a, G: Guest> {
         to: u64,
         /// What it was given, with numbers.
         events: &'a [(u64, G::Event)],
+    },
+    /// A reader was told that it comes too late, and what the oldest event is that is kept.
+    Late {
+        /// Which.
+        reader: u32,
+        /// The number of that event.
+        oldest: u64,
     },
     /// The process is gone; with power, the machine is.
     Died {
@@ -247,6 +263,14 @@ struct Asked<G: Guest> {
     needs: u64,
 }
 
+/// Somebody waits to be told something.
+#[derive(Clone, Copy, Debug)]
+struct Inquiry {
+    caller: u32,
+    /// The last record when it was answered; not yet known before.
+    needs: u64,
+}
+
 /// The world of one node's durable state.
 pub struct World<G: Guest> {
     setup: Arc<Setup<G>>,
@@ -261,6 +285,7 @@ pub struct World<G: Guest> {
     started: u32,
     crowd: G::Crowd,
     asked: BTreeMap<Number, Asked<G>>,
+    inquiries: BTreeMap<Number, Inquiry>,
     calls: Number,
     /// How far the wall clock is off, in milliseconds.
     ahead_ms: i64,
@@ -286,7 +311,7 @@ pub struct World<G: Guest> {
     watches: Vec<Box<dyn Watch<G>>>,
     /// Property → how often its watch looked at something that could have broken it.
     armed: BTreeMap<&'static str, u64>,
-    /// The first record that the last reply told of and that was not durable.
+    /// The first record that what was shown last told of and that was not durable.
     untrue: Option<u64>,
     trace: Option<Vec<Line>>,
     hashes: Option<Vec<u64>>,
@@ -306,6 +331,7 @@ impl<G: Guest> Clone for World<G> {
             started: self.started,
             crowd: self.crowd.clone(),
             asked: self.asked.clone(),
+            inquiries: self.inquiries.clone(),
             calls: self.calls,
             ahead_ms: self.ahead_ms,
             paused_until: self.paused_until,
@@ -358,6 +384,7 @@ impl<G: Guest> World<G> {
             started: 0,
             crowd: G::Crowd::new(&setup.work),
             asked: BTreeMap::new(),
+            inquiries: BTreeMap::new(),
             calls: 0,
             ahead_ms: 0,
             paused_until: 0,
@@ -454,7 +481,13 @@ impl<G: Guest> World<G> {
         self.processes.iter().find(|process| process.up).map(|process| &process.guest)
     }
 
-    /// Returns the first record that the last reply told of and that was not durable.
+    /// Returns the process that was started last, whether it serves or not.
+    #[must_use]
+    pub fn newest(&self) -> Option<&G> {
+        self.processes.last().map(|process| &process.guest)
+    }
+
+    /// Returns the first record that what was shown last told of and that was not durable.
     #[must_use]
     pub const fn untrue(&self) -> Option<u64> {
         self.untrue
@@ -689,6 +722,24 @@ impl<G: Guest> World<G> {
         self.drain(number);
     }
 
+    /// Puts a question to a process.
+    fn inquire(&mut self, number: u32, caller: u32, question: G::Question) {
+        let call = self.number_call(|call| format!("{call}: {question:?}"));
+        self.inquiries.insert(call, Inquiry { caller, needs: u64::MAX });
+        self.agenda.push(self.now + PATIENCE, Due::Impatient(caller, call));
+        let (now, wall_ms) = (Instant::from_nanos(self.now), self.wall_ms());
+        let Some(place) = self.place(number) else {
+            return;
+        };
+        let guest = &mut self.processes[place].guest;
+        guest.inquire(now, wall_ms, call, question);
+        let needs = guest.appended();
+        if let Some(inquiry) = self.inquiries.get_mut(&call) {
+            inquiry.needs = needs;
+        }
+        self.drain(number);
+    }
+
     /// Carries out what a process wants.
     fn drain(&mut self, number: u32) {
         let mut outputs = Vec::new();
@@ -725,6 +776,13 @@ impl<G: Guest> World<G> {
         match output {
             Output::Disk { op, operation } => self.operate(number, op, operation),
             Output::Reply { call, reply } => self.reply(call, &reply),
+            Output::Told { call, tells } => self.told(call, tells),
+            Output::Effect { what, event } => {
+                self.line("→ effect", || format!("{what} of event {event}"));
+                self.hash.event(event, 5, what.as_bytes());
+                let record = self.history.record_of(event);
+                self.shown(&what, record.unwrap_or_else(|| self.history.decided() + 1));
+            }
             Output::Decided(decided) => {
                 self.line("→ decided", || format!("record {}", decided.record));
                 decided.root.hash(&mut self.hash);
@@ -751,6 +809,11 @@ impl<G: Guest> World<G> {
                 self.line("→ read", || format!("reader {reader}: {} up to {to}", events.len()));
                 self.hash.event(to, 3, &reader.to_le_bytes());
                 self.tell(&Seen::Read { reader, to, events: &events });
+            }
+            Output::Late { reader, oldest } => {
+                self.line("→ late", || format!("reader {reader}: oldest is {oldest}"));
+                self.hash.event(oldest, 6, &reader.to_le_bytes());
+                self.tell(&Seen::Late { reader, oldest });
             }
             Output::Recovered(found) => self.recovered(number, &found),
             Output::Refused { reason, told } => self.refuse(number, reason, told),
@@ -895,6 +958,9 @@ impl<G: Guest> World<G> {
             self.crowd.heard(asked.caller, &asked.request, Heard::Nothing);
             self.think(asked.caller);
         }
+        for inquiry in std::mem::take(&mut self.inquiries).into_values() {
+            self.think(inquiry.caller);
+        }
         self.crowd.lost();
         self.tell(&Seen::Died { power });
     }
@@ -912,13 +978,14 @@ impl<G: Guest> World<G> {
         let Some(number) = up.filter(|_| self.now >= self.paused_until) else {
             return self.think(caller);
         };
+        if let Some(question) = self.crowd.question(caller, &mut self.choices) {
+            return self.inquire(number, caller, question);
+        }
         let wall_ms = self.wall_ms();
         let Some(request) = self.crowd.next(caller, wall_ms, &mut self.choices) else {
             return self.agenda.push(self.now + IDLE, Due::Caller(caller));
         };
-        self.calls += 1;
-        let call = self.calls;
-        self.line("call", || format!("{call}: {request:?}"));
+        let call = self.number_call(|call| format!("{call}: {request:?}"));
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&call.to_le_bytes());
         nonce[8..].copy_from_slice(&self.setup.seed.to_le_bytes());
@@ -928,7 +995,18 @@ impl<G: Guest> World<G> {
         self.feed(number, Input::Call { call, wall_ms, nonce, request }, Some(call));
     }
 
+    fn number_call(&mut self, told: impl FnOnce(Number) -> String) -> Number {
+        self.calls += 1;
+        let call = self.calls;
+        self.line("call", || told(call));
+        call
+    }
+
     fn give_up(&mut self, caller: u32, call: Number) {
+        if self.inquiries.remove(&call).is_some() {
+            self.line("gave up", || call.to_string());
+            self.think(caller);
+        }
         if let Some(asked) = self.asked.remove(&call) {
             self.line("gave up", || call.to_string());
             self.crowd.heard(caller, &asked.request, Heard::Nothing);
@@ -950,6 +1028,25 @@ impl<G: Guest> World<G> {
         }
         self.crowd.heard(asked.caller, &asked.request, Heard::Reply(reply));
         self.think(asked.caller);
+    }
+
+    fn told(&mut self, call: Number, tells: bool) {
+        self.line("→ told", || call.to_string());
+        self.hash.event(call, 4, &[u8::from(tells)]);
+        let Some(inquiry) = self.inquiries.remove(&call) else {
+            return;
+        };
+        if tells {
+            self.shown(&format!("the answer to question {call}"), inquiry.needs);
+        }
+        self.think(inquiry.caller);
+    }
+
+    /// Something is seen outside that tells of records up to `needs`.
+    fn shown(&mut self, what: &str, needs: u64) {
+        self.history.acknowledge(needs);
+        self.untrue = self.prove(needs).err();
+        self.tell(&Seen::Shown { what, needs });
     }
 
     /// Looks whether all records up to `record` are durable, whatever happens now.

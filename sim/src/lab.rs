@@ -214,7 +214,9 @@ impl<G: Guest> Lab<G> {
             },
         };
         names.retain(|name| !scenario.except.iter().any(|except| except == name));
-        names.extend(scenario.also.iter().map(String::as_str));
+        let also: Vec<&str> = scenario.also.iter().map(String::as_str).collect();
+        names.retain(|name| !also.contains(name));
+        names.extend(also);
         names
     }
 

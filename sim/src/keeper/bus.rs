@@ -16,6 +16,7 @@ mod talkers;
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use machines::kernel::ids::MessageType;
 use machines::ledger::root::StateRoot;
 
 use super::checkers::Make;
-use super::io::{Guest, Input, Output, Recovered};
+use super::io::{Guest, Input, Number, Output, Recovered};
 use crate::scenario::Kept;
 use sabotage::Sabotage;
 pub use sabotage::Turn;
@@ -163,6 +164,7 @@ impl Hub {
 
 impl Guest for Hub {
     type Request = Asked;
+    type Question = Infallible;
     type Reply = ();
     type Event = Event;
     type Kind = Option<Turn>;
@@ -201,6 +203,10 @@ impl Guest for Hub {
             }
             Input::Answer { op, .. } => unreachable!("a bus has no disk: operation {op}"),
         }
+    }
+
+    fn inquire(&mut self, _: Instant, _: u64, _: Number, question: Infallible) {
+        match question {}
     }
 
     fn poll(&mut self) -> Option<Output<(), Event>> {

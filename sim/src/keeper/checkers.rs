@@ -111,7 +111,8 @@ impl<G: Guest> Watch<G> for Roots {
     }
 }
 
-/// L73, L75: what a reply tells of stands on the platter, at that moment.
+/// L73, L75, K445: what a reply, an answer or an effect tells of stands on the platter, at that
+/// moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooEarly {
     pub(super) property: &'static str,
@@ -125,18 +126,20 @@ impl<G: Guest> Watch<G> for TooEarly {
     }
 
     fn see(&mut self, world: &World<G>, seen: &Seen<'_, G>) -> Result<bool, String> {
-        let Seen::Replied { call, needs, .. } = seen else {
-            return Ok(false);
+        let (what, needs) = match seen {
+            Seen::Replied { call, needs, .. } => (format!("the reply to call {call}"), *needs),
+            Seen::Shown { what, needs } => ((*what).to_owned(), *needs),
+            _ => return Ok(false),
         };
         let struck = self.after.is_none_or(|kind| world.has_struck(kind));
         if !struck || world.is_disk_broken() {
             return Ok(false);
         }
         match world.untrue() {
-            Some(record) => Err(format!(
-                "the reply to call {call} tells of record {needs}, and {record} is not durable"
-            )),
-            None => Ok(*needs > 0),
+            Some(record) => {
+                Err(format!("{what} tells of record {needs}, and {record} is not durable"))
+            }
+            None => Ok(needs > 0),
         }
     }
 }
@@ -148,6 +151,8 @@ struct TornOrCorrupt {
     damaged: Vec<(u64, String)>,
     /// Something was changed since the start began.
     changed: bool,
+    /// A bit has rotted in the journal, and not in a snapshot alone.
+    in_journal: bool,
 }
 
 impl<G: Guest> Watch<G> for TornOrCorrupt {
@@ -160,6 +165,7 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
             Seen::Starting => self.changed = false,
             Seen::Does(_, operation) => self.changed |= !operation.only_reads(),
             Seen::Rotted(rotten) => {
+                self.in_journal |= first_of(&rotten.file).is_some();
                 let record = proved_record(world.files(), rotten);
                 self.damaged.extend(record.map(|record| (record, rotten.file.clone())));
             }
@@ -170,6 +176,13 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
                 let damaged = *reason != "unreadable";
                 if damaged && !world.is_disk_broken() {
                     return Err(format!("an honest disk, and the start is refused: {reason}"));
+                }
+                let only_rot = !["misdirected", "lost-sync"].iter().any(|it| world.has_struck(it));
+                if damaged && only_rot && !self.in_journal {
+                    // The one before it and the records since then are there (L30, L43).
+                    return Err(format!(
+                        "a snapshot has rotted, and the start is refused: {reason}"
+                    ));
                 }
                 return Ok(true);
             }
@@ -195,12 +208,12 @@ impl<G: Guest> Watch<G> for TornOrCorrupt {
 /// Returns the record that rot has struck, if something else proves that it was acknowledged and no
 /// later segment supersedes it.
 fn proved_record(files: &Files, rotten: &Rotten) -> Option<u64> {
+    let own = first_of(&rotten.file)?; // A snapshot holds no record.
     let struck = frames(&rotten.before).find(|frame| frame.range.contains(&rotten.offset))?;
     if struck.kind != Kind::Events {
         return None;
     }
     let firsts = segments(files);
-    let own = first_of(&rotten.file)?;
     if firsts.iter().any(|first| *first > own && *first <= struck.number) {
         return None; // Superseded: what stands here is nobody's.
     }
@@ -241,7 +254,7 @@ fn first_of(path: &str) -> Option<u64> {
 }
 
 /// Lists the segments by their first records, in order.
-fn segments(files: &Files) -> Vec<u64> {
+pub(super) fn segments(files: &Files) -> Vec<u64> {
     files.paths().filter_map(first_of).collect()
 }
 

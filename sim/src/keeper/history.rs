@@ -45,6 +45,8 @@ pub struct History {
     decided: Arc<Vec<(u64, Option<StateRoot>)>>,
     /// By record, from 1: the hash that was written.
     hashes: Arc<Vec<Chain>>,
+    /// By record, from 1: the number of its last event.
+    ends: Arc<Vec<u64>>,
     /// Records that were not yet seen to be durable.
     places: BTreeMap<u64, Vec<Place>>,
     /// All records up to this one were seen to be durable.
@@ -73,6 +75,22 @@ impl History {
     pub fn hash(&self, record: u64) -> Option<Chain> {
         record.checked_sub(1)?;
         self.hashes.get(place(record)).copied()
+    }
+
+    /// Returns the record in which an event was written, if it was.
+    #[must_use]
+    pub fn record_of(&self, event: u64) -> Option<u64> {
+        let before = self.ends.partition_point(|last| *last < event);
+        (event > 0 && before < self.ends.len()).then_some(before as u64 + 1)
+    }
+
+    /// Returns the number of the last event of a record that was written; 0 of record 0.
+    #[must_use]
+    pub fn last_event(&self, record: u64) -> Option<u64> {
+        match record {
+            0 => Some(0),
+            _ => self.ends.get(place(record)).copied(),
+        }
     }
 
     /// Returns how many records were decided.
@@ -125,6 +143,7 @@ impl History {
         // Only a disk that lied can leave more than was decided: then nothing is known of it.
         all.resize(kept, (0, root));
         Arc::make_mut(&mut self.hashes).truncate(kept);
+        Arc::make_mut(&mut self.ends).truncate(kept);
         self.places.split_off(&(head + 1));
         self.proven = self.proven.min(head);
         self.acknowledged = self.acknowledged.min(head);
@@ -152,6 +171,7 @@ impl History {
             if frame.fields.kind == Kind::Events {
                 let number = frame.fields.number;
                 self.note_hash(number, frame.stored());
+                self.note_end(number, frame.fields.count);
                 let (offset, range) = (*offset + at as u64, (at, at + length));
                 let place = Place { inode, offset, bytes: Arc::clone(bytes), range };
                 self.places.entry(number).or_default().push(place);
@@ -175,6 +195,15 @@ impl History {
             all.resize(place(number) + 1, [0; 32]);
         }
         all[place(number)] = hash;
+    }
+
+    fn note_end(&mut self, number: u64, count: u32) {
+        let before = self.last_event(number - 1);
+        let all = Arc::make_mut(&mut self.ends);
+        // A record that is written again has as many events as before.
+        if let Some(before) = before.filter(|_| all.len() < place(number) + 1) {
+            all.push(before + u64::from(count));
+        }
     }
 
     /// Looks whether all records up to `record` are on the platter, under a name of a segment,

@@ -61,6 +61,20 @@ pub enum Output<A, E> {
         /// The answer.
         reply: A,
     },
+    /// The answer to a question, which its asker may see.
+    Told {
+        /// Which.
+        call: Number,
+        /// Whether it tells of anything that could be lost.
+        tells: bool,
+    },
+    /// Something is done, or somebody is told, because of an event.
+    Effect {
+        /// What, in words.
+        what: String,
+        /// The number of the last event that it follows from; 0 if it follows from none.
+        event: u64,
+    },
     /// One decision more was made. Not for users: what a checker may know.
     Decided(Decided),
     /// The process says that all records up to this one are durable.
@@ -80,6 +94,13 @@ pub enum Output<A, E> {
         to: u64,
         /// The events, with their numbers.
         events: Vec<(u64, E)>,
+    },
+    /// A reader came too late: what it wants next is not kept any more.
+    Late {
+        /// Which.
+        reader: u32,
+        /// The oldest event that is kept, as it was told.
+        oldest: u64,
     },
     /// The process has read what is on the disk, and serves from here on.
     Recovered(Recovered),
@@ -122,6 +143,8 @@ pub struct Recovered {
 pub trait Guest: Clone + Send + 'static {
     /// What is asked of it.
     type Request: Clone + fmt::Debug + Send + Sync;
+    /// What it can be asked to tell, which changes nothing.
+    type Question: Clone + fmt::Debug + Send + Sync;
     /// What it answers.
     type Reply: Clone + fmt::Debug + Send + Sync;
     /// What happens.
@@ -146,6 +169,8 @@ pub trait Guest: Clone + Send + 'static {
     fn remember(&mut self, memory: &Self::Memory);
     /// Handles one input; the outputs before it were taken.
     fn handle(&mut self, now: Instant, input: Input<Self::Request>);
+    /// Handles a question, like [`Guest::handle`] an input.
+    fn inquire(&mut self, now: Instant, wall_ms: u64, call: Number, question: Self::Question);
     /// Takes the next output.
     fn poll(&mut self) -> Option<Output<Self::Reply, Self::Event>>;
     /// When it must be told the time at the latest.
@@ -191,6 +216,11 @@ pub trait Crowd<G: Guest>: Clone + Send {
     fn new(work: &Work) -> Self;
     /// What one of them asks next; `None` if nothing now.
     fn next(&mut self, caller: u32, wall_ms: u64, choices: &mut Choices) -> Option<G::Request>;
+    /// What one of them wants to be told instead, if it does.
+    fn question(&mut self, caller: u32, choices: &mut Choices) -> Option<G::Question> {
+        let _ = (caller, choices);
+        None
+    }
     /// What came of it.
     fn heard(&mut self, caller: u32, request: &G::Request, heard: Heard<'_, G::Reply>);
     /// What happened, where it is told without a question.

@@ -5,8 +5,10 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 mod approvals;
+pub mod asked;
 mod driven;
 mod flows;
+pub mod next;
 pub mod services;
 pub mod streams;
 
@@ -42,7 +44,8 @@ use super::io::{Decided, Guest, Input, Number, Output, Recovered, Script};
 use super::ledger::{NODE, reason};
 use crate::files::{Answer, Failure, Operation};
 use crate::scenario::Kept;
-use streams::Readers;
+use asked::Asked;
+use streams::{Known, Lot, Readers};
 
 /// How long a wait is worth one band (K71).
 pub const AGEING_MS: u64 = 2_000;
@@ -62,6 +65,8 @@ pub enum Turn {
     LosesReady,
     /// K428: part of the state is not what it was, after a snapshot was loaded.
     ForgetsAfterSnapshot,
+    /// K428: what is ready is in its table, after a snapshot was loaded, and nobody's turn comes.
+    LeavesReadyOut,
     /// K429: no wait is worth a band.
     NeverAges,
     /// K430: the newest comes first.
@@ -70,8 +75,14 @@ pub enum Turn {
     CountsRefused,
     /// K444: a reader that comes back skips an event.
     SkipsAnEvent,
+    /// K444, K332: who comes too late is told that less is kept than there is.
+    OverstatesOldest,
     /// K445: a reply is given when the decision is made.
     RepliesAtApply,
+    /// K445: a question is answered from what is not durable yet.
+    TellsAtApply,
+    /// K445: what follows from events is done when the decision is made.
+    ActsAtApply,
     /// K448: only the last closed reservation is remembered.
     RemembersLast,
     /// K449: a clock that jumps back takes the kernel along.
@@ -123,7 +134,7 @@ pub enum Turn {
 pub struct Config {
     params: KeeperParams,
     turn: Option<Turn>,
-    readers: u64,
+    readers: Lot,
 }
 
 /// Returns the configuration of the kernel: everything that takes hours takes seconds.
@@ -154,6 +165,8 @@ pub struct Clerk {
     seen: u64,
     /// Calls that a saboteur has answered already.
     answered: Vec<Call>,
+    /// The events that were told last, and the number of the first: effects come behind theirs.
+    told: (u64, Arc<[Event]>),
     /// Operations that are under way.
     out: BTreeSet<u64>,
     readers: Readers,
@@ -254,6 +267,9 @@ impl Clerk {
                 if snapshot > 0 && self.turned(Turn::ForgetsAfterSnapshot) {
                     self.forget_something();
                 }
+                if snapshot > 0 && self.turned(Turn::LeavesReadyOut) {
+                    self.leave_ready_out();
+                }
             }
             keeper::Output::Refused(why) => {
                 let reason = match why.as_ref() {
@@ -274,17 +290,20 @@ impl Clerk {
                 self.outputs.push_back(Output::Reply { call: call.0, reply });
             }
             keeper::Output::Events { first, events } => {
+                self.told = (first, Arc::clone(&events));
                 self.outputs.push_back(Output::Events { first, events });
             }
+            keeper::Output::Effect(effect) => self.has_effect(&effect),
             keeper::Output::Stalled(_) => self.outputs.push_back(Output::Stalled),
             keeper::Output::Batch(reader, batch) => self.read(reader, *batch),
             keeper::Output::Ended(reader, why) => {
                 let last = self.last_event();
-                self.readers.ended(reader, why.code, last);
+                if let Some((reader, oldest)) = self.readers.ended(reader, &why, last) {
+                    self.outputs.push_back(Output::Late { reader, oldest });
+                }
             }
             keeper::Output::Answer(call, told) => self.told(call, told),
-            keeper::Output::Effect(_)
-            | keeper::Output::Snapshot { .. }
+            keeper::Output::Snapshot { .. }
             | keeper::Output::SnapshotFailed { .. }
             | keeper::Output::Stopped => {}
         }
@@ -304,6 +323,9 @@ impl Clerk {
         }
         if let Some(id) = answered {
             self.begin_again(&id);
+        }
+        if self.turned(Turn::ActsAtApply) {
+            self.act_ahead(now, wall_ms);
         }
         self.turn_driven_after(now, wall_ms, pid.as_ref());
         if let Some(pid) = pid {
@@ -442,6 +464,28 @@ impl Clerk {
         }
     }
 
+    /// Lets all that is ready stand in its table, and nothing else follow from that.
+    fn leave_ready_out(&mut self) {
+        let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) else {
+            return;
+        };
+        let mut new = Kernel::new(kernel_config()).expect("the configuration is legal");
+        for last in [false, true] {
+            for (number, name) in KernelPart::TABLES.iter().enumerate() {
+                let stored = KernelPart::table(&mut new, number).expect("it has those it names");
+                for (key, row) in services::rows_of(kernel, name) {
+                    if (*name == "ready") == last {
+                        stored.put(&key, &row).expect("a row that was frozen can be put");
+                    }
+                }
+            }
+            if !last {
+                KernelPart::derive(&mut new);
+            }
+        }
+        *kernel = new;
+    }
+
     /// Lets the newest of those that wait come first.
     fn turn_around(&mut self) {
         /// Between what is counted forwards and what is counted backwards.
@@ -460,34 +504,50 @@ impl Clerk {
         }
     }
 
-    /// Lets a copy live on with a disk that ends everything at once, and takes the reply from it.
+    /// Takes the reply to a command from a copy that is ahead.
     fn foretell(&mut self, now: Instant, wall_ms: u64, call: Number, command: &Command) {
+        let command = Box::new(command.clone());
+        let input = keeper::Input::Command { call: Call(call), command };
+        let is_it = |told: &Told| matches!(told, Output::Reply { call: done, .. } if *done == call);
+        if let Some(reply) = self.ahead_of(now, wall_ms, input, is_it).pop() {
+            self.answered.push(Call(call));
+            self.outputs.push_back(reply);
+        }
+    }
+
+    /// Lets a copy live on with a disk that ends everything at once, and takes from it what is
+    /// wanted.
+    fn ahead_of(
+        &self,
+        now: Instant,
+        wall_ms: u64,
+        input: keeper::Input,
+        wanted: impl Fn(&Told) -> bool,
+    ) -> Vec<Told> {
         let mut copy = self.clone();
         copy.turn = None;
-        copy.input(
-            now,
-            wall_ms,
-            keeper::Input::Command { call: Call(call), command: Box::new(command.clone()) },
-        );
+        copy.input(now, wall_ms, input);
         let mut ops: VecDeque<Op> = self.out.iter().map(|op| Op(*op)).collect();
+        let mut found = Vec::new();
         for _ in 0..64 {
-            for output in copy.outputs.drain(..).collect::<Vec<_>>() {
+            for output in copy.outputs.drain(..) {
                 match output {
-                    Output::Reply { call: done, reply } if done == call => {
-                        self.answered.push(Call(call));
-                        return self.outputs.push_back(Output::Reply { call, reply });
-                    }
+                    output if wanted(&output) => found.push(output),
                     Output::Disk { op, .. } => ops.push_back(Op(op)),
                     _ => {}
                 }
             }
             let Some(op) = ops.pop_front() else {
-                return;
+                break;
             };
             copy.input(now, wall_ms, keeper::Input::Done(op));
         }
+        found
     }
 }
+
+/// What a process of the kernel gives.
+type Told = Output<Reply, Event>;
 
 /// Makes the kernel anew of its own rows, those of one table changed: what a wrong kernel would
 /// have done to its state.
@@ -582,12 +642,13 @@ pub fn subject(body: &CommandBody) -> Option<ProcessId> {
 
 impl Guest for Clerk {
     type Request = Command;
+    type Question = Asked;
     type Reply = Reply;
     type Event = Event;
     type Kind = Config;
     type Crowd = Crowds;
     type Turn = Turn;
-    type Memory = Vec<u64>;
+    type Memory = Known;
 
     fn kind(kept: &Kept, turn: Option<Turn>) -> Config {
         let limits = Limits {
@@ -595,10 +656,10 @@ impl Guest for Clerk {
             write_bytes_max: 64 << 10,
             unsynced_max: 256 << 10,
             // Who comes back after a while shall find what it has missed.
-            journal_keep: if kept.readers > 0 {
-                Duration::from_secs(86_400)
-            } else {
-                Duration::ZERO
+            journal_keep: match (kept.keep, kept.readers) {
+                (Some(keep), _) => Duration::from_nanos(keep),
+                (None, 0) => Duration::ZERO,
+                (None, _) => Duration::from_secs(86_400),
             },
         };
         let mut kernel = kernel_config();
@@ -622,7 +683,13 @@ impl Guest for Clerk {
             },
             seed: [0; 32],
         };
-        Config { params, turn, readers: kept.readers }
+        let lot = match turn {
+            Some(Turn::SkipsAnEvent) => Lot { skips: 1, ..Lot::default() },
+            Some(Turn::OverstatesOldest) => Lot { overstates: 1, ..Lot::default() },
+            Some(_) | None => Lot::default(),
+        };
+        let readers = Lot { count: kept.readers, stays_away: kept.keep.is_some(), ..lot };
+        Config { params, turn, readers }
     }
 
     fn start(kind: &Config, now: Instant, wall_ms: u64, seed: [u8; 32]) -> Self {
@@ -636,8 +703,9 @@ impl Guest for Clerk {
             outputs,
             seen: 0,
             answered: Vec::new(),
+            told: (0, Arc::new([])),
             out: BTreeSet::new(),
-            readers: Readers::new(kind.readers, kind.turn == Some(Turn::SkipsAnEvent)),
+            readers: Readers::new(kind.readers),
             answers: services::Answers::new(),
             place: services::Place::default(),
         };
@@ -645,12 +713,12 @@ impl Guest for Clerk {
         clerk
     }
 
-    fn memory(&self) -> Vec<u64> {
-        self.readers.cursors()
+    fn memory(&self) -> Known {
+        self.readers.known()
     }
 
-    fn remember(&mut self, cursors: &Vec<u64>) {
-        self.readers.remember(cursors);
+    fn remember(&mut self, known: &Known) {
+        self.readers.remember(known);
     }
 
     fn handle(&mut self, now: Instant, input: Input<Command>) {
@@ -680,6 +748,13 @@ impl Guest for Clerk {
         }
     }
 
+    fn inquire(&mut self, now: Instant, wall_ms: u64, call: Number, asked: Asked) {
+        if self.turned(Turn::TellsAtApply) {
+            self.tell_ahead(now, wall_ms, call, &asked);
+        }
+        self.ask((now, wall_ms), call, asked.by, asked.query);
+    }
+
     fn poll(&mut self) -> Option<Output<Reply, Event>> {
         self.outputs.pop_front()
     }
@@ -698,8 +773,7 @@ impl Guest for Clerk {
     }
 
     fn tells_nothing(reply: &Reply) -> bool {
-        let of_now = [Code::NotDurable, Code::Busy, Code::DiskFull, Code::Overloaded];
-        matches!(reply, Err(refusal) if of_now.contains(&refusal.code))
+        matches!(reply, Err(refusal) if is_of_now(refusal.code))
     }
 
     fn is_done(reply: &Reply) -> bool {
@@ -709,6 +783,11 @@ impl Guest for Clerk {
     fn unsynced_max(kind: &Config) -> u64 {
         kind.params.journal.limits().unsynced_max
     }
+}
+
+/// Whether a refusal says nothing but that nothing is taken now.
+fn is_of_now(code: Code) -> bool {
+    [Code::NotDurable, Code::Busy, Code::DiskFull, Code::Overloaded].contains(&code)
 }
 
 fn operation(action: Action) -> Operation {

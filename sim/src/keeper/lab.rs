@@ -300,6 +300,11 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         "does not know all of the state after a snapshot was loaded",
         Broken::ForgetsAfterSnapshot,
     ),
+    (
+        ("leaves-ready-out", "K428", "kernel-power-cuts", 5),
+        "leaves what is ready out of what follows from a snapshot",
+        Broken::LeavesReadyOut,
+    ),
     (("never-ages", "K429", "kernel-queue", 5), "serves by priority alone", Broken::NeverAges),
     (
         ("newest-first", "K430", "kernel-mixed", 5),
@@ -317,9 +322,24 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         Broken::SkipsAnEvent,
     ),
     (
+        ("overstates-oldest", "K444", "kernel-late-readers", 3),
+        "tells who comes too late that less is kept than there is",
+        Broken::OverstatesOldest,
+    ),
+    (
         ("answers-at-apply", "K445", "kernel-power-cuts", 3),
         "replies before the disk has the record",
         Broken::RepliesAtApply,
+    ),
+    (
+        ("tells-at-apply", "K445", "kernel-power-cuts", 3),
+        "answers questions before the disk has what they are told of",
+        Broken::TellsAtApply,
+    ),
+    (
+        ("acts-at-apply", "K445", "kernel-services", 3),
+        "calls handlers and tells of work before the disk has the events",
+        Broken::ActsAtApply,
     ),
     (
         ("remembers-last", "K448", "kernel-mixed", 10),

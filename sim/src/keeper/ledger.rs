@@ -10,6 +10,7 @@
 //! places for saboteurs of the ledger's promises ([`Turn`]).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use machines::Instant;
@@ -608,6 +609,7 @@ impl Ledger {
 
 impl Guest for Ledger {
     type Request = Request;
+    type Question = Infallible;
     type Reply = Reply;
     type Event = Event;
     type Kind = Config;
@@ -668,6 +670,10 @@ impl Guest for Ledger {
             Input::Answer { op, answer, wall_ms: _ } => self.answered(now, op, answer),
         }
         self.follow(now);
+    }
+
+    fn inquire(&mut self, _: Instant, _: u64, _: Number, question: Infallible) {
+        match question {}
     }
 
     fn poll(&mut self) -> Option<Output<Reply, Event>> {

@@ -10,6 +10,7 @@ mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use machines::Instant;
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
 use machines::kernel::ids::ProcessId;
 use machines::kernel::interrupts::event::InterruptEvent;
@@ -23,6 +24,7 @@ use machines::ledger::root::StateRoot;
 use super::book::{Book, Follow, events_of, is_legal};
 use super::checkers::{Make, TooEarly, of_ledger};
 use super::fairness::{Bound, InLine};
+use super::kernel::next::next_answers;
 use super::kernel::{Clerk, kernel_config, subject};
 use super::{Seen, Watch, World};
 
@@ -324,6 +326,29 @@ impl SameState {
         self.told = self.told.split_off(&old);
     }
 
+    /// What a start answers next is what a kernel would that has seen all events and was never
+    /// loaded: what the roots do not cover is the same, too (K12).
+    fn compare_next(&self, world: &World<Clerk>) -> Result<(), String> {
+        let Some(guest) = world.newest() else {
+            return Ok(());
+        };
+        let wall_ms = world.wall_ms();
+        let aside = guest.aside(Instant::from_nanos(world.now()), wall_ms);
+        let mut follower = (*self.certain).clone();
+        aside.events.iter().for_each(|event| follower.apply(event));
+        let Some(mut started) = aside.kernel().cloned() else {
+            return Ok(());
+        };
+        if started.last_event() != follower.last_event() {
+            return Ok(()); // It has stalled, and nobody hears of what it decided last.
+        }
+        let next = next_answers(&mut started, wall_ms);
+        match next.difference(&next_answers(&mut follower, wall_ms)) {
+            Some(what) => Err(format!("after a start at record {}: {what}", self.seen)),
+            None => Ok(()),
+        }
+    }
+
     fn compare(&self, record: u64) -> Result<bool, String> {
         match (self.told.get(&record), self.roots.get(&record)) {
             (Some(told), Some(made)) if told != made => Err(format!(
@@ -340,7 +365,7 @@ impl Watch<Clerk> for SameState {
         "K428"
     }
 
-    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+    fn see(&mut self, world: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
         match seen {
             Seen::Written(written) if written.number == self.record + 1 => {
                 let events = events_of(written.body, written.count);
@@ -377,6 +402,7 @@ impl Watch<Clerk> for SameState {
                 (self.record, self.follower) = (self.seen, self.certain.clone());
                 self.roots.split_off(&(found.record + 1));
                 self.told.split_off(&(found.record + 1));
+                self.compare_next(world)?;
                 Ok(told.is_some())
             }
             _ => Ok(false),

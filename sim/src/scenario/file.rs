@@ -106,6 +106,10 @@ pub struct Keeper {
     /// How many read the kernel's events, and go on where they were after each of its ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readers: Option<Spanned<u64>>,
+    /// How long segments of the journal are kept that snapshots cover: a day where somebody reads,
+    /// else not at all. Where it is given, the last reader stays away from most starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Spanned<String>>,
     /// At every operation of the disk the power is cut. So many seeds share one run and its cuts:
     /// with 24, seeds 0 to 23 make the same run, and cut it everywhere together.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -42,6 +42,8 @@ pub struct Kept {
     pub snapshots: u64,
     /// How many read the events.
     pub readers: u64,
+    /// How long segments are kept that snapshots cover, in nanoseconds, where that is given.
+    pub keep: Option<u64>,
     /// How many seeds share the cuts of a sweep.
     pub sweep: Option<u64>,
 }
@@ -80,6 +82,7 @@ pub(super) fn compile(file: &File) -> Result<Option<Kept>, At> {
         disk: range(keeper.disk.as_ref(), (50_000, 450_000))?,
         snapshots: number(keeper.snapshots.as_ref(), 400)?,
         readers: keeper.readers.as_ref().map_or(Ok(0), |readers| number(Some(readers), 0))?,
+        keep: keeper.keep.as_ref().map(length).transpose()?,
         sweep: keeper.sweep.as_ref().map(|sweep| number(Some(sweep), 1)).transpose()?,
     }))
 }
@@ -101,6 +104,7 @@ fn volatile(keeper: &Keeper) -> Result<Subject, At> {
         ("script", keeper.script.as_ref().map(Spanned::span)),
         ("disk", keeper.disk.as_ref().map(Spanned::span)),
         ("snapshots", keeper.snapshots.as_ref().map(Spanned::span)),
+        ("keep", keeper.keep.as_ref().map(Spanned::span)),
         ("sweep", keeper.sweep.as_ref().map(Spanned::span)),
     ];
     let found = pointless.into_iter().find_map(|(key, place)| Some((key, place?)));
@@ -148,6 +152,10 @@ fn script(keeper: &Keeper) -> Result<Script, At> {
 
 fn range(value: Option<&Spanned<String>>, default: (u64, u64)) -> Result<(u64, u64), At> {
     value.map_or(Ok(default), |text| span::range(text.get_ref()).map_err(|why| (text.span(), why)))
+}
+
+fn length(value: &Spanned<String>) -> Result<u64, At> {
+    span::span(value.get_ref()).map_err(|why| (value.span(), why))
 }
 
 fn number(value: Option<&Spanned<u64>>, default: u64) -> Result<u64, At> {

@@ -23,7 +23,7 @@ use machines::kernel::state::Counters;
 use machines::kernel::{Command, CommandBody, Kernel, Refusal, Time};
 use machines::ledger::fold::Part;
 
-use super::{Clerk, Output, Reply, Turn, rewrite, rows};
+use super::{Clerk, Output, Reply, Turn, is_of_now, rewrite, rows};
 use crate::keeper::io::Number;
 
 /// Returns the configuration for a crowd of services: what takes minutes takes a second or two.
@@ -266,16 +266,29 @@ impl Clerk {
     }
 
     /// Asks for something to be told.
-    fn ask(&mut self, (now, wall_ms): (Instant, u64), call: Number, by: Principal, query: Query) {
+    pub(super) fn ask(
+        &mut self,
+        (now, wall_ms): (Instant, u64),
+        call: Number,
+        by: Principal,
+        query: Query,
+    ) {
         let forgets = self.turned(Turn::ForgetsToLook) && matches!(query, Query::GetUsage { .. });
         let by = Box::new(if forgets { operator() } else { by });
         let (call, query) = (Call(call), Box::new(query));
         self.input(now, wall_ms, keeper::Input::Query { call, by, query });
     }
 
-    /// Takes down what a query came to.
+    /// Takes down what a query of a copy came to; one of the run is told of.
     pub(super) fn told(&mut self, call: Call, told: Told) {
-        self.answers.push_back((call, told));
+        if call.0 > FIRST_CALL {
+            return self.answers.push_back((call, told));
+        }
+        if self.answered.contains(&call) {
+            return self.answered.retain(|answered| *answered != call);
+        }
+        let tells = !matches!(&told, Err(refusal) if is_of_now(refusal.code));
+        self.outputs.push_back(Output::Told { call: call.0, tells });
     }
 }
 
@@ -293,9 +306,12 @@ impl Aside {
                     }
                     Output::Events { events, .. } => self.events.extend(events.iter().cloned()),
                     Output::Disk { .. }
+                    | Output::Told { .. }
+                    | Output::Effect { .. }
                     | Output::Decided(_)
                     | Output::Durable(_)
                     | Output::Read { .. }
+                    | Output::Late { .. }
                     | Output::Recovered(_)
                     | Output::Refused { .. }
                     | Output::Stalled => {}

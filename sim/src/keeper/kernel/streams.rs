@@ -1,15 +1,19 @@
-//! Those who read events outside of the process: they outlive it, and go on where they were (K331).
+//! Those who read events outside of the process: they outlive it, and go on where they were (K331),
+//! or with what is left (K332).
+#![expect(clippy::wildcard_enum_match_arm, reason = "whoever is refused otherwise leaves")]
 
 use std::collections::VecDeque;
 
 use machines::keeper::io::{self as keeper, Reader};
-use machines::kernel::Code;
 use machines::kernel::ids::UserId;
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::stream::{Batch, Detail, Filter, Reading};
+use machines::kernel::{Code, Refusal};
 
 /// Every so many batches a reader comes back of its own accord.
 const RETURNS: u64 = 5;
+/// One that stays away comes to every so many starts.
+const COMES: u64 = 4;
 
 /// One reader.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,40 +24,68 @@ struct Place {
     batches: u64,
 }
 
+/// Which readers there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lot {
+    /// How many.
+    pub count: u64,
+    /// Whether the last of them stays away from most starts.
+    pub stays_away: bool,
+    /// K444: whoever comes back asks for one so much too far on.
+    pub skips: u64,
+    /// K444: whoever comes too late is told that so much more is gone.
+    pub overstates: u64,
+}
+
+/// What is left of readers when a process ends.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The last event that each knows.
+    cursors: Vec<u64>,
+    /// How many processes served before.
+    starts: u64,
+}
+
 /// All of them; what they know is all that is left when the process ends.
 #[derive(Clone, Debug, Default)]
 pub struct Readers {
+    lot: Lot,
     places: Vec<Place>,
+    starts: u64,
     opened: u64,
     inputs: VecDeque<keeper::Input>,
-    /// K444: whoever comes back asks for one too far on.
-    skips: bool,
 }
 
 impl Readers {
-    /// Makes so many that have read nothing yet.
+    /// Makes those that have read nothing yet.
     #[must_use]
-    pub fn new(count: u64, skips: bool) -> Self {
-        let places = (0..count).map(|_| Place::default()).collect();
-        Self { places, skips, ..Self::default() }
+    pub fn new(lot: Lot) -> Self {
+        let places = (0..lot.count).map(|_| Place::default()).collect();
+        Self { lot, places, ..Self::default() }
     }
 
     /// Returns what each knows.
     #[must_use]
-    pub fn cursors(&self) -> Vec<u64> {
-        self.places.iter().map(|place| place.cursor).collect()
+    pub fn known(&self) -> Known {
+        let cursors = self.places.iter().map(|place| place.cursor).collect();
+        Known { cursors, starts: self.starts }
     }
 
     /// The process before knew these by their cursors.
-    pub fn remember(&mut self, cursors: &[u64]) {
-        for (place, cursor) in self.places.iter_mut().zip(cursors) {
+    pub fn remember(&mut self, known: &Known) {
+        self.starts = known.starts;
+        for (place, cursor) in self.places.iter_mut().zip(&known.cursors) {
             place.cursor = *cursor;
         }
     }
 
-    /// The process serves: all come, or come back. `last` is the last event there is.
+    /// The process serves: all come, or come back, but for one that may stay away. `last` is the
+    /// last event there is.
     pub fn come(&mut self, last: u64) {
-        for nth in 0..self.places.len() {
+        let stays = self.lot.stays_away && !self.starts.is_multiple_of(COMES);
+        self.starts += 1;
+        let coming = self.places.len().saturating_sub(usize::from(stays));
+        for nth in 0..coming {
             self.open(nth, last);
         }
     }
@@ -68,7 +100,8 @@ impl Readers {
         let (reader, (by, filter, detail)) = (Reader(self.opened), wanted(nth));
         let place = &mut self.places[nth];
         place.open = Some(reader);
-        let skipped = u64::from(self.skips && place.cursor > 0 && place.cursor < last);
+        let behind = place.cursor > 0 && place.cursor < last;
+        let skipped = if behind { self.lot.skips } else { 0 };
         let cursor = Some(place.cursor + skipped);
         let reading = Box::new(Reading { cursor, follow: true, filter, detail });
         self.inputs.push_back(keeper::Input::Open { reader, by: Box::new(by), reading });
@@ -91,12 +124,23 @@ impl Readers {
         u32::try_from(nth).ok()
     }
 
-    /// A reader gets no more. If only the disk did not give the bytes, it tries again.
-    pub fn ended(&mut self, reader: Reader, why: Code, last: u64) {
-        let found = self.places.iter().position(|place| place.open == Some(reader));
-        if let Some(nth) = found.filter(|_| why == Code::Internal) {
-            self.open(nth, last);
+    /// A reader gets no more. If only the disk did not give the bytes, it tries again; if it comes
+    /// too late, it goes on with the oldest event that there is: which reader that is, and which
+    /// event.
+    pub fn ended(&mut self, reader: Reader, why: &Refusal, last: u64) -> Option<(u32, u64)> {
+        let nth = self.places.iter().position(|place| place.open == Some(reader))?;
+        match why.code {
+            Code::Internal => self.open(nth, last),
+            Code::CursorTooOld => {
+                let oldest = why.text.strip_prefix("oldest available event is ")?.parse().ok();
+                let oldest = oldest.map(|oldest: u64| oldest + self.lot.overstates)?;
+                self.places[nth].cursor = oldest - 1;
+                self.open(nth, last);
+                return Some((u32::try_from(nth).ok()?, oldest));
+            }
+            _ => {}
         }
+        None
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use machines::kernel::event::Event;
 
 use crate::keeper::book::Follow;
+use crate::keeper::checkers::segments;
 use crate::keeper::kernel::Clerk;
 use crate::keeper::kernel::streams::wanted;
 use crate::keeper::{Seen, Watch, World};
@@ -51,17 +52,35 @@ impl Streams {
     }
 }
 
+impl Streams {
+    /// K332: who comes too late is told what the oldest event is that is kept, and goes on there.
+    fn late(&mut self, world: &World<Clerk>, reader: u32, oldest: u64) -> Result<bool, String> {
+        let known = self.cursors.get(&reader).copied().unwrap_or(0);
+        if oldest <= known + 1 {
+            return Err(format!("reader {reader} knows {known}, and {oldest} is too late for it"));
+        }
+        let before = |first: &u64| world.history().last_event(first - 1);
+        let firsts = segments(world.files());
+        if !firsts.iter().filter_map(before).any(|before| before + 1 == oldest) {
+            return Err(format!("reader {reader}: no segment of {firsts:?} begins with {oldest}"));
+        }
+        self.cursors.insert(reader, oldest - 1);
+        Ok(true)
+    }
+}
+
 impl Watch<Clerk> for Streams {
     fn property(&self) -> &'static str {
         "K444"
     }
 
-    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+    fn see(&mut self, world: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
         for events in self.follow.see(seen) {
             self.log.extend(events.iter().cloned());
         }
         match seen {
             Seen::Read { reader, to, events } => self.check(*reader, *to, events),
+            Seen::Late { reader, oldest } => self.late(world, *reader, *oldest),
             Seen::Quiet => {
                 self.quiet = Some(self.log.len() as u64);
                 Ok(false)
