@@ -60,6 +60,8 @@ pub enum Turn {
     LetsWaitingRun,
     /// K426: nobody hears of processes that wait for their turn.
     LosesReady,
+    /// K426: who waited for an answer goes on waiting after it, or after its time.
+    ForgetsWake,
     /// K428: part of the state is not what it was, after a snapshot was loaded.
     ForgetsAfterSnapshot,
     /// K429: no wait is worth a band.
@@ -180,10 +182,12 @@ impl Clerk {
         if self.turned(Turn::TakesSilenceForYes) {
             self.take_silence_for_yes(Time::from_millis(wall_ms));
         }
+        let waking = self.about_to_wake(Time::from_millis(wall_ms), &input);
         let Some(keeper) = &mut self.keeper else {
             return;
         };
         keeper.handle(now, Time::from_millis(wall_ms), input);
+        self.forget_wake(&waking);
         self.follow();
         while let Some(input) = self.readers.poll() {
             let Some(keeper) = &mut self.keeper else {

@@ -375,6 +375,11 @@ const OF_APPROVALS: &[Row<Broken>] = &[
         Broken::MergesOnArrival,
     ),
     (
+        ("forgets-wake", "K426", "kernel-approvals", 5),
+        "lets who was answered, or by nobody in time, wait on",
+        Broken::ForgetsWake,
+    ),
+    (
         ("begins-again", "K438", "kernel-approvals", 3),
         "begins at the first stage again after an answer",
         Broken::BeginsAgain,

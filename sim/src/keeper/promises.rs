@@ -7,6 +7,7 @@ mod flows;
 mod polls;
 mod services;
 mod streams;
+mod wakes;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -37,7 +38,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K421", || Box::new(Conserved::default())),
         ("K422", || Box::new(Each::new("K422", once))),
         ("K423", || Box::new(Each::new("K423", legal))),
-        ("K426", || Box::new(NobodyForgotten::default())),
+        ("K426", || Box::new(wakes::NobodyForgotten::default())),
         ("K428", || Box::new(SameState::default())),
         ("K429", || Box::new(Bound::default())),
         ("K430", || Box::new(InLine::default())),
@@ -242,38 +243,6 @@ impl Conserved {
             }
         }
         Ok(())
-    }
-}
-
-/// K426: whoever asks for work is not told that there is none while something waits.
-#[derive(Clone, Debug, Default)]
-struct NobodyForgotten {
-    follow: Follow,
-    book: Book,
-}
-
-impl Watch<Clerk> for NobodyForgotten {
-    fn property(&self) -> &'static str {
-        "K426"
-    }
-
-    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        for events in self.follow.see(seen) {
-            for event in events.iter() {
-                self.book.add(event);
-            }
-        }
-        let Seen::Replied { request, reply: Err(refusal), .. } = seen else {
-            return Ok(false);
-        };
-        let all = request.by.takes_any_work() && request.body == CommandBody::NextRunnable;
-        if !all || refusal.code != Code::NoRunnable {
-            return Ok(false);
-        }
-        match self.book.known.iter().find(|(_, known)| known.waits()) {
-            Some((pid, _)) => Err(format!("there is no work, and {pid} is ready")),
-            None => Ok(true),
-        }
     }
 }
 
