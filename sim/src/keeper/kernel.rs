@@ -9,6 +9,7 @@ mod driven;
 mod flows;
 pub mod services;
 pub mod streams;
+mod told;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub enum Turn {
     RepliesAtApply,
     /// K448: only the last closed reservation is remembered.
     RemembersLast,
+    /// K448: a repeat is told of something else.
+    AnswersAnother,
     /// K449: a clock that jumps back takes the kernel along.
     FollowsClock,
     /// K424: every poll is handed an attempt of its own.
@@ -685,7 +688,8 @@ impl Guest for Clerk {
     }
 
     fn poll(&mut self) -> Option<Output<Reply, Event>> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front()?;
+        Some(self.turn_told(output))
     }
 
     fn deadline(&self) -> Instant {

@@ -327,6 +327,11 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         Broken::RemembersLast,
     ),
     (
+        ("answers-another", "K448", "kernel-mixed", 3),
+        "answers a repeat as if it had been asked for something else",
+        Broken::AnswersAnother,
+    ),
+    (
         ("follows-clock", "K449", "kernel-clock-jumps", 5),
         "takes the clock as it is when it jumps back",
         Broken::FollowsClock,

@@ -5,26 +5,26 @@ mod approvals;
 mod driven;
 mod flows;
 mod polls;
+mod repeats;
 mod services;
 mod streams;
 mod wakes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use machines::kernel::Kernel;
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
 use machines::kernel::ids::ProcessId;
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::ProcessState;
 use machines::kernel::quota::Resource;
-use machines::kernel::rates::RateEvent;
 use machines::kernel::sessions::event::SessionEvent;
-use machines::kernel::{Code, Command, CommandBody, Kernel};
 use machines::ledger::root::StateRoot;
 
 use super::book::{Book, Follow, events_of, is_legal};
 use super::checkers::{Make, TooEarly, of_ledger};
 use super::fairness::{Bound, InLine};
-use super::kernel::{Clerk, kernel_config, subject};
+use super::kernel::{Clerk, kernel_config};
 use super::{Seen, Watch, World};
 
 /// Lists the watches of the kernel's properties, and of the ledger's that its files must keep.
@@ -45,7 +45,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K434", || Box::new(RefusalsChangeNothing)),
         ("K444", || Box::new(streams::Streams::default())),
         ("K445", || Box::new(TooEarly { property: "K445", after: None })),
-        ("K448", || Box::new(Idempotent::default())),
+        ("K448", || Box::new(repeats::Idempotent::default())),
         ("K449", || Box::new(Each::new("K449", later))),
     ];
     all.extend(own);
@@ -375,100 +375,7 @@ impl Watch<Clerk> for RefusalsChangeNothing {
     }
 }
 
-/// K448: what was accepted with an id, and is asked again while it is remembered, is accepted
-/// again, and nothing happens.
-#[derive(Clone, Debug, Default)]
-struct Idempotent {
-    follow: Follow,
-    book: Book,
-    /// What was accepted of each process, the newest last.
-    accepted: BTreeMap<ProcessId, VecDeque<Command>>,
-}
-
-/// How many closed reservations of a process are remembered for sure (K108).
-const REMEMBERED: usize = 64;
-
-impl Watch<Clerk> for Idempotent {
-    fn property(&self) -> &'static str {
-        "K448"
-    }
-
-    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        for events in self.follow.see(seen) {
-            for event in events.iter() {
-                self.book.add(event);
-                if let Body::Process { event: ProcessEvent::Removed } = &event.body
-                    && let Some(pid) = &event.subject.pid
-                {
-                    self.accepted.remove(pid);
-                }
-            }
-        }
-        let Seen::Replied { request, reply, .. } = seen else {
-            return Ok(false);
-        };
-        let Some(pid) = subject(&request.body).filter(|_| has_id(&request.body)) else {
-            return Ok(false);
-        };
-        let Some(known) = self.book.known.get(&pid) else {
-            return Ok(false);
-        };
-        let buried = known.state == ProcessState::Zombie;
-        let accepted = self.accepted.entry(pid.clone()).or_default();
-        let again = accepted.iter().any(|before| before == *request);
-        if reply.is_ok() && !again {
-            accepted.push_back((*request).clone());
-            if accepted.len() > REMEMBERED / 2 {
-                accepted.pop_front();
-            }
-        }
-        let is_submit = matches!(request.body, CommandBody::Submit(_));
-        if !again || (buried && !is_submit) {
-            return Ok(false);
-        }
-        match reply {
-            Ok(done) if done.events.iter().all(is_about_asking) => Ok(true),
-            Ok(done) => Err(format!("accepted before, and now {:?}: {request:?}", done.events)),
-            Err(refusal) if is_passing(refusal.code) => Ok(false),
-            Err(refusal) => {
-                Err(format!("accepted before, and refused now: {refusal}: {request:?}"))
-            }
-        }
-    }
-}
-
 /// A holder that asks for anything keeps its lease (K78).
 const fn is_renewal(event: &Event) -> bool {
     matches!(event.body, Body::Process { event: ProcessEvent::LeaseRenewed { .. } })
-}
-
-/// What a repeat may do all the same: whoever asks keeps its lease, and counts for the rate that
-/// the command carries (K136).
-const fn is_about_asking(event: &Event) -> bool {
-    is_renewal(event) || matches!(event.body, Body::Rate { event: RateEvent::Recorded { .. } })
-}
-
-/// Whether a refusal says something about the moment or the asker, not about the command.
-const fn is_passing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Busy
-            | Code::DiskFull
-            | Code::RateLimited
-            | Code::NotDurable
-            | Code::Draining
-            | Code::Overloaded
-            | Code::PermissionDenied
-            | Code::NotHolder
-    )
-}
-
-const fn has_id(body: &CommandBody) -> bool {
-    match body {
-        CommandBody::Submit(submit) => submit.pid.is_some(),
-        CommandBody::Reserve(reserve) => reserve.reservation.is_some(),
-        CommandBody::RecordUsage(record) => record.record.is_some(),
-        CommandBody::Settle { .. } | CommandBody::Release { .. } => true,
-        _ => false,
-    }
 }
