@@ -91,6 +91,8 @@ pub enum Turn {
     LetsErrorsPass,
     /// K440: failures that are tried again are not counted.
     RetriesUncounted,
+    /// K440: who would go on after a wait waits on.
+    PutsOff,
     // ---- services (see kernel/services.rs)
     /// K362: what drains takes on new work.
     ForgetsDrain,
@@ -184,6 +186,9 @@ impl Clerk {
     fn input(&mut self, now: Instant, wall_ms: u64, input: keeper::Input) {
         if self.turned(Turn::TakesSilenceForYes) {
             self.take_silence_for_yes(Time::from_millis(wall_ms));
+        }
+        if self.turned(Turn::PutsOff) {
+            self.put_off(Time::from_millis(wall_ms));
         }
         let waking = self.about_to_wake(Time::from_millis(wall_ms), &input);
         let Some(keeper) = &mut self.keeper else {

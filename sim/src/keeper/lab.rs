@@ -365,6 +365,11 @@ const OF_SESSIONS: &[Row<Broken>] = &[
         "tries again without counting",
         Broken::RetriesUncounted,
     ),
+    (
+        ("puts-off", "K440", "kernel-executor", 3),
+        "lets who waits for another try wait on and on",
+        Broken::PutsOff,
+    ),
 ];
 
 /// Of leave that is asked for.

@@ -54,7 +54,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K425", || Box::new(flows::Steered::one_attempt())),
         ("K437", || Box::new(flows::Steered::ends_together())),
         ("K439", || Box::new(flows::Steered::counted())),
-        ("K440", || Box::new(flows::Steered::ending())),
+        ("K440", || Box::new(flows::Ending::new())),
     ];
     all.extend(of_sessions);
     all.extend(services::of_services());
