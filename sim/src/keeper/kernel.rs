@@ -53,6 +53,10 @@ pub const AGEING_MS: u64 = 2_000;
 pub enum Turn {
     /// K420: what was asked for is granted, and then looked at.
     GrantsBeforeChecking,
+    /// K420: a stage is handed out whatever its process and those above it have left.
+    HandsOutUnchecked,
+    /// K420: what was used beyond what was reserved counts as if it had been reserved.
+    HidesExcess,
     /// K421: what a process had reserved is forgotten when it ends.
     ForgetsHolds,
     /// K422: a question that was closed can be answered again.
@@ -305,7 +309,7 @@ impl Clerk {
     fn command(&mut self, now: Instant, wall_ms: u64, call: Number, mut command: Command) {
         let again = self.turn_services(wall_ms, &mut command);
         self.turn_driven_before(&mut command);
-        let quota = self.break_before(now, wall_ms, call, &mut command);
+        let quotas = self.break_before(now, wall_ms, call, &mut command);
         let answered = answered(&command.body).filter(|_| self.turned(Turn::BeginsAgain)).cloned();
         let (pid, command) = (subject(&command.body), Box::new(command));
         let before = self.appended();
@@ -319,24 +323,33 @@ impl Clerk {
         }
         self.turn_driven_after(now, wall_ms, pid.as_ref());
         if let Some(pid) = pid {
-            self.break_after(&pid, quota);
+            self.break_after(&pid, quotas);
         }
     }
 
-    /// Breaks a promise before a command is handled. Returns a quota to give back after it.
+    /// Breaks a promise before a command is handled. Returns quotas to give back after it.
     fn break_before(
         &mut self,
         now: Instant,
         wall_ms: u64,
         call: Number,
         command: &mut Command,
-    ) -> Option<Quota> {
+    ) -> Vec<(ProcessId, Quota)> {
         match (self.turn, &mut command.body) {
             (Some(Turn::GrantsBeforeChecking), CommandBody::Reserve(reserve)) => {
-                let process = self.kernel().and_then(|kernel| kernel.process(&reserve.pid));
-                let quota = process.map(|process| process.quota);
-                self.change(&reserve.pid, |process| process.quota = Quota::UNLIMITED);
-                return quota;
+                return self.unlimit(vec![reserve.pid.clone()]);
+            }
+            (Some(Turn::HandsOutUnchecked), body) => {
+                if let Some(pid) = hands_out(body) {
+                    return self.unlimit(self.lineage(pid));
+                }
+            }
+            (Some(Turn::HidesExcess), CommandBody::Settle { pid, reservation, actual }) => {
+                self.change(pid, |process| {
+                    if let Some(open) = process.reservations.get_mut(reservation) {
+                        open.amounts = open.amounts.plus(&actual.minus(&open.amounts));
+                    }
+                });
             }
             (Some(Turn::LetsWaitingRun), CommandBody::TransitionState { pid, to, .. })
                 if *to == ProcessState::Running =>
@@ -364,13 +377,31 @@ impl Clerk {
             (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, command),
             (_, body) => self.break_session_before(body),
         }
-        None
+        Vec::new()
+    }
+
+    /// Lists a process and those above it.
+    fn lineage(&self, pid: &ProcessId) -> Vec<ProcessId> {
+        let parent = |pid: &ProcessId| self.kernel()?.process(pid)?.parent.clone();
+        std::iter::successors(Some(pid.clone()), parent).collect()
+    }
+
+    /// Lets processes use anything. Returns what they could use before.
+    fn unlimit(&mut self, pids: Vec<ProcessId>) -> Vec<(ProcessId, Quota)> {
+        let mut before = Vec::new();
+        for pid in pids {
+            if let Some(process) = self.kernel().and_then(|kernel| kernel.process(&pid)) {
+                before.push((pid.clone(), process.quota));
+                self.change(&pid, |process| process.quota = Quota::UNLIMITED);
+            }
+        }
+        before
     }
 
     /// Breaks a promise after a command about a process was handled.
-    fn break_after(&mut self, pid: &ProcessId, quota: Option<Quota>) {
-        if let Some(quota) = quota {
-            self.change(pid, |process| process.quota = quota);
+    fn break_after(&mut self, pid: &ProcessId, quotas: Vec<(ProcessId, Quota)>) {
+        for (pid, quota) in quotas {
+            self.change(&pid, |process| process.quota = quota);
         }
         match self.turn {
             Some(Turn::RemembersLast) => self.change(pid, |process| {
@@ -531,6 +562,15 @@ fn rows(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         rows.push((take(key), take(value)));
     }
     rows
+}
+
+/// Returns the process for which a command may hand out a stage.
+fn hands_out(body: &CommandBody) -> Option<&ProcessId> {
+    match body {
+        CommandBody::NextInstruction { pid } => Some(pid),
+        CommandBody::ReportAgentResult(report) => Some(&report.pid),
+        _ => None,
+    }
 }
 
 /// Returns the question that a command answers.

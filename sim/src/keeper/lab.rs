@@ -276,6 +276,16 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         Broken::GrantsBeforeChecking,
     ),
     (
+        ("hands-out-unchecked", "K420", "kernel-flows", 5),
+        "hands a stage out whatever its process and those above it have left",
+        Broken::HandsOutUnchecked,
+    ),
+    (
+        ("hides-excess", "K420", "kernel-mixed", 5),
+        "counts what was used beyond what was reserved as if it had been reserved",
+        Broken::HidesExcess,
+    ),
+    (
         ("forgets-holds", "K421", "kernel-mixed", 5),
         "forgets what a process had reserved when it ends",
         Broken::ForgetsHolds,

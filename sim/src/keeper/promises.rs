@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 mod approvals;
+mod budgets;
 mod driven;
 mod flows;
 mod polls;
@@ -13,12 +14,11 @@ mod wakes;
 use std::collections::BTreeMap;
 
 use machines::kernel::Kernel;
-use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
+use machines::kernel::event::{Body, Event, ProcessEvent};
 use machines::kernel::ids::ProcessId;
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::ProcessState;
 use machines::kernel::quota::Resource;
-use machines::kernel::sessions::event::SessionEvent;
 use machines::ledger::root::StateRoot;
 
 use super::book::{Book, Follow, events_of, is_legal};
@@ -34,7 +34,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
     // The keeper does not tell the size of its records.
     all.retain(|(property, _)| *property != "L78");
     let own: Vec<(&'static str, Make<Clerk>)> = vec![
-        ("K420", || Box::new(Each::new("K420", fits))),
+        ("K420", || Box::new(budgets::NoOvershoot::default())),
         ("K421", || Box::new(Conserved::default())),
         ("K422", || Box::new(Each::new("K422", once))),
         ("K423", || Box::new(Each::new("K423", legal))),
@@ -94,41 +94,6 @@ impl Watch<Clerk> for Each {
             }
         }
         Ok(looked)
-    }
-}
-
-/// K420: what is granted fits, at the process, its session and every ancestor.
-fn fits(book: &Book, event: &Event) -> Result<bool, String> {
-    let Some(pid) = &event.subject.pid else {
-        return Ok(false);
-    };
-    let granted = match &event.body {
-        Body::Quota { event: QuotaEvent::Reserved { attempt, amounts, .. } } => {
-            amounts.minus(&book.drawn(attempt.as_ref(), amounts))
-        }
-        Body::Session { event: SessionEvent::AttemptIssued { issued } } => issued.hold,
-        _ => return Ok(false),
-    };
-    for level in book.lineage(pid) {
-        let known = &book.known[&level];
-        for resource in Resource::RESERVABLE {
-            let (asked, limit) = (granted.of(resource), known.quota.limit(resource));
-            let taken = known.used.of(resource) + known.held.of(resource);
-            if asked > 0 && !limit.allows(taken + asked) {
-                let name = resource.name();
-                return Err(format!(
-                    "{pid} was granted {asked} {name}, and {level} had {taken} of {limit} taken"
-                ));
-            }
-        }
-    }
-    let (Some(known), Some(session)) = (book.known.get(pid), book.sessions.get(pid)) else {
-        return Ok(true);
-    };
-    let taken = (known.used.llm_calls + known.held.llm_calls).saturating_sub(session.base);
-    match granted.llm_calls > 0 && !session.calls.allows(taken + granted.llm_calls) {
-        true => Err(format!("{pid} was granted calls, {taken} of {} taken", session.calls)),
-        false => Ok(true),
     }
 }
 
