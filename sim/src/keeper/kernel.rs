@@ -102,6 +102,8 @@ pub enum Turn {
     ForgetsDrain,
     /// K431: a window has 49 slots.
     CountsFewerSlots,
+    /// K431: who is refused is told to come again a millisecond too late.
+    TellsLater,
     /// K432: a slot that is released is released again.
     ReleasesTwice,
     /// K433: a completion under an old lease ends the live try.

@@ -276,7 +276,7 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         Broken::GrantsBeforeChecking,
     ),
     (
-        ("hands-out-unchecked", "K420", "kernel-flows", 5),
+        ("hands-out-unchecked", "K420", "kernel-flows", 10),
         "hands a stage out whatever its process and those above it have left",
         Broken::HandsOutUnchecked,
     ),
@@ -422,6 +422,11 @@ const OF_SERVICES: &[Row<Broken>] = &[
         ("counts-fewer-slots", "K431", "kernel-services", 5),
         "divides a window into slots, and counts one too few",
         Broken::CountsFewerSlots,
+    ),
+    (
+        ("tells-later", "K431", "kernel-services", 3),
+        "tells who is refused for a rate to come again a millisecond too late",
+        Broken::TellsLater,
     ),
     (
         ("releases-twice", "K432", "kernel-services", 5),
