@@ -21,13 +21,13 @@ use machines::keeper::io::{self as keeper, Action, Call, Decided as Done, File, 
 use machines::keeper::{Keeper, KeeperParams};
 use machines::kernel::config::{KernelConfig, Retention};
 use machines::kernel::event::Event;
-use machines::kernel::ids::{InterruptId, ProcessId, UserId};
+use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId};
 use machines::kernel::interrupts::interrupt::Interrupt;
 use machines::kernel::names::{InterruptStatus, ProcessState};
 use machines::kernel::part::KernelPart;
 use machines::kernel::principal::Principal;
 use machines::kernel::process::Process;
-use machines::kernel::quota::{Amounts, Quota};
+use machines::kernel::quota::{Amounts, Quota, Resource};
 use machines::kernel::ready::Row;
 use machines::kernel::state::Counters;
 use machines::kernel::stream::{Batch, Numbered};
@@ -343,15 +343,19 @@ impl Clerk {
             }
             (Some(Turn::HandsOutUnchecked), body) => {
                 if let Some(pid) = hands_out(body) {
-                    return self.unlimit(self.lineage(pid));
+                    let spent = |process: &Process| {
+                        let taken = process.account.taken(Resource::LlmCalls);
+                        !process.quota.max_llm_calls.allows(taken + 1)
+                    };
+                    let mut levels = self.lineage(pid);
+                    levels.retain(|pid| {
+                        self.kernel().and_then(|it| it.process(pid)).is_some_and(spent)
+                    });
+                    return self.unlimit(levels);
                 }
             }
             (Some(Turn::HidesExcess), CommandBody::Settle { pid, reservation, actual }) => {
-                self.change(pid, |process| {
-                    if let Some(open) = process.reservations.get_mut(reservation) {
-                        open.amounts = open.amounts.plus(&actual.minus(&open.amounts));
-                    }
-                });
+                self.hide_excess(pid, reservation, actual);
             }
             (Some(Turn::LetsWaitingRun), CommandBody::TransitionState { pid, to, .. })
                 if *to == ProcessState::Running =>
@@ -398,6 +402,25 @@ impl Clerk {
             }
         }
         before
+    }
+
+    /// Lets as much be reserved as was used, at every level.
+    fn hide_excess(&mut self, pid: &ProcessId, id: &ReservationId, actual: &Amounts) {
+        let process = self.kernel().and_then(|kernel| kernel.process(pid));
+        let open = process.and_then(|process| process.reservations.get(id));
+        let Some(more) = open.map(|open| actual.minus(&open.amounts)) else {
+            return;
+        };
+        for level in self.lineage(pid) {
+            self.change(&level, |process| {
+                process.account.held = process.account.held.plus(&more);
+                if level == *pid
+                    && let Some(open) = process.reservations.get_mut(id)
+                {
+                    open.amounts = open.amounts.plus(&more);
+                }
+            });
+        }
     }
 
     /// Breaks a promise after a command about a process was handled.
