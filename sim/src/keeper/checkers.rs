@@ -343,7 +343,8 @@ fn snapshot_of(path: &str) -> Option<u64> {
     }
 }
 
-/// L78: what is held because it is not durable has a bound.
+/// L78: what is held because it is not durable has a bound: by the bytes of the records, as they
+/// are told, and by the buffers of the journal.
 #[derive(Clone, Copy, Debug)]
 struct Bounded;
 
@@ -356,7 +357,8 @@ impl<G: Guest> Watch<G> for Bounded {
         let Seen::Decided(_) = seen else {
             return Ok(false);
         };
-        let (held, most) = (world.history().held(), G::unsynced_max(&world.setup().kind));
+        let held = world.guest().map_or(0, G::held).max(world.history().held());
+        let most = G::unsynced_max(&world.setup().kind);
         match held > most {
             true => Err(format!("{held} bytes of records wait for the disk, at most {most}")),
             false => Ok(held > most / 4),

@@ -5,6 +5,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 mod approvals;
+mod budgets;
 mod driven;
 mod flows;
 pub mod services;
@@ -21,13 +22,13 @@ use machines::keeper::io::{self as keeper, Action, Call, Decided as Done, File, 
 use machines::keeper::{Keeper, KeeperParams};
 use machines::kernel::config::{KernelConfig, Retention};
 use machines::kernel::event::Event;
-use machines::kernel::ids::{InterruptId, ProcessId, ReservationId, UserId};
+use machines::kernel::ids::{InterruptId, ProcessId, UserId};
 use machines::kernel::interrupts::interrupt::Interrupt;
 use machines::kernel::names::{InterruptStatus, ProcessState};
 use machines::kernel::part::KernelPart;
 use machines::kernel::principal::Principal;
 use machines::kernel::process::Process;
-use machines::kernel::quota::{Amounts, Quota, Resource};
+use machines::kernel::quota::{Amounts, Quota};
 use machines::kernel::ready::Row;
 use machines::kernel::state::Counters;
 use machines::kernel::stream::{Batch, Numbered};
@@ -342,17 +343,7 @@ impl Clerk {
                 return self.unlimit(vec![reserve.pid.clone()]);
             }
             (Some(Turn::HandsOutUnchecked), body) => {
-                if let Some(pid) = hands_out(body) {
-                    let spent = |process: &Process| {
-                        let taken = process.account.taken(Resource::LlmCalls);
-                        !process.quota.max_llm_calls.allows(taken + 1)
-                    };
-                    let mut levels = self.lineage(pid);
-                    levels.retain(|pid| {
-                        self.kernel().and_then(|it| it.process(pid)).is_some_and(spent)
-                    });
-                    return self.unlimit(levels);
-                }
+                return self.unlimit_spent(body);
             }
             (Some(Turn::HidesExcess), CommandBody::Settle { pid, reservation, actual }) => {
                 self.hide_excess(pid, reservation, actual);
@@ -384,43 +375,6 @@ impl Clerk {
             (_, body) => self.break_session_before(body),
         }
         Vec::new()
-    }
-
-    /// Lists a process and those above it.
-    fn lineage(&self, pid: &ProcessId) -> Vec<ProcessId> {
-        let parent = |pid: &ProcessId| self.kernel()?.process(pid)?.parent.clone();
-        std::iter::successors(Some(pid.clone()), parent).collect()
-    }
-
-    /// Lets processes use anything. Returns what they could use before.
-    fn unlimit(&mut self, pids: Vec<ProcessId>) -> Vec<(ProcessId, Quota)> {
-        let mut before = Vec::new();
-        for pid in pids {
-            if let Some(process) = self.kernel().and_then(|kernel| kernel.process(&pid)) {
-                before.push((pid.clone(), process.quota));
-                self.change(&pid, |process| process.quota = Quota::UNLIMITED);
-            }
-        }
-        before
-    }
-
-    /// Lets as much be reserved as was used, at every level.
-    fn hide_excess(&mut self, pid: &ProcessId, id: &ReservationId, actual: &Amounts) {
-        let process = self.kernel().and_then(|kernel| kernel.process(pid));
-        let open = process.and_then(|process| process.reservations.get(id));
-        let Some(more) = open.map(|open| actual.minus(&open.amounts)) else {
-            return;
-        };
-        for level in self.lineage(pid) {
-            self.change(&level, |process| {
-                process.account.held = process.account.held.plus(&more);
-                if level == *pid
-                    && let Some(open) = process.reservations.get_mut(id)
-                {
-                    open.amounts = open.amounts.plus(&more);
-                }
-            });
-        }
     }
 
     /// Breaks a promise after a command about a process was handled.
@@ -587,15 +541,6 @@ fn rows(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         rows.push((take(key), take(value)));
     }
     rows
-}
-
-/// Returns the process for which a command may hand out a stage.
-fn hands_out(body: &CommandBody) -> Option<&ProcessId> {
-    match body {
-        CommandBody::NextInstruction { pid } => Some(pid),
-        CommandBody::ReportAgentResult(report) => Some(&report.pid),
-        _ => None,
-    }
 }
 
 /// Returns the question that a command answers.
@@ -785,7 +730,14 @@ impl Guest for Clerk {
     }
 
     fn unsynced_max(kind: &Config) -> u64 {
-        kind.params.journal.limits().unsynced_max
+        let limits = kind.params.journal.limits();
+        // Two writes, and the record that is taken before the journal says that it is busy.
+        limits.unsynced_max + 3 * limits.write_bytes_max
+    }
+
+    fn held(&self) -> u64 {
+        let journal = self.keeper.as_ref().and_then(Keeper::journal);
+        journal.map_or(0, machines::ledger::journal::Journal::held)
     }
 }
 

@@ -31,8 +31,6 @@ use super::{Seen, Watch, World};
 #[must_use]
 pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
     let mut all: Vec<(&'static str, Make<Clerk>)> = of_ledger();
-    // The keeper does not tell the size of its records.
-    all.retain(|(property, _)| *property != "L78");
     let own: Vec<(&'static str, Make<Clerk>)> = vec![
         ("K420", || Box::new(budgets::NoOvershoot::default())),
         ("K421", || Box::new(Conserved::default())),

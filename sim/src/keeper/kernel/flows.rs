@@ -8,7 +8,7 @@ use machines::kernel::ids::{ProcessId, StageName};
 use machines::kernel::names::TerminalReason;
 use machines::kernel::process::Process;
 use machines::kernel::sessions::{Session, SessionEnd, Standing};
-use machines::kernel::{CommandBody, Time};
+use machines::kernel::{CommandBody, Kernel, Time};
 
 use super::{Clerk, Turn, rewrite};
 
@@ -56,22 +56,20 @@ impl Clerk {
         }
     }
 
-    /// K440: lets all wait on who are Blocked and would go on now.
+    /// K440: lets all wait on, as good as for ever, who are Blocked and would go on now.
     pub(super) fn put_off(&mut self, now: Time) {
         /// So much longer.
-        const MORE_MS: u64 = 500;
-        let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) else {
-            return;
-        };
-        if kernel.next_deadline().is_none_or(|due| due > now) {
+        const MORE_MS: u64 = 3_600_000;
+        let due = self.kernel().and_then(Kernel::next_deadline);
+        if due.is_none_or(|due| due > now) {
             return;
         }
-        rewrite(kernel, "processes", |_, row| {
+        self.put_rows("processes", |_, row| {
             let mut process = Process::from_bytes(&row).expect("a row that was frozen");
             if let Some(until) = process.block.as_mut().and_then(|block| block.until.as_mut()) {
                 *until = if *until <= now { now.plus(MORE_MS) } else { *until };
             }
-            process.to_bytes()
+            Some(process.to_bytes())
         });
     }
 

@@ -1,5 +1,5 @@
-//! K420: no overshoot. What is granted fits when it is granted, at every level; and so, while a limit
-//! is not lowered, used + held ≤ limit + unreserved, after every event.
+//! K420: no overshoot. What is granted fits when it is granted, at every level; and so, while a
+//! limit is not lowered, used + held ≤ limit + unreserved, after every event.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 use std::collections::BTreeMap;
