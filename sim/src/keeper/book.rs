@@ -51,6 +51,8 @@ pub struct Known {
     pub ready: Option<(Time, u64)>,
     /// Questions that block it.
     pub blocking: BTreeSet<InterruptId>,
+    /// Until when it is Blocked, if it is and that is known.
+    pub until: Option<Time>,
 }
 
 impl Known {
@@ -135,13 +137,17 @@ impl Book {
                     open: BTreeMap::new(),
                     ready: None,
                     blocking: BTreeSet::new(),
+                    until: None,
                 };
                 self.known.insert(pid.clone(), known);
                 self.adopt(parent.as_ref(), pid);
             }
-            ProcessEvent::StateChanged { to, .. } => self.enter(pid, *to, event.time),
+            ProcessEvent::StateChanged { to, block, .. } => {
+                let until = block.as_ref().and_then(|block| block.until);
+                self.enter(pid, (*to, until), event.time);
+            }
             ProcessEvent::Terminated { .. } => {
-                self.enter(pid, ProcessState::Terminated, event.time);
+                self.enter(pid, (ProcessState::Terminated, None), event.time);
             }
             ProcessEvent::LeaseRenewed { .. } => {}
             ProcessEvent::Removed => {
@@ -167,10 +173,10 @@ impl Book {
         }
     }
 
-    fn enter(&mut self, pid: &ProcessId, to: ProcessState, at: Time) {
+    fn enter(&mut self, pid: &ProcessId, (to, until): (ProcessState, Option<Time>), at: Time) {
         let number = self.events;
         if let Some(known) = self.known.get_mut(pid) {
-            known.state = to;
+            (known.state, known.until) = (to, until);
             known.ready = (to == ProcessState::Ready).then_some((at, number));
         }
     }

@@ -185,6 +185,10 @@ pub trait Guest: Clone + Send + 'static {
     fn is_done(reply: &Self::Reply) -> bool;
     /// The most bytes that it may hold because they are not durable (L78).
     fn unsynced_max(kind: &Self::Kind) -> u64;
+    /// How many bytes it holds for that reason, by its own buffers.
+    fn held(&self) -> u64 {
+        0
+    }
     /// Adds an event to the hash of the run, where no root of a state tells of it.
     fn hash_event(event: &Self::Event, hash: &mut Digest) {
         let _ = (event, hash);

@@ -6,11 +6,13 @@
 
 mod approvals;
 pub mod asked;
+mod budgets;
 mod driven;
 mod flows;
 pub mod next;
 pub mod services;
 pub mod streams;
+mod told;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -55,6 +57,10 @@ pub const AGEING_MS: u64 = 2_000;
 pub enum Turn {
     /// K420: what was asked for is granted, and then looked at.
     GrantsBeforeChecking,
+    /// K420: a stage is handed out whatever its process and those above it have left.
+    HandsOutUnchecked,
+    /// K420: what was used beyond what was reserved counts as if it had been reserved.
+    HidesExcess,
     /// K421: what a process had reserved is forgotten when it ends.
     ForgetsHolds,
     /// K422: a question that was closed can be answered again.
@@ -63,6 +69,8 @@ pub enum Turn {
     LetsWaitingRun,
     /// K426: nobody hears of processes that wait for their turn.
     LosesReady,
+    /// K426: who waited for an answer goes on waiting after it, or after its time.
+    ForgetsWake,
     /// K428: part of the state is not what it was, after a snapshot was loaded.
     ForgetsAfterSnapshot,
     /// K428: what is ready is in its table, after a snapshot was loaded, and nobody's turn comes.
@@ -85,6 +93,8 @@ pub enum Turn {
     ActsAtApply,
     /// K448: only the last closed reservation is remembered.
     RemembersLast,
+    /// K448: a repeat is told of something else.
+    AnswersAnother,
     /// K449: a clock that jumps back takes the kernel along.
     FollowsClock,
     /// K424: every poll is handed an attempt of its own.
@@ -97,11 +107,15 @@ pub enum Turn {
     LetsErrorsPass,
     /// K440: failures that are tried again are not counted.
     RetriesUncounted,
+    /// K440: who would go on after a wait waits on.
+    PutsOff,
     // ---- services (see kernel/services.rs)
     /// K362: what drains takes on new work.
     ForgetsDrain,
     /// K431: a window has 49 slots.
     CountsFewerSlots,
+    /// K431: who is refused is told to come again a millisecond too late.
+    TellsLater,
     /// K432: a slot that is released is released again.
     ReleasesTwice,
     /// K433: a completion under an old lease ends the live try.
@@ -193,10 +207,15 @@ impl Clerk {
         if self.turned(Turn::TakesSilenceForYes) {
             self.take_silence_for_yes(Time::from_millis(wall_ms));
         }
+        if self.turned(Turn::PutsOff) {
+            self.put_off(Time::from_millis(wall_ms));
+        }
+        let waking = self.about_to_wake(Time::from_millis(wall_ms), &input);
         let Some(keeper) = &mut self.keeper else {
             return;
         };
         keeper.handle(now, Time::from_millis(wall_ms), input);
+        self.forget_wake(&waking);
         self.follow();
         while let Some(input) = self.readers.poll() {
             let Some(keeper) = &mut self.keeper else {
@@ -312,7 +331,7 @@ impl Clerk {
     fn command(&mut self, now: Instant, wall_ms: u64, call: Number, mut command: Command) {
         let again = self.turn_services(wall_ms, &mut command);
         self.turn_driven_before(&mut command);
-        let quota = self.break_before(now, wall_ms, call, &mut command);
+        let quotas = self.break_before(now, wall_ms, call, &mut command);
         let answered = answered(&command.body).filter(|_| self.turned(Turn::BeginsAgain)).cloned();
         let (pid, command) = (subject(&command.body), Box::new(command));
         let before = self.appended();
@@ -329,24 +348,27 @@ impl Clerk {
         }
         self.turn_driven_after(now, wall_ms, pid.as_ref());
         if let Some(pid) = pid {
-            self.break_after(&pid, quota);
+            self.break_after(&pid, quotas);
         }
     }
 
-    /// Breaks a promise before a command is handled. Returns a quota to give back after it.
+    /// Breaks a promise before a command is handled. Returns quotas to give back after it.
     fn break_before(
         &mut self,
         now: Instant,
         wall_ms: u64,
         call: Number,
         command: &mut Command,
-    ) -> Option<Quota> {
+    ) -> Vec<(ProcessId, Quota)> {
         match (self.turn, &mut command.body) {
             (Some(Turn::GrantsBeforeChecking), CommandBody::Reserve(reserve)) => {
-                let process = self.kernel().and_then(|kernel| kernel.process(&reserve.pid));
-                let quota = process.map(|process| process.quota);
-                self.change(&reserve.pid, |process| process.quota = Quota::UNLIMITED);
-                return quota;
+                return self.unlimit(vec![reserve.pid.clone()]);
+            }
+            (Some(Turn::HandsOutUnchecked), body) => {
+                return self.unlimit_spent(body);
+            }
+            (Some(Turn::HidesExcess), CommandBody::Settle { pid, reservation, actual }) => {
+                self.hide_excess(pid, reservation, actual);
             }
             (Some(Turn::LetsWaitingRun), CommandBody::TransitionState { pid, to, .. })
                 if *to == ProcessState::Running =>
@@ -374,13 +396,13 @@ impl Clerk {
             (Some(Turn::RepliesAtApply), _) => self.foretell(now, wall_ms, call, command),
             (_, body) => self.break_session_before(body),
         }
-        None
+        Vec::new()
     }
 
     /// Breaks a promise after a command about a process was handled.
-    fn break_after(&mut self, pid: &ProcessId, quota: Option<Quota>) {
-        if let Some(quota) = quota {
-            self.change(pid, |process| process.quota = quota);
+    fn break_after(&mut self, pid: &ProcessId, quotas: Vec<(ProcessId, Quota)>) {
+        for (pid, quota) in quotas {
+            self.change(&pid, |process| process.quota = quota);
         }
         match self.turn {
             Some(Turn::RemembersLast) => self.change(pid, |process| {
@@ -756,7 +778,8 @@ impl Guest for Clerk {
     }
 
     fn poll(&mut self) -> Option<Output<Reply, Event>> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front()?;
+        Some(self.turn_told(output))
     }
 
     fn deadline(&self) -> Instant {
@@ -781,7 +804,14 @@ impl Guest for Clerk {
     }
 
     fn unsynced_max(kind: &Config) -> u64 {
-        kind.params.journal.limits().unsynced_max
+        let limits = kind.params.journal.limits();
+        // Two writes, and the record that is taken before the journal says that it is busy.
+        limits.unsynced_max + 3 * limits.write_bytes_max
+    }
+
+    fn held(&self) -> u64 {
+        let journal = self.keeper.as_ref().and_then(Keeper::journal);
+        journal.map_or(0, machines::ledger::journal::Journal::held)
     }
 }
 

@@ -276,6 +276,16 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         Broken::GrantsBeforeChecking,
     ),
     (
+        ("hands-out-unchecked", "K420", "kernel-flows", 10),
+        "hands a stage out whatever its process and those above it have left",
+        Broken::HandsOutUnchecked,
+    ),
+    (
+        ("hides-excess", "K420", "kernel-mixed", 5),
+        "counts what was used beyond what was reserved as if it had been reserved",
+        Broken::HidesExcess,
+    ),
+    (
         ("forgets-holds", "K421", "kernel-mixed", 5),
         "forgets what a process had reserved when it ends",
         Broken::ForgetsHolds,
@@ -347,6 +357,11 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         Broken::RemembersLast,
     ),
     (
+        ("answers-another", "K448", "kernel-mixed", 3),
+        "answers a repeat as if it had been asked for something else",
+        Broken::AnswersAnother,
+    ),
+    (
         ("follows-clock", "K449", "kernel-clock-jumps", 5),
         "takes the clock as it is when it jumps back",
         Broken::FollowsClock,
@@ -380,6 +395,11 @@ const OF_SESSIONS: &[Row<Broken>] = &[
         "tries again without counting",
         Broken::RetriesUncounted,
     ),
+    (
+        ("puts-off", "K440", "kernel-executor", 3),
+        "lets who waits for another try wait on and on",
+        Broken::PutsOff,
+    ),
 ];
 
 /// Of leave that is asked for.
@@ -393,6 +413,11 @@ const OF_APPROVALS: &[Row<Broken>] = &[
         ("merges-on-arrival", "K436", "kernel-approvals", 5),
         "merges branches in the order in which they report",
         Broken::MergesOnArrival,
+    ),
+    (
+        ("forgets-wake", "K426", "kernel-approvals", 5),
+        "lets who was answered, or by nobody in time, wait on",
+        Broken::ForgetsWake,
     ),
     (
         ("begins-again", "K438", "kernel-approvals", 3),
@@ -417,6 +442,11 @@ const OF_SERVICES: &[Row<Broken>] = &[
         ("counts-fewer-slots", "K431", "kernel-services", 5),
         "divides a window into slots, and counts one too few",
         Broken::CountsFewerSlots,
+    ),
+    (
+        ("tells-later", "K431", "kernel-services", 3),
+        "tells who is refused for a rate to come again a millisecond too late",
+        Broken::TellsLater,
     ),
     (
         ("releases-twice", "K432", "kernel-services", 5),

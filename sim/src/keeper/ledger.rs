@@ -643,6 +643,13 @@ impl Guest for Ledger {
         UNSYNCED_MAX + 3 * limits.write_bytes_max
     }
 
+    fn held(&self) -> u64 {
+        match &self.phase {
+            Phase::Up(up) => up.journal.held(),
+            Phase::Listing | Phase::Shelving(_) | Phase::Scanning(_) | Phase::Refused => 0,
+        }
+    }
+
     fn takes_all_for_torn(kind: &Config) -> bool {
         kind.turn == Some(Turn::TakesAllForTorn)
     }

@@ -2,51 +2,50 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 mod approvals;
+mod budgets;
 mod driven;
 mod flows;
 mod polls;
+mod repeats;
 mod services;
 mod streams;
+mod wakes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use machines::Instant;
-use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
+use machines::kernel::Kernel;
+use machines::kernel::event::{Body, Event, ProcessEvent};
 use machines::kernel::ids::ProcessId;
 use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::ProcessState;
 use machines::kernel::quota::Resource;
-use machines::kernel::rates::RateEvent;
-use machines::kernel::sessions::event::SessionEvent;
-use machines::kernel::{Code, Command, CommandBody, Kernel};
 use machines::ledger::root::StateRoot;
 
 use super::book::{Book, Follow, events_of, is_legal};
 use super::checkers::{Make, TooEarly, of_ledger};
 use super::fairness::{Bound, InLine};
 use super::kernel::next::next_answers;
-use super::kernel::{Clerk, kernel_config, subject};
+use super::kernel::{Clerk, kernel_config};
 use super::{Seen, Watch, World};
 
 /// Lists the watches of the kernel's properties, and of the ledger's that its files must keep.
 #[must_use]
 pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
     let mut all: Vec<(&'static str, Make<Clerk>)> = of_ledger();
-    // The keeper does not tell the size of its records.
-    all.retain(|(property, _)| *property != "L78");
     let own: Vec<(&'static str, Make<Clerk>)> = vec![
-        ("K420", || Box::new(Each::new("K420", fits))),
+        ("K420", || Box::new(budgets::NoOvershoot::default())),
         ("K421", || Box::new(Conserved::default())),
         ("K422", || Box::new(Each::new("K422", once))),
         ("K423", || Box::new(Each::new("K423", legal))),
-        ("K426", || Box::new(NobodyForgotten::default())),
+        ("K426", || Box::new(wakes::NobodyForgotten::default())),
         ("K428", || Box::new(SameState::default())),
         ("K429", || Box::new(Bound::default())),
         ("K430", || Box::new(InLine::default())),
         ("K434", || Box::new(RefusalsChangeNothing)),
         ("K444", || Box::new(streams::Streams::default())),
         ("K445", || Box::new(TooEarly { property: "K445", after: None })),
-        ("K448", || Box::new(Idempotent::default())),
+        ("K448", || Box::new(repeats::Idempotent::default())),
         ("K449", || Box::new(Each::new("K449", later))),
     ];
     all.extend(own);
@@ -55,7 +54,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K425", || Box::new(flows::Steered::one_attempt())),
         ("K437", || Box::new(flows::Steered::ends_together())),
         ("K439", || Box::new(flows::Steered::counted())),
-        ("K440", || Box::new(flows::Steered::ending())),
+        ("K440", || Box::new(flows::Ending::new())),
     ];
     all.extend(of_sessions);
     all.extend(services::of_services());
@@ -95,41 +94,6 @@ impl Watch<Clerk> for Each {
             }
         }
         Ok(looked)
-    }
-}
-
-/// K420: what is granted fits, at the process, its session and every ancestor.
-fn fits(book: &Book, event: &Event) -> Result<bool, String> {
-    let Some(pid) = &event.subject.pid else {
-        return Ok(false);
-    };
-    let granted = match &event.body {
-        Body::Quota { event: QuotaEvent::Reserved { attempt, amounts, .. } } => {
-            amounts.minus(&book.drawn(attempt.as_ref(), amounts))
-        }
-        Body::Session { event: SessionEvent::AttemptIssued { issued } } => issued.hold,
-        _ => return Ok(false),
-    };
-    for level in book.lineage(pid) {
-        let known = &book.known[&level];
-        for resource in Resource::RESERVABLE {
-            let (asked, limit) = (granted.of(resource), known.quota.limit(resource));
-            let taken = known.used.of(resource) + known.held.of(resource);
-            if asked > 0 && !limit.allows(taken + asked) {
-                let name = resource.name();
-                return Err(format!(
-                    "{pid} was granted {asked} {name}, and {level} had {taken} of {limit} taken"
-                ));
-            }
-        }
-    }
-    let (Some(known), Some(session)) = (book.known.get(pid), book.sessions.get(pid)) else {
-        return Ok(true);
-    };
-    let taken = (known.used.llm_calls + known.held.llm_calls).saturating_sub(session.base);
-    match granted.llm_calls > 0 && !session.calls.allows(taken + granted.llm_calls) {
-        true => Err(format!("{pid} was granted calls, {taken} of {} taken", session.calls)),
-        false => Ok(true),
     }
 }
 
@@ -244,38 +208,6 @@ impl Conserved {
             }
         }
         Ok(())
-    }
-}
-
-/// K426: whoever asks for work is not told that there is none while something waits.
-#[derive(Clone, Debug, Default)]
-struct NobodyForgotten {
-    follow: Follow,
-    book: Book,
-}
-
-impl Watch<Clerk> for NobodyForgotten {
-    fn property(&self) -> &'static str {
-        "K426"
-    }
-
-    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        for events in self.follow.see(seen) {
-            for event in events.iter() {
-                self.book.add(event);
-            }
-        }
-        let Seen::Replied { request, reply: Err(refusal), .. } = seen else {
-            return Ok(false);
-        };
-        let all = request.by.takes_any_work() && request.body == CommandBody::NextRunnable;
-        if !all || refusal.code != Code::NoRunnable {
-            return Ok(false);
-        }
-        match self.book.known.iter().find(|(_, known)| known.waits()) {
-            Some((pid, _)) => Err(format!("there is no work, and {pid} is ready")),
-            None => Ok(true),
-        }
     }
 }
 
@@ -432,100 +364,7 @@ impl Watch<Clerk> for RefusalsChangeNothing {
     }
 }
 
-/// K448: what was accepted with an id, and is asked again while it is remembered, is accepted
-/// again, and nothing happens.
-#[derive(Clone, Debug, Default)]
-struct Idempotent {
-    follow: Follow,
-    book: Book,
-    /// What was accepted of each process, the newest last.
-    accepted: BTreeMap<ProcessId, VecDeque<Command>>,
-}
-
-/// How many closed reservations of a process are remembered for sure (K108).
-const REMEMBERED: usize = 64;
-
-impl Watch<Clerk> for Idempotent {
-    fn property(&self) -> &'static str {
-        "K448"
-    }
-
-    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        for events in self.follow.see(seen) {
-            for event in events.iter() {
-                self.book.add(event);
-                if let Body::Process { event: ProcessEvent::Removed } = &event.body
-                    && let Some(pid) = &event.subject.pid
-                {
-                    self.accepted.remove(pid);
-                }
-            }
-        }
-        let Seen::Replied { request, reply, .. } = seen else {
-            return Ok(false);
-        };
-        let Some(pid) = subject(&request.body).filter(|_| has_id(&request.body)) else {
-            return Ok(false);
-        };
-        let Some(known) = self.book.known.get(&pid) else {
-            return Ok(false);
-        };
-        let buried = known.state == ProcessState::Zombie;
-        let accepted = self.accepted.entry(pid.clone()).or_default();
-        let again = accepted.iter().any(|before| before == *request);
-        if reply.is_ok() && !again {
-            accepted.push_back((*request).clone());
-            if accepted.len() > REMEMBERED / 2 {
-                accepted.pop_front();
-            }
-        }
-        let is_submit = matches!(request.body, CommandBody::Submit(_));
-        if !again || (buried && !is_submit) {
-            return Ok(false);
-        }
-        match reply {
-            Ok(done) if done.events.iter().all(is_about_asking) => Ok(true),
-            Ok(done) => Err(format!("accepted before, and now {:?}: {request:?}", done.events)),
-            Err(refusal) if is_passing(refusal.code) => Ok(false),
-            Err(refusal) => {
-                Err(format!("accepted before, and refused now: {refusal}: {request:?}"))
-            }
-        }
-    }
-}
-
 /// A holder that asks for anything keeps its lease (K78).
 const fn is_renewal(event: &Event) -> bool {
     matches!(event.body, Body::Process { event: ProcessEvent::LeaseRenewed { .. } })
-}
-
-/// What a repeat may do all the same: whoever asks keeps its lease, and counts for the rate that
-/// the command carries (K136).
-const fn is_about_asking(event: &Event) -> bool {
-    is_renewal(event) || matches!(event.body, Body::Rate { event: RateEvent::Recorded { .. } })
-}
-
-/// Whether a refusal says something about the moment or the asker, not about the command.
-const fn is_passing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Busy
-            | Code::DiskFull
-            | Code::RateLimited
-            | Code::NotDurable
-            | Code::Draining
-            | Code::Overloaded
-            | Code::PermissionDenied
-            | Code::NotHolder
-    )
-}
-
-const fn has_id(body: &CommandBody) -> bool {
-    match body {
-        CommandBody::Submit(submit) => submit.pid.is_some(),
-        CommandBody::Reserve(reserve) => reserve.reservation.is_some(),
-        CommandBody::RecordUsage(record) => record.record.is_some(),
-        CommandBody::Settle { .. } | CommandBody::Release { .. } => true,
-        _ => false,
-    }
 }

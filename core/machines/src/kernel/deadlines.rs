@@ -94,6 +94,12 @@ impl Deadlines {
         self.by_time.first().map(|(at, _)| *at)
     }
 
+    /// Says whether something is due at just that time.
+    #[must_use]
+    pub fn has(&self, at: Time, due: &Due) -> bool {
+        self.by_time.contains(&(at, due.clone()))
+    }
+
     /// Returns the first that is due at `now`.
     #[must_use]
     pub fn due(&self, now: Time) -> Option<&Due> {

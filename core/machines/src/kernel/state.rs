@@ -178,6 +178,18 @@ impl State {
         self.processes.get(pid)
     }
 
+    /// Returns who waits to be run: by the executor if `driven`, else by workers (K74, K290).
+    #[must_use]
+    pub const fn ready(&self, driven: bool) -> &ReadySet {
+        &self.ready[driven as usize]
+    }
+
+    /// Says whether something acts by itself at a time (K10).
+    #[must_use]
+    pub fn is_due_at(&self, at: Time, due: &Due) -> bool {
+        self.deadlines.has(at, due)
+    }
+
     /// Returns who did how much of late.
     #[must_use]
     pub const fn rates(&self) -> &Rates {

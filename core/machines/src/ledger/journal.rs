@@ -336,6 +336,14 @@ impl Journal {
         self.unsynced
     }
 
+    /// Returns the same, found again from the records and writes themselves: it costs their number.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        let waiting: u64 = self.waiting.iter().map(Waiting::encoded_len).sum();
+        let written: u64 = self.groups.iter().map(|group| group.bytes.len() as u64).sum();
+        waiting + written
+    }
+
     /// Lists the segments by name, the one that is being filled last.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = Known> + Clone + '_ {
         self.segments.iter().copied()

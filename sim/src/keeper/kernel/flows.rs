@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use machines::codec::Wire;
 use machines::keeper::Keeper;
-use machines::kernel::CommandBody;
 use machines::kernel::ids::{ProcessId, StageName};
 use machines::kernel::names::TerminalReason;
+use machines::kernel::process::Process;
 use machines::kernel::sessions::{Session, SessionEnd, Standing};
+use machines::kernel::{CommandBody, Kernel, Time};
 
 use super::{Clerk, Turn, rewrite};
 
@@ -53,6 +54,23 @@ impl Clerk {
             }),
             _ => {}
         }
+    }
+
+    /// K440: lets all wait on, as good as for ever, who are Blocked and would go on now.
+    pub(super) fn put_off(&mut self, now: Time) {
+        /// So much longer.
+        const MORE_MS: u64 = 3_600_000;
+        let due = self.kernel().and_then(Kernel::next_deadline);
+        if due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.put_rows("processes", |_, row| {
+            let mut process = Process::from_bytes(&row).expect("a row that was frozen");
+            if let Some(until) = process.block.as_mut().and_then(|block| block.until.as_mut()) {
+                *until = if *until <= now { now.plus(MORE_MS) } else { *until };
+            }
+            Some(process.to_bytes())
+        });
     }
 
     /// Changes a session behind the kernel's back.

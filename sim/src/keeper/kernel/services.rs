@@ -193,7 +193,11 @@ impl Clerk {
 
     /// Makes the kernel anew of its own rows, those of one table changed or left out, if that
     /// changes anything.
-    fn put_rows(&mut self, table: &str, mut change: impl FnMut(&[u8], Vec<u8>) -> Option<Vec<u8>>) {
+    pub(super) fn put_rows(
+        &mut self,
+        table: &str,
+        mut change: impl FnMut(&[u8], Vec<u8>) -> Option<Vec<u8>>,
+    ) {
         let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) else {
             return;
         };

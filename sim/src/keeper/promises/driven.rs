@@ -20,7 +20,7 @@ use super::super::{Seen, Watch, World};
 use super::flows::instructed;
 
 /// How long a process may take after the last fault, in nanoseconds.
-const ENOUGH: u64 = 8_000_000_000;
+pub(super) const ENOUGH: u64 = 8_000_000_000;
 
 /// Lists the watches.
 #[must_use]

@@ -12,12 +12,13 @@ use machines::kernel::reply::Done;
 use machines::kernel::sessions::event::{Issued, SessionEvent};
 use machines::kernel::sessions::instruction::{Instruction, InstructionBody, WaitReason};
 use machines::kernel::sessions::report::Report;
-use machines::kernel::{Code, Command, CommandBody, Kernel};
+use machines::kernel::{Code, Command, CommandBody, Kernel, Time};
 
 use super::super::book::flows::{Flow, Flows};
 use super::super::book::{Book, Follow};
 use super::super::kernel::{Clerk, Reply, kernel_config};
 use super::super::{Seen, Watch, World};
+use super::driven::ENOUGH;
 
 /// Returns who a command comes from, as leases name them (K27).
 pub(super) fn holder(command: &Command) -> Holder {
@@ -89,8 +90,8 @@ impl Steered {
         Self::new("K439", within_limits, (no_decision, no_reply))
     }
 
-    /// K440.
-    pub(super) fn ending() -> Self {
+    /// K440, but for the end of a run ([`Ending`]).
+    fn ending() -> Self {
         Self::new("K440", few_attempts, (no_decision, never_stuck))
     }
 
@@ -406,19 +407,26 @@ fn few_attempts(before: &Before, pid: &ProcessId, event: &Event) -> Result<bool,
     }
 }
 
-/// K440: whoever polls has something to do, or will have.
+/// K440: whoever polls or reports has something to do, or will have at a time that is to come.
 fn never_stuck(before: &Before, command: &Command, reply: &Reply) -> Result<bool, String> {
-    let CommandBody::NextInstruction { pid } = &command.body else {
-        return Ok(false);
+    let pid = match &command.body {
+        CommandBody::NextInstruction { pid } => pid,
+        CommandBody::ReportAgentResult(report) => &report.pid,
+        _ => return Ok(false),
     };
-    let Some(told) = instructed(reply) else {
+    let (Ok(done), Some(told)) = (reply, instructed(reply)) else {
         return Ok(false);
     };
     if before.flows.undisturbed(pid).is_none() {
         return Ok(false);
     }
     let stuck = match &told.body {
-        InstructionBody::Wait { reason: WaitReason::Draining, .. } => return Ok(false),
+        InstructionBody::Wait { reason: WaitReason::Draining | WaitReason::Released, .. } => {
+            return Ok(false);
+        }
+        InstructionBody::Wait { until: Some(at), .. } if done.reply.as_of == before.book.events => {
+            !waits_until(&before.book, pid, *at)
+        }
         InstructionBody::Wait { until, .. } => until.is_none(),
         InstructionBody::WaitParallel { until, outstanding } => {
             until.is_none() || outstanding.is_empty()
@@ -430,5 +438,65 @@ fn never_stuck(before: &Before, command: &Command, reply: &Reply) -> Result<bool
     match stuck {
         true => Err(format!("{pid} is told to wait for nothing: {:?}", told.body)),
         false => Ok(true),
+    }
+}
+
+/// Whether a process is blocked until a time that is not over, by its events.
+fn waits_until(book: &Book, pid: &ProcessId, at: Time) -> bool {
+    let until = book.known.get(pid).and_then(|known| known.until);
+    until == Some(at) && at >= book.last
+}
+
+/// K440: what the node drives is polled and reported until it has ended, so all of it has, a while
+/// after the last fault, but what people were asked of.
+#[derive(Clone)]
+pub(super) struct Ending {
+    steered: Steered,
+    /// Those that went on when the faults ended, and when that was.
+    left: Option<(u64, Vec<ProcessId>)>,
+}
+
+impl Ending {
+    pub(super) fn new() -> Self {
+        Self { steered: Steered::ending(), left: None }
+    }
+
+    /// Lists what the node drives and goes on, and nobody has disturbed.
+    fn going_on(&self) -> Vec<ProcessId> {
+        let Before { book, flows } = &self.steered.before;
+        let goes_on =
+            |pid: &ProcessId| flows.undisturbed(pid).is_some_and(|flow| flow.ended.is_none());
+        let driven = book.known.iter().filter(|(_, known)| known.driven);
+        driven.map(|(pid, _)| pid).filter(|pid| goes_on(pid)).cloned().collect()
+    }
+}
+
+impl Watch<Clerk> for Ending {
+    fn property(&self) -> &'static str {
+        self.steered.property()
+    }
+
+    fn see(&mut self, world: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+        let looked = self.steered.see(world, seen)?;
+        if let Seen::Quiet = seen {
+            self.left = Some((world.now(), self.going_on()));
+        }
+        Ok(looked)
+    }
+
+    fn end(&mut self, world: &World<Clerk>) -> Result<bool, String> {
+        let Some((since, left)) = &self.left else {
+            return Ok(false);
+        };
+        if world.now() - since < ENOUGH {
+            return Ok(false);
+        }
+        let going_on = self.going_on();
+        match left.iter().find(|pid| going_on.contains(pid)) {
+            Some(pid) => {
+                Err(format!("{pid} goes on and on: {:?}", self.steered.before.book.known[pid]))
+            }
+            None => Ok(!left.is_empty()),
+        }
     }
 }

@@ -9,7 +9,7 @@ use machines::kernel::ids::{Endpoint, ProcessId, UserId};
 use machines::kernel::quota::{Amounts, Limit};
 use machines::kernel::rates::{LimitType, RateEvent, RateKey, RateResult, Scope, ScopeConfig};
 use machines::kernel::reply::Done;
-use machines::kernel::{CommandBody, Time};
+use machines::kernel::{Code, Command, CommandBody, Refusal, Time};
 
 use super::seen_by;
 use crate::keeper::book::{Book, Follow};
@@ -164,25 +164,58 @@ impl Rates {
         if current != told.current_count || limits.of(told.limit_type) != told.limit {
             return Err(format!("at {now} {key:?} has {current} hits of {limits:?}: {told:?}"));
         }
-        let Some(after) = told.retry_after_ms else {
+        self.check_retry(now, key, told.retry_after_ms.map(|after| now + after))
+    }
+
+    /// K134: whoever is refused now is refused until just before it is told to come again, and not
+    /// then.
+    fn check_retry(&self, now: u64, key: &RateKey, again: Option<u64>) -> Result<(), String> {
+        let (limits, none) = (self.limits(key), Vec::new());
+        let hits = self.hits.get(key).unwrap_or(&none);
+        let Some(at) = again else {
             let never = LimitType::WINDOWS.map(|window| limits.of(window).most());
             return match never.contains(&Some(0)) {
                 true => Ok(()),
                 false => Err(format!("{key:?} is never allowed again, of {limits:?}")),
             };
         };
-        let at = now + after;
-        match after > 0 && !is_allowed(hits, at - 1, &limits) && is_allowed(hits, at, &limits) {
+        match at > now && !is_allowed(hits, at - 1, &limits) && is_allowed(hits, at, &limits) {
             true => Ok(()),
             false => Err(format!("at {now} {key:?} should come again at {at}, with {limits:?}")),
         }
     }
 
+    /// K121, K136: whoever is refused for a rate is told when to come again as well.
+    fn check_refused(&self, now: u64, command: &Command, refusal: &Refusal) -> Result<(), String> {
+        let by_process = refusal.about.iter().any(|(name, _)| *name == "pid");
+        let key = match (by_process, &command.rate, &command.body) {
+            (false, Some(rate), _) => {
+                RateKey::User { user: command.by.user.clone(), endpoint: rate.clone() }
+            }
+            (true, _, CommandBody::Reserve(reserve)) => {
+                RateKey::Process { pid: reserve.pid.clone() }
+            }
+            (true, _, CommandBody::DispatchInference(request)) if request.pid.is_some() => {
+                RateKey::Process { pid: request.pid.clone().expect("it is there") }
+            }
+            _ => return Err(format!("{refusal}, and there is no rate: {command:?}")),
+        };
+        self.check_retry(now, &key, refusal.retry_at)
+    }
+
     fn see_reply(&mut self, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        let Seen::Replied { call, .. } = seen else {
+        let Seen::Replied { call, request, reply, needs } = seen else {
             return Ok(false);
         };
         let asked = self.asked.remove(call).unwrap_or(0);
+        let now = asked.max(self.book.last.as_millis());
+        if let Err(refusal) = reply
+            && refusal.code == Code::RateLimited
+            && self.follow.record() == *needs
+        {
+            self.check_refused(now, request, refusal)?;
+            return Ok(true);
+        }
         let Some((request, done)) = seen_by(seen, self.book.events) else {
             return Ok(false);
         };
@@ -192,7 +225,7 @@ impl Rates {
             return Ok(false);
         };
         let key = RateKey::User { user: user.clone(), endpoint: endpoint.clone() };
-        self.check_told(asked.max(self.book.last.as_millis()), &key, told)?;
+        self.check_told(now, &key, told)?;
         Ok(!told.allowed)
     }
 }
