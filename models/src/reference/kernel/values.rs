@@ -1,6 +1,6 @@
 //! What the rules say of JSON: routing (K260–K264), schemas (K280), the state (K281), the
-//! characters of an inference (K120) and what an approval binds (K168). Read from the rules, not from the
-//! machine: slow, and plain.
+//! characters of an inference (K120) and what an approval binds (K168). Read from the rules, not
+//! from the machine: slow, and plain.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
