@@ -2,7 +2,6 @@
 //!
 //! Whoever asks for work is not told that there is none while somebody is ready; what every process
 //! waits for is there, in the kernel as it is; and what has run out by the events has acted.
-#![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
