@@ -337,15 +337,11 @@ fn a_decision_longer_than_a_record_is_refused_and_the_keeper_goes_on() {
     let worker = Principal::new(UserId::parse("user", "w").unwrap(), &[Role::Worker]);
     let service = ServiceName::parse("service", &"s".repeat(120)).unwrap();
     let kind = ServiceType::parse("service_type", "t").unwrap();
-    let info = ServiceInfo { max_concurrent: 1, ..ServiceInfo::new(service.clone(), kind) };
+    let info = ServiceInfo { max_concurrent: 2_000, ..ServiceInfo::new(service.clone(), kind) };
     rig.say(&worker, CommandBody::RegisterService(Box::new(info))).unwrap();
-    for number in 0..1_000 {
-        let target = Target::Name { name: service.clone() };
-        let mut request = ServiceRequest::new(target, "run", Json::NULL);
-        let id = format!("{number:0>120}");
-        request.dispatch = Some(DispatchId::parse("dispatch_id", &id).unwrap());
-        request.queue = true;
-        rig.say(&worker, CommandBody::Dispatch(Box::new(request))).unwrap();
+    for _ in 0..2_000 {
+        let (service, pid, lease_ms) = (service.clone(), None, None);
+        rig.say(&worker, CommandBody::AcquireSlot { service, pid, lease_ms }).unwrap();
     }
     let root = rig.root();
     let gone = CommandBody::UnregisterService { service };

@@ -174,8 +174,8 @@ impl State {
                 let session = self.session_state(&asked.pid).map(Box::new);
                 session.map_or(Done::Nothing, Done::Session)
             }
-            CommandBody::NextInstruction { pid } => self.instructed(pid),
-            CommandBody::ReportAgentResult(report) => self.instructed(&report.pid),
+            CommandBody::NextInstruction { pid } => self.instructed(now, pid),
+            CommandBody::ReportAgentResult(report) => self.instructed(now, &report.pid),
             CommandBody::CreateInterrupt { pid, interrupt } => {
                 let known = || self.asked.keyed(pid, interrupt.key.as_ref()?);
                 self.asked(raised(events).or_else(known))
@@ -207,8 +207,8 @@ impl State {
         }
     }
 
-    fn instructed(&self, pid: &ProcessId) -> Done {
-        let instruction = self.instruction(self.shown_at(), pid).map(Box::new);
+    fn instructed(&self, now: Time, pid: &ProcessId) -> Done {
+        let instruction = self.instruction(now, pid).map(Box::new);
         instruction.map_or(Done::Nothing, Done::Instruction)
     }
 

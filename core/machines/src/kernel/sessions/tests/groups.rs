@@ -1,8 +1,10 @@
 //! Goal: stages run side by side, join and merge as K273–K278 say.
 
+use crate::kernel::CommandBody;
 use crate::kernel::interrupts::interrupt::NewInterrupt;
 use crate::kernel::names::InterruptKind;
 use crate::kernel::pipeline::kinds::ErrorKind;
+use crate::kernel::reply::Done;
 use crate::kernel::rig::pid;
 use crate::kernel::sessions::Pipeline;
 use crate::kernel::sessions::report::{Metrics, Report};
@@ -82,6 +84,22 @@ fn a_branch_that_failed_waits_beside_the_others() {
     desk.rig.pass(1_000);
     assert_eq!(desk.poll(), "RunAgents [c 1.2]");
     assert_eq!(desk.succeed("c", "{}"), "RunAgent next 1.1");
+}
+
+/// K240, K275: a branch whose retry is due waits for what the others hold, which no time ends: who
+/// drives the process would else ask again and again at once.
+#[test]
+fn a_branch_that_waits_for_budget_is_to_be_asked_for_at_no_time() {
+    let retry = "'retry': {'max_retries': 1, 'initial_backoff_ms': 1000}";
+    let mut desk = Desk::new(fork(", 'max_llm_calls': 3", ", 'default_next': 'next'", retry));
+    desk.poll();
+    desk.fail("a", ErrorKind::Tool);
+    desk.rig.pass(5_000);
+    let (by, body) = (desk.by.clone(), CommandBody::NextInstruction { pid: pid("p") });
+    let (events, reply) = desk.rig.answered(&by, body).unwrap();
+    let Done::Instruction(told) = reply.done else { panic!("no instruction") };
+    assert_eq!(desk.told(), "RunAgents [b 1.1, c 1.1]");
+    assert_eq!((events, told.until), (vec![], None));
 }
 
 /// K277, K271: a failed branch leads to error_next once all have ended, or to the end by the first
