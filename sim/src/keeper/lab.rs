@@ -439,7 +439,7 @@ const OF_SERVICES: &[Row<Broken>] = &[
         Broken::ForgetsDrain,
     ),
     (
-        ("counts-fewer-slots", "K431", "kernel-services", 5),
+        ("counts-fewer-slots", "K431", "kernel-services", 20),
         "divides a window into slots, and counts one too few",
         Broken::CountsFewerSlots,
     ),

@@ -25,9 +25,6 @@ use super::io::{Crowd, Heard, Script, Work};
 use super::kernel::{Clerk, Reply};
 use super::parts::{Names, Part, USERS, id, place};
 
-/// One of so many turns at a process that waited is the last.
-const TURNS: u64 = 5;
-
 /// What one caller remembers.
 #[derive(Clone, Debug, Default)]
 struct Caller {
@@ -39,24 +36,6 @@ struct Caller {
     reserved: Option<ReservationId>,
     /// Whether the last question was a repeat, not to be repeated again.
     repeating: bool,
-}
-
-impl Caller {
-    /// Holds on to a process for a while, and then ends it as its holder may (K61).
-    fn work_through(
-        &mut self,
-        pid: ProcessId,
-        who: [u64; 2],
-        choices: &mut Choices,
-    ) -> CommandBody {
-        let is_done = choices.choose("worker.done", who, TURNS) == 0;
-        let to = if is_done { ProcessState::Terminated } else { ProcessState::Running };
-        if is_done {
-            self.held = None;
-        }
-        let reason = if is_done { "done" } else { "at work" };
-        CommandBody::TransitionState { pid, to, reason: reason.to_owned() }
-    }
 }
 
 /// See the file's header.
@@ -249,7 +228,8 @@ impl Users {
             return CommandBody::NextRunnable;
         };
         if self.work.script == Script::Queue {
-            return me.work_through(pid, who, choices);
+            me.held = None;
+            return CommandBody::Terminate { pid, message: "done".to_owned(), force: true };
         }
         if let Some(reservation) = me.reserved.take() {
             return match choices.choose("worker.end", who, 5) {
