@@ -101,10 +101,8 @@ impl Kernel {
             return Err(Code::NotHolder);
         }
         match &over.told {
-            Some(before) if **before == *told => {
-                self.renew_lease(&told.pid);
-                Ok(())
-            }
+            // Without an event: not even the lease is renewed.
+            Some(before) if **before == *told => Ok(()),
             Some(_) => Err(Code::AttemptClosed),
             None if self.is(Wrong::LateReportTaken) => Ok(()),
             None => Err(Code::AttemptSuperseded),
