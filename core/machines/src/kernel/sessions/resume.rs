@@ -72,7 +72,7 @@ impl State {
         self.change_session(now, pid, |session| {
             for work in &mut session.works {
                 work.asked |= for_more && !work.is_live() && !work.has_ended();
-                if Some(&work.stage) == again && work.standing == Standing::Done {
+                if Some(&work.stage) == again && work.has_ended() {
                     work.standing = Standing::Due;
                 }
             }

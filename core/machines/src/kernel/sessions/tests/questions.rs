@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use crate::kernel::CommandBody;
+use crate::kernel::config::KernelConfig;
 use crate::kernel::interrupts::interrupt::{NewInterrupt, Response};
 use crate::kernel::lifecycle::Submit;
 use crate::kernel::names::{ExpiryPolicy, InterruptKind, OnExhausted, ProcessState};
+use crate::kernel::pipeline::kinds::ErrorKind;
 use crate::kernel::quota::QuotaField;
-use crate::kernel::rig::{limits, operator, pid, submit};
+use crate::kernel::rig::{Rig, limits, operator, pid, submit};
 use crate::kernel::sessions::Pipeline;
 use crate::kernel::sessions::report::Report;
 use crate::kernel::sessions::rig::{Desk, agent, pipeline, success};
@@ -45,6 +47,26 @@ fn text(text: &str) -> Response {
 
 fn approve(approved: bool) -> Response {
     Response { approved: Some(approved), ..Response::default() }
+}
+
+/// K165, K262, K440: a Router that failed and led to a question is issued again when nobody answers
+/// and the kind goes on then.
+#[test]
+fn a_router_that_failed_is_issued_again_after_its_question() {
+    let mut config = KernelConfig::new();
+    let kind = usize::from(InterruptKind::Clarification.number() - 1);
+    config.interrupts[kind].on_expiry = ExpiryPolicy::Continue;
+    let targets = "[{'target': 'n', 'description': 'the next'}]";
+    let more = format!("'router_targets': {targets}, 'default_next': 'clarification'");
+    let router =
+        format!("{{'name': 'r', 'node_kind': 'Router', 'agent_config': {{'name': 'r'}}, {more}}}");
+    let resume = "'clarification_resume_stage': 'n'";
+    let text = format!("{{'name': 'q', {resume}, 'stages': [{router}, {}]}}", agent("n", ""));
+    let mut desk = Desk::on(Rig::with(config), pipeline(&text), submit("p"));
+    assert_eq!(desk.poll(), "RunAgent r 1.1");
+    assert_eq!(desk.fail("r", ErrorKind::Tool), "WaitInterrupt");
+    desk.rig.pass(24 * 60 * 60 * 1_000);
+    assert_eq!(desk.poll(), "RunAgent r 1.2");
 }
 
 /// K165, K252: the stage that asked goes on, or the stage that is configured; never the first.
