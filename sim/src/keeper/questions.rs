@@ -172,7 +172,8 @@ pub(super) fn of_the_node() -> Vec<Query> {
     ]
 }
 
-fn of_a_process(pid: &ProcessId) -> Vec<Query> {
+/// Lists all that can be asked of a process alone.
+pub(super) fn of_a_process(pid: &ProcessId) -> Vec<Query> {
     let pid = || pid.clone();
     vec![
         Query::GetProcess { pid: pid() },

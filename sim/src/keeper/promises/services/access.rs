@@ -24,7 +24,6 @@ use machines::kernel::names::{InterruptKind, OnExhausted, Priority, ProcessState
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::process::Metadata;
 use machines::kernel::query::bounds::BoundsOf;
-use machines::kernel::query::interrupts::PendingOf;
 use machines::kernel::query::{Query, Told};
 use machines::kernel::quota::{Amounts, Limit, QuotaField};
 use machines::kernel::rates::Scope;
@@ -36,6 +35,7 @@ use super::is_caught_up;
 use crate::keeper::book::Follow;
 use crate::keeper::kernel::Clerk;
 use crate::keeper::kernel::services::Aside;
+use crate::keeper::questions;
 use crate::keeper::{Seen, Watch, World};
 
 /// One of so many replies is followed by a stranger.
@@ -152,20 +152,7 @@ impl Newest {
             Query::GetInterruptStats,
         ];
         if let Some((pid, _)) = &self.process {
-            let pid = || pid.clone();
-            all.extend([
-                Query::GetProcess { pid: pid() },
-                Query::CheckQuota { pid: pid() },
-                Query::GetUsage { pid: pid() },
-                Query::GetQuota { pid: pid() },
-                Query::GetRemainingBudget { pid: pid() },
-                Query::CheckInferenceQuota { pid: pid(), requests: 1, chars: 1 },
-                Query::CheckBounds { of: BoundsOf::Process(pid()) },
-                Query::GetRequestStatus { pid: pid() },
-                Query::GetSessionState { pid: pid() },
-                Query::GetPendingInterrupt { of: PendingOf::Process(pid()) },
-                Query::HasPending { pid: pid() },
-            ]);
+            all.extend(questions::of_a_process(pid));
         }
         if let Some(id) = &self.envelope {
             all.push(Query::GetEnvelope { id: id.clone() });
