@@ -200,9 +200,11 @@ fn check(client: &mut Client, memory: &mut Memory) {
 
 /// Asks a node where it is: the last record, and the root after it.
 fn running_root(node: &mut Node) -> (u64, Value) {
+    let start = Instant::now();
     loop {
-        // While it starts it says so, and hangs up. While records are on their way to the disk there
-        // is no root to tell.
+        assert!(start.elapsed() < process::JOINED, "no root is told");
+        // While it starts it says so, and hangs up. While records are on their way to the disk
+        // there is no root to tell.
         let answer = node.connect().ask(&json!({ "command": "kernel" }));
         let record = answer.as_ref().and_then(|answer| answer["ok"]["record"].as_u64());
         if let Some((record, answer)) = record.zip(answer) {

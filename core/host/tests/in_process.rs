@@ -11,7 +11,7 @@ use host::{Config, Node, files};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::yield_now;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Long enough for what must happen, on a machine that does many other things.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,6 +81,10 @@ fn a_node_that_does_not_start_leaves_the_folder_alone() {
         assert_eq!(held.exit(), host::Exit::InUse);
         while tasks() > before {
             yield_now().await;
+        }
+        // Its files are closed by a thread of their own.
+        while files::Folder::lock(folder.path()).is_err() {
+            sleep(Duration::from_millis(1)).await;
         }
         Node::start(config).await.unwrap().shutdown().await.unwrap();
     });

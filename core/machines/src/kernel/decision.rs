@@ -13,7 +13,8 @@
 //!   what is left is due at once, or asked for again;
 //! - the end of a tree of processes, which may be such a step, begins none when it has taken a
 //!   quarter itself: where it is cut does not depend on what came before it (K10);
-//! - anything else takes at most half, by the limits on what a command may bring
+//! - anything else takes at most half, or what waits at a service three quarters when it starts at
+//!   once, by the limits on what a command may bring
 //!   ([`KernelConfig::check`](super::config::KernelConfig::check)) and on what ends with a process
 //!   ([`Limits::dispatches_open`](super::config::Limits::dispatches_open));
 //! - what might still be too long ([`size`](super::size)) is refused `too_large`, once it turns

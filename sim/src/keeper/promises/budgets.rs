@@ -1,5 +1,5 @@
 //! K420: no overshoot. What is granted fits when it is granted, at every level; and so, while a
-//! limit is not lowered, used + held ≤ limit + unreserved, after every event.
+//! limit is not lowered, used + held ≤ limit + unreserved, after every decision.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use machines::kernel::ids::ProcessId;
 use machines::kernel::quota::Resource;
 use machines::kernel::sessions::event::SessionEvent;
 
-use super::super::book::{Book, Follow, Known, show_each};
+use super::super::book::{Book, Follow, Known};
 use super::super::kernel::Clerk;
 use super::super::{Seen, Watch, World};
 
@@ -32,6 +32,15 @@ impl NoOvershoot {
             && let Some(known) = self.book.known.get(pid)
         {
             self.above.insert((pid.clone(), resource), within(known, resource));
+        }
+        Ok(looked)
+    }
+
+    /// Takes in a whole decision: a report gives back in one event what it charges in the next.
+    fn decided(&mut self, events: &[Event]) -> Result<bool, String> {
+        let mut looked = false;
+        for event in events {
+            looked |= self.add(event)?;
         }
         for pid in std::mem::take(&mut self.book.touched) {
             self.compare(&pid)?;
@@ -69,7 +78,11 @@ impl Watch<Clerk> for NoOvershoot {
     }
 
     fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        show_each(self, |watch| &mut watch.follow, seen, Self::add)
+        let mut looked = false;
+        for events in self.follow.see(seen) {
+            looked |= self.decided(&events)?;
+        }
+        Ok(looked)
     }
 }
 

@@ -135,6 +135,9 @@ impl Decision<'_> {
             state.session(pid).is_some_and(|session| session.closed_attempt(id).is_some())
         });
         if let Some(issued) = self.issued(pid, stage, attempt) {
+            if self.ends_overworked(pid) {
+                return Issuance::Issued; // To nobody: where a Router may go is not known.
+            }
             if counts {
                 self.hit_process(pid);
             }

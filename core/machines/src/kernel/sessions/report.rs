@@ -355,8 +355,8 @@ impl Decision<'_> {
     }
 
     /// What a failure tells is kept as long as the envelope has room for it (K25): the error three
-    /// times, in the history, among the errors and with the stage that failed. Otherwise that it had
-    /// no room is all that is kept.
+    /// times, in the history, among the errors and with the stage that failed. Otherwise that it
+    /// had no room is all that is kept.
     fn within_envelope(&self, report: &Report, verdict: Verdict) -> (Verdict, Option<Arc<str>>) {
         let feedback = report.feedback.clone();
         let session = self.state.running_session(&report.pid);
