@@ -4,6 +4,7 @@ use machines::kernel::Code;
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::config::LEASE_MS_MIN;
 use machines::kernel::ids::{ProcessId, ReservationId};
+use machines::kernel::names::{BlockReason, ProcessState};
 use machines::kernel::quota::{Amounts, QuotaField, QuotaPatch, Resource};
 
 use super::attempts::amounts_of;
@@ -404,6 +405,15 @@ impl Kernel {
                 self.warn(pid, resource);
                 self.pass(pid, resource);
             }
+        }
+        let rates =
+            [QuotaField::RateLimitRpm, QuotaField::RateLimitRph, QuotaField::RateLimitBurst];
+        let process = self.of(pid);
+        let reason = process.block.as_ref().map(|block| block.reason);
+        let waits = process.state == ProcessState::Blocked && reason == Some(BlockReason::Rate);
+        if waits && patch.iter().any(|(field, _)| rates.contains(field)) {
+            // K121: its next call says until when it has to wait now, if it does.
+            self.change(pid, ProcessState::Ready);
         }
         self.renew_lease(pid);
         Ok(())
