@@ -37,10 +37,9 @@ impl Kernel {
         }
     }
 
-    /// No attempt and no try is live (K363).
+    /// No try is live; attempts are not part of this model.
     fn at_rest(&self) -> bool {
-        let attempts = self.sessions.keys().any(|pid| self.has_live_attempt(pid));
-        !attempts && !self.dispatches.values().any(|one| matches!(one.stage, Stage::Running(_)))
+        !self.dispatches.values().any(|one| matches!(one.stage, Stage::Running(_)))
     }
 
     /// When the node stops by itself (K363).
