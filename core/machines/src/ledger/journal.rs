@@ -23,7 +23,10 @@
 //!
 //! There are three lanes, each with one operation at a time except where noted: the group commit
 //! (one write and one sync), the spare (`spares.rs`), and the removal of old segments, which stands
-//! still while a segment gets its name: a failed sync of the folder must not swallow that.
+//! still while a segment gets its name: a failed sync of the folder must not swallow that. Nor does
+//! it take away the segment before one whose name may not be durable: a process that ends between
+//! the rename and the sync of the folder leaves a name that the next one reads, and that a power cut
+//! may take back.
 //!
 //! # Source
 //!
@@ -164,6 +167,8 @@ pub struct Journal {
     current: Current,
     /// All segments by name, the current one last.
     segments: VecDeque<Known>,
+    /// The name of the last of `segments` is known to be durable.
+    last_is_named: bool,
     appended: u64,
     /// The last record that was encoded, and its hash.
     encoded: u64,
@@ -209,12 +214,16 @@ impl Journal {
                 written: false,
             });
         }
+        // Its own records are proved by what is written once its name is durable, and by that alone.
+        let last = recovered.segments.last();
+        let last_is_named = last.is_some_and(|last| recovered.durable >= last.first);
         let mut journal = Self {
             config,
             node,
             phase: Phase::Draining,
             current: Current::default(),
             segments: recovered.segments.into(),
+            last_is_named,
             appended: recovered.head.record,
             encoded: recovered.head.record,
             chain: recovered.head.hash,
@@ -675,7 +684,8 @@ impl Journal {
     /// Removes the oldest segment that nobody needs, one at a time, the folder synced in between:
     /// a crash never leaves a gap (L43, L77).
     fn remove_next(&mut self) {
-        if self.removal != Removal::Resting || self.segments.len() < 2 || self.stopping {
+        let needed = if self.last_is_named { 1 } else { 2 };
+        if self.removal != Removal::Resting || self.segments.len() <= needed || self.stopping {
             return;
         }
         let (oldest, next) = (self.segments[0], self.segments[1]);

@@ -156,6 +156,25 @@ proptest! {
     }
 }
 
+/// A process ends between the rename of a segment and the sync of the folder; the next one finds no
+/// room, and a snapshot lets the segment before go. Found by the property above.
+#[test]
+fn a_segment_stays_until_the_name_of_the_next_is_durable() {
+    let append = Step::Append { records: 1, length: 9, frees: false };
+    let ends = Step::Crash { power: false, outcome: Outcome::All };
+    let mut steps = vec![append, Step::Settle, Step::Snapshot, ends];
+    steps.extend([Step::Complete(0); 7]); // The last of them is the rename.
+    steps.extend([ends, append, Step::Room(false)]);
+    steps.extend([Step::Complete(0); 3]);
+    steps.extend([Step::Snapshot, Step::Complete(0)]);
+    for seed in 0..32 {
+        let mut steps = steps.clone();
+        steps.push(Step::Fail(0, DiskError::NoSpace, Outcome::Random(seed)));
+        steps.push(Step::Crash { power: true, outcome: Outcome::All });
+        run(&steps, None).expect("L70, L77");
+    }
+}
+
 #[test]
 fn acknowledging_at_the_write_is_caught() {
     let told = caught(honest(), Saboteur::AcknowledgeAtWrite);

@@ -171,6 +171,7 @@ impl Journal {
             self.segments.pop_back();
         }
         self.segments.push_back(Known { first: header.first, created_ms: header.created_ms });
+        self.last_is_named = true;
         self.phase = Phase::Open;
         self.strikes = 0;
         self.full = false;
