@@ -10,23 +10,51 @@
 //! on purpose: a test that does not notice it proves nothing.
 //!
 //! It covers processes and their budgets (sections 3 and 4), rates (5), interrupts and approvals
-//! without a session (6), services, slots, dispatches and inference (7), envelopes without a
-//! session (2.4), retention, cleanup, drain and stop (11). It does not cover sessions (section 8:
-//! the oracle in `sessions/props` of the machine does), the text of refusals, replies and queries,
-//! limits on bytes but a few, and decisions that are cut because they would be too long.
+//! with the hashes of their targets (6), services, slots, dispatches and inference (7), sessions:
+//! how they begin, instructions, reports, routing, moves, issue, failure, forks, joins and merges
+//! (8.1–8.4), envelopes (2.4), retention, cleanup, drain and stop (11); and of replies those that
+//! follow from the state ([`replies`]).
+//!
+//! It does not cover
+//!
+//! - what is checked of a pipeline when a session begins (K232), `checkpoints` (K291), and what is
+//!   done about a context that is too large (K243): the sequences have none of these;
+//! - the executor and `ExecutePipeline` (K290), the texts of refusals and of most messages,
+//!   queries, limits on bytes but a few, and decisions that are cut because they would be too long;
+//! - how many changes of an envelope a session's events are (its `version` is only seen to rise).
+//!
+//! # What the rules of sessions leave open, and is taken as the kernel has it
+//!
+//! - Reservations for an attempt are released before its report is charged (K251), and one may
+//!   quote an attempt that is over: then it has no hold to draw from (K104).
+//! - A wait of 0 ms before a retry is none: it is issued in the same decision (K269).
+//! - A group in which everything waits is Blocked, for a rate if one of its branches waits for one,
+//!   until the first can be tried (K269, K275).
+//! - Of several attempts that are lost at once, the one with the least id fails first (K272).
+//! - A bound that stops a session is told of its process, whoever's limit it is (K114).
+//! - A Fork checks the moves to all its branches before it makes the first (K274).
+//! - In run mode Parallel stages are entered: visits count, edges do not (K231, K278).
+//! - `force` also ends the backoff of the session that it replaces (K230).
+//! - An answer that a person gave is news to the next task; one that was cancelled is none (K167).
+//! - The node polls what it drives and nothing else (K240, K290).
 
+pub mod attempts;
 pub mod budget;
 pub mod dispatch;
 pub mod due;
 pub mod envelopes;
+pub mod flow;
 pub mod interrupts;
 pub mod lifecycle;
 pub mod minted;
 pub mod process;
 pub mod rates;
 pub mod ready;
+pub mod replies;
 pub mod services;
+pub mod sessions;
 pub mod stop;
+pub mod values;
 pub mod wrong;
 
 use std::collections::BTreeMap;
@@ -35,23 +63,25 @@ use machines::kernel::config::KernelConfig;
 use machines::kernel::dispatch::DispatchOutcome;
 use machines::kernel::event::Event;
 use machines::kernel::ids::{
-    DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName, UserId,
-    WorkerId,
+    AttemptId, DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
+    StageName, UserId, WorkerId,
 };
 use machines::kernel::names::{ProcessState, TerminalReason};
-use machines::kernel::pipeline::kinds::ErrorKind;
+use machines::kernel::pipeline::kinds::{ErrorKind, JoinStrategy, Via};
 use machines::kernel::principal::{Holder, Principal};
 use machines::kernel::quota::{QuotaField, Resource};
 use machines::kernel::rates::{RateKey, Scope, ScopeConfig};
 use machines::kernel::services::ServiceStatus;
 use machines::kernel::{Code, Command, CommandBody, Time};
 
+use attempts::Given;
 use dispatch::Dispatch;
 use envelopes::Envelope;
 use interrupts::{Approval, Interrupt};
 use minted::Minted;
 use process::Process;
 use services::{Service, Slot};
+use sessions::Session;
 use stop::Drain;
 pub use wrong::Wrong;
 
@@ -146,6 +176,30 @@ pub enum Note {
     EnvelopeChanged(EnvelopeId, u64),
     /// They are kept no longer (K360).
     EnvelopesGone(Vec<EnvelopeId>),
+    /// A session begins, at a stage; whether in place of another (K230).
+    SessionStarted(ProcessId, StageName, bool),
+    /// It ended.
+    SessionEnded(ProcessId, TerminalReason),
+    /// Nothing is left of it.
+    SessionRemoved(ProcessId),
+    /// It went from a stage to a stage: visit, iteration, and whether back (K265).
+    Moved(ProcessId, Option<StageName>, StageName, Via, u64, u64, bool),
+    /// Somebody begins to work on a stage; all else that is told of it (K267).
+    Issued(ProcessId, StageName, String),
+    /// Somebody told what came of an attempt, and what that costs (K251).
+    Reported(ProcessId, AttemptId, String),
+    /// Nobody will, and what that costs (K270, K272).
+    GivenUp(ProcessId, AttemptId, Given, String),
+    /// A stage is done, and the state has this of it (K255).
+    StageCompleted(ProcessId, StageName, Vec<String>),
+    /// A stage failed for good (K271).
+    StageFailed(ProcessId, StageName, ErrorKind),
+    /// A stage is tried again: which try, when (K269).
+    StageRetried(ProcessId, StageName, u64, Time, ErrorKind),
+    /// Stages run side by side (K274).
+    GroupOpened(ProcessId, Vec<StageName>, JoinStrategy),
+    /// They do no more: who was first, and what was merged (K277).
+    GroupJoined(ProcessId, Option<StageName>, Vec<StageName>),
 }
 
 /// What a command comes to.
@@ -180,6 +234,7 @@ pub struct Kernel {
     /// How often a dispatch began to wait.
     queued: u64,
     envelopes: BTreeMap<EnvelopeId, Envelope>,
+    sessions: BTreeMap<ProcessId, Session>,
     /// While the node drains, and once it has stopped (K362, K363).
     drain: Option<Drain>,
 
@@ -227,6 +282,7 @@ impl Kernel {
             lines: BTreeMap::new(),
             queued: 0,
             envelopes: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             drain: None,
             now: Time::ZERO,
             by: Principal::new(user.clone(), &[]),
@@ -334,11 +390,13 @@ impl Kernel {
             CommandBody::LeaseTasks { service, max } => self.lease_tasks(service, *max),
             CommandBody::CompleteTask(told) => self.complete(told),
             CommandBody::CancelDispatch { dispatch } => self.cancel_dispatch(dispatch),
-            CommandBody::InitializeSession(_)
-            | CommandBody::ExecutePipeline(_)
-            | CommandBody::NextInstruction { .. }
-            | CommandBody::ReportAgentResult(_) => {
-                unreachable!("sessions have their own oracle and are not in the sequences")
+            CommandBody::InitializeSession(asked) => self.initialize(asked),
+            CommandBody::NextInstruction { pid } => self.next_instruction(pid),
+            CommandBody::ReportAgentResult(told) => self.report(told),
+            CommandBody::ExecutePipeline(_) => {
+                unreachable!(
+                    "what the node drives has tests of its own and is not in the sequences"
+                )
             }
             CommandBody::Cleanup => {
                 if !self.is_trusted() {

@@ -7,6 +7,7 @@
 
 mod calls;
 mod draw;
+mod flows;
 mod papers;
 mod run;
 mod shrink;
@@ -24,6 +25,12 @@ use steps::Case;
 
 /// Sequences to be run.
 const CASES: u64 = 10_000;
+
+/// Takes another number of them from the environment, while something is being changed.
+fn cases() -> u64 {
+    let asked = std::env::var("KERNEL_CASES").ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(CASES)
+}
 
 /// Threads that run them.
 const THREADS: u64 = 4;
@@ -59,7 +66,7 @@ fn search(cases: u64, wrong: Option<Wrong>) -> (Option<(u64, Failure)>, Met) {
 
 #[test]
 fn the_kernel_is_its_reference() {
-    let (failure, met) = search(CASES, None);
+    let (failure, met) = search(cases(), None);
     println!("{met}");
     if let Some((seed, failure)) = failure {
         let case = shrink(Case::draw(&mut Draw::new(seed)), None);
@@ -74,7 +81,7 @@ fn the_kernel_is_its_reference() {
 fn every_wrong_reference_is_told_apart() {
     let mut missed = Vec::new();
     for wrong in Wrong::ALL {
-        match search(CASES, Some(wrong)).0 {
+        match search(cases(), Some(wrong)).0 {
             Some((seed, failure)) => println!("{wrong:?}: sequence {seed}: {}", failure.told),
             None => missed.push(wrong),
         }

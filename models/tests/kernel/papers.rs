@@ -26,7 +26,7 @@ pub(crate) enum Paper {
 }
 
 impl Names {
-    fn envelope(&self, eid: Eid) -> EnvelopeId {
+    pub(crate) fn envelope(&self, eid: Eid) -> EnvelopeId {
         let back = eid.checked_sub(CHOSEN).map(usize::from);
         let minted = back.and_then(|back| self.envelopes.iter().rev().nth(back));
         let chosen = || EnvelopeId::parse("envelope", &format!("e{eid}")).expect("an id");
@@ -132,6 +132,13 @@ fn patch(draw: &mut Draw) -> EnvelopePatch {
 
 fn feedback(count: u64, from: u64) -> Vec<Arc<str>> {
     (from..from + count).map(|n| Arc::from(n.to_string())).collect()
+}
+
+/// A change of what sessions and approvals look at.
+pub(crate) fn metadata(draw: &mut Draw, eid: Eid) -> Paper {
+    let value = draw.of(&[Json::from("x"), Json::from("y"), Json::NULL]);
+    let metadata = BTreeMap::from([(Arc::from("a"), value)]);
+    Paper::Update(eid, Box::new(EnvelopePatch { metadata, ..EnvelopePatch::default() }), None)
 }
 
 /// Whose an envelope mostly is.

@@ -1,17 +1,28 @@
 //! Runs one sequence through both kernels, and compares after each command.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "the rest is of no attempt")]
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use machines::kernel::dispatch::event::DispatchEvent;
 use machines::kernel::envelopes::EnvelopeEvent;
 use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent, QuotaEvent};
+use machines::kernel::ids::{ProcessId, WorkerId};
 use machines::kernel::interrupts::event::{ApprovalEvent, InterruptEvent};
+use machines::kernel::names::TerminalReason;
+use machines::kernel::pipeline::kinds::NodeKind;
+use machines::kernel::principal::Holder;
+use machines::kernel::quota::{Amounts, Resource};
 use machines::kernel::rates::RateEvent;
 use machines::kernel::services::event::{ServiceEvent, SlotEvent};
+use machines::kernel::sessions::AttemptEnd;
+use machines::kernel::sessions::event::SessionEvent;
 use machines::kernel::{At, Code, Command, CommandBody, Kernel, Refusal, Time};
+use models::reference::kernel::attempts::Given;
 use models::reference::kernel::{Kernel as Reference, Note, Wrong};
 
+use crate::flows::Tried;
 use crate::steps::{Case, Names, Step, What, Who, principal};
 
 /// Where the two differ.
@@ -146,9 +157,15 @@ impl Pair {
         let events = machine.as_deref().unwrap_or_default();
         let reference = self.reference.handle(at.now, command, events);
         self.remember(events);
+        self.remember_report(command, &reference);
         count(met, command, &reference);
         let differs = differs(&machine, &reference);
+        let differs = differs.or_else(|| self.reference.take_versions(self.machine.state()));
         let differs = differs.or_else(|| self.retries(&machine)).or_else(|| self.states(at.now));
+        let differs = differs.or_else(|| {
+            let reply = self.machine.reply(at.now, command, machine.as_ref().ok()?);
+            self.reference.reply_differs(command, &reply)
+        });
         differs.map_or(Ok(()), |told| Err(self.failure(command, told)))
     }
 
@@ -184,7 +201,8 @@ impl Pair {
             .or_else(|| self.reference.dispatches_differ(state))
             .or_else(|| self.reference.dispatch_stays(state, &gone))
             .or_else(|| self.reference.envelopes_differ(state, &envelopes))
-            .or_else(|| self.reference.drain_differs(state));
+            .or_else(|| self.reference.drain_differs(state))
+            .or_else(|| self.reference.sessions_differ(state));
         if differs.is_some() {
             return differs;
         }
@@ -213,12 +231,16 @@ impl Pair {
                 }
                 Body::Process { event: ProcessEvent::StateChanged { lease: Some(run), .. } } => {
                     self.names.runs.push(run.lease.clone());
+                    if let Some(pid) = &subject.pid {
+                        self.names.holders.insert(pid.clone(), run.holder.clone());
+                    }
                 }
                 Body::Slot { event: SlotEvent::Acquired { lease, .. } } => {
                     self.names.slots.push(lease.clone());
                 }
                 Body::Dispatch { event } => self.remember_dispatch(event),
                 Body::Envelope { event } => self.remember_envelope(event),
+                Body::Session { event } => self.remember_attempt(subject.pid.as_ref(), event),
                 Body::Kernel { .. }
                 | Body::Process { .. }
                 | Body::Quota { .. }
@@ -226,9 +248,50 @@ impl Pair {
                 | Body::Approval { .. }
                 | Body::Rate { .. }
                 | Body::Service { .. }
-                | Body::Slot { .. }
-                | Body::Session { .. } => {}
+                | Body::Slot { .. } => {}
             }
+        }
+    }
+
+    fn remember_attempt(&mut self, pid: Option<&ProcessId>, event: &SessionEvent) {
+        let (Some(pid), attempts) = (pid, &mut self.names.attempts) else {
+            return;
+        };
+        match event {
+            SessionEvent::AttemptIssued { issued } => {
+                let stage = self.machine.state().session(pid).and_then(|session| {
+                    session.pipeline.stages.iter().find(|one| one.name == issued.stage)
+                });
+                let stage = stage.expect("it is of the pipeline");
+                let agent = stage.agent_config.as_ref().map(|agent| agent.name.clone());
+                attempts.push(Tried {
+                    pid: pid.clone(),
+                    id: issued.attempt.clone(),
+                    agent: agent.expect("who runs it is known"),
+                    holder: issued.holder.clone(),
+                    targets: issued.targets.clone(),
+                    routes: stage.node_kind == NodeKind::Router,
+                    live: true,
+                });
+            }
+            SessionEvent::AttemptReported { reported } => {
+                let told = attempts.iter_mut().filter(|one| one.id == reported.attempt);
+                told.for_each(|one| one.live = false);
+            }
+            SessionEvent::AttemptClosed { attempt, .. } => {
+                let closed = attempts.iter_mut().filter(|one| one.id == *attempt);
+                closed.for_each(|one| one.live = false);
+            }
+            _ => {}
+        }
+    }
+
+    fn remember_report(&mut self, command: &Command, answer: &Result<Vec<Note>, Code>) {
+        if let (CommandBody::ReportAgentResult(told), Ok(_)) = (&command.body, answer) {
+            let own = || WorkerId::parse("worker", command.by.user.as_str()).expect("an id");
+            let worker = command.worker.clone().unwrap_or_else(own);
+            let holder = Holder { user: command.by.user.clone(), worker };
+            self.names.reports.push((holder, (**told).clone()));
         }
     }
 
@@ -273,6 +336,9 @@ fn count(met: &mut Met, command: &Command, answer: &Result<Vec<Note>, Code>) {
             *met.taken.entry(what).or_default() += 1;
             for note in notes {
                 *met.notes.entry(name(format!("{note:?}"))).or_default() += 1;
+                if let Note::SessionEnded(_, reason) = note {
+                    *met.notes.entry(format!("Session{reason:?}")).or_default() += 1;
+                }
             }
         }
         Err(code) => *met.refused.entry((what, *code)).or_default() += 1,
@@ -305,7 +371,12 @@ fn differs(
             let tries = |notes: &[Note]| -> Vec<Note> {
                 notes.iter().filter(|note| matches!(note, Note::Tried(..))).cloned().collect()
             };
+            // So is the way of a session.
+            let way = |notes: &[Note]| -> Vec<Note> {
+                notes.iter().filter(|note| is_of_way(note)).cloned().collect()
+            };
             let same = sorted(&events) == sorted(notes)
+                && way(&events) == way(notes)
                 && ordered(&events) == ordered(notes)
                 && tries(&events) == tries(notes);
             (!same).then(|| format!("{events:?}, not {notes:?}"))
@@ -316,6 +387,23 @@ fn differs(
             Some(format!("{machine:?}, not {reference:?}"))
         }
     }
+}
+
+/// Whether a note tells where a session went, and what came of its stages.
+fn is_of_way(note: &Note) -> bool {
+    matches!(
+        note,
+        Note::SessionStarted(..)
+            | Note::SessionEnded(..)
+            | Note::Moved(..)
+            | Note::Issued(..)
+            | Note::Reported(..)
+            | Note::StageCompleted(..)
+            | Note::StageFailed(..)
+            | Note::StageRetried(..)
+            | Note::GroupOpened(..)
+            | Note::GroupJoined(..)
+    )
 }
 
 /// Returns what an event of the machine says, in the model's words.
@@ -366,7 +454,7 @@ fn note(event: &Event) -> Option<Note> {
             SlotEvent::Released { lease, .. } => Note::Freed(lease.clone()),
         },
         Body::Dispatch { event } => dispatch_note(event),
-        Body::Session { .. } => return None,
+        Body::Session { event } => return session_note(pid(), event),
         Body::Interrupt { event } => match event {
             InterruptEvent::Raised { .. } => Note::Raised(pid()),
             InterruptEvent::Resolved { id, .. } => Note::Resolved(id.clone()),
@@ -380,6 +468,63 @@ fn note(event: &Event) -> Option<Note> {
             ApprovalEvent::Lapsed { interrupt, .. } => Note::Lapsed(interrupt.clone()),
         },
     })
+}
+
+fn session_note(pid: ProcessId, event: &SessionEvent) -> Option<Note> {
+    Some(match event {
+        SessionEvent::Started { entry, forced, .. } => {
+            Note::SessionStarted(pid, entry.clone(), *forced)
+        }
+        SessionEvent::Ended { reason, .. } => Note::SessionEnded(pid, *reason),
+        SessionEvent::Removed => Note::SessionRemoved(pid),
+        SessionEvent::Moved { from, to, via, visit, iteration, back } => {
+            Note::Moved(pid, from.clone(), to.clone(), *via, *visit, *iteration, *back)
+        }
+        SessionEvent::AttemptIssued { issued } => {
+            let counts = format!("visit {} try {}", issued.visit, issued.try_number);
+            let cost = format!("hold {:?} hop {}", listed(&issued.hold), issued.hop);
+            let whose = format!("by {:?} to {:?}", issued.holder, issued.targets);
+            let (id, branch, deadline) = (&issued.attempt, issued.branch, issued.deadline);
+            let told = format!("{id} {counts} branch {branch:?} {cost} until {deadline:?} {whose}");
+            Note::Issued(pid, issued.stage.clone(), told)
+        }
+        SessionEvent::AttemptReported { reported } => {
+            let (charged, unreserved) = (listed(&reported.charged), listed(&reported.unreserved));
+            let told = format!("charged {charged:?} unreserved {unreserved:?}");
+            Note::Reported(pid, reported.attempt.clone(), told)
+        }
+        SessionEvent::AttemptClosed { attempt, cause, charged } => {
+            let given = match cause {
+                AttemptEnd::TimedOut => Given::TimedOut,
+                AttemptEnd::Lost => Given::Lost,
+                AttemptEnd::Superseded | AttemptEnd::Reported { .. } => Given::Superseded,
+            };
+            let told = format!("{:?}", listed(charged).values().collect::<Vec<_>>());
+            Note::GivenUp(pid, attempt.clone(), given, told)
+        }
+        SessionEvent::StageCompleted { stage, changes, .. } => {
+            let told = changes.iter().map(|(key, value)| format!("{key} {value}")).collect();
+            Note::StageCompleted(pid, stage.clone(), told)
+        }
+        SessionEvent::StageFailed { stage, failure } => {
+            Note::StageFailed(pid, stage.clone(), failure.kind)
+        }
+        SessionEvent::GroupOpened { branches, join, .. } => {
+            Note::GroupOpened(pid, branches.clone(), *join)
+        }
+        SessionEvent::GroupJoined { winner, merged, .. } => {
+            Note::GroupJoined(pid, winner.clone(), merged.clone())
+        }
+        SessionEvent::RetryScheduled { stage, try_number, retry_at, failure } => {
+            Note::StageRetried(pid, stage.clone(), *try_number, *retry_at, failure.kind)
+        }
+        SessionEvent::Checkpoint { .. } => return None,
+    })
+}
+
+/// Amounts by resource.
+fn listed(amounts: &Amounts) -> BTreeMap<Resource, u64> {
+    Resource::RESERVABLE.into_iter().map(|one| (one, amounts.of(one))).collect()
 }
 
 fn service_note(event: &ServiceEvent) -> Note {
@@ -410,6 +555,142 @@ fn dispatch_note(event: &DispatchEvent) -> Note {
     }
 }
 
+/// What is to be met.
+const NOTES: &[&str] = &[
+    "Acquired",
+    "Adjusted",
+    "Bound",
+    "Cancelled",
+    "Changed",
+    "Charged",
+    "Consumed",
+    "Created",
+    "DispatchesGone",
+    "Draining",
+    "Ended",
+    "EnvelopeChanged",
+    "EnvelopeMade",
+    "EnvelopesGone",
+    "Exceeded",
+    "Expired",
+    "Finished",
+    "Freed",
+    "GivenUp",
+    "Granted",
+    "GroupJoined",
+    "GroupOpened",
+    "Health",
+    "Hit",
+    "Issued",
+    "Lapsed",
+    "Moved",
+    "Queued",
+    "Raised",
+    "RateReset",
+    "RateSet",
+    "Recorded",
+    "Registered",
+    "Released",
+    "Removed",
+    "Renewed",
+    "Reported",
+    "Requeued",
+    "Reserved",
+    "Resolved",
+    "Retried",
+    "Settled",
+    "SessionEnded",
+    "SessionRemoved",
+    "SessionStarted",
+    "SlotRenewed",
+    "StageCompleted",
+    "StageFailed",
+    "StageRetried",
+    "Started",
+    "Stopped",
+    "Tried",
+    "TryRenewed",
+    "Unbound",
+    "Unregistered",
+    "Warned",
+];
+
+/// What is to be refused, and so.
+const REFUSALS: &[(&str, Code)] = &[
+    ("AcquireSlot", Code::ServiceAtCapacity),
+    ("AdjustQuota", Code::PermissionDenied),
+    ("CancelDispatch", Code::DispatchNotFound),
+    ("CleanupProcess", Code::ProcessNotTerminal),
+    ("CloneEnvelope", Code::EnvelopeNotFound),
+    ("CompleteTask", Code::BadValue),
+    ("CompleteTask", Code::NotHolder),
+    ("CompleteTask", Code::StaleLease),
+    ("ConsumeApproval", Code::ApprovalNotUsable),
+    ("ConsumeApproval", Code::NotHolder),
+    ("ConsumeApproval", Code::StaleTarget),
+    ("CreateEnvelope", Code::SubmitConflict),
+    ("CreateInterrupt", Code::PolicyNotAllowed),
+    ("CreateInterrupt", Code::TooMany),
+    ("Dispatch", Code::ApprovalNotUsable),
+    ("Dispatch", Code::DispatchConflict),
+    ("Dispatch", Code::Draining),
+    ("Dispatch", Code::NoHandler),
+    ("Dispatch", Code::ProcessTerminal),
+    ("Dispatch", Code::QueueFull),
+    ("Dispatch", Code::ServiceAtCapacity),
+    ("Dispatch", Code::ServiceNotFound),
+    ("Dispatch", Code::ServiceUnhealthy),
+    ("DispatchInference", Code::QuotaExceeded),
+    ("InitializeSession", Code::Draining),
+    ("InitializeSession", Code::EnvelopeInUse),
+    ("InitializeSession", Code::ProcessTerminal),
+    ("InitializeSession", Code::SessionExists),
+    ("InitializeSession", Code::SubmitConflict),
+    ("NextInstruction", Code::NotHolder),
+    ("NextInstruction", Code::PermissionDenied),
+    ("NextInstruction", Code::SessionNotFound),
+    ("NextRunnable", Code::NoRunnable),
+    ("RecordUsage", Code::ReservationConflict),
+    ("RegisterService", Code::ServiceExists),
+    ("RegisterService", Code::TooMany),
+    ("ReleaseSlot", Code::LeaseNotFound),
+    ("RenewLease", Code::LeaseNotFound),
+    ("RenewLease", Code::NotHolder),
+    ("RenewLease", Code::StaleLease),
+    ("ReportAgentResult", Code::AttemptClosed),
+    ("ReportAgentResult", Code::AttemptNotFound),
+    ("ReportAgentResult", Code::AttemptSuperseded),
+    ("ReportAgentResult", Code::BadOutput),
+    ("ReportAgentResult", Code::BadValue),
+    ("ReportAgentResult", Code::NotHolder),
+    ("ReportAgentResult", Code::PolicyNotAllowed),
+    ("ReportAgentResult", Code::WrongAgent),
+    ("Reserve", Code::QuotaExceeded),
+    ("Reserve", Code::RateLimited),
+    ("Reserve", Code::ReservationConflict),
+    ("ResolveInterrupt", Code::InterruptExpired),
+    ("ResolveInterrupt", Code::InterruptNotPending),
+    ("ResolveInterrupt", Code::ResponseInvalid),
+    ("ResolveInterrupt", Code::StaleTarget),
+    ("Schedule", Code::QuotaExceeded),
+    ("Settle", Code::ReservationClosed),
+    ("Submit", Code::Draining),
+    ("Submit", Code::ParentTerminal),
+    ("Submit", Code::ProcessLimit),
+    ("Submit", Code::SubmitConflict),
+    ("Submit", Code::TooDeep),
+    ("Terminate", Code::ForceRequired),
+    ("TransitionState", Code::IllegalTransition),
+    ("TransitionState", Code::InterruptPending),
+    ("TransitionState", Code::NotHolder),
+    ("UpdateEnvelope", Code::BadOutput),
+    ("UpdateEnvelope", Code::BadValue),
+    ("UpdateEnvelope", Code::PermissionDenied),
+    ("UpdateEnvelope", Code::SessionOwnsEnvelope),
+    ("UpdateEnvelope", Code::TooMany),
+    ("UpdateEnvelope", Code::VersionConflict),
+];
+
 impl Met {
     /// Says whether the sequences reach what they are there for.
     ///
@@ -417,114 +698,21 @@ impl Met {
     ///
     /// If something that rules speak of was never met.
     pub(crate) fn check(&self) {
-        let notes = [
-            "Acquired",
-            "Adjusted",
-            "Bound",
-            "Cancelled",
-            "Changed",
-            "Charged",
-            "Consumed",
-            "Created",
-            "DispatchesGone",
-            "Draining",
-            "Ended",
-            "EnvelopeChanged",
-            "EnvelopeMade",
-            "EnvelopesGone",
-            "Exceeded",
-            "Expired",
-            "Finished",
-            "Freed",
-            "Granted",
-            "Health",
-            "Hit",
-            "Lapsed",
-            "Queued",
-            "Raised",
-            "RateReset",
-            "RateSet",
-            "Recorded",
-            "Registered",
-            "Released",
-            "Removed",
-            "Renewed",
-            "Requeued",
-            "Reserved",
-            "Resolved",
-            "Retried",
-            "Settled",
-            "SlotRenewed",
-            "Started",
-            "Stopped",
-            "Tried",
-            "TryRenewed",
-            "Unbound",
-            "Unregistered",
-            "Warned",
-        ];
-        for note in notes {
-            assert!(self.notes.get(note).is_some_and(|n| *n >= 5), "{note} was hardly met");
+        for note in NOTES {
+            assert!(self.notes.get(*note).is_some_and(|n| *n >= 5), "{note} was hardly met");
         }
-        let refusals = [
-            ("AcquireSlot", Code::ServiceAtCapacity),
-            ("AdjustQuota", Code::PermissionDenied),
-            ("CancelDispatch", Code::DispatchNotFound),
-            ("CleanupProcess", Code::ProcessNotTerminal),
-            ("CloneEnvelope", Code::EnvelopeNotFound),
-            ("CompleteTask", Code::BadValue),
-            ("CompleteTask", Code::NotHolder),
-            ("CompleteTask", Code::StaleLease),
-            ("ConsumeApproval", Code::ApprovalNotUsable),
-            ("ConsumeApproval", Code::NotHolder),
-            ("ConsumeApproval", Code::StaleTarget),
-            ("CreateEnvelope", Code::SubmitConflict),
-            ("CreateInterrupt", Code::PolicyNotAllowed),
-            ("CreateInterrupt", Code::TooMany),
-            ("Dispatch", Code::ApprovalNotUsable),
-            ("Dispatch", Code::DispatchConflict),
-            ("Dispatch", Code::Draining),
-            ("Dispatch", Code::NoHandler),
-            ("Dispatch", Code::ProcessTerminal),
-            ("Dispatch", Code::QueueFull),
-            ("Dispatch", Code::ServiceAtCapacity),
-            ("Dispatch", Code::ServiceNotFound),
-            ("Dispatch", Code::ServiceUnhealthy),
-            ("DispatchInference", Code::QuotaExceeded),
-            ("NextRunnable", Code::NoRunnable),
-            ("RecordUsage", Code::ReservationConflict),
-            ("RegisterService", Code::ServiceExists),
-            ("RegisterService", Code::TooMany),
-            ("ReleaseSlot", Code::LeaseNotFound),
-            ("RenewLease", Code::LeaseNotFound),
-            ("RenewLease", Code::NotHolder),
-            ("RenewLease", Code::StaleLease),
-            ("Reserve", Code::QuotaExceeded),
-            ("Reserve", Code::RateLimited),
-            ("Reserve", Code::ReservationConflict),
-            ("ResolveInterrupt", Code::InterruptExpired),
-            ("ResolveInterrupt", Code::InterruptNotPending),
-            ("ResolveInterrupt", Code::ResponseInvalid),
-            ("ResolveInterrupt", Code::StaleTarget),
-            ("Schedule", Code::QuotaExceeded),
-            ("Settle", Code::ReservationClosed),
-            ("Submit", Code::Draining),
-            ("Submit", Code::ParentTerminal),
-            ("Submit", Code::ProcessLimit),
-            ("Submit", Code::SubmitConflict),
-            ("Submit", Code::TooDeep),
-            ("Terminate", Code::ForceRequired),
-            ("TransitionState", Code::IllegalTransition),
-            ("TransitionState", Code::InterruptPending),
-            ("TransitionState", Code::NotHolder),
-            ("UpdateEnvelope", Code::BadOutput),
-            ("UpdateEnvelope", Code::BadValue),
-            ("UpdateEnvelope", Code::PermissionDenied),
-            ("UpdateEnvelope", Code::TooMany),
-            ("UpdateEnvelope", Code::VersionConflict),
+        // Few sequences stop the node, end a parent or go round Gates only.
+        let rare = [
+            TerminalReason::KernelShutdown,
+            TerminalReason::MaxLoopExceeded,
+            TerminalReason::ParentTerminated,
         ];
-        for (command, code) in refusals {
-            let met = self.refused.contains_key(&(command.to_owned(), code));
+        for reason in TerminalReason::ALL.iter().filter(|one| !rare.contains(one)) {
+            let met = self.notes.contains_key(&format!("Session{reason:?}"));
+            assert!(met, "no session ended {reason:?}");
+        }
+        for (command, code) in REFUSALS {
+            let met = self.refused.contains_key(&((*command).to_owned(), *code));
             assert!(met, "{command} was never refused {code}");
         }
     }

@@ -1,5 +1,7 @@
 //! Sequences of commands: who does what when, in small numbers so that things meet.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what is not of sessions is of others")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -17,13 +19,15 @@ use machines::kernel::lifecycle::Submit;
 use machines::kernel::names::{
     ExpiryPolicy, InterruptKind, OnExhausted, Priority, ProcessState, ReviewDecision,
 };
-use machines::kernel::principal::{Principal, Role};
+use machines::kernel::principal::{Holder, Principal, Role};
 use machines::kernel::quota::{Amounts, Limit, QuotaField, QuotaPatch, Resource};
 use machines::kernel::rates::{Scope, ScopeConfig};
+use machines::kernel::sessions::report::Report;
 use machines::kernel::{Command, CommandBody};
 
 use crate::calls::{self, Call};
 use crate::draw::Draw;
+use crate::flows::{self, Flow, Tried};
 use crate::papers::{self, Paper};
 
 /// One sequence.
@@ -110,6 +114,8 @@ pub(crate) enum What {
     Call(Call),
     /// Of envelopes.
     Paper(Paper),
+    /// Of sessions.
+    Flow(Flow),
 }
 
 /// Ids that were minted so far.
@@ -131,6 +137,12 @@ pub(crate) struct Names {
     pub(crate) dispatches: Vec<DispatchId>,
     /// Envelopes.
     pub(crate) envelopes: Vec<EnvelopeId>,
+    /// Attempts.
+    pub(crate) attempts: Vec<Tried>,
+    /// Reports that were taken, and whose.
+    pub(crate) reports: Vec<(Holder, Report)>,
+    /// Who had a process last.
+    pub(crate) holders: BTreeMap<ProcessId, Holder>,
     /// All dispatches that there ever were, chosen ids too.
     pub(crate) all_dispatches: BTreeSet<DispatchId>,
     /// All envelopes likewise.
@@ -157,7 +169,9 @@ impl Names {
 
     /// Makes the command that a step means.
     pub(crate) fn command(&self, who: Who, what: &What) -> Command {
-        let (by, worker) = principal(who);
+        let told = if let What::Limited(_, what) = what { what } else { what };
+        let speaker = if let What::Flow(flow) = told { self.speaker(flow) } else { None };
+        let (by, worker) = speaker.unwrap_or_else(|| principal(who));
         let rate = match what {
             What::Limited(endpoint, _) => Some(rate_endpoint(*endpoint)),
             What::Submit { .. } | What::Schedule(_) | What::NextRunnable => None,
@@ -165,7 +179,7 @@ impl Names {
             What::Reserve(..) | What::Settle(..) | What::Release(..) | What::Record(..) => None,
             What::Adjust(..) | What::Ask(..) | What::Reply(..) | What::TakeBack(_) => None,
             What::Use(..) | What::CheckRate(..) | What::SetRate(..) | What::ResetRates(_) => None,
-            What::Call(_) | What::Paper(_) => None,
+            What::Call(_) | What::Paper(_) | What::Flow(_) => None,
         };
         Command { by, worker, rate, body: self.body(what) }
     }
@@ -216,7 +230,7 @@ impl Names {
                 CommandBody::Release { pid, reservation }
             }
             What::Record(pid, amounts, agent_hops, record) => {
-                let id = |at: &u8| RecordId::parse("record", &format!("x{at}")).expect("an id");
+                let id = |at: &u8| crate::steps::record(*at);
                 CommandBody::RecordUsage(Box::new(Record {
                     pid: self.pid(*pid),
                     amounts: *amounts,
@@ -241,6 +255,7 @@ impl Names {
             What::Limited(_, what) => self.body(what),
             What::Call(call) => self.call(call),
             What::Paper(paper) => self.paper(paper),
+            What::Flow(flow) => self.flow(flow),
             What::CheckRate(of, endpoint, record) => CommandBody::CheckRateLimit {
                 user: user(&format!("u{of}")),
                 endpoint: rate_endpoint(*endpoint),
@@ -264,6 +279,11 @@ impl Names {
             })),
         }
     }
+}
+
+/// What a record is known by.
+pub(crate) fn record(at: u8) -> RecordId {
+    RecordId::parse("record", &format!("x{at}")).expect("an id")
 }
 
 /// One of two endpoints, or the user as a whole.
@@ -333,9 +353,13 @@ enum Kind {
     ResetRates,
     Call,
     Paper,
+    Begin,
+    Poll,
+    Tell,
+    Quote,
 }
 
-const KINDS: [(Kind, u64); 24] = [
+const KINDS: [(Kind, u64); 28] = [
     (Kind::Wait, 24),
     (Kind::Back, 4),
     (Kind::ToDeadline, 16),
@@ -360,6 +384,10 @@ const KINDS: [(Kind, u64); 24] = [
     (Kind::ResetRates, 1),
     (Kind::Call, 6),
     (Kind::Paper, 2),
+    (Kind::Begin, 6),
+    (Kind::Poll, 8),
+    (Kind::Tell, 6),
+    (Kind::Quote, 2),
 ];
 
 impl Case {
@@ -368,9 +396,13 @@ impl Case {
         let config = config(draw);
         let theme = draw.of(&[Theme::Processes, Theme::Processes, Theme::Services, Theme::Papers]);
         let theme = if draw.percent(25) { Theme::Services } else { theme };
+        let theme = if draw.percent(45) { Theme::Sessions } else { theme };
         let most = |(kind, weight): &(Kind, u64)| match (kind, theme) {
             (Kind::Call, Theme::Services) => 300,
             (Kind::Paper, Theme::Papers) => 500,
+            (Kind::Poll, Theme::Sessions) => 220,
+            (Kind::Tell, Theme::Sessions) => 260,
+            (Kind::Begin | Kind::Quote, Theme::Sessions) => 24,
             (_, _) => *weight,
         };
         let weights = KINDS.iter().map(|one| (most(one) * draw.of(&[1, 2, 2, 6]), one.0));
@@ -402,6 +434,9 @@ impl Case {
         if theme == Theme::Services {
             steps.extend(opening(draw));
         }
+        if theme == Theme::Sessions {
+            steps.extend(plan.start(draw));
+        }
         steps.extend((0..length).map(|_| plan.step(draw)));
         Self { config, steps }
     }
@@ -413,6 +448,7 @@ enum Theme {
     Processes,
     Services,
     Papers,
+    Sessions,
 }
 
 /// Services that are there, and handlers.
@@ -458,6 +494,80 @@ impl Plan {
         (who, What::Call(call))
     }
 
+    /// A process that follows a pipeline.
+    fn start(&mut self, draw: &mut Draw) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for pid in 0..1 + u8_below(draw, 2) {
+            let who = Who::User(*self.owners.entry(pid).or_insert(0), 0);
+            let submit = What::Submit {
+                pid: Some(pid),
+                user: None,
+                priority: Priority::Normal,
+                quota: if draw.percent(60) { Vec::new() } else { patch(draw) },
+                parent: None,
+                driven: false,
+                asks: draw.percent(30),
+            };
+            let begin = Flow::Begin(pid, flows::pipeline(draw), Some(pid), false);
+            let poll = What::Flow(Flow::Poll(pid, false));
+            let whats = [submit, What::Flow(begin), poll];
+            steps.extend(whats.into_iter().map(|what| Step::Do(who, what)));
+        }
+        if draw.percent(15) {
+            steps.extend(self.bound(draw));
+        }
+        steps
+    }
+
+    /// A question that binds what may change before the answer (K168, K169).
+    fn bound(&mut self, draw: &mut Draw) -> Vec<Step> {
+        let (owner, kind) = (Who::User(0, 0), InterruptKind::Confirmation);
+        let mut asked = NewInterrupt::new(kind);
+        let (action, params) = (Arc::from("pay"), params());
+        asked.target = Some(Box::new(NewTarget { action, params, binds: flows::binds(draw) }));
+        self.asked.push((0, kind));
+        let yes = Response { approved: Some(true), ..Response::default() };
+        let whats = [
+            What::Ask(0, Box::new(asked)),
+            What::Paper(papers::metadata(draw, 0)),
+            What::Reply(0, yes, true),
+            What::Flow(Flow::Poll(0, false)),
+            What::Paper(papers::metadata(draw, 0)),
+            What::Use(0, true, 0),
+        ];
+        whats.into_iter().map(|what| Step::Do(owner, what)).collect()
+    }
+
+    /// Of a session: that it begins, goes on, or uses something.
+    fn flow(&mut self, draw: &mut Draw, kind: Kind, pid: Pid) -> What {
+        let pid = if draw.percent(70) { u8_below(draw, 2) } else { pid };
+        What::Flow(match kind {
+            Kind::Poll => Flow::Poll(pid, draw.percent(85)),
+            Kind::Tell if draw.percent(8) => Flow::Again(u8_below(draw, 2), draw.percent(70)),
+            Kind::Tell => {
+                let mut asked = question(draw);
+                if let Some(target) = &mut asked.target {
+                    target.binds = flows::binds(draw);
+                }
+                let told = flows::told(draw, asked);
+                Flow::Tell(Box::new(told), draw.percent(94))
+            }
+            Kind::Quote if draw.percent(60) => {
+                let rid = draw.percent(70).then(|| u8_below(draw, CHOSEN - 2));
+                Flow::Hold(u8_below(draw, 2), rid, amounts(draw))
+            }
+            Kind::Quote => {
+                let record = draw.of(&[None, Some(0), Some(1)]);
+                Flow::Record(u8_below(draw, 2), record, amounts(draw))
+            }
+            _ => {
+                let other = u8_below(draw, CHOSEN);
+                let envelope = draw.of(&[Some(pid), Some(pid), Some(other), None]);
+                Flow::Begin(pid, flows::pipeline(draw), envelope, draw.percent(60))
+            }
+        })
+    }
+
     fn of_kind(&mut self, draw: &mut Draw, kind: Kind) -> Step {
         let (pid, rid) = self.subject(draw, kind);
         let mut who = self.who(draw, pid);
@@ -471,6 +581,7 @@ impl Plan {
                 call
             }
             Kind::Paper => return papers::paper(draw, &mut self.papers),
+            Kind::Begin | Kind::Poll | Kind::Tell | Kind::Quote => self.flow(draw, kind, pid),
             Kind::Wait => {
                 let spans =
                     [0, 1, 1, 3, 10, 10, 100, 499, 500, 1_000, 1_001, 5_000, 30_000, 4_000_000];
@@ -823,6 +934,9 @@ pub(crate) fn config(draw: &mut Draw) -> KernelConfig {
     rate.minute = Limit::at_most(draw.of(&[2, 3, 60]));
     config.cleanup_interval_ms = draw.of(&[1, 1_000, 7_000, 300_000]);
     config.max_escalations = draw.of(&[0, 1, 2]);
+    let clarification = &mut config.interrupts[0];
+    clarification.on_expiry = draw.of(&[ExpiryPolicy::Fail, ExpiryPolicy::Continue]);
+    clarification.default_ttl = Some(draw.of(&[1_000, 86_400_000]));
     let quota = &mut config.default_quota;
     for field in [
         QuotaField::MaxLlmCalls,

@@ -4,19 +4,21 @@ use machines::kernel::Code;
 use machines::kernel::budget::{Record, Reserve};
 use machines::kernel::config::LEASE_MS_MIN;
 use machines::kernel::ids::{ProcessId, ReservationId};
+use machines::kernel::names::{BlockReason, ProcessState};
 use machines::kernel::quota::{Amounts, QuotaField, QuotaPatch, Resource};
 
+use super::attempts::amounts_of;
 use super::lifecycle::{limit_number, raised, soft_after_hard};
 use super::process::{Asked, Closed, End, Open, Sums};
 use super::{Answer, Kernel, Note, Wrong};
 
 /// How a charge changes a row of the ledger.
 #[derive(Clone, Debug, Default)]
-struct Charge {
-    used: Sums,
-    unreserved: Sums,
-    hold: Sums,
-    free: Sums,
+pub(super) struct Charge {
+    pub(super) used: Sums,
+    pub(super) unreserved: Sums,
+    pub(super) hold: Sums,
+    pub(super) free: Sums,
 }
 
 impl Kernel {
@@ -35,7 +37,7 @@ impl Kernel {
         if length > self.config.limits.lease_ms {
             return Err(Code::TooLarge); // K25.
         }
-        let asked = (reserve.amounts, reserve.lease_ms);
+        let asked = (reserve.amounts, reserve.lease_ms, reserve.attempt.clone());
         if let Some(id) = &reserve.reservation
             && let Some(earlier) = self.asked_before(pid, id)
         {
@@ -52,16 +54,28 @@ impl Kernel {
         if self.of(pid).open.len() as u64 >= self.config.limits.reservations {
             return Err(Code::TooMany);
         }
-        self.fits(pid, &reserve.amounts)?;
-        self.pass_process_rate(pid, &reserve.amounts)?;
+        let quoted = self.quoted(pid, reserve.attempt.as_ref());
+        let whole = reserve.amounts.tokens_in + reserve.amounts.tokens_out;
+        if whole > limit_number(self.of(pid).quota.max_context_tokens) {
+            return Err(Code::QuotaExceeded);
+        }
+        let anew = self.anew(pid, quoted, &reserve.amounts);
+        self.fits(pid, &anew)?;
+        self.pass_process_rate(pid, &anew)?;
         let id = reserve.reservation.clone().or(self.minted.reservation.clone());
         let Some(id) = id else {
             self.note(Note::Recorded(pid.clone()));
             return Ok(());
         };
         let (until, holder) = (self.now.plus(length), self.holder.clone());
-        self.take_process_hit(pid, &reserve.amounts);
-        self.hold(pid, &id, Open { asked, until, length, holder });
+        self.take_process_hit(pid, &anew);
+        if let Some(at) = quoted {
+            self.draw_hold(pid, at, &sums(&reserve.amounts));
+        }
+        let hold = sums(&anew);
+        self.of_mut(pid).open.insert(id.clone(), Open { asked, until, length, holder });
+        self.note(Note::Reserved(pid.clone(), id.clone()));
+        self.charge(pid, &Charge { hold, ..Charge::default() });
         self.renew_lease(pid);
         Ok(())
     }
@@ -93,34 +107,60 @@ impl Kernel {
     fn asked_before(&self, pid: &ProcessId, id: &ReservationId) -> Option<Asked> {
         let process = self.of(pid);
         if let Some(open) = process.open.get(id) {
-            return Some(open.asked);
+            return Some(open.asked.clone());
         }
         process.closed.iter().rev().find_map(|one| match one {
-            Closed::Reservation(other, asked, ..) if other == id => Some(*asked),
+            Closed::Reservation(other, asked, ..) if other == id => Some(asked.clone()),
             Closed::Reservation(..) | Closed::Record(..) => None,
         })
     }
 
+    /// What the hold of a quoted attempt does not cover (K104).
+    fn anew(&self, pid: &ProcessId, quoted: Option<usize>, amounts: &Amounts) -> Amounts {
+        let hold = quoted.and_then(|at| self.session(pid).works[at].live());
+        let hold = hold.filter(|_| !self.is(Wrong::HoldNotDrawn));
+        hold.map_or(*amounts, |live| amounts_of(&minus(&sums(amounts), &live.hold)))
+    }
+
     /// Says whether everything fits the process and all above it that are known (K101–K103).
     pub(super) fn fits(&self, pid: &ProcessId, amounts: &Amounts) -> Answer {
-        let context = amounts.tokens_in + amounts.tokens_out;
-        if context > limit_number(self.of(pid).quota.max_context_tokens) {
-            return Err(Code::QuotaExceeded);
+        match self.shortage(pid, amounts) {
+            None => Ok(()),
+            Some(_) => Err(Code::QuotaExceeded),
         }
-        for level in self.levels(pid) {
-            let process = self.of(&level);
-            for resource in Resource::RESERVABLE {
-                let mut sum = process.taken(resource) + amounts.of(resource);
-                if self.is(Wrong::LimitOffByOne) {
-                    sum += 1;
-                }
-                let asked = amounts.of(resource) > 0;
-                if asked && sum > limit_number(process.quota.limit(resource)) {
-                    return Err(Code::QuotaExceeded);
-                }
+    }
+
+    /// The first resource of which an amount does not fit: the process, its session, or one above
+    /// (K102, K103).
+    pub(super) fn shortage(&self, pid: &ProcessId, amounts: &Amounts) -> Option<Resource> {
+        Resource::ALL.into_iter().find(|resource| self.is_short(pid, *resource, amounts))
+    }
+
+    fn is_short(&self, pid: &ProcessId, resource: Resource, amounts: &Amounts) -> bool {
+        let process = self.of(pid);
+        if resource == Resource::ContextTokens {
+            let context = amounts.tokens_in + amounts.tokens_out;
+            return context > limit_number(process.quota.max_context_tokens);
+        }
+        let asked = amounts.of(resource);
+        if !Resource::RESERVABLE.contains(&resource) || asked == 0 {
+            return false;
+        }
+        if let Some(session) = self.running(pid)
+            && resource == Resource::LlmCalls
+            && !self.is(Wrong::CallsOfSessionUncounted)
+        {
+            let base = session.base.get(&resource).copied().unwrap_or(0);
+            let sum = (process.taken(resource) + asked).saturating_sub(base);
+            if sum > limit_number(session.pipeline.max_llm_calls) {
+                return true;
             }
         }
-        Ok(())
+        let more = u64::from(self.is(Wrong::LimitOffByOne));
+        self.levels(pid).into_iter().any(|level| {
+            let level = self.of(&level);
+            level.taken(resource) + asked + more > limit_number(level.quota.limit(resource))
+        })
     }
 
     /// The process and those above it, nearest first (K102).
@@ -133,7 +173,7 @@ impl Kernel {
     }
 
     /// Charges every level, and says what was reached by it (K102, K113, K114).
-    fn charge(&mut self, pid: &ProcessId, charge: &Charge) {
+    pub(super) fn charge(&mut self, pid: &ProcessId, charge: &Charge) {
         for level in self.levels(pid) {
             for resource in Resource::RESERVABLE {
                 let of = |sums: &Sums| sums.get(&resource).copied().unwrap_or(0);
@@ -153,7 +193,7 @@ impl Kernel {
     }
 
     /// K113.
-    fn warn(&mut self, pid: &ProcessId, resource: Resource) {
+    pub(super) fn warn(&mut self, pid: &ProcessId, resource: Resource) {
         let process = self.of(pid);
         let Some(limit) = process.quota.limit(resource).most() else {
             return;
@@ -168,7 +208,7 @@ impl Kernel {
     }
 
     /// K114.
-    fn pass(&mut self, pid: &ProcessId, resource: Resource) {
+    pub(super) fn pass(&mut self, pid: &ProcessId, resource: Resource) {
         let process = self.of(pid);
         let passed = process.used(resource) > limit_number(process.quota.limit(resource));
         if passed && !process.exceeded.contains(&resource) {
@@ -201,6 +241,7 @@ impl Kernel {
         let (used, free) = (sums(actual), sums(&reserved));
         self.close(pid, id, End::Settled(*actual));
         self.note(Note::Settled(pid.clone(), id.clone()));
+        self.charged_for(pid, open.asked.2.as_ref(), &used);
         self.charge(pid, &Charge { used, unreserved: excess, free, ..Charge::default() });
         self.renew_lease(pid);
         Ok(())
@@ -233,6 +274,7 @@ impl Kernel {
         };
         self.close(pid, id, end);
         self.note(note);
+        self.charged_for(pid, open.asked.2.as_ref(), &used);
         self.charge(pid, &Charge { used, free, ..Charge::default() });
     }
 
@@ -248,6 +290,7 @@ impl Kernel {
         };
         self.close(pid, id, End::Charged);
         self.note(Note::Charged(pid.clone(), id.clone()));
+        self.charged_for(pid, open.asked.2.as_ref(), &used);
         self.charge(pid, &Charge { used, free: amounts, ..Charge::default() });
     }
 
@@ -293,10 +336,10 @@ impl Kernel {
         if record.agent_hops > self.config.limits.amount {
             return Err(Code::AmountTooLarge);
         }
-        let told = (record.amounts, record.agent_hops);
+        let told = (record.amounts, record.agent_hops, record.attempt.clone());
         if let Some(id) = &record.record {
             let known = self.of(pid).closed.iter().rev().find_map(|one| match one {
-                Closed::Record(other, told) if other == id.as_str() => Some(*told),
+                Closed::Record(other, told) if other == id.as_str() => Some(told.clone()),
                 Closed::Reservation(..) | Closed::Record(..) => None,
             });
             match known.filter(|_| !self.is(Wrong::RecordTwice)) {
@@ -309,12 +352,16 @@ impl Kernel {
             }
         }
         self.only_live(pid)?;
+        let quoted = self.quoted(pid, record.attempt.as_ref());
         if let Some(id) = &record.record {
             self.remember(pid, Closed::Record(id.as_str().to_owned(), told));
         }
         self.note(Note::Recorded(pid.clone()));
         let all = sums(&record.amounts);
-        self.charge(pid, &Charge { used: all.clone(), unreserved: all, ..Charge::default() });
+        let free = quoted.map(|at| self.draw_hold(pid, at, &all)).unwrap_or_default();
+        self.charged_for(pid, record.attempt.as_ref(), &all);
+        let unreserved = minus(&all, &free);
+        self.charge(pid, &Charge { used: all, unreserved, free, ..Charge::default() });
         if record.agent_hops > 0 {
             let process = self.of_mut(pid);
             *process.used.entry(Resource::AgentHops).or_default() += record.agent_hops;
@@ -326,7 +373,7 @@ impl Kernel {
     }
 
     /// No amount of one command passes the limit (K25).
-    fn amounts(&self, amounts: &Amounts) -> Answer {
+    pub(super) fn amounts(&self, amounts: &Amounts) -> Answer {
         let most = self.config.limits.amount;
         match Resource::RESERVABLE.into_iter().any(|one| amounts.of(one) > most) {
             true => Err(Code::AmountTooLarge),
@@ -359,6 +406,15 @@ impl Kernel {
                 self.pass(pid, resource);
             }
         }
+        let rates =
+            [QuotaField::RateLimitRpm, QuotaField::RateLimitRph, QuotaField::RateLimitBurst];
+        let process = self.of(pid);
+        let reason = process.block.as_ref().map(|block| block.reason);
+        let waits = process.state == ProcessState::Blocked && reason == Some(BlockReason::Rate);
+        if waits && patch.iter().any(|(field, _)| rates.contains(field)) {
+            // K121: its next call says until when it has to wait now, if it does.
+            self.change(pid, ProcessState::Ready);
+        }
         self.renew_lease(pid);
         Ok(())
     }
@@ -382,12 +438,13 @@ impl Kernel {
     }
 }
 
-fn sums(amounts: &Amounts) -> Sums {
+/// The same, by resource.
+pub(super) fn sums(amounts: &Amounts) -> Sums {
     Resource::RESERVABLE.into_iter().map(|one| (one, amounts.of(one))).collect()
 }
 
 /// What of `one` is above `other`.
-fn minus(one: &Sums, other: &Sums) -> Sums {
+pub(super) fn minus(one: &Sums, other: &Sums) -> Sums {
     let of = |resource| other.get(resource).copied().unwrap_or(0);
     one.iter().map(|(resource, n)| (*resource, n.saturating_sub(of(resource)))).collect()
 }

@@ -4,7 +4,7 @@
 //! (K202) if K201 takes one more call of it; after a start a try of the node itself has its full
 //! time again, as its lease is the same (K11, K204).
 
-use machines::kernel::dispatch::{ApprovalUse, Target, decide::inference_chars};
+use machines::kernel::dispatch::{ApprovalUse, Target};
 use machines::kernel::dispatch::{Completion, DispatchOutcome, ServiceRequest, Stage as Real};
 use machines::kernel::ids::{DispatchId, LeaseId, ProcessId, ReservationId, ServiceName, UserId};
 use machines::kernel::interrupts::approval::Use;
@@ -17,6 +17,7 @@ use machines::kernel::{Code, Time};
 
 use super::process::{End, Open};
 use super::services::Service;
+use super::values::characters;
 use super::{Answer, Kernel, Note, Wrong};
 
 /// The end of a dispatch whose workers or service went away.
@@ -227,7 +228,7 @@ impl Kernel {
     /// K120, K212.
     fn may_infer(&mut self, request: &ServiceRequest) -> Result<Amounts, Code> {
         let pid = request.pid.as_ref().ok_or(Code::Required)?;
-        let inference_input_chars = inference_chars(&request.data);
+        let inference_input_chars = characters(&request.data);
         let amounts = Amounts { inference_requests: 1, inference_input_chars, ..Amounts::ZERO };
         if self.of(pid).open.len() as u64 >= self.config.limits.reservations {
             return Err(Code::TooMany);
@@ -242,7 +243,7 @@ impl Kernel {
         let id = self.minted.reservation.clone()?;
         // Nobody can ask for a lease of 0 ms: so none asks for the same.
         let open = Open {
-            asked: (amounts, Some(0)),
+            asked: (amounts, Some(0), None),
             until: Time::FAR,
             length: 0,
             holder: self.holder.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use machines::kernel::Time;
 use machines::kernel::dispatch::DispatchOutcome;
 use machines::kernel::ids::{
-    DispatchId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
+    AttemptId, DispatchId, InterruptId, LeaseId, ProcessId, ReservationId, ServiceName,
 };
 use machines::kernel::names::{ApprovalState, InterruptStatus, ProcessState};
 use machines::kernel::pipeline::kinds::ErrorKind;
@@ -13,6 +13,7 @@ use machines::kernel::quota::Resource;
 
 use super::dispatch::{Dispatch, Stage};
 use super::process::Process;
+use super::sessions::Session;
 use super::{Answer, Kernel, Note, Wrong};
 
 /// A deadline; those of one time come in this order (K10).
@@ -30,6 +31,8 @@ pub enum Due {
     Interrupt(InterruptId),
     /// Nobody used an approval (K171).
     Approval(InterruptId),
+    /// An attempt has taken too long (K270).
+    Attempt(ProcessId, AttemptId),
     /// A process is Blocked no longer.
     Unblock(ProcessId),
     /// A dispatch has lasted for as long as it may (K208).
@@ -97,6 +100,11 @@ impl Kernel {
         }
         for (id, open) in one.open.iter().filter(|(_, open)| open.until < Time::FAR) {
             all.push((open.until, Due::Reservation(pid.clone(), id.clone())));
+        }
+        let live = self.running(pid).map(Session::live).unwrap_or_default();
+        for (_, attempt) in live {
+            let due = attempt.deadline.map(|at| (at, Due::Attempt(pid.clone(), attempt.id)));
+            all.extend(due);
         }
         if let Some(until) = one.block.as_ref().and_then(|block| block.until) {
             all.push((until, Due::Unblock(pid.clone())));
@@ -181,7 +189,9 @@ impl Kernel {
             Due::Timeout(pid) => self.time_out(pid),
             Due::Interrupt(id) => self.expire(id),
             Due::Approval(id) => self.lapse(id),
-            Due::RunLease(pid) | Due::Unblock(pid) => self.change(pid, ProcessState::Ready),
+            Due::RunLease(pid) => self.run_lease_over(pid),
+            Due::Attempt(pid, id) => self.attempt_timed_out(pid, id),
+            Due::Unblock(pid) => self.change(pid, ProcessState::Ready),
             Due::Reservation(pid, id) => self.charge_in_full(pid, id),
             Due::SoftTimeout(pid) => {
                 self.of_mut(pid).warned.insert(Resource::ElapsedMs);

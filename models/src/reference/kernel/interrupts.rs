@@ -1,6 +1,7 @@
-//! Section 6, without sessions: questions to people, and what answers allow.
+//! Section 6: questions to people, what answers allow, and how sessions go on with them.
 
-use machines::kernel::ids::{InterruptId, ProcessId, UseId, UserId};
+use machines::kernel::expression::FieldRef;
+use machines::kernel::ids::{AttemptId, InterruptId, ProcessId, StageName, UseId, UserId};
 use machines::kernel::interrupts::approval::Use;
 use machines::kernel::interrupts::interrupt::{Assignee, NewInterrupt, Response};
 use machines::kernel::json::Json;
@@ -8,9 +9,13 @@ use machines::kernel::names::{
     ApprovalState, ExpiryPolicy, InterruptKind, InterruptStatus, OnExhausted, ProcessState,
     ReviewDecision, TerminalReason,
 };
+use machines::kernel::pipeline::kinds::Via;
+use machines::kernel::quota::Resource;
 use machines::kernel::{Code, Time};
 
 use super::lifecycle::limit_number;
+use super::sessions::{Unread, answer_json};
+use super::values::target_hash;
 use super::{Answer, Kernel, Note, Wrong};
 
 /// One question.
@@ -35,6 +40,8 @@ pub struct Interrupt {
     /// The answer and who gave it.
     pub answer: Option<(Response, UserId)>,
     pub target_hash: Option<[u8; 32]>,
+    /// The stage that asked, if one did, and whether as a branch.
+    pub origin: Option<(StageName, bool)>,
 }
 
 /// Leave to do one thing (K170).
@@ -47,7 +54,9 @@ pub struct Approval {
     /// When it lapses.
     pub until: Time,
     /// What may be done.
-    pub allowed: (String, Json),
+    pub allowed: (String, Json, Vec<FieldRef>),
+    /// The hash of that, with what it bound then.
+    pub hash: [u8; 32],
     /// Its use.
     pub used_by: Option<UseId>,
 }
@@ -55,8 +64,12 @@ pub struct Approval {
 /// What closing an interrupt means to its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
-    /// It may go on.
+    /// It was accepted, or left without an answer, and goes on.
     Wake,
+    /// It was left without an answer, and goes on (K163).
+    Unanswered,
+    /// It was denied by a person, or by silence (K161, K166).
+    Denied(bool),
     /// It ends.
     End(TerminalReason),
 }
@@ -90,6 +103,14 @@ impl Kernel {
             return Ok(());
         }
         self.only_live(pid)?;
+        self.may_ask(pid, asked)?;
+        self.renew_lease(pid);
+        self.raise_asked(pid, asked, None);
+        Ok(())
+    }
+
+    /// K25, K151.
+    pub(super) fn may_ask(&self, pid: &ProcessId, asked: &NewInterrupt) -> Answer {
         let process = self.of(pid);
         let limits = &self.config.limits;
         if self.pending_of(pid).len() as u64 >= limits.interrupts_pending
@@ -108,8 +129,31 @@ impl Kernel {
         if (auto_expire && ttl.is_none()) || (leave && asked.blocking == Some(false)) {
             return Err(Code::BadValue);
         }
-        let blocking = leave || asked.blocking.unwrap_or(true);
-        self.renew_lease(pid);
+        let binds = asked.target.as_ref().is_some_and(|target| !target.binds.is_empty());
+        if binds && self.running(pid).is_none() {
+            return Err(Code::BadValue); // K168.
+        }
+        Ok(())
+    }
+
+    /// Asks what may be asked; `origin` is the stage that does, and its attempt.
+    pub(super) fn raise_asked(
+        &mut self,
+        pid: &ProcessId,
+        asked: &NewInterrupt,
+        origin: Option<(StageName, Option<AttemptId>)>,
+    ) {
+        let config = self.config.interrupts[usize::from(asked.kind.number()) - 1];
+        let ttl = asked.ttl.or(config.default_ttl);
+        let auto_expire = asked.auto_expire.unwrap_or(config.auto_expire);
+        let on_expiry = asked.on_expiry.unwrap_or(config.on_expiry);
+        let blocking = asks_leave(asked.kind) || asked.blocking.unwrap_or(true);
+        let target_hash = asked.target.as_ref().map(|target| {
+            let fields = self.fields(pid);
+            target_hash(pid, (&target.action, &target.params), &target.binds, &fields)
+        });
+        let grouped = self.running(pid).is_some_and(|session| session.group.is_some());
+        let origin = origin.map(|(stage, _)| (stage, grouped));
         self.raise(Interrupt {
             pid: pid.clone(),
             asked: asked.clone(),
@@ -125,14 +169,14 @@ impl Kernel {
             status: InterruptStatus::Pending,
             closed_at: None,
             answer: None,
-            target_hash: None,
+            target_hash,
+            origin,
         });
-        Ok(())
     }
 
     /// Asks. A process that runs waits at once; any other is held (K62, K152).
     fn raise(&mut self, mut interrupt: Interrupt) {
-        let Some((id, hash)) = self.minted.interrupts.pop_front() else {
+        let Some(id) = self.minted.interrupts.pop_front() else {
             self.note(Note::Raised(interrupt.pid));
             return;
         };
@@ -140,7 +184,6 @@ impl Kernel {
         self.asked += 1;
         interrupt.number = self.asked;
         interrupt.expires_at = interrupt.ttl.map(|ttl| self.now.plus(ttl));
-        interrupt.target_hash = hash;
         let blocking = interrupt.blocking;
         if blocking {
             self.leave_ready(&pid);
@@ -194,6 +237,14 @@ impl Kernel {
             (Some(shown), Some(quoted)) if shown == quoted => {}
             (Some(_), Some(_)) => return Err(Code::StaleTarget),
         }
+        if let (Some(shown), Some(target)) = (&one.target_hash, &one.asked.target) {
+            let fields = self.fields(&one.pid);
+            let now = (&*target.action, &target.params);
+            let current = target_hash(&one.pid, now, &target.binds, &fields);
+            if current != *shown && !self.is(Wrong::BindsForgotten) {
+                return Err(Code::StaleTarget);
+            }
+        }
         let kind = one.asked.kind;
         let yes = match kind {
             InterruptKind::Confirmation => response.approved == Some(true),
@@ -214,17 +265,25 @@ impl Kernel {
                 Some(ReviewDecision::Approve | ReviewDecision::Reject) | None => None,
             };
             let params = modified.unwrap_or_else(|| target.params.clone());
+            let hash = target_hash(
+                &one.pid,
+                (&target.action, &params),
+                &target.binds,
+                &self.fields(&one.pid),
+            );
             let approval = Approval {
+                hash,
                 pid: one.pid.clone(),
                 state: ApprovalState::Granted,
                 until: self.now.plus(self.config.approval_ttl_ms),
-                allowed: (target.action.to_string(), params),
+                allowed: (target.action.to_string(), params, target.binds.clone()),
                 used_by: None,
             };
             self.approvals.insert(id.clone(), approval);
             self.note(Note::Granted(id.clone()));
         }
-        self.close_interrupt(id, InterruptStatus::Resolved, Closing::Wake);
+        let closing = if yes { Closing::Wake } else { Closing::Denied(true) };
+        self.close_interrupt(id, InterruptStatus::Resolved, closing);
         self.renew_lease(&one.pid);
         Ok(())
     }
@@ -242,7 +301,9 @@ impl Kernel {
             }
         }
         self.note(Note::Cancelled(id.clone()));
-        self.close_interrupt(id, InterruptStatus::Cancelled, Closing::Wake);
+        let denies = asks_leave(self.interrupts[id].asked.kind);
+        let closing = if denies { Closing::Denied(true) } else { Closing::Wake };
+        self.close_interrupt(id, InterruptStatus::Cancelled, closing);
         self.renew_lease(&pid);
         Ok(())
     }
@@ -276,11 +337,11 @@ impl Kernel {
             };
         }
         let closing = match policy {
-            ExpiryPolicy::Deny => Closing::End(TerminalReason::InterruptDenied),
+            ExpiryPolicy::Deny => Closing::Denied(false),
             ExpiryPolicy::Fail => Closing::End(TerminalReason::InterruptExpired),
-            ExpiryPolicy::Continue | ExpiryPolicy::Escalate => Closing::Wake,
+            ExpiryPolicy::Continue | ExpiryPolicy::Escalate => Closing::Unanswered,
         };
-        let closing = if self.is(Wrong::YesBySilence) { Closing::Wake } else { closing };
+        let closing = if self.is(Wrong::YesBySilence) { Closing::Unanswered } else { closing };
         self.close_interrupt(id, InterruptStatus::Expired, closing);
     }
 
@@ -293,12 +354,26 @@ impl Kernel {
         one.status = status;
         one.closed_at = Some(self.now);
         let one = one.clone();
+        let pid = one.pid.clone();
         if !one.blocking {
+            let answer = one.answer.as_ref();
+            let said = answer.map(|(said, by)| answer_json(said, by.as_str(), self.now));
+            if let Some(said) = said.filter(|_| self.running(&pid).is_some()) {
+                self.session_mut(&pid).response = Some(said);
+            }
             return;
         }
-        let pid = one.pid;
-        if let Closing::End(reason) = closing {
-            self.end(&pid, reason, None);
+        match closing {
+            Closing::End(reason) => return self.end(&pid, reason, None),
+            Closing::Denied(_) if self.running(&pid).is_some() => self.deny(id, closing),
+            Closing::Denied(false) => {
+                return self.end(&pid, TerminalReason::InterruptDenied, None);
+            }
+            Closing::Wake | Closing::Unanswered | Closing::Denied(true) => {
+                self.resume(id, closing == Closing::Wake);
+            }
+        }
+        if !self.of(&pid).is_live() {
             return;
         }
         if one.for_time && self.is_out_of_time(&pid) {
@@ -310,7 +385,15 @@ impl Kernel {
             return;
         }
         match self.of(&pid).state {
-            ProcessState::Waiting => self.change(&pid, ProcessState::Ready),
+            ProcessState::Waiting => {
+                self.change(&pid, ProcessState::Ready);
+                let lease = self.of(&pid).lease.clone();
+                if let Some(lease) = lease.filter(|_| self.has_live_attempt(&pid)) {
+                    // K81: as if it had never left.
+                    self.claim_for(&pid, lease.holder.clone());
+                    self.of_mut(&pid).lease = Some(lease);
+                }
+            }
             ProcessState::Ready => {
                 let now = self.now;
                 self.of_mut(&pid).ready_at = Some(now);
@@ -324,6 +407,99 @@ impl Kernel {
         }
     }
 
+    /// The session goes on with an answer, or without one (K163, K165, K167).
+    fn resume(&mut self, id: &InterruptId, accepted: bool) {
+        let one = self.interrupts[id].clone();
+        let pid = &one.pid;
+        if self.running(pid).is_none() {
+            return;
+        }
+        if one.answer.is_some() || !accepted {
+            self.tell_session(id);
+        }
+        let pipeline = self.session(pid).pipeline.clone();
+        let next = match one.asked.kind {
+            InterruptKind::Clarification => &pipeline.clarification_resume_stage,
+            InterruptKind::Confirmation => &pipeline.confirmation_resume_stage,
+            InterruptKind::AgentReview => &pipeline.agent_review_resume_stage,
+            InterruptKind::Checkpoint
+            | InterruptKind::ResourceExhausted
+            | InterruptKind::Timeout
+            | InterruptKind::SystemError => &None,
+        };
+        let alone = one.origin.is_some_and(|(_, branch)| !branch);
+        let next = next.as_ref().filter(|_| accepted && alone);
+        let next = next.filter(|_| self.session(pid).group.is_none());
+        if let Some(next) = next {
+            self.move_to(pid, next, Via::Resume);
+        }
+        if self.is(Wrong::ResumeAtFirst) && self.running(pid).is_some() {
+            let first = pipeline.stages[0].name.clone();
+            self.session_mut(pid).position = first;
+        }
+    }
+
+    /// What the next task and expressions are told of a question that was closed (K163, K167).
+    fn tell_session(&mut self, id: &InterruptId) {
+        let one = self.interrupts[id].clone();
+        let now = self.now;
+        let response = one.answer.as_ref().map(|(said, by)| answer_json(said, by.as_str(), now));
+        let news = Unread {
+            interrupt: id.clone(),
+            stage: one.origin.map(|(stage, _)| stage),
+            response: response.clone(),
+            expired: one.status == InterruptStatus::Expired,
+        };
+        let session = self.session_mut(&one.pid);
+        session.response = response.or(session.response.take());
+        session.unread.push(news);
+    }
+
+    /// K166: to the denied stage, or the end.
+    fn deny(&mut self, id: &InterruptId, closing: Closing) {
+        let one = self.interrupts[id].clone();
+        let pid = &one.pid;
+        let others = self.pending_of(pid);
+        let to = self.session(pid).pipeline.denied_stage.clone();
+        if one.answer.is_some() {
+            self.tell_session(id);
+        }
+        let by_person = closing == Closing::Denied(true) && one.status == InterruptStatus::Resolved;
+        match to.filter(|_| one.origin.is_some()) {
+            None => {
+                let text = format!("user denied {} {id}", one.asked.kind.name());
+                let text = Some(text.as_str()).filter(|_| by_person);
+                self.end_session(pid, TerminalReason::InterruptDenied, text);
+            }
+            Some(to) => {
+                for other in others {
+                    self.cancel_quietly(&other);
+                }
+                if self.session(pid).group.is_some() {
+                    self.give_up_all(pid);
+                    self.close_group(pid, None, Vec::new());
+                }
+                if self.session(pid).is_parallel() {
+                    self.session_mut(pid).denied = Some(to.clone());
+                }
+                self.move_to(pid, &to, Via::Denied);
+            }
+        }
+    }
+
+    fn cancel_quietly(&mut self, id: &InterruptId) {
+        if let Some(one) = self.interrupts.get_mut(id) {
+            one.status = InterruptStatus::Cancelled;
+            one.closed_at = Some(self.now);
+        }
+        self.note(Note::Cancelled(id.clone()));
+    }
+
+    /// A session is replaced: what it asked is taken back, what was granted lapses (K230, K171).
+    pub(super) fn cancel_questions_of_session(&mut self, pid: &ProcessId) {
+        self.end_interrupts(pid);
+    }
+
     fn is_out_of_time(&self, pid: &ProcessId) -> bool {
         let process = self.of(pid);
         process.elapsed(self.now) >= limit_number(process.quota.timeout_ms)
@@ -331,16 +507,23 @@ impl Kernel {
 
     /// The time of a process is used up (K112).
     pub(super) fn time_out(&mut self, pid: &ProcessId) {
+        if self.running(pid).is_some() {
+            self.tell_exceeded(pid, Resource::ElapsedMs);
+        }
         if self.of(pid).submit.on_exhausted == OnExhausted::Terminate {
             self.end(pid, TerminalReason::TimeoutExceeded, None);
             return;
         }
-        let kind = InterruptKind::Timeout;
+        self.raise_by_kernel(pid, InterruptKind::Timeout, true);
+    }
+
+    /// The kernel itself asks: for time, or for more of a budget (K112, K118).
+    pub(super) fn raise_by_kernel(&mut self, pid: &ProcessId, kind: InterruptKind, for_time: bool) {
         let config = self.config.interrupts[usize::from(kind.number()) - 1];
         self.raise(Interrupt {
             pid: pid.clone(),
             asked: NewInterrupt::new(kind),
-            for_time: true,
+            for_time,
             blocking: true,
             auto_expire: config.auto_expire,
             ttl: config.default_ttl,
@@ -353,6 +536,7 @@ impl Kernel {
             closed_at: None,
             answer: None,
             target_hash: None,
+            origin: None,
         });
     }
 
@@ -440,7 +624,9 @@ impl Kernel {
             return Err(Code::InterruptNotFound);
         }
         let approval = self.approvals.get(id).ok_or(Code::ApprovalNotUsable)?;
-        let same = approval.allowed == (wanted.action.to_string(), wanted.params.clone());
+        let binds = &approval.allowed.2;
+        let about = (&*wanted.action, &wanted.params);
+        let same = target_hash(pid, about, binds, &self.fields(pid)) == approval.hash;
         let used_so = approval.used_by.as_ref() == Some(&wanted.use_id);
         match approval.state {
             ApprovalState::Lapsed => Err(Code::ApprovalNotUsable),
@@ -463,7 +649,8 @@ impl Kernel {
             };
             let model = (one.status, one.expires_at, one.blocking, one.escalations);
             let real = (machine.status, machine.expires_at, machine.blocking, machine.escalations);
-            if model != real || one.assignee != machine.assignee {
+            let hash = machine.target.as_ref().map(|target| target.hash);
+            if model != real || one.assignee != machine.assignee || one.target_hash != hash {
                 return Some(format!("{id}: {machine:?}, not {one:?}"));
             }
             let model = self.approvals.get(id).map(|one| (one.state, one.until, &one.used_by));

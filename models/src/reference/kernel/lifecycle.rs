@@ -7,6 +7,7 @@ use machines::kernel::Code;
 use machines::kernel::ids::ProcessId;
 use machines::kernel::lifecycle::Submit;
 use machines::kernel::names::{BlockReason, ProcessState, TerminalReason};
+use machines::kernel::principal::Holder;
 use machines::kernel::process::Block;
 use machines::kernel::quota::{Limit, Quota, QuotaField, Resource};
 
@@ -146,7 +147,7 @@ impl Kernel {
         }
     }
 
-    fn schedule_new(&mut self, pid: &ProcessId) -> Answer {
+    pub(super) fn schedule_new(&mut self, pid: &ProcessId) -> Answer {
         let process = self.of(pid);
         let over = |one: &Resource| process.used(*one) > limit_number(process.quota.limit(*one));
         let late = process.elapsed(self.now) >= limit_number(process.quota.timeout_ms);
@@ -191,12 +192,17 @@ impl Kernel {
             (
                 ProcessState::Running | ProcessState::Waiting | ProcessState::Blocked,
                 ProcessState::Ready,
-            ) => self.change(pid, ProcessState::Ready),
+            ) => {
+                self.give_up_all(pid); // K61.
+                self.change(pid, ProcessState::Ready);
+            }
             (ProcessState::Running, ProcessState::Waiting) => {
+                self.give_up_all(pid);
                 self.change(pid, ProcessState::Waiting);
                 self.of_mut(pid).wait = Some(Arc::from(reason));
             }
             (ProcessState::Running, ProcessState::Blocked) => {
+                self.give_up_all(pid);
                 self.change(pid, ProcessState::Blocked);
                 let (reason, text) = (BlockReason::Manual, Arc::from(reason));
                 self.of_mut(pid).block = Some(Block { reason, text, until: None });
@@ -236,22 +242,29 @@ impl Kernel {
     /// What ends with any state: its place among the ready, its running stretch, its lease.
     fn leave(&mut self, pid: &ProcessId) {
         self.leave_ready(pid);
-        let now = self.now;
+        let (now, working) = (self.now, self.has_live_attempt(pid));
         let process = self.of_mut(pid);
         let elapsed = process.elapsed(now);
         if process.running_since.take().is_some() {
             process.used.insert(Resource::ElapsedMs, elapsed);
         }
-        process.lease = None;
+        if !working {
+            process.lease = None;
+        }
     }
 
     /// A claim by the caller: Ready to Running, with a run lease (K78).
     pub(super) fn claim(&mut self, pid: &ProcessId) {
+        let holder = self.holder.clone();
+        self.claim_for(pid, holder);
+    }
+
+    /// The same by whoever it is.
+    pub(super) fn claim_for(&mut self, pid: &ProcessId, holder: Holder) {
         let (now, counts_queue) = (self.now, self.is(Wrong::QueueTimeCounts));
         self.change(pid, ProcessState::Running);
         let until = now.plus(self.config.run_lease_ms);
         let lease = self.minted.leases.pop_front();
-        let holder = self.holder.clone();
         let process = self.of_mut(pid);
         process.lease = lease.map(|id| Lease { id, holder, until });
         process.started_at = process.started_at.or(Some(now));
@@ -279,6 +292,8 @@ impl Kernel {
 
     /// The end of a process, and of its live descendants, depth first (K82, K84).
     pub(super) fn end(&mut self, pid: &ProcessId, reason: TerminalReason, message: Option<&str>) {
+        self.give_up_all(pid);
+        self.end_its_session(pid, reason, message);
         self.cancel_dispatches(pid);
         self.leave(pid);
         let now = self.now;
@@ -306,6 +321,32 @@ impl Kernel {
         }
     }
 
+    /// K83.
+    fn end_its_session(&mut self, pid: &ProcessId, reason: TerminalReason, message: Option<&str>) {
+        if self.running(pid).is_none() {
+            return;
+        }
+        self.note(Note::SessionEnded(pid.clone(), reason));
+        let now = self.now;
+        let session = self.session_mut(pid);
+        session.ended = Some((reason, message.map(str::to_owned)));
+        let id = session.envelope.clone();
+        let envelope = self.envelopes.get_mut(&id).expect("it is bound");
+        envelope.show_end(now, reason);
+    }
+
+    /// A Zombie keeps no session and no envelope (section 3).
+    fn drop_session(&mut self, pid: &ProcessId) {
+        if let Some(session) = self.sessions.remove(pid) {
+            self.note(Note::SessionRemoved(pid.clone()));
+            // It may serve another process by now.
+            if self.envelopes[&session.envelope].process.as_ref() == Some(pid) {
+                self.envelopes.remove(&session.envelope);
+                self.note(Note::EnvelopesGone(vec![session.envelope]));
+            }
+        }
+    }
+
     /// Terminated to Zombie: open reservations are charged, a tombstone is left (K85, K122).
     pub(super) fn bury(&mut self, pid: &ProcessId) {
         let open: Vec<_> = self.of(pid).open.keys().cloned().collect();
@@ -319,6 +360,7 @@ impl Kernel {
         process.open.clear();
         process.closed.clear();
         self.drop_interrupts(pid);
+        self.drop_session(pid);
         self.note(Note::Changed(pid.clone(), ProcessState::Terminated, ProcessState::Zombie));
     }
 

@@ -7,11 +7,12 @@ use machines::kernel::dispatch::event::DispatchEvent;
 use machines::kernel::envelopes::EnvelopeEvent;
 use machines::kernel::event::{Body, Event, ProcessEvent, QuotaEvent};
 use machines::kernel::ids::{
-    DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, RequestId, ReservationId, SessionId,
+    AttemptId, DispatchId, EnvelopeId, InterruptId, LeaseId, ProcessId, RequestId, ReservationId,
+    SessionId,
 };
 use machines::kernel::interrupts::event::InterruptEvent;
-use machines::kernel::interrupts::target::TargetHash;
 use machines::kernel::services::event::SlotEvent;
+use machines::kernel::sessions::event::SessionEvent;
 
 /// Ids that the model may need in one decision. Those that a caller chose are among them and are
 /// not taken.
@@ -21,8 +22,8 @@ pub struct Minted {
     pub created: Option<(ProcessId, RequestId, SessionId)>,
     /// Of claims.
     pub leases: VecDeque<LeaseId>,
-    /// Of interrupts, with the hashes of their targets.
-    pub interrupts: VecDeque<(InterruptId, Option<TargetHash>)>,
+    /// Of interrupts.
+    pub interrupts: VecDeque<InterruptId>,
     /// Of a reservation.
     pub reservation: Option<ReservationId>,
     /// Of slots.
@@ -37,6 +38,10 @@ pub struct Minted {
     pub envelope: Option<(EnvelopeId, RequestId, SessionId)>,
     /// Of a copy.
     pub copy: Option<EnvelopeId>,
+    /// Of attempts.
+    pub attempts: VecDeque<AttemptId>,
+    /// When stages are tried again, of which chance has a part (K269).
+    pub stage_retries: VecDeque<Time>,
 }
 
 impl Minted {
@@ -58,8 +63,7 @@ impl Minted {
                     minted.reservation = Some(reservation.clone());
                 }
                 Body::Interrupt { event: InterruptEvent::Raised { interrupt } } => {
-                    let hash = interrupt.target.as_ref().map(|target| target.hash);
-                    minted.interrupts.push_back((interrupt.id.clone(), hash));
+                    minted.interrupts.push_back(interrupt.id.clone());
                 }
                 Body::Slot { event: SlotEvent::Acquired { lease, .. } } => {
                     minted.slots.push_back(lease.clone());
@@ -71,6 +75,12 @@ impl Minted {
                 }
                 Body::Envelope { event: EnvelopeEvent::Cloned { id, .. } } => {
                     minted.copy = Some(id.clone());
+                }
+                Body::Session { event: SessionEvent::AttemptIssued { issued } } => {
+                    minted.attempts.push_back(issued.attempt.clone());
+                }
+                Body::Session { event: SessionEvent::RetryScheduled { retry_at, .. } } => {
+                    minted.stage_retries.push_back(*retry_at);
                 }
                 Body::Interrupt { .. }
                 | Body::Approval { .. }

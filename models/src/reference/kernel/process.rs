@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use machines::kernel::Time;
-use machines::kernel::ids::{LeaseId, ProcessId, RequestId, ReservationId, SessionId, UserId};
+use machines::kernel::ids::{
+    AttemptId, LeaseId, ProcessId, RequestId, ReservationId, SessionId, UserId,
+};
 use machines::kernel::lifecycle::Submit;
-use machines::kernel::names::{ProcessState, TerminalReason};
+use machines::kernel::names::{BlockReason, ProcessState, TerminalReason};
 use machines::kernel::principal::Holder;
 use machines::kernel::process::{self as machine, Block};
 use machines::kernel::quota::{Amounts, Quota, Resource};
@@ -40,8 +42,8 @@ pub struct Open {
     pub holder: Holder,
 }
 
-/// What a reservation is for.
-pub type Asked = (Amounts, Option<u64>);
+/// What a reservation is for: how much, for how long, and for which attempt.
+pub type Asked = (Amounts, Option<u64>, Option<AttemptId>);
 
 /// How a reservation or record was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ pub enum Closed {
     /// A reservation, and who asked for it.
     Reservation(ReservationId, Asked, End, Holder),
     /// A record: its id and what it told.
-    Record(String, (Amounts, u64)),
+    Record(String, (Amounts, u64, Option<AttemptId>)),
 }
 
 /// One process.
@@ -215,6 +217,12 @@ fn tombstone(model: &Process, machine: &machine::Process, now: Time) -> Option<S
     None
 }
 
+/// What a process is Blocked for; only who stopped it says that in words.
+fn shown(block: &Block) -> (BlockReason, Option<Time>, Option<Arc<str>>) {
+    let manual = block.reason == BlockReason::Manual;
+    (block.reason, block.until, manual.then(|| Arc::clone(&block.text)))
+}
+
 /// What is kept until the process becomes Zombie.
 fn body(model: &Process, machine: &machine::Process) -> Option<String> {
     let set = |bits: u16| -> BTreeSet<Resource> {
@@ -231,7 +239,7 @@ fn body(model: &Process, machine: &machine::Process) -> Option<String> {
         "last_scheduled_at" => model.last_scheduled_at, machine.last_scheduled_at;
         "ready_at" => model.ready_at.filter(|_| model.is_live()),
             machine.ready_at.filter(|_| machine.is_live());
-        "block" => &model.block, &machine.block;
+        "block" => model.block.as_ref().map(shown), machine.block.as_ref().map(shown);
         "wait" => &model.wait, &machine.wait;
         "lease.id" => model.lease.as_ref().map(|one| &one.id), lease.map(|one| &one.lease);
         "lease.holder" => model.lease.as_ref().map(|one| &one.holder), lease.map(|one| &one.holder);

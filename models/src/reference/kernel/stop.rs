@@ -37,9 +37,10 @@ impl Kernel {
         }
     }
 
-    /// No try is live; attempts are not part of this model.
+    /// No attempt and no try is live (K363).
     fn at_rest(&self) -> bool {
-        !self.dispatches.values().any(|one| matches!(one.stage, Stage::Running(_)))
+        let attempts = self.sessions.keys().any(|pid| self.has_live_attempt(pid));
+        !attempts && !self.dispatches.values().any(|one| matches!(one.stage, Stage::Running(_)))
     }
 
     /// When the node stops by itself (K363).

@@ -101,11 +101,55 @@ pub enum Wrong {
     CopyKeepsVersion,
     /// Lists keep 1,025 entries (K30).
     OneMoreKept,
+    /// One more retry of a stage than its policy has (K269).
+    RetryTooMany,
+    /// A group joins when its first branch is done (K276).
+    JoinBeforeAll,
+    /// What branches made is merged as it arrived (K277).
+    MergeByArrival,
+    /// The last rule that is true is the first branch (K274).
+    BranchesReversed,
+    /// Who was not first goes on (K276).
+    LosersGoOn,
+    /// An edge may be taken once more than its limit (K265).
+    EdgeOnceMore,
+    /// Back edges are not counted (K265).
+    IterationsUncounted,
+    /// A move after a failure is not checked (K439).
+    ErrorUnchecked,
+    /// What an attempt held stays held when it is reported (K251).
+    HoldKept,
+    /// A reservation for an attempt is held anew (K104).
+    HoldNotDrawn,
+    /// An attempt that nobody reports costs nothing (K270, K272).
+    GivenUpIsFree,
+    /// A session may call models as often as its process (K102).
+    CallsOfSessionUncounted,
+    /// The last rule that is true is followed (K261).
+    LastRuleFirst,
+    /// The default is followed before any rule (K261).
+    DefaultFirst,
+    /// What is missing is not equal, and so Neq (K263).
+    MissingDiffers,
+    /// A report of an attempt that was superseded is taken (K250).
+    LateReportTaken,
+    /// A lost attempt counts as a failure (K272).
+    LossIsFailure,
+    /// Each try costs a hop (K267).
+    HopPerTry,
+    /// Each poll issues again (K242, K424).
+    PollIssues,
+    /// After an answer the session begins again (K165, K438).
+    ResumeAtFirst,
+    /// What was bound may change (K169).
+    BindsForgotten,
+    /// Anybody may patch what a session works on (K32).
+    EnvelopeUnowned,
 }
 
 impl Wrong {
     /// All.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 71] = [
         Self::LimitOffByOne,
         Self::Lifo,
         Self::NoAgeing,
@@ -155,5 +199,27 @@ impl Wrong {
         Self::NullStays,
         Self::CopyKeepsVersion,
         Self::OneMoreKept,
+        Self::RetryTooMany,
+        Self::JoinBeforeAll,
+        Self::MergeByArrival,
+        Self::BranchesReversed,
+        Self::LosersGoOn,
+        Self::EdgeOnceMore,
+        Self::IterationsUncounted,
+        Self::ErrorUnchecked,
+        Self::HoldKept,
+        Self::HoldNotDrawn,
+        Self::GivenUpIsFree,
+        Self::CallsOfSessionUncounted,
+        Self::LastRuleFirst,
+        Self::DefaultFirst,
+        Self::MissingDiffers,
+        Self::LateReportTaken,
+        Self::LossIsFailure,
+        Self::HopPerTry,
+        Self::PollIssues,
+        Self::ResumeAtFirst,
+        Self::BindsForgotten,
+        Self::EnvelopeUnowned,
     ];
 }
