@@ -130,8 +130,9 @@ limits! {
     lease_ms = 3_600_000,
     /// The largest page.
     page = 1_000,
-    /// Bytes that the events of one decision may take in the journal. What a command may bring is
-    /// at most a half of it ([`KernelConfig::check`]), so that what follows has room too.
+    /// Bytes that the events of one decision may take in the journal. An envelope is at most a
+    /// half of it, other content a quarter ([`KernelConfig::check`]), so that what follows has
+    /// room too.
     decision_bytes = 8_388_608,
 }
 

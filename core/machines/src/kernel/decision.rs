@@ -171,9 +171,10 @@ impl<'a> Decision<'a> {
     /// Begins with the next deadline of a Tick. What it draws follows from the nonce and from its
     /// place among all events, not from how many deadlines the decision has handled before: so the
     /// ids and waits are the same for every `tick_batch` (K10, K435).
-    pub(super) const fn begin_deadline(&mut self) {
+    pub(super) fn begin_deadline(&mut self) {
         self.deadline = Some(self.state.counters.events);
         self.minted = 0;
+        self.looked_at.set(0);
     }
 
     /// Returns random bits that no other draw of the decision has (K8).

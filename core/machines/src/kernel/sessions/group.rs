@@ -233,6 +233,12 @@ impl Decision<'_> {
             let most = limits.decision_bytes / 2;
             return Err(format!("the merge would take {told} bytes of a decision, at most {most}"));
         }
+        let crowd = [("outputs", after.outputs.len()), ("state", after.state.len())];
+        if let Some((field, all)) = crowd.into_iter().find(|(_, all)| *all as u64 > limits.entries)
+        {
+            let most = limits.entries;
+            return Err(format!("the merge would make {all} entries of {field}, at most {most}"));
+        }
         let most = limits.envelope_bytes;
         match after.bytes() > most {
             true => Err(format!("the merge would make an envelope of more than {most} bytes")),

@@ -270,14 +270,10 @@ impl Decision<'_> {
             return Some((attempt, Verdict::Failed(failure)));
         }
         let verdict = match report.success {
-            _ if report.interrupt.is_some() => {
-                let growth = report.output.as_ref();
-                let growth = growth.map_or(0, |output| growth_of(envelope, (stage, output), &[]));
-                match self.overgrown(envelope, (growth, report.feedback.as_ref())) {
-                    Some(failure) => Verdict::Failed(failure),
-                    None => Verdict::Interrupted,
-                }
-            }
+            _ if report.interrupt.is_some() => match self.has_no_room(envelope, stage, report) {
+                Some(failure) => Verdict::Failed(failure),
+                None => Verdict::Interrupted,
+            },
             true => self.check_success((report, &attempt), stage, (session, envelope)),
             false => {
                 let error = report.error.clone().unwrap_or_else(|| Arc::from("failed"));
@@ -320,6 +316,22 @@ impl Decision<'_> {
             Some(failure) => Verdict::Failed(failure),
             None => Verdict::Done { output, changes },
         }
+    }
+
+    /// What a report that asks brings has its place in the envelope, too (K25, K252).
+    fn has_no_room(
+        &self,
+        envelope: &Envelope,
+        stage: &PipelineStage,
+        report: &Report,
+    ) -> Option<Failure> {
+        let output = report.output.as_ref();
+        let crowd = output.and_then(|_| self.overcrowded(envelope, stage, &[]));
+        if let Some(told) = crowd {
+            return Some(Failure { kind: ErrorKind::OutputInvalid, error: told.into() });
+        }
+        let growth = output.map_or(0, |output| growth_of(envelope, (stage, output), &[]));
+        self.overgrown(envelope, (growth, report.feedback.as_ref()))
     }
 
     /// K25, K254: maps of an envelope have so many entries.

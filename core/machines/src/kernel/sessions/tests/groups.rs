@@ -1,11 +1,12 @@
 //! Goal: stages run side by side, join and merge as K273–K278 say.
 
 use crate::kernel::CommandBody;
+use crate::kernel::config::KernelConfig;
 use crate::kernel::interrupts::interrupt::NewInterrupt;
 use crate::kernel::names::InterruptKind;
 use crate::kernel::pipeline::kinds::ErrorKind;
 use crate::kernel::reply::Done;
-use crate::kernel::rig::pid;
+use crate::kernel::rig::{Rig, pid, submit};
 use crate::kernel::sessions::Pipeline;
 use crate::kernel::sessions::report::{Metrics, Report};
 use crate::kernel::sessions::rig::{Desk, agent, pipeline};
@@ -18,6 +19,24 @@ fn fork(of_pipeline: &str, of_fork: &str, branch: &str) -> Pipeline {
     let branches = ["a", "b", "c"].map(|name| agent(name, branch)).join(", ");
     let rest = [agent("next", ""), agent("repair", "")].join(", ");
     pipeline(&format!("{{'name': 'g'{of_pipeline}, 'stages': [{fork}, {branches}, {rest}]}}"))
+}
+
+/// K25, K277: branches that each had room may have none together.
+#[test]
+fn outputs_of_a_merge_that_are_too_many_end_the_session() {
+    let mut config = KernelConfig::new();
+    config.limits.entries = 2;
+    let stages = ["a", "b", "c"].map(|name| agent(name, "")).join(", ");
+    let stages = format!("{{'name': 'p', 'run_mode': 'Parallel', 'stages': [{stages}]}}");
+    let mut desk = Desk::on(Rig::with(config), pipeline(&stages), submit("p"));
+    desk.poll();
+    desk.succeed("a", "{}");
+    desk.succeed("b", "{}");
+    let told = desk.succeed("c", "{}");
+    assert_eq!(told, "Terminate SystemError");
+    let ended = desk.rig.process("p").termination_message.clone().unwrap();
+    assert!(ended.contains("3 entries of outputs, at most 2"), "{ended}");
+    assert_eq!(desk.envelope().outputs.len(), 0);
 }
 
 /// K427, K278: in run mode Parallel, too, what was denied is not issued again: `denied_stage` is,

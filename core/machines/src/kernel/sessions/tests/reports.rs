@@ -7,9 +7,10 @@ use crate::kernel::budget::Reserve;
 use crate::kernel::config::KernelConfig;
 use crate::kernel::envelopes::command::NewEnvelope;
 use crate::kernel::ids::{AttemptId, StageName};
+use crate::kernel::interrupts::interrupt::NewInterrupt;
 use crate::kernel::json::Json;
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::ProcessState;
+use crate::kernel::names::{InterruptKind, ProcessState};
 use crate::kernel::pipeline::kinds::ErrorKind;
 use crate::kernel::query::bounds::BoundsOf;
 use crate::kernel::query::{Query, Told};
@@ -107,6 +108,27 @@ fn an_output_too_many_is_a_failure() {
     let ended = desk.rig.process("p").termination_message.clone().unwrap();
     assert!(ended.contains("outputs: 9 entries, at most 8"), "{ended}");
     assert_eq!(desk.envelope().outputs.len(), 8);
+}
+
+/// K25, K252: what a stage made that asks counts like what one made that is done.
+#[test]
+fn an_output_too_many_with_a_question_is_a_failure() {
+    let mut config = KernelConfig::new();
+    config.limits.entries = 2;
+    let stages =
+        [agent("s0", "'default_next': 's1'"), agent("s1", "'default_next': 's2'"), agent("s2", "")];
+    let pipeline = pipeline(&format!("{{'name': 'l', 'stages': [{}]}}", stages.join(", ")));
+    let mut desk = Desk::on(Rig::with(config), pipeline, submit("p"));
+    desk.poll();
+    desk.succeed("s0", "{}");
+    assert_eq!(desk.succeed("s1", "{}"), "RunAgent s2 1.1");
+    let new = Box::new(NewInterrupt::new(InterruptKind::Clarification));
+    let report = Report { interrupt: Some(new), ..desk.done("s2", "{}") };
+    let told = desk.report(&report);
+    assert!(told.starts_with("Terminate "), "{told}");
+    let ended = desk.rig.process("p").termination_message.clone().unwrap();
+    assert!(ended.contains("outputs: 3 entries, at most 2"), "{ended}");
+    assert_eq!(desk.envelope().outputs.len(), 2);
 }
 
 /// K241: expressions look at so much and no more before somebody has something to do.
