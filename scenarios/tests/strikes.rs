@@ -15,8 +15,8 @@ use sim::scenario::Scenario;
 use sim::subject::lab;
 use sim::world::World;
 
-/// A fault with a share, or a tear, may spare one seed or two.
-const SEEDS: u64 = 4;
+/// A fault with a share, or a tear, may spare a few seeds.
+const SEEDS: u64 = 8;
 /// How often a run is asked what has struck, in nanoseconds.
 const EVERY: u64 = 1_000_000_000;
 

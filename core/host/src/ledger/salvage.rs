@@ -57,10 +57,11 @@ use source::{Content, Read};
 pub(super) use source::BLOCK;
 pub use source::Unreadable;
 
-/// How often as many bytes as a file has are read again for records that turn out to be none, and
-/// how long what is looked at all the same is at the most, in bytes.
+/// How often as many bytes as a file has are read again for records that turn out to be none. What
+/// is at most [`SHORT`] is looked at all the same, which has its own bound: every place of a file
+/// may seem to begin one.
 const AGAIN_MAX: usize = 16;
-/// See [`AGAIN_MAX`].
+/// The length of such a record at the most, in bytes.
 const SHORT: usize = 4 << 10;
 
 /// Records of one segment that follow each other.

@@ -24,8 +24,9 @@ use super::super::kernel::{Clerk, Reply};
 use super::super::{Seen, Watch, World};
 use super::is_renewal;
 
-/// How many closed reservations of a process are remembered for sure (K108).
-const REMEMBERED: usize = 64;
+/// How many accepted commands are asked for again: half of the closed reservations that a process
+/// remembers for sure (K108), since each may have closed one and made one that another closed.
+const REMEMBERED: usize = 32;
 
 /// What remembers that something was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,7 +164,7 @@ impl Idempotent {
         let (as_of, told) = (done.reply.as_of, done.reply.done.clone());
         let accepted = self.accepted.entry(whose).or_default();
         accepted.push_back(Accepted { command: request.clone(), as_of, told });
-        if accepted.len() > REMEMBERED / 2 {
+        if accepted.len() > REMEMBERED {
             accepted.pop_front();
         }
     }
