@@ -261,7 +261,7 @@ impl Ledger {
         }
         match shelving.restoring.finish() {
             Ok(header) if is_sound => {
-                shelving.shelf.vouch(header.record);
+                shelving.shelf.begin_with(header.record);
                 self.scan(Head { record: header.record, hash: header.head }, shelving.shelf);
             }
             Ok(_) | Err(_) => self.try_next(shelving.left, shelving.shelf),

@@ -208,7 +208,7 @@ impl Loading {
         match read {
             Ok(header) => {
                 let kernel = reading.kernel.clone();
-                self.shelf.vouch(record);
+                self.shelf.begin_with(record);
                 self.report.snapshot = Some(record);
                 self.recover(kernel, Head { record, hash: header.head });
             }

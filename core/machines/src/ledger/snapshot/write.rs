@@ -19,10 +19,13 @@
 //!
 //! # What is removed
 //!
-//! Recovery *vouches* for the snapshot that it loaded, and so does the sync of the folder for one
-//! that was written. When a new one is current, all older than the newest vouched one before it go,
-//! and all temporary files. One that nobody vouched for counts for nothing: it does not push out
-//! one that is good.
+//! The sync of the folder *vouches* for a snapshot that was written. When a new one is current, all
+//! older than the newest vouched one before it go, and all temporary files. One that nobody vouched
+//! for counts for nothing: it does not push out one that is good.
+//!
+//! The snapshot that recovery loaded is sound, but its name may not be durable: that process may
+//! have ended because the folder could not be synced, and a later sync does not make up for one
+//! that failed. So recovery vouches for the one before it, and three are kept until the next.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -171,6 +174,13 @@ impl Shelf {
     /// tries them (L30).
     pub fn newest_first(&self) -> impl Iterator<Item = u64> + '_ {
         self.all.iter().rev().copied()
+    }
+
+    /// Notes that a new process begins with the snapshot of `record`, whose name may not be
+    /// durable: the one before it, whose is, is not pushed out by the first that this process writes.
+    pub fn begin_with(&mut self, record: u64) {
+        self.all.insert(record);
+        self.vouched.extend(self.all.range(..record).next_back());
     }
 
     /// Notes that the snapshot of `record` is sound and durable.

@@ -118,6 +118,27 @@ fn l42_written_synced_renamed_folder_synced_and_only_then_current() {
     assert_eq!(bench.shelf(), [30, 20], "L42: the newest two");
 }
 
+/// L42, L62: the name of the snapshot that a process begins with may not be durable, so the one
+/// before it stays when the next is current, and goes with the one after that.
+#[test]
+fn the_snapshot_before_the_first_one_of_a_process_is_kept_for_once() {
+    let names = ["00000000000000000010.snap", "00000000000000000020.snap"];
+    let mut shelf = Shelf::of(names);
+    shelf.begin_with(20);
+    assert_eq!(shelf.vouched_before(30), Some(10), "what segments may go for");
+    let mut bench = Bench { now: Instant::START, writer: SnapshotWriter::new(CONFIG, shelf, 100) };
+    for (record, kept) in [(30, &[30, 20, 10][..]), (40, &[40, 30])] {
+        let mut outputs = bench.begin(record);
+        while outputs.iter().any(|output| op(output).is_some()) {
+            outputs = bench.done(&outputs);
+        }
+        assert_eq!(bench.shelf(), kept);
+    }
+    let mut alone = Shelf::of(["00000000000000000020.snap"]);
+    alone.begin_with(20);
+    assert_eq!(alone.vouched_before(30), None);
+}
+
 #[test]
 fn a_snapshot_waits_for_the_journal_to_be_durable_up_to_its_record() {
     let mut bench = Bench::new(&[], &[], 28);
