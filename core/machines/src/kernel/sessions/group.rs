@@ -233,10 +233,13 @@ impl Decision<'_> {
             let most = limits.decision_bytes / 2;
             return Err(format!("the merge would take {told} bytes of a decision, at most {most}"));
         }
-        let crowd = [("outputs", after.outputs.len()), ("state", after.state.len())];
-        if let Some((field, all)) = crowd.into_iter().find(|(_, all)| *all as u64 > limits.entries)
-        {
-            let most = limits.entries;
+        let most = limits.entries;
+        let crowd = [
+            ("outputs", envelope.outputs.len(), after.outputs.len()),
+            ("state", envelope.state.len(), after.state.len()),
+        ];
+        let over = crowd.into_iter().find(|(_, was, is)| is > was && *is as u64 > most);
+        if let Some((field, _, all)) = over {
             return Err(format!("the merge would make {all} entries of {field}, at most {most}"));
         }
         let most = limits.envelope_bytes;

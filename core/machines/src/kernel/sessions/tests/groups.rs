@@ -25,17 +25,18 @@ fn fork(of_pipeline: &str, of_fork: &str, branch: &str) -> Pipeline {
 #[test]
 fn outputs_of_a_merge_that_are_too_many_end_the_session() {
     let mut config = KernelConfig::new();
-    config.limits.entries = 2;
-    let stages = ["a", "b", "c"].map(|name| agent(name, "")).join(", ");
-    let stages = format!("{{'name': 'p', 'run_mode': 'Parallel', 'stages': [{stages}]}}");
+    config.limits.entries = 8;
+    let stages: Vec<String> = (0..9).map(|at| agent(&format!("s{at}"), "'after': []")).collect();
+    let stages =
+        format!("{{'name': 'p', 'run_mode': 'Parallel', 'stages': [{}]}}", stages.join(", "));
     let mut desk = Desk::on(Rig::with(config), pipeline(&stages), submit("p"));
     desk.poll();
-    desk.succeed("a", "{}");
-    desk.succeed("b", "{}");
-    let told = desk.succeed("c", "{}");
-    assert_eq!(told, "Terminate SystemError");
+    for at in 0..8 {
+        desk.succeed(&format!("s{at}"), "{}");
+    }
+    assert_eq!(desk.succeed("s8", "{}"), "Terminate SystemError");
     let ended = desk.rig.process("p").termination_message.clone().unwrap();
-    assert!(ended.contains("3 entries of outputs, at most 2"), "{ended}");
+    assert!(ended.contains("9 entries of outputs, at most 8"), "{ended}");
     assert_eq!(desk.envelope().outputs.len(), 0);
 }
 
