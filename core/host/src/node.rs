@@ -330,8 +330,8 @@ impl Held {
         // They hold handles of their own, and would go on.
         tasks.shutdown().await;
         // Both in what is left, whatever else took long.
-        let most = end.left();
-        let kept = keeping.stop(most * 3 / 4).await;
+        let most = end.left() * 3 / 4;
+        let kept = keeping.stop(most).await;
         streams.empty(end.left() / 2).await;
         // The folder is free only when nothing writes to it any more.
         drop(folder);

@@ -211,12 +211,17 @@ impl Ledger {
             DirBuilder::new().mode(0o700).create(&folder)?;
             DirBuilder::new().mode(0o700).create(folder.join(Folder::Journal.name()))?;
             self.write_pieces(read, &folder, pieces)?;
+            File::open(&folder)?.sync_all()?;
             loose.push(Loose { folder: name, first, last });
         }
         for folder in Folder::ALL {
             File::open(out.join(folder.name()))?.sync_all()?;
         }
         File::open(out)?.sync_all()?;
+        if let Some(parent) = out.parent() {
+            let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+            File::open(parent)?.sync_all()?;
+        }
         Ok(Salvaged {
             out: out.display().to_string(),
             records: range(&plan.pieces),
