@@ -2,6 +2,8 @@
 //! (K269, K271), deadlines (K270), attempts that are lost or superseded (K272), and what they hold
 //! of the budget (K104, K251).
 
+use std::collections::BTreeSet;
+
 use machines::kernel::envelopes::RecordStatus;
 use machines::kernel::ids::{AttemptId, ProcessId};
 use machines::kernel::json::Json;
@@ -17,7 +19,7 @@ use super::budget::{Charge, minus, sums};
 use super::flow::{reason_of, work_of};
 use super::process::{End, Sums};
 use super::sessions::{Attempt, Failure, Over, Standing, Work};
-use super::values::{fits, merged};
+use super::values::{Change, fits, merged};
 use super::{Answer, Kernel, Note, Wrong};
 
 /// How an attempt ended that nobody reported.
@@ -145,8 +147,12 @@ impl Kernel {
         if told.metrics.tool_results.iter().any(|result| !permits(&result.name)) {
             return Err((ErrorKind::Policy, String::new()));
         }
+        let invalid = || Err((ErrorKind::OutputInvalid, String::new()));
         if told.interrupt.is_some() {
-            return Ok(());
+            return match told.output.is_some() && self.crowds(&told.pid, [(stage, &[][..])]) {
+                true => invalid(),
+                false => Ok(()),
+            };
         }
         if !told.success {
             let text = told.error.as_deref().unwrap_or_default().to_owned();
@@ -158,9 +164,9 @@ impl Kernel {
         let session = self.session(&told.pid);
         let state = &self.envelopes[&session.envelope].state;
         let entries = self.config.limits.entries;
-        let merges = merged(&session.pipeline.state_schema, &output, state, entries).is_some();
+        let merges = merged(&session.pipeline.state_schema, &output, state, entries);
         if !stage.required_output_fields.iter().all(has) || !schema {
-            return Err((ErrorKind::OutputInvalid, String::new()));
+            return invalid();
         }
         if stage.node_kind == NodeKind::Router {
             let chosen = told.chosen_target.as_ref();
@@ -169,9 +175,28 @@ impl Kernel {
             }
         }
         match merges {
-            true => Ok(()),
-            false => Err((ErrorKind::OutputInvalid, String::new())),
+            Some(changes) if !self.crowds(&told.pid, [(stage, &changes[..])]) => Ok(()),
+            Some(_) | None => invalid(),
         }
+    }
+
+    /// Whether stages that are done would bring outputs or state of which there are too many (K25).
+    pub(super) fn crowds<'a>(
+        &self,
+        pid: &ProcessId,
+        brought: impl IntoIterator<Item = (&'a PipelineStage, &'a [Change])>,
+    ) -> bool {
+        let envelope = &self.envelopes[&self.session(pid).envelope];
+        let mut outputs: BTreeSet<_> = envelope.outputs.iter().map(|(key, _)| key).collect();
+        let mut state: BTreeSet<_> = envelope.state.keys().collect();
+        let before = [outputs.len(), state.len()];
+        for (stage, changes) in brought {
+            outputs.insert(&stage.output_key);
+            state.extend(changes.iter().map(|(key, _)| key));
+        }
+        let most = usize::try_from(self.config.limits.entries).expect("few");
+        let mut grown = before.into_iter().zip([outputs.len(), state.len()]);
+        grown.any(|(was, is)| is > was && is > most)
     }
 
     /// K251 (1).

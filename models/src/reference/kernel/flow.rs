@@ -13,7 +13,7 @@ use machines::kernel::pipeline::{PipelineStage, Target};
 use machines::kernel::process::Block;
 use machines::kernel::quota::{Amounts, Resource};
 use machines::kernel::sessions::Pipeline;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::budget::sums;
@@ -528,6 +528,9 @@ impl Kernel {
         }
         let failed = works.iter().find(|work| matches!(work.standing, Standing::Failed));
         let won = winner.map(|at| works[at].stage.clone());
+        if self.merge_crowds(pid, &merge) {
+            return self.end_session(pid, TerminalReason::SystemError, None);
+        }
         for work in &merge {
             let stage = self.session(pid).stage(&work.stage).clone();
             let output = work.output.clone().unwrap_or_else(|| Json::object::<&str>([]));
@@ -544,6 +547,21 @@ impl Kernel {
             Some(work) => self.go_on_failed_group(pid, &work),
             None => self.go_on_joined(pid),
         }
+    }
+
+    /// Whether what a merge brings is too much (K25, K277).
+    fn merge_crowds(&self, pid: &ProcessId, merge: &[&Work]) -> bool {
+        let session = self.session(pid);
+        let schema = &session.pipeline.state_schema;
+        let (empty, entries) = (BTreeMap::new(), self.config.limits.entries);
+        let brought = merge.iter().map(|work| {
+            // Which keys it brings does not depend on what is there.
+            let output = work.output.clone().unwrap_or_else(|| Json::object::<&str>([]));
+            (session.stage(&work.stage), merged(schema, &output, &empty, entries))
+        });
+        let brought: Vec<_> =
+            brought.map(|(stage, changes)| (stage, changes.unwrap_or_default())).collect();
+        self.crowds(pid, brought.iter().map(|(stage, changes)| (*stage, &changes[..])))
     }
 
     pub(super) fn close_group(

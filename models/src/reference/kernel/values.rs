@@ -169,6 +169,9 @@ fn is_of(name: &Json, value: &Json) -> bool {
     }
 }
 
+/// A key of the state and its new value.
+pub type Change = (Arc<str>, Json);
+
 /// What an output makes of the state (K281), or `None` if a value has a wrong type. No list or
 /// object gets more than `entries` entries (K25).
 #[must_use]
@@ -177,7 +180,7 @@ pub fn merged(
     output: &Json,
     state: &BTreeMap<Arc<str>, Json>,
     entries: u64,
-) -> Option<Vec<(Arc<str>, Json)>> {
+) -> Option<Vec<Change>> {
     let told = schema.iter().filter_map(|field| Some((field, output.get(&field.key)?)));
     told.map(|(field, value)| {
         let there = state.get(&field.key).filter(|there| !there.is_null());
