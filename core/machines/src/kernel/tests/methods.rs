@@ -10,7 +10,7 @@ use crate::kernel::housekeeping::StopMode;
 use crate::kernel::ids::{Endpoint, EnvelopeId, InterruptId};
 use crate::kernel::interrupts::interrupt::{Assignee, NewInterrupt, Response};
 use crate::kernel::lifecycle::Submit;
-use crate::kernel::names::{InterruptKind, InterruptStatus, ProcessState};
+use crate::kernel::names::{InterruptKind, InterruptStatus, ProcessState, TerminalReason};
 use crate::kernel::principal::{Principal, Role};
 use crate::kernel::query::bounds::BoundsOf;
 use crate::kernel::query::interrupts::{ListInterrupts, PendingOf};
@@ -129,31 +129,71 @@ fn row_1_start_cleanup_loop() {
     }
 }
 
-/// Rows 2–7: read-only views of the kernel, in process: Lifecycle, Resources, RateLimiter,
-/// Interrupts, Services, Orchestrator.
+/// Row 2: a read-only view of Lifecycle, in process.
 #[test]
-fn rows_2_to_7_the_state_is_there_to_read_in_process() {
-    let (mut rig, id) = asked();
-    let (alice, a) = (user("alice"), pid("a"));
-    let service = info("s", ServiceMode::Pull, 2);
-    rig.work(register(service));
-    let linear = start(linear(), "of-b", false);
-    rig.say(&alice, CommandBody::Submit(Box::new(submit("p")))).unwrap();
-    rig.say(&alice, linear).unwrap();
-    let left = |rig: &Rig| rig.kernel.state().remaining(&pid("p"), rig.now).llm_calls;
-    let before = left(&rig).unwrap();
-    rig.say(&alice, reserve("p", "r", calls(3))).unwrap();
+fn row_2_lifecycle_is_there_to_read() {
+    let (rig, _) = asked();
+    let process = rig.kernel.process(&pid("a")).unwrap();
+    assert_eq!((process.state, &process.user), (ProcessState::Waiting, &user("alice").user));
+    assert_eq!(rig.kernel.process(&pid("n")).map(|process| process.state), None);
+}
 
-    let (kernel, state) = (&rig.kernel, rig.kernel.state());
-    assert_eq!(kernel.process(&a).map(|process| process.state), Some(ProcessState::Waiting));
+/// Row 3: a read-only view of Resources.
+#[test]
+fn row_3_resources_are_there_to_read() {
+    let mut rig = world();
+    let left = |rig: &Rig| rig.kernel.state().remaining(&pid("a"), rig.now).llm_calls;
+    let before = left(&rig).unwrap();
+    rig.say(&user("alice"), reserve("a", "r", calls(3))).unwrap();
     assert_eq!(left(&rig), Some(before - 3));
-    let (whom, whole) = (user("alice").user, Endpoint::whole());
-    let rates = state.rate_usage(rig.now, &alice, (&whom, &whole)).unwrap();
-    assert_eq!(rates.each_ref().map(|window| window.current), [0; 4]);
-    assert_eq!(state.interrupt(&id).map(|asked| asked.status), Some(InterruptStatus::Pending));
-    assert_eq!(state.service(&svc("s")).map(|shown| shown.service.info.max_concurrent), Some(2));
+    assert_eq!(rig.kernel.process(&pid("a")).map(|process| process.account.held), Some(calls(3)));
+}
+
+/// Row 4: a read-only view of RateLimiter.
+#[test]
+fn row_4_rates_are_there_to_read() {
+    let mut rig = world();
+    let alice = user("alice");
+    let (whom, whole) = (alice.user.clone(), Endpoint::whole());
+    let counts = |rig: &Rig| {
+        let usage = rig.kernel.state().rate_usage(rig.now, &alice, (&whom, &whole)).unwrap();
+        usage.each_ref().map(|window| window.current)
+    };
+    assert_eq!(counts(&rig), [0; 4]);
+    rig.say(&alice, alices_rate(true)).unwrap();
+    assert_eq!(counts(&rig), [1; 4]);
+}
+
+/// Row 5: a read-only view of Interrupts.
+#[test]
+fn row_5_interrupts_are_there_to_read() {
+    let (mut rig, id) = asked();
+    let status = |rig: &Rig| rig.kernel.state().interrupt(&id).map(|asked| asked.status);
+    assert_eq!(status(&rig), Some(InterruptStatus::Pending));
+    rig.say(&user("alice"), answer(&id)).unwrap();
+    assert_eq!(status(&rig), Some(InterruptStatus::Resolved));
+}
+
+/// Row 6: a read-only view of Services.
+#[test]
+fn row_6_services_are_there_to_read() {
+    let mut rig = world();
+    rig.work(register(info("s", ServiceMode::Pull, 2)));
+    let shown = rig.kernel.state().service(&svc("s")).unwrap();
+    let info = &shown.service.info;
+    assert_eq!((info.max_concurrent, &info.name), (2, &svc("s")));
+}
+
+/// Row 7: a read-only view of Orchestrator.
+#[test]
+fn row_7_sessions_are_there_to_read() {
+    let mut rig = world();
+    let alice = user("alice");
+    rig.say(&alice, CommandBody::Submit(Box::new(submit("p")))).unwrap();
+    rig.say(&alice, start(linear(), "of-b", false)).unwrap();
+    let state = rig.kernel.state();
     assert_eq!(state.session(&pid("p")).map(|session| session.envelope.as_str()), Some("of-b"));
-    assert_eq!(state.envelope_of(&a), Some(&env()));
+    assert_eq!(state.envelope_of(&pid("a")), Some(&env()));
 }
 
 /// Row 8: anyone for itself, operators for others.
@@ -300,6 +340,18 @@ fn row_18_check_quota() {
 fn row_19_get_usage() {
     assert_eq!(query(&Query::GetUsage { pid: pid("a") }), CONCERNED);
     assert_eq!(query(&Query::GetQuota { pid: pid("a") }), CONCERNED);
+    let mut rig = world();
+    rig.say(&user("alice"), reserve("a", "r", calls(2))).unwrap();
+    rig.say(&user("alice"), recorded(calls(1), 3)).unwrap();
+    let Ok(Told::Use(usage)) = rig.query(&user("alice"), &Query::GetUsage { pid: pid("a") }) else {
+        panic!("nothing told")
+    };
+    assert_eq!((usage.used.amounts, usage.used.agent_hops, usage.held), (calls(1), 3, calls(2)));
+    let Ok(Told::Quota(quota)) = rig.query(&user("alice"), &Query::GetQuota { pid: pid("a") })
+    else {
+        panic!("nothing told")
+    };
+    assert_eq!(quota.max_llm_calls, rig.process("a").quota.max_llm_calls);
 }
 
 /// Row 20: O H P.
@@ -579,16 +631,24 @@ fn row_35_get_request_status() {
 #[test]
 fn row_36_cleanup() {
     assert_eq!(command(|| CommandBody::Cleanup), OPERATORS);
-    let mut rig = world();
+    let mut config = KernelConfig::new();
+    config.cleanup_interval_ms = 1_000 * 3_600_000;
+    let mut rig = Rig::with(config);
+    let alice = user("alice");
+    for name in ["a", "live"] {
+        rig.say(&alice, CommandBody::Submit(Box::new(submit(name)))).unwrap();
+    }
     let message = "enough".to_owned();
-    let end = CommandBody::Terminate { pid: pid("a"), message, force: true };
-    rig.say(&user("alice"), end).unwrap();
+    rig.say(&alice, CommandBody::Terminate { pid: pid("a"), message, force: true }).unwrap();
+    let removed = |rig: &mut Rig| {
+        let (_, reply) = rig.answered(&operator(), CommandBody::Cleanup).unwrap();
+        let Done::Cleaned { cleaned, more } = reply.done else { panic!("not cleaned") };
+        (cleaned.total(), more)
+    };
+    assert_eq!(removed(&mut rig), (0, false), "it is kept an hour");
     rig.now = rig.now.plus(3_600_000);
-    // What the deadline has removed is gone already; asking finds nothing more.
-    let (_, reply) = rig.answered(&operator(), CommandBody::Cleanup).unwrap();
-    let Done::Cleaned { cleaned, more } = reply.done else { panic!("not cleaned") };
-    assert_eq!((cleaned.total(), more), (0, false));
-    assert_eq!(rig.state("a"), ProcessState::Zombie);
+    assert_eq!(removed(&mut rig), (1, false), "it is buried");
+    assert_eq!((rig.state("a"), rig.state("live")), (ProcessState::Zombie, ProcessState::New));
 }
 
 /// Row 37: P N; and Drain, after which nothing new is taken on (K362, K410).
@@ -606,6 +666,13 @@ fn row_37_shutdown() {
     assert!(status.draining);
     let refused = rig.say(&user("alice"), CommandBody::Submit(Box::new(submit("n")))).unwrap_err();
     assert_eq!(refused.to_string(), "draining: node is draining");
+    rig.say(&operator(), CommandBody::Shutdown { mode: StopMode::Terminate, deadline_ms }).unwrap();
+    assert!(rig.kernel.state().is_stopped(), "nothing is under way");
+    let reason = Some(TerminalReason::KernelShutdown);
+    assert_eq!(
+        (rig.state("a"), rig.process("a").terminal_reason),
+        (ProcessState::Terminated, reason)
+    );
 }
 
 /// Resources: Reserve, Settle, Release (O H P), AdjustQuota (O P).
