@@ -1,6 +1,9 @@
 //! The checkers of the ledger (ledger.md, section 8): each sees what a user sees, and the platter.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
+#[cfg(test)]
+mod tests;
+
 use machines::ledger::record::{Frame, Kind};
 use machines::ledger::segment::{HEADER_BYTES, Header};
 use machines::ledger::snapshot::FileName;
@@ -324,29 +327,49 @@ impl<G: Guest> Watch<G> for OldFiles {
         let Seen::Ended(Operation::Remove { file }, Answer::Done) = seen else {
             return Ok(false);
         };
-        if world.is_disk_broken() {
-            return Ok(false);
-        }
-        let files = world.files();
-        let sure = files.sure().filter_map(snapshot_of).max().unwrap_or(0);
-        if let Some(snapshot) = snapshot_of(file) {
-            return match snapshot > sure {
-                true => Err(format!("the snapshot of {snapshot} went, and {sure} is durable")),
-                false => Ok(true),
-            };
-        }
-        let Some(first) = first_of(file) else {
-            return Ok(false);
-        };
-        let next = segments(files).into_iter().find(|next| *next > first);
-        let last = next.map_or(world.history().decided(), |next| next - 1);
-        match last > sure {
-            true => Err(format!(
-                "records {first} to {last} went, and the newest durable snapshot is of {sure}"
-            )),
-            false => Ok(true),
+        match world.is_disk_broken() {
+            true => Ok(false),
+            false => may_go(world.files(), file, world.history().decided()),
         }
     }
+}
+
+/// Says whether a file that went held anything that recovery could need, of so many records.
+fn may_go(files: &Files, file: &str, decided: u64) -> Result<bool, String> {
+    let sure = files.sure().filter_map(snapshot_of).max().unwrap_or(0);
+    if let Some(snapshot) = snapshot_of(file) {
+        return match snapshot > sure {
+            true => Err(format!("the snapshot of {snapshot} went, and {sure} is durable")),
+            false => Ok(true),
+        };
+    }
+    let Some(first) = first_of(file) else {
+        return Ok(false);
+    };
+    let next = segments(files).into_iter().find(|next| *next > first);
+    let last = next.map_or(decided, |next| next - 1);
+    if last > sure {
+        return Err(format!(
+            "records {first} to {last} went, and the newest durable snapshot is of {sure}"
+        ));
+    }
+    match named_segments(files).any(|left| left <= sure + 1) {
+        true => Ok(true),
+        false => Err(format!(
+            "segment {first} went, and a power cut may leave none that goes on after the \
+             snapshot of {sure}"
+        )),
+    }
+}
+
+/// Lists the segments whose names stay whatever a power cut leaves, by their first records: those
+/// that the disk has, and that nobody has removed since.
+fn named_segments(files: &Files) -> impl Iterator<Item = u64> + '_ {
+    let is_durable = |path: &&str| {
+        let inode = files.inode(path);
+        inode.is_some_and(|inode| files.is_durable(inode, 0, &[], |name| name == *path))
+    };
+    files.paths().filter(is_durable).filter_map(first_of)
 }
 
 fn snapshot_of(path: &str) -> Option<u64> {

@@ -24,7 +24,7 @@ use machines::keeper::io::{self as keeper, Action, Call, Decided as Done, File, 
 use machines::keeper::{Keeper, KeeperParams};
 use machines::kernel::config::{KernelConfig, Retention};
 use machines::kernel::event::Event;
-use machines::kernel::ids::{InterruptId, ProcessId, UserId};
+use machines::kernel::ids::{Endpoint, InterruptId, ProcessId, UserId};
 use machines::kernel::interrupts::interrupt::Interrupt;
 use machines::kernel::names::{InterruptStatus, ProcessState};
 use machines::kernel::part::KernelPart;
@@ -81,6 +81,8 @@ pub enum Turn {
     NewestFirst,
     /// K434: a refused command is counted.
     CountsRefused,
+    /// K434: a refused command is counted, by an event.
+    RecordsRefused,
     /// K444: a reader that comes back skips an event.
     SkipsAnEvent,
     /// K444, K332: who comes too late is told that less is kept than there is.
@@ -124,8 +126,16 @@ pub enum Turn {
     OrdersByAddress,
     /// K446: one query does not look who asks.
     ForgetsToLook,
+    /// K446: whoever may not ask at all is told that somebody else holds it.
+    TellsOfHolder,
     /// K447: what is over stays.
     KeepsEnded,
+    /// K447: closed attempts stay when their process goes.
+    KeepsAttempts,
+    /// K447: questions that were closed go at once.
+    HurriesClosed,
+    /// K447: envelopes that nobody uses go at once.
+    HurriesEnvelopes,
     /// K427: what asked leave and was not answered goes on.
     TakesSilenceForYes,
     /// K436: branches are merged as they come in.
@@ -306,6 +316,7 @@ impl Clerk {
                 if self.answered.contains(&call) {
                     return self.answered.retain(|answered| *answered != call);
                 }
+                let reply = self.turn_refusal(reply);
                 self.outputs.push_back(Output::Reply { call: call.0, reply });
             }
             keeper::Output::Events { first, events } => {
@@ -330,6 +341,7 @@ impl Clerk {
 
     fn command(&mut self, now: Instant, wall_ms: u64, call: Number, mut command: Command) {
         let again = self.turn_services(wall_ms, &mut command);
+        let attempts = self.closed_attempts(&command.body);
         self.turn_driven_before(&mut command);
         let quotas = self.break_before(now, wall_ms, call, &mut command);
         let answered = answered(&command.body).filter(|_| self.turned(Turn::BeginsAgain)).cloned();
@@ -337,9 +349,11 @@ impl Clerk {
         let before = self.appended();
         self.input(now, wall_ms, keeper::Input::Command { call: Call(call), command });
         self.release_again(again);
+        self.keep_attempts(attempts);
         if self.appended() == before && self.turned(Turn::CountsRefused) {
             self.count_once_more();
         }
+        self.record_refused(now, wall_ms, call);
         if let Some(id) = answered {
             self.begin_again(&id);
         }
@@ -473,6 +487,23 @@ impl Clerk {
                 counters.to_bytes()
             });
         }
+    }
+
+    /// Counts a call that was refused, by an event of which nobody hears.
+    fn record_refused(&mut self, now: Instant, wall_ms: u64, call: Number) {
+        /// The calls of this saboteur: far from those of the run, and of its copies.
+        const HIDDEN: Number = 1 << 61;
+        let is_refused =
+            |told: &Told| matches!(told, Output::Reply { call: of, reply: Err(_) } if *of == call);
+        if !self.turned(Turn::RecordsRefused) || !self.outputs.iter().any(is_refused) {
+            return;
+        }
+        let user = UserId::parse("user", "user0").expect("a name is an id");
+        let body = CommandBody::CheckRateLimit { user, endpoint: Endpoint::whole(), record: true };
+        let command = Command { by: services::operator(), worker: None, rate: None, body };
+        let call = Call(HIDDEN + call);
+        self.answered.push(call);
+        self.input(now, wall_ms, keeper::Input::Command { call, command: Box::new(command) });
     }
 
     /// Forgets when processes were made.

@@ -257,6 +257,11 @@ const OF_LEDGER: &[Row<Turn>] = &[
         Turn::RemovesTooEarly,
     ),
     (
+        ("syncs-another-folder", "L77", "ledger-power-cuts", 5),
+        "removes segments while the next one may lose its name",
+        Turn::SyncsAnotherFolder,
+    ),
+    (
         ("takes-everything", "L78", "ledger-slow-disk", 3),
         "lets any number of records wait for the disk",
         Turn::TakesEverything,
@@ -325,6 +330,11 @@ const OF_PROCESSES: &[Row<Broken>] = &[
         ("counts-refused", "K434", "kernel-mixed", 3),
         "counts a command before it is checked",
         Broken::CountsRefused,
+    ),
+    (
+        ("records-refused", "K434", "kernel-mixed", 3),
+        "counts a refused command by an event",
+        Broken::RecordsRefused,
     ),
     (
         ("skips-an-event", "K444", "kernel-streams", 3),
@@ -467,6 +477,26 @@ const OF_SERVICES: &[Row<Broken>] = &[
         ("forgets-to-look", "K446", "kernel-services", 3),
         "tells anybody what a process has used",
         Broken::ForgetsToLook,
+    ),
+    (
+        ("tells-of-holder", "K446", "kernel-services", 3),
+        "tells who may not ask at all that somebody else holds what it asked for",
+        Broken::TellsOfHolder,
+    ),
+    (
+        ("keeps-attempts", "K447", "kernel-flows", 5),
+        "keeps closed attempts when their process goes",
+        Broken::KeepsAttempts,
+    ),
+    (
+        ("hurries-closed", "K447", "kernel-services", 3),
+        "removes questions as soon as they are closed",
+        Broken::HurriesClosed,
+    ),
+    (
+        ("hurries-envelopes", "K447", "kernel-services", 3),
+        "removes envelopes that nobody uses at once",
+        Broken::HurriesEnvelopes,
     ),
     (
         ("keeps-ended", "K447", "kernel-services", 3),

@@ -54,6 +54,8 @@ pub enum Turn {
     DropsWhatDidNotFit,
     /// L77: segments go before the snapshot has its name.
     RemovesTooEarly,
+    /// L77: segments go while the next one may lose its name.
+    SyncsAnotherFolder,
     /// L78: no end of what waits for the disk.
     TakesEverything,
     /// L79: the lock is not looked at.
@@ -480,7 +482,9 @@ impl Ledger {
             }
             journal::Output::Remove { op, file } => (op, Operation::Remove { file: path(file) }),
             journal::Output::SyncDir { op } => {
-                (op, Operation::SyncDir { folder: "journal".to_owned() })
+                let another = self.turned(Turn::SyncsAnotherFolder);
+                let folder = if another { "snapshots" } else { "journal" };
+                (op, Operation::SyncDir { folder: folder.to_owned() })
             }
             journal::Output::Durable(head) => {
                 if let Phase::Up(up) = &mut self.phase {

@@ -6,6 +6,7 @@ mod budgets;
 mod driven;
 mod flows;
 mod polls;
+mod refusals;
 mod repeats;
 mod services;
 mod streams;
@@ -42,7 +43,7 @@ pub(super) fn of_kernel() -> Vec<(&'static str, Make<Clerk>)> {
         ("K428", || Box::new(SameState::default())),
         ("K429", || Box::new(Bound::default())),
         ("K430", || Box::new(InLine::default())),
-        ("K434", || Box::new(RefusalsChangeNothing)),
+        ("K434", || Box::new(refusals::ChangeNothing::default())),
         ("K444", || Box::new(streams::Streams::default())),
         ("K445", || Box::new(TooEarly { property: "K445", after: None })),
         ("K448", || Box::new(repeats::Idempotent::default())),
@@ -336,28 +337,6 @@ impl Watch<Clerk> for SameState {
                 self.told.split_off(&(found.record + 1));
                 self.compare_next(world)?;
                 Ok(told.is_some())
-            }
-            _ => Ok(false),
-        }
-    }
-}
-
-/// K434: where no record is made, the state is what it was.
-#[derive(Clone, Copy, Debug)]
-struct RefusalsChangeNothing;
-
-impl Watch<Clerk> for RefusalsChangeNothing {
-    fn property(&self) -> &'static str {
-        "K434"
-    }
-
-    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        match seen {
-            Seen::Handled { request, before, after } if before.0 == after.0 => {
-                match before.1 == after.1 {
-                    true => Ok(true),
-                    false => Err(format!("no record, and another root, after {request:?}")),
-                }
             }
             _ => Ok(false),
         }

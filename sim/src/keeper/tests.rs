@@ -366,3 +366,25 @@ fn readers_of_events_see_each_once_and_one_that_skips_is_caught() {
     let hunt = hunt(&lab, "skips-an-event", &streams, Budget::ENDLESS).expect("it can be hunted");
     assert_eq!(hunt.expect("an endless budget is never spent").seeds, Some(1));
 }
+
+/// T32: each property of a keeper is named by a scenario, one of whose seeds must look at it.
+#[test]
+fn every_property_of_a_keeper_is_named_by_a_scenario() {
+    let lab = lab();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let files = std::fs::read_dir(folder).expect("they are there");
+    let paths = files.map(|file| file.expect("it is there").path());
+    let is_scenario = |path: &std::path::PathBuf| {
+        let is_toml = path.extension().is_some_and(|ending| ending == "toml");
+        is_toml && !path.ends_with("Cargo.toml")
+    };
+    let tables = paths.filter(is_scenario);
+    let scenarios = tables.map(|path| Scenario::read(&path).expect("it is right"));
+    let kept: Vec<Scenario> = scenarios.filter(|scenario| scenario.file.keeper.is_some()).collect();
+    let named: BTreeSet<String> = kept.iter().flat_map(|scenario| lab.to_arm(scenario)).collect();
+    let properties: BTreeSet<&str> =
+        lab.keepers.iter().flat_map(|(_, wing)| wing.properties()).collect();
+    assert!(properties.len() > 40 && kept.len() > 20, "{properties:?} of {}", kept.len());
+    let missing: Vec<_> = properties.iter().filter(|name| !named.contains(**name)).collect();
+    assert!(missing.is_empty(), "no scenario demands a look at {missing:?}");
+}

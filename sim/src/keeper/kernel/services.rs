@@ -13,6 +13,7 @@ use machines::kernel::config::{KernelConfig, RateConfig, Retention};
 use machines::kernel::dispatch::{Dispatch, DispatchOutcome, Stage};
 use machines::kernel::event::Event;
 use machines::kernel::ids::{LeaseId, ServiceName, UserId};
+use machines::kernel::interrupts::interrupt::Interrupt;
 use machines::kernel::part::KernelPart;
 use machines::kernel::principal::{Principal, Role};
 use machines::kernel::query::{Answer, Query};
@@ -20,11 +21,14 @@ use machines::kernel::quota::Limit;
 use machines::kernel::rates::SLOTS;
 use machines::kernel::services::Slot;
 use machines::kernel::state::Counters;
-use machines::kernel::{Command, CommandBody, Kernel, Refusal, Time};
+use machines::kernel::{Code, Command, CommandBody, Kernel, Refusal, Time};
 use machines::ledger::fold::Part;
 
 use super::{Clerk, Output, Reply, Turn, is_of_now, rewrite, rows};
 use crate::keeper::io::Number;
+
+/// A row of a table: its key, and what stands there.
+pub(super) type Stored = (Vec<u8>, Vec<u8>);
 
 /// Returns the configuration for a crowd of services: what takes minutes takes a second or two.
 pub(super) fn config(usual: KernelConfig) -> KernelConfig {
@@ -101,6 +105,8 @@ impl Clerk {
             }
             Turn::OrdersByAddress if self.place.0 % 2 == 1 => self.turn_waiting_around(),
             Turn::KeepsEnded => self.keep_ended(),
+            Turn::HurriesClosed => self.hurry_closed(),
+            Turn::HurriesEnvelopes => self.hurry_envelopes(),
             Turn::ForgetsDrain => self.forget_drain(),
             _ => {}
         }
@@ -183,6 +189,65 @@ impl Clerk {
         });
     }
 
+    /// Lets questions that were closed have been so since ever.
+    fn hurry_closed(&mut self) {
+        self.put_rows("interrupts", |_, row| {
+            let mut asked = Interrupt::from_bytes(&row).expect("a row that was frozen");
+            asked.closed_at = asked.closed_at.map(|_| Time::ZERO);
+            Some(asked.to_bytes())
+        });
+    }
+
+    /// Lets no envelope be kept for any time.
+    fn hurry_envelopes(&mut self) {
+        if let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) {
+            rewrite(kernel, "config", |_, row| {
+                let mut config = KernelConfig::from_bytes(&row).expect("a row that was frozen");
+                config.retention.envelope_ms = 0;
+                config.to_bytes()
+            });
+        }
+    }
+
+    /// Tells whoever may not ask that somebody else holds what it asked for.
+    pub(super) fn turn_refusal(&self, reply: Reply) -> Reply {
+        if !self.turned(Turn::TellsOfHolder) {
+            return reply;
+        }
+        reply.map_err(|mut refusal| {
+            if refusal.code == Code::PermissionDenied {
+                refusal.code = Code::NotHolder;
+            }
+            refusal
+        })
+    }
+
+    /// Returns the session of a process that is about to go, if it has attempts that are closed.
+    pub(super) fn closed_attempts(&mut self, body: &CommandBody) -> Option<Stored> {
+        let CommandBody::CleanupProcess { pid } = body else {
+            return None;
+        };
+        let session = self.kernel()?.state().session(pid)?;
+        if !self.turned(Turn::KeepsAttempts) || session.closed.is_empty() {
+            return None;
+        }
+        let kernel = self.keeper.as_mut().and_then(Keeper::kernel_mut)?;
+        rows_of(kernel, "sessions").into_iter().find(|(key, _)| *key == pid.to_bytes())
+    }
+
+    /// Keeps a session that has gone.
+    pub(super) fn keep_attempts(&mut self, kept: Option<Stored>) {
+        let (Some(kept), Some(kernel)) = (kept, self.keeper.as_mut().and_then(Keeper::kernel_mut))
+        else {
+            return;
+        };
+        let mut rows = rows_of(kernel, "sessions");
+        if let Err(place) = rows.binary_search_by(|(key, _)| key.cmp(&kept.0)) {
+            rows.insert(place, kept);
+            self.replace_rows("sessions", &rows);
+        }
+    }
+
     fn forget_drain(&mut self) {
         self.put_rows("counters", |_, row| {
             let mut counters = Counters::from_bytes(&row).expect("a row that was frozen");
@@ -202,16 +267,21 @@ impl Clerk {
             return;
         };
         let before = rows_of(kernel, table);
-        let changed = |(key, row): &(Vec<u8>, Vec<u8>)| {
-            change(key, row.clone()).map(|row| (key.clone(), row))
-        };
-        let after: Vec<(Vec<u8>, Vec<u8>)> = before.iter().filter_map(changed).collect();
-        if after == before {
-            return;
+        let changed = |(key, row): &Stored| change(key, row.clone()).map(|row| (key.clone(), row));
+        let after: Vec<Stored> = before.iter().filter_map(changed).collect();
+        if after != before {
+            self.replace_rows(table, &after);
         }
+    }
+
+    /// Makes the kernel anew of its own rows, those of one table replaced.
+    fn replace_rows(&mut self, table: &str, after: &[Stored]) {
+        let Some(kernel) = self.keeper.as_mut().and_then(Keeper::kernel_mut) else {
+            return;
+        };
         let mut new = Kernel::new(super::kernel_config()).expect("the configuration is legal");
         for (number, name) in KernelPart::TABLES.iter().enumerate() {
-            let rows = if *name == table { after.clone() } else { rows_of(kernel, name) };
+            let rows = if *name == table { after.to_vec() } else { rows_of(kernel, name) };
             let stored = KernelPart::table(&mut new, number).expect("it has the tables it names");
             for (key, row) in rows {
                 stored.put(&key, &row).expect("a sound row can be put");

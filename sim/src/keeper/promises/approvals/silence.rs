@@ -3,11 +3,16 @@
 //! Whoever asked leave, and was answered by nobody or denied, goes on at `denied_stage` and at what
 //! follows from it, or not at all.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use machines::kernel::event::{Body, Event, ProcessEvent};
 use machines::kernel::ids::{InterruptId, ProcessId, StageName};
 use machines::kernel::interrupts::event::{ApprovalEvent, InterruptEvent};
+use machines::kernel::interrupts::interrupt::Response;
+use machines::kernel::names::{InterruptKind, ReviewDecision};
 use machines::kernel::pipeline::kinds::Via;
 use machines::kernel::sessions::event::SessionEvent;
 
@@ -22,7 +27,7 @@ struct Leave {
     /// Who asked leave and has no answer.
     pending: BTreeSet<InterruptId>,
     /// Closed without a yes in this decision, and nothing has come of it yet; whether by silence.
-    owed: Option<(InterruptId, bool)>,
+    owed: BTreeMap<InterruptId, bool>,
     /// After a denial: where the session may still go.
     only: Option<BTreeSet<StageName>>,
     over: bool,
@@ -34,8 +39,8 @@ pub(super) struct Silence {
     follow: Follow,
     stories: Stories,
     leave: BTreeMap<ProcessId, Leave>,
-    /// Questions that ask leave, and whether the answer was yes.
-    asked: BTreeMap<InterruptId, bool>,
+    /// Questions that ask leave, of which kind, and whether the answer was yes.
+    asked: BTreeMap<InterruptId, (InterruptKind, bool)>,
 }
 
 impl Watch<Clerk> for Silence {
@@ -50,10 +55,18 @@ impl Watch<Clerk> for Silence {
                 looked |= self.event(event)?;
                 self.stories.add(event);
             }
-            for (pid, leave) in &mut self.leave {
-                let Some((id, silent)) = leave.owed.take() else {
-                    continue;
-                };
+            looked |= self.decided()?;
+        }
+        Ok(looked)
+    }
+}
+
+impl Silence {
+    /// Looks at what a decision has left of what it closed.
+    fn decided(&mut self) -> Result<bool, String> {
+        let mut looked = false;
+        for (pid, leave) in &mut self.leave {
+            for (id, silent) in std::mem::take(&mut leave.owed) {
                 looked = true;
                 // Without a session, a no wakes the process, whose owner reads it (K166).
                 let goes_on = silent || self.stories.of(pid).is_some();
@@ -64,9 +77,7 @@ impl Watch<Clerk> for Silence {
         }
         Ok(looked)
     }
-}
 
-impl Silence {
     fn event(&mut self, event: &Event) -> Result<bool, String> {
         let Some(pid) = &event.subject.pid else {
             return Ok(false);
@@ -75,7 +86,7 @@ impl Silence {
             Body::Interrupt { event } => self.interrupt(pid, event)?,
             Body::Approval { event: ApprovalEvent::Granted { interrupt, .. } } => {
                 return match self.asked.get(interrupt) {
-                    Some(true) => Ok(true),
+                    Some((_, true)) => Ok(true),
                     _ => Err(format!("{interrupt} gave leave, and nobody said yes to it")),
                 };
             }
@@ -103,7 +114,7 @@ impl Silence {
             InterruptEvent::Raised { interrupt } => {
                 if interrupt.kind.asks_leave() {
                     leave.pending.insert(interrupt.id.clone());
-                    self.asked.insert(interrupt.id.clone(), false);
+                    self.asked.insert(interrupt.id.clone(), (interrupt.kind, false));
                 }
                 return Ok(());
             }
@@ -113,20 +124,24 @@ impl Silence {
                 }
                 return Ok(());
             }
-            InterruptEvent::Resolved { id, accepted: true, .. } => {
-                if leave.pending.remove(id) {
-                    self.asked.insert(id.clone(), true);
+            // What was said counts, whatever the kernel took it for.
+            InterruptEvent::Resolved { id, response, .. } => {
+                if let Some((kind, yes)) = self.asked.get_mut(id)
+                    && leave.pending.contains(id)
+                    && is_yes(*kind, response)
+                {
+                    *yes = true;
+                    leave.pending.remove(id);
+                    return Ok(());
                 }
-                return Ok(());
-            }
-            InterruptEvent::Resolved { id, .. } | InterruptEvent::Cancelled { id, .. } => {
                 (id, false)
             }
+            InterruptEvent::Cancelled { id, .. } => (id, false),
             InterruptEvent::Expired { id, .. } => (id, true),
             InterruptEvent::Removed { .. } => return Ok(()),
         };
         if leave.pending.remove(id) {
-            leave.owed = Some((id.clone(), closed));
+            leave.owed.insert(id.clone(), closed);
         }
         Ok(())
     }
@@ -136,7 +151,8 @@ impl Silence {
         match event {
             // What is asked of one session does not bind the next (K230).
             SessionEvent::Started { .. } | SessionEvent::Ended { .. } => {
-                (leave.owed, leave.only) = (None, None);
+                leave.owed.clear();
+                leave.only = None;
             }
             SessionEvent::Moved { to, via: Via::Denied, .. } => {
                 let story = self.stories.of(pid);
@@ -144,7 +160,8 @@ impl Silence {
                 if denied != Some(to) {
                     return Err(format!("{pid} was denied, and went to {to}, not {denied:?}"));
                 }
-                (leave.owed, leave.only) = (None, Some([to.clone()].into()));
+                leave.owed.clear();
+                leave.only = Some([to.clone()].into());
             }
             SessionEvent::Moved { from: Some(from), to, .. } => {
                 if let Some(only) = leave.only.as_mut().filter(|only| only.contains(from)) {
@@ -179,5 +196,15 @@ impl Silence {
             _ => {}
         }
         Ok(false)
+    }
+}
+
+/// Says whether an answer to a question that asks leave is a yes (K156).
+fn is_yes(kind: InterruptKind, response: &Response) -> bool {
+    use ReviewDecision::{Approve, Modify};
+    match kind {
+        InterruptKind::Confirmation => response.approved == Some(true),
+        InterruptKind::AgentReview => matches!(response.decision, Some(Approve | Modify)),
+        _ => false,
     }
 }

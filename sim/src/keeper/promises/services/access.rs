@@ -307,6 +307,18 @@ fn is_nothing(told: &Result<Told, Refusal>) -> bool {
     }
 }
 
+/// Says whether a refusal tells a stranger no more than that it may not: that somebody else holds a
+/// lease is told only to who names one (K27, K370).
+const fn tells_nothing(asked: &CommandBody, code: Code) -> bool {
+    let names_lease = matches!(
+        asked,
+        CommandBody::ReleaseSlot { .. }
+            | CommandBody::RenewLease { .. }
+            | CommandBody::CompleteTask(_)
+    );
+    matches!(code, Code::PermissionDenied) || (names_lease && matches!(code, Code::NotHolder))
+}
+
 /// See the file's header.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Strangers {
@@ -338,8 +350,7 @@ impl Strangers {
             let (by, asked) = (user.clone(), body.clone());
             let reply = aside.command(Command { by, worker: None, rate: None, body });
             match reply.ok_or("a command has no reply")? {
-                Err(refusal)
-                    if matches!(refusal.code, Code::PermissionDenied | Code::NotHolder) => {}
+                Err(refusal) if tells_nothing(&asked, refusal.code) => {}
                 Err(refusal) => {
                     return Err(format!("a stranger asked {asked:?}, and learned: {refusal}"));
                 }

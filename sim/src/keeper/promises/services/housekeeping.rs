@@ -1,25 +1,35 @@
 //! K447: nothing that is live or kept goes, and when all has ended and the longest retention has
 //! passed, every table but those that stay is empty (K360, K361).
 //!
+//! Sessions, envelopes and questions go when they are kept no longer, or with their process: in the
+//! decision that makes it Zombie, after which none of them is left (section 3, K175).
+//!
 //! The end is looked at in a copy of the kernel, at the end of the run: the operator ends every
 //! process and every dispatch, lets time pass, and cleans up until nothing is left to clean.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use machines::codec::Wire;
 use machines::kernel::config::Retention;
 use machines::kernel::dispatch::event::DispatchEvent;
+use machines::kernel::envelopes::EnvelopeEvent;
 use machines::kernel::event::{Body, Cause, Event, KernelEvent, ProcessEvent};
-use machines::kernel::ids::{DispatchId, ProcessId};
+use machines::kernel::ids::{DispatchId, EnvelopeId, InterruptId, ProcessId};
+use machines::kernel::interrupts::event::InterruptEvent;
 use machines::kernel::names::ProcessState;
 use machines::kernel::part::KernelPart;
 use machines::kernel::principal::Principal;
 use machines::kernel::query::page::ListProcesses;
 use machines::kernel::query::{Query, Told};
+use machines::kernel::sessions::event::SessionEvent;
 use machines::kernel::{At, Command, CommandBody, Kernel, Time};
 use machines::ledger::fold::Part;
 
-use crate::keeper::book::{Follow, show_each};
+use crate::keeper::book::Follow;
 use crate::keeper::kernel::Clerk;
 use crate::keeper::kernel::services::{operator, rows_of};
 use crate::keeper::{Seen, Watch, World};
@@ -41,6 +51,14 @@ pub(super) struct Kept {
     ended: BTreeMap<ProcessId, Time>,
     /// When dispatches ended.
     finished: BTreeMap<DispatchId, Time>,
+    /// Processes with a session.
+    sessions: BTreeSet<ProcessId>,
+    /// Whose envelopes are, if anybody's, and when they were changed last, if nobody's.
+    envelopes: BTreeMap<EnvelopeId, (Option<ProcessId>, Time)>,
+    /// Of which process questions are, and when they were closed, if they were.
+    asked: BTreeMap<InterruptId, (ProcessId, Option<Time>)>,
+    /// What went in this decision as it may only with its process: whose, and what.
+    with: BTreeMap<ProcessId, String>,
 }
 
 impl Kept {
@@ -68,16 +86,16 @@ impl Kept {
                     None => Ok(true),
                 }
             }
+            Body::Interrupt { event: body } => self.add_interrupt(event.time, event, body),
+            Body::Envelope { event: body } => self.add_envelope(event.time, body),
+            Body::Session { event: body } => self.add_session(event.time, event, body),
             Body::Kernel { .. }
             | Body::Quota { .. }
             | Body::Rate { .. }
-            | Body::Interrupt { .. }
             | Body::Approval { .. }
             | Body::Service { .. }
             | Body::Slot { .. }
-            | Body::Dispatch { .. }
-            | Body::Envelope { .. }
-            | Body::Session { .. } => Ok(false),
+            | Body::Dispatch { .. } => Ok(false),
         }
     }
 
@@ -102,10 +120,11 @@ impl Kept {
                 let ended = self.ended.get(pid).copied();
                 let early =
                     *cause == Cause::Retention && ended.is_none_or(|at| now.since(at) < kept);
-                match early || self.live.contains(pid) {
-                    true => Err(format!("{pid} went at {now:?}, and ended {ended:?}")),
-                    false => Ok(true),
+                if early || self.live.contains(pid) {
+                    return Err(format!("{pid} went at {now:?}, and ended {ended:?}"));
                 }
+                self.with.remove(pid);
+                self.nothing_left_of(pid)
             }
             ProcessEvent::Removed => {
                 self.ended.remove(pid);
@@ -115,6 +134,144 @@ impl Kept {
                 }
             }
             ProcessEvent::StateChanged { .. } | ProcessEvent::LeaseRenewed { .. } => Ok(false),
+        }
+    }
+}
+
+impl Kept {
+    /// A process that is Zombie has no session, no envelope and no question (section 3).
+    fn nothing_left_of(&self, pid: &ProcessId) -> Result<bool, String> {
+        let envelope = self.envelopes.iter().find(|(_, (of, _))| of.as_ref() == Some(pid));
+        let asked = self.asked.iter().find(|(_, (of, _))| of == pid);
+        match (self.sessions.contains(pid), envelope, asked) {
+            (false, None, None) => Ok(true),
+            (session, envelope, asked) => Err(format!(
+                "{pid} went, and left behind: session {session}, {:?}, {:?}",
+                envelope.map(|(id, _)| id),
+                asked.map(|(id, _)| id)
+            )),
+        }
+    }
+
+    /// Notes what goes and may only with its process.
+    fn goes_with(&mut self, pid: &ProcessId, what: &str) -> Result<bool, String> {
+        if self.live.contains(pid) {
+            return Err(format!("{what} of {pid} went, which was live"));
+        }
+        self.with.insert(pid.clone(), what.to_owned());
+        Ok(true)
+    }
+
+    fn add_interrupt(
+        &mut self,
+        now: Time,
+        event: &Event,
+        body: &InterruptEvent,
+    ) -> Result<bool, String> {
+        match body {
+            InterruptEvent::Raised { interrupt } => {
+                if let Some(pid) = &event.subject.pid {
+                    self.asked.insert(interrupt.id.clone(), (pid.clone(), None));
+                }
+                Ok(false)
+            }
+            InterruptEvent::Resolved { id, .. }
+            | InterruptEvent::Expired { id, .. }
+            | InterruptEvent::Cancelled { id, .. } => {
+                if let Some((_, closed)) = self.asked.get_mut(id) {
+                    *closed = Some(now);
+                }
+                Ok(false)
+            }
+            InterruptEvent::Removed { ids } => {
+                ids.iter().try_fold(false, |_, id| self.remove_asked(now, id))
+            }
+        }
+    }
+
+    /// K175.
+    fn remove_asked(&mut self, now: Time, id: &InterruptId) -> Result<bool, String> {
+        let kept = self.retention.map_or(0, |retention| retention.interrupt_ms);
+        let Some((pid, closed)) = self.asked.remove(id) else {
+            return Err(format!("{id} went, and was not there"));
+        };
+        match closed {
+            None => Err(format!("{id} went, and nobody had answered it")),
+            Some(at) if now.since(at) < kept => {
+                self.goes_with(&pid, &format!("{id}, closed at {at:?} and gone at {now:?},"))
+            }
+            Some(_) => Ok(true),
+        }
+    }
+
+    fn add_envelope(&mut self, now: Time, body: &EnvelopeEvent) -> Result<bool, String> {
+        match body {
+            EnvelopeEvent::Created { id, .. } | EnvelopeEvent::Cloned { id, .. } => {
+                self.envelopes.insert(id.clone(), (None, now));
+                Ok(false)
+            }
+            EnvelopeEvent::Updated { id, .. } => {
+                if let Some((_, changed)) = self.envelopes.get_mut(id) {
+                    *changed = now;
+                }
+                Ok(false)
+            }
+            EnvelopeEvent::Removed { ids } => {
+                ids.iter().try_fold(false, |_, id| self.remove_envelope(now, id))
+            }
+        }
+    }
+
+    fn remove_envelope(&mut self, now: Time, id: &EnvelopeId) -> Result<bool, String> {
+        let kept = self.retention.map_or(0, |retention| retention.envelope_ms);
+        match self.envelopes.remove(id) {
+            None => Err(format!("{id} went, and was not there")),
+            Some((Some(pid), _)) => self.goes_with(&pid, &format!("the envelope {id}")),
+            Some((None, at)) if now.since(at) < kept => {
+                Err(format!("{id} went at {now:?}, and was changed at {at:?}"))
+            }
+            Some((None, _)) => Ok(true),
+        }
+    }
+
+    fn add_session(
+        &mut self,
+        now: Time,
+        event: &Event,
+        body: &SessionEvent,
+    ) -> Result<bool, String> {
+        let Some(pid) = &event.subject.pid else {
+            return Ok(false);
+        };
+        match body {
+            SessionEvent::Started { envelope, .. } => {
+                self.sessions.insert(pid.clone());
+                self.bind(now, pid, envelope);
+                Ok(false)
+            }
+            SessionEvent::Removed if self.sessions.remove(pid) => {
+                self.goes_with(pid, "the session")
+            }
+            SessionEvent::Removed => Err(format!("a session of {pid} went, which had none")),
+            _ => Ok(false),
+        }
+    }
+
+    /// A process has one envelope: the one before it is nobody's from now on (K32).
+    fn bind(&mut self, now: Time, pid: &ProcessId, id: &EnvelopeId) {
+        for (of, changed) in self.envelopes.values_mut() {
+            if of.as_ref() == Some(pid) {
+                (*of, *changed) = (None, now);
+            }
+        }
+        self.envelopes.insert(id.clone(), (Some(pid.clone()), now));
+    }
+
+    /// What went with its process went in the decision in which that became Zombie.
+    fn decided(&mut self) -> Result<(), String> {
+        match self.with.pop_first() {
+            None => Ok(()),
+            Some((pid, what)) => Err(format!("{what} of {pid} went, and {pid} did not")),
         }
     }
 }
@@ -194,7 +351,14 @@ impl Watch<Clerk> for Kept {
     }
 
     fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
-        show_each(self, |watch| &mut watch.follow, seen, Self::add)
+        let mut looked = false;
+        for events in self.follow.see(seen) {
+            for event in events.iter() {
+                looked |= self.add(event)?;
+            }
+            self.decided()?;
+        }
+        Ok(looked)
     }
 
     fn end(&mut self, world: &World<Clerk>) -> Result<bool, String> {

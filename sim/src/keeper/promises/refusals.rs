@@ -1,0 +1,164 @@
+//! K434: a refusal changes nothing.
+//!
+//! Where no record is made, the state is what it was. Where some are made while a command is
+//! refused, each is of a Tick that was due (K10), or of what the node drives itself (K290): before
+//! it a deadline was due, or it is about a driven process.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent};
+use machines::kernel::ids::ProcessId;
+use machines::kernel::{CommandBody, Kernel};
+
+use crate::keeper::book::Follow;
+use crate::keeper::io::{Guest, Number};
+use crate::keeper::kernel::{Clerk, kernel_config};
+use crate::keeper::{Seen, Watch, World};
+
+/// So many records are remembered, longer than anybody waits for a reply.
+const REMEMBERED: u64 = 10_000;
+
+/// The records that a command made, or that were made while it was handled: the first and the last.
+#[derive(Clone, Debug)]
+struct Made {
+    first: u64,
+    last: u64,
+    asked: String,
+}
+
+/// See the file's header.
+#[derive(Clone, Debug)]
+pub(super) struct ChangeNothing {
+    follow: Follow,
+    /// Follows the records that are certain.
+    kernel: Box<Kernel>,
+    driven: BTreeSet<ProcessId>,
+    /// Records that nothing was due for.
+    asked_for: BTreeSet<u64>,
+    /// The call that is being handled.
+    call: Number,
+    /// By call that has no reply yet.
+    made: BTreeMap<Number, Made>,
+    /// Of refused commands: what is not certain yet.
+    refused: Vec<Made>,
+}
+
+impl Default for ChangeNothing {
+    fn default() -> Self {
+        let kernel = Kernel::new(kernel_config()).expect("the configuration is legal");
+        Self {
+            follow: Follow::default(),
+            kernel: Box::new(kernel),
+            driven: BTreeSet::new(),
+            asked_for: BTreeSet::new(),
+            call: 0,
+            made: BTreeMap::new(),
+            refused: Vec::new(),
+        }
+    }
+}
+
+impl ChangeNothing {
+    /// Takes in a record that has become certain.
+    fn add(&mut self, record: u64, events: &[Event]) {
+        let now = events.first().map(|event| event.time);
+        let is_due = self.kernel.next_deadline().is_some_and(|due| Some(due) <= now);
+        if !is_due && !events.first().is_some_and(|event| self.is_of_node(event)) {
+            self.asked_for.insert(record);
+        }
+        for event in events {
+            self.note_driven(event);
+            self.kernel.apply(event);
+        }
+        self.asked_for = self.asked_for.split_off(&record.saturating_sub(REMEMBERED));
+    }
+
+    /// Says whether the node makes such a record by itself.
+    fn is_of_node(&self, event: &Event) -> bool {
+        let of_node = matches!(
+            event.body,
+            Body::Kernel { event: KernelEvent::Started { .. } | KernelEvent::Stopped { .. } }
+        );
+        of_node || event.subject.pid.as_ref().is_some_and(|pid| self.driven.contains(pid))
+    }
+
+    fn note_driven(&mut self, event: &Event) {
+        let Some(pid) = &event.subject.pid else {
+            return;
+        };
+        if let Body::Process { event } = &event.body {
+            match event {
+                ProcessEvent::Created { driven: true, .. } => {
+                    self.driven.insert(pid.clone());
+                }
+                ProcessEvent::Removed => {
+                    self.driven.remove(pid);
+                }
+                ProcessEvent::Created { .. }
+                | ProcessEvent::StateChanged { .. }
+                | ProcessEvent::LeaseRenewed { .. }
+                | ProcessEvent::Terminated { .. } => {}
+            }
+        }
+    }
+
+    /// Looks at the records of refused commands that are certain by now.
+    fn judge(&mut self) -> Result<bool, String> {
+        let record = self.follow.record();
+        let (certain, rest): (Vec<Made>, Vec<Made>) =
+            std::mem::take(&mut self.refused).into_iter().partition(|made| made.last <= record);
+        self.refused = rest;
+        for made in &certain {
+            if let Some(own) = self.asked_for.range(made.first..=made.last).next() {
+                return Err(format!(
+                    "record {own} was made, and nothing was due, by what was refused: {}",
+                    made.asked
+                ));
+            }
+        }
+        Ok(!certain.is_empty())
+    }
+
+    /// Takes down which records were made while a command was handled.
+    fn handled(&mut self, asked: &CommandBody, first: u64, last: u64) {
+        let asked = format!("{asked:?}");
+        self.made.insert(self.call, Made { first, last, asked });
+    }
+}
+
+impl Watch<Clerk> for ChangeNothing {
+    fn property(&self) -> &'static str {
+        "K434"
+    }
+
+    fn see(&mut self, _: &World<Clerk>, seen: &Seen<'_, Clerk>) -> Result<bool, String> {
+        let certain = self.follow.see(seen);
+        let first = (self.follow.record() + 1).saturating_sub(certain.len() as u64);
+        for (record, events) in (first..).zip(certain) {
+            self.add(record, &events);
+        }
+        match seen {
+            Seen::Called(call, _) => self.call = *call,
+            Seen::Handled { request, before, after } if before.0 == after.0 => {
+                return match before.1 == after.1 {
+                    true => Ok(true),
+                    false => Err(format!("no record, and another root, after {request:?}")),
+                };
+            }
+            Seen::Handled { request, before, after } => {
+                self.handled(&request.body, before.0 + 1, after.0);
+            }
+            Seen::Replied { call, reply, .. } => {
+                let made = self.made.remove(call);
+                let is_refused = reply.is_err() && !Clerk::tells_nothing(reply);
+                self.refused.extend(made.filter(|_| is_refused));
+            }
+            Seen::Died { .. } => {
+                self.made.clear();
+                self.refused.clear();
+            }
+            _ => {}
+        }
+        self.judge()
+    }
+}
