@@ -25,8 +25,8 @@
 //! (one write and one sync), the spare (`spares.rs`), and the removal of old segments, which stands
 //! still while a segment gets its name: a failed sync of the folder must not swallow that. Nor does
 //! it take away the segment before one whose name may not be durable: a process that ends between
-//! the rename and the sync of the folder leaves a name that the next one reads, and that a power cut
-//! may take back.
+//! the rename and the sync of the folder leaves a name that the next one reads, and that a power
+//! cut may take back.
 //!
 //! # Source
 //!
@@ -214,7 +214,7 @@ impl Journal {
                 written: false,
             });
         }
-        // Its own records are proved by what is written once its name is durable, and by that alone.
+        // Its records are proved by what is written once its name is durable, and by that alone.
         let last = recovered.segments.last();
         let last_is_named = last.is_some_and(|last| recovered.durable >= last.first);
         let mut journal = Self {

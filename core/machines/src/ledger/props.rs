@@ -156,8 +156,8 @@ proptest! {
     }
 }
 
-/// L43, L70: a process ends between the rename of a segment and the sync of the folder; the next one
-/// finds no room, and a snapshot would let the segment before go. Found by the property above.
+/// L43, L70: a process ends between the rename of a segment and the sync of the folder; the next
+/// one finds no room, and a snapshot would let the segment before go. Found by the property above.
 #[test]
 fn a_segment_stays_until_the_name_of_the_next_is_durable() {
     let mut rig = Rig::new(&SMALL, None);

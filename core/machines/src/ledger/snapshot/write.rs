@@ -177,7 +177,8 @@ impl Shelf {
     }
 
     /// Notes that a new process begins with the snapshot of `record`, whose name may not be
-    /// durable: the one before it, whose is, is not pushed out by the first that this process writes.
+    /// durable: the one before it, whose name is, is not pushed out by the first that this process
+    /// writes.
     pub fn begin_with(&mut self, record: u64) {
         self.all.insert(record);
         self.vouched.extend(self.all.range(..record).next_back());
