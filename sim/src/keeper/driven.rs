@@ -2,9 +2,9 @@
 //! that its agents run at.
 //!
 //! Workers take tasks, end them well, badly, late, twice, or with what is no report; they crash and
-//! forget what they have. Users execute again what they heard nothing of, end some of it, ask
-//! questions, and now and then ask what to do, which is the node's alone. Whoever gets no answer
-//! asks the same again.
+//! forget what they have. Users execute again what they heard nothing of, and now and then what they
+//! were answered, end some of it, ask questions, and ask what to do, which is the node's alone.
+//! Whoever gets no answer asks the same again.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 use std::collections::VecDeque;
@@ -51,6 +51,8 @@ struct Caller {
     tasks: VecDeque<Task>,
     /// What it said last of a task.
     said: Option<CommandBody>,
+    /// What it executed last, and was answered.
+    executed: Option<CommandBody>,
     /// Whether its service is known to be there.
     registered: bool,
 }
@@ -110,6 +112,7 @@ impl Driven {
                 let interrupt = Box::new(NewInterrupt::new(InterruptKind::Confirmation));
                 Some(CommandBody::CreateInterrupt { pid, interrupt })
             }
+            (20, Some(_)) => self.callers[caller as usize].executed.clone(),
             (_, Some(_)) => None,
         }
     }
@@ -296,6 +299,9 @@ impl Crowd<Clerk> for Driven {
         match heard {
             Heard::Nothing => me.again = Some(request.clone()),
             Heard::Reply(Ok(done)) => match &done.reply.done {
+                Done::Process(_) if matches!(request.body, CommandBody::ExecutePipeline(_)) => {
+                    me.executed = Some(request.body.clone());
+                }
                 Done::Tasks(tasks) => me.tasks.extend(tasks.iter().cloned()),
                 Done::Service(_) => me.registered = true,
                 _ => {}

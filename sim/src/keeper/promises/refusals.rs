@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use machines::kernel::Kernel;
 use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent};
 use machines::kernel::ids::ProcessId;
-use machines::kernel::{CommandBody, Kernel};
 
 use crate::keeper::book::Follow;
 use crate::keeper::io::{Guest, Number};
@@ -18,7 +18,7 @@ use crate::keeper::{Seen, Watch, World};
 /// So many records are remembered, longer than anybody waits for a reply.
 const REMEMBERED: u64 = 10_000;
 
-/// The records that a command made, or that were made while it was handled: the first and the last.
+/// The records that were made while a refused command was handled: the first and the last.
 #[derive(Clone, Debug)]
 struct Made {
     first: u64,
@@ -37,8 +37,8 @@ pub(super) struct ChangeNothing {
     asked_for: BTreeSet<u64>,
     /// The call that is being handled.
     call: Number,
-    /// By call that has no reply yet.
-    made: BTreeMap<Number, Made>,
+    /// By call that has no reply yet: the first and the last record made while it was handled.
+    made: BTreeMap<Number, (u64, u64)>,
     /// Of refused commands: what is not certain yet.
     refused: Vec<Made>,
 }
@@ -70,7 +70,10 @@ impl ChangeNothing {
             self.note_driven(event);
             self.kernel.apply(event);
         }
-        self.asked_for = self.asked_for.split_off(&record.saturating_sub(REMEMBERED));
+        let oldest = record.saturating_sub(REMEMBERED);
+        while self.asked_for.first().is_some_and(|record| *record < oldest) {
+            self.asked_for.pop_first();
+        }
     }
 
     /// Says whether the node makes such a record by itself.
@@ -118,12 +121,6 @@ impl ChangeNothing {
         }
         Ok(!certain.is_empty())
     }
-
-    /// Takes down which records were made while a command was handled.
-    fn handled(&mut self, asked: &CommandBody, first: u64, last: u64) {
-        let asked = format!("{asked:?}");
-        self.made.insert(self.call, Made { first, last, asked });
-    }
 }
 
 impl Watch<Clerk> for ChangeNothing {
@@ -145,13 +142,16 @@ impl Watch<Clerk> for ChangeNothing {
                     false => Err(format!("no record, and another root, after {request:?}")),
                 };
             }
-            Seen::Handled { request, before, after } => {
-                self.handled(&request.body, before.0 + 1, after.0);
+            Seen::Handled { before, after, .. } => {
+                self.made.insert(self.call, (before.0 + 1, after.0));
             }
-            Seen::Replied { call, reply, .. } => {
+            Seen::Replied { call, request, reply, .. } => {
                 let made = self.made.remove(call);
                 let is_refused = reply.is_err() && !Clerk::tells_nothing(reply);
-                self.refused.extend(made.filter(|_| is_refused));
+                self.refused.extend(made.filter(|_| is_refused).map(|(first, last)| {
+                    let asked = format!("{:?}", request.body);
+                    Made { first, last, asked }
+                }));
             }
             Seen::Died { .. } => {
                 self.made.clear();
