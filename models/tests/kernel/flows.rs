@@ -65,8 +65,6 @@ pub(crate) struct Tried {
     pub(crate) agent: AgentName,
     pub(crate) holder: Holder,
     pub(crate) targets: Vec<StageName>,
-    /// Whether it is a Router's.
-    pub(crate) routes: bool,
     pub(crate) live: bool,
 }
 
@@ -192,10 +190,7 @@ impl Names {
         report.metrics =
             Metrics { llm_calls, tool_calls, tokens_in, tokens_out, duration_ms: 1, tool_results };
         report.interrupt.clone_from(&told.asks);
-        // A Router that breaks without a target that it was handed is RouterInvalid (K254, K255);
-        // the kernel takes it as done: left out.
-        let routes = self.tried(told.nth, told.live).is_some_and(|tried| tried.routes);
-        report.break_loop = told.break_loop && !routes;
+        report.break_loop = told.break_loop;
         report.feedback = told.feedback.then(|| Arc::from("more"));
         report.release_process = told.release;
         report
@@ -313,14 +308,7 @@ impl Shape {
     fn to_routes(&self, draw: &mut Draw, at: usize) -> String {
         let mut text = String::new();
         if draw.percent(70) {
-            let mut to = self.target(draw, at);
-            // A Router that failed for good, was led to a question by its default (K262) and goes
-            // on without an answer is to be issued again (K163, K165). The kernel does not: left
-            // out until it does.
-            if self.kinds[at] == "Router" && ["clarification", "confirmation"].contains(&&*to) {
-                to = "end".to_owned();
-            }
-            text += &format!(", 'default_next': '{to}'");
+            text += &format!(", 'default_next': '{}'", self.target(draw, at));
         }
         if self.kinds[at] != "Gate" && draw.percent(35) {
             text += &format!(", 'error_next': '{}'", self.stage(draw));

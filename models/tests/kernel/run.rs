@@ -11,7 +11,6 @@ use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent, QuotaEvent
 use machines::kernel::ids::{ProcessId, WorkerId};
 use machines::kernel::interrupts::event::{ApprovalEvent, InterruptEvent};
 use machines::kernel::names::TerminalReason;
-use machines::kernel::pipeline::kinds::NodeKind;
 use machines::kernel::principal::Holder;
 use machines::kernel::quota::{Amounts, Resource};
 use machines::kernel::rates::RateEvent;
@@ -270,7 +269,6 @@ impl Pair {
                     agent: agent.expect("who runs it is known"),
                     holder: issued.holder.clone(),
                     targets: issued.targets.clone(),
-                    routes: stage.node_kind == NodeKind::Router,
                     live: true,
                 });
             }

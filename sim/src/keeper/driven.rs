@@ -2,9 +2,9 @@
 //! that its agents run at.
 //!
 //! Workers take tasks, end them well, badly, late, twice, or with what is no report; they crash and
-//! forget what they have. Users execute again what they heard nothing of, and now and then what they
-//! were answered, end some of it, ask questions, and ask what to do, which is the node's alone.
-//! Whoever gets no answer asks the same again.
+//! forget what they have. Users execute again what they heard nothing of, and now and then what
+//! they were answered, end some of it, ask questions, and ask what to do, which is the node's
+//! alone. Whoever gets no answer asks the same again.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it judges")]
 
 use std::collections::VecDeque;

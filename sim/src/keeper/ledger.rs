@@ -149,8 +149,6 @@ struct Up {
     writer: SnapshotWriter,
     /// The last record that is durable.
     head: Head,
-    /// The snapshot before the newest.
-    previous: Option<u64>,
     /// What waits for its record: record, call, reply.
     replies: VecDeque<(u64, Number, Reply)>,
     time_ms: u64,
@@ -354,10 +352,9 @@ impl Ledger {
         let (records, bytes) = scanning.read;
         let told = writer.handle(now, snapshots::Input::Appended { records, bytes });
         told.expect("only a snapshot is refused");
-        let previous = (scanning.snapshot > 0).then_some(scanning.snapshot);
         let head = if durable == head.record { head } else { Head::default() };
         let replies = VecDeque::new();
-        self.phase = Phase::Up(Box::new(Up { journal, writer, head, previous, replies, time_ms }));
+        self.phase = Phase::Up(Box::new(Up { journal, writer, head, replies, time_ms }));
     }
 
     // ---- running
@@ -533,10 +530,10 @@ impl Ledger {
             }
             snapshots::Output::Remove { op, file } => (op, Operation::Remove { file: path(file) }),
             snapshots::Output::Current(header) => {
-                if let Phase::Up(up) = &mut self.phase
-                    && let Some(previous) = up.previous.replace(header.record)
+                if let Phase::Up(up) = &self.phase
+                    && let Some(older) = up.writer.shelf().vouched_before(header.record)
                 {
-                    self.cover(now, previous);
+                    self.cover(now, older);
                 }
                 return;
             }

@@ -136,10 +136,14 @@ impl Ledger {
 
     fn salvage_from(&self, read: Read<'_>, out: &Path) -> Result<Salvaged, Failure> {
         let failed = |error| Failure::Folder { path: out.to_owned(), error };
+        let parent = out.parent().filter(|parent| *parent != Path::new(""));
+        let parent = File::open(parent.unwrap_or(Path::new("."))).map_err(failed)?;
         DirBuilder::new().mode(0o700).create(out).map_err(failed)?;
         let found = self.find(read)?;
         let plan = found.plan();
-        self.write(read, out, &plan, &found).map_err(failed)
+        let salvaged = self.write(read, out, &plan, &found).map_err(failed)?;
+        parent.sync_all().map_err(failed)?;
+        Ok(salvaged)
     }
 
     /// Reads what can be read of a file of the ledger.
@@ -218,10 +222,6 @@ impl Ledger {
             File::open(out.join(folder.name()))?.sync_all()?;
         }
         File::open(out)?.sync_all()?;
-        if let Some(parent) = out.parent() {
-            let parent = if parent == Path::new("") { Path::new(".") } else { parent };
-            File::open(parent)?.sync_all()?;
-        }
         Ok(Salvaged {
             out: out.display().to_string(),
             records: range(&plan.pieces),

@@ -42,6 +42,7 @@
 //!   context is too large then (K243).
 //! - What a route asks, and cannot be asked as its output words it, ends the session SystemError:
 //!   nobody is left to refuse it to (K265).
+//! - A Router whose report ends the session names no target, since it leads nowhere (K254, K255).
 //! - A branch's retry beside others is no deadline: nothing happens then until somebody polls
 //!   (K269).
 

@@ -169,9 +169,10 @@ impl Kernel {
             return invalid();
         }
         if stage.node_kind == NodeKind::Router {
-            let chosen = told.chosen_target.as_ref();
-            if !chosen.is_some_and(|chosen| attempt.targets.contains(chosen)) {
-                return Err((ErrorKind::RouterInvalid, String::new()));
+            match &told.chosen_target {
+                Some(chosen) if attempt.targets.contains(chosen) => {}
+                None if told.break_loop => {} // It leads nowhere (K255).
+                Some(_) | None => return Err((ErrorKind::RouterInvalid, String::new())),
             }
         }
         match merges {

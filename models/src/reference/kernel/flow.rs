@@ -13,7 +13,7 @@ use machines::kernel::pipeline::{PipelineStage, Target};
 use machines::kernel::process::Block;
 use machines::kernel::quota::{Amounts, Resource};
 use machines::kernel::sessions::Pipeline;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::budget::sums;
@@ -553,14 +553,16 @@ impl Kernel {
     fn merge_crowds(&self, pid: &ProcessId, merge: &[&Work]) -> bool {
         let session = self.session(pid);
         let schema = &session.pipeline.state_schema;
-        let (empty, entries) = (BTreeMap::new(), self.config.limits.entries);
-        let brought = merge.iter().map(|work| {
-            // Which keys it brings does not depend on what is there.
+        let mut state = self.envelopes[&session.envelope].state.clone();
+        let mut brought = Vec::new();
+        for work in merge {
             let output = work.output.clone().unwrap_or_else(|| Json::object::<&str>([]));
-            (session.stage(&work.stage), merged(schema, &output, &empty, entries))
-        });
-        let brought: Vec<_> =
-            brought.map(|(stage, changes)| (stage, changes.unwrap_or_default())).collect();
+            let Some(changes) = merged(schema, &output, &state, self.config.limits.entries) else {
+                return true;
+            };
+            state.extend(changes.iter().cloned());
+            brought.push((session.stage(&work.stage), changes));
+        }
         self.crowds(pid, brought.iter().map(|(stage, changes)| (*stage, &changes[..])))
     }
 

@@ -1,14 +1,13 @@
 //! K434: a refusal changes nothing.
 //!
 //! Where no record is made, the state is what it was. Where some are made while a command is
-//! refused, each is of a Tick that was due (K10), or of what the node drives itself (K290): before
-//! it a deadline was due, or it is about a driven process.
+//! refused, each is of a Tick that was due (K10): what the node drives itself (K290) has turns of
+//! its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use machines::kernel::Kernel;
-use machines::kernel::event::{Body, Event, KernelEvent, ProcessEvent};
-use machines::kernel::ids::ProcessId;
+use machines::kernel::event::{Body, Event, KernelEvent};
 
 use crate::keeper::book::Follow;
 use crate::keeper::io::{Guest, Number};
@@ -32,7 +31,6 @@ pub(super) struct ChangeNothing {
     follow: Follow,
     /// Follows the records that are certain.
     kernel: Box<Kernel>,
-    driven: BTreeSet<ProcessId>,
     /// Records that nothing was due for.
     asked_for: BTreeSet<u64>,
     /// The call that is being handled.
@@ -49,7 +47,6 @@ impl Default for ChangeNothing {
         Self {
             follow: Follow::default(),
             kernel: Box::new(kernel),
-            driven: BTreeSet::new(),
             asked_for: BTreeSet::new(),
             call: 0,
             made: BTreeMap::new(),
@@ -63,45 +60,15 @@ impl ChangeNothing {
     fn add(&mut self, record: u64, events: &[Event]) {
         let now = events.first().map(|event| event.time);
         let is_due = self.kernel.next_deadline().is_some_and(|due| Some(due) <= now);
-        if !is_due && !events.first().is_some_and(|event| self.is_of_node(event)) {
+        if !is_due && !events.first().is_some_and(is_of_node) {
             self.asked_for.insert(record);
         }
         for event in events {
-            self.note_driven(event);
             self.kernel.apply(event);
         }
         let oldest = record.saturating_sub(REMEMBERED);
         while self.asked_for.first().is_some_and(|record| *record < oldest) {
             self.asked_for.pop_first();
-        }
-    }
-
-    /// Says whether the node makes such a record by itself.
-    fn is_of_node(&self, event: &Event) -> bool {
-        let of_node = matches!(
-            event.body,
-            Body::Kernel { event: KernelEvent::Started { .. } | KernelEvent::Stopped { .. } }
-        );
-        of_node || event.subject.pid.as_ref().is_some_and(|pid| self.driven.contains(pid))
-    }
-
-    fn note_driven(&mut self, event: &Event) {
-        let Some(pid) = &event.subject.pid else {
-            return;
-        };
-        if let Body::Process { event } = &event.body {
-            match event {
-                ProcessEvent::Created { driven: true, .. } => {
-                    self.driven.insert(pid.clone());
-                }
-                ProcessEvent::Removed => {
-                    self.driven.remove(pid);
-                }
-                ProcessEvent::Created { .. }
-                | ProcessEvent::StateChanged { .. }
-                | ProcessEvent::LeaseRenewed { .. }
-                | ProcessEvent::Terminated { .. } => {}
-            }
         }
     }
 
@@ -121,6 +88,14 @@ impl ChangeNothing {
         }
         Ok(!certain.is_empty())
     }
+}
+
+/// Says whether the node makes such a record by itself.
+const fn is_of_node(event: &Event) -> bool {
+    matches!(
+        event.body,
+        Body::Kernel { event: KernelEvent::Started { .. } | KernelEvent::Stopped { .. } }
+    )
 }
 
 impl Watch<Clerk> for ChangeNothing {
