@@ -513,6 +513,12 @@ impl<G: Guest> World<G> {
         ["rot", "misdirected", "lost-sync"].into_iter().any(|kind| self.has_struck(kind))
     }
 
+    /// Says whether nobody has started a node again that was killed or gave up.
+    #[must_use]
+    pub fn is_left_down(&self) -> bool {
+        self.processes.is_empty() && self.now < self.down_until
+    }
+
     /// Handles what is due next. Returns `false` once the run is over.
     pub fn step(&mut self) -> bool {
         if self.ended.is_some() {

@@ -308,6 +308,7 @@ impl<G: Guest> Watch<G> for FullDisk {
             return Ok(false);
         }
         match self.done {
+            0 if world.is_left_down() => Ok(false), // Syncs failed, too: somebody has to (L24).
             0 => Err("there is room again, and nothing was done since".to_owned()),
             _ => Ok(true),
         }
