@@ -309,12 +309,31 @@ pub struct World<G: Guest> {
     refusals: BTreeMap<&'static str, u64>,
     struck: Strikes,
     watches: Vec<Box<dyn Watch<G>>>,
+    unsure: Option<Unsure<G>>,
     /// Property → how often its watch looked at something that could have broken it.
     armed: BTreeMap<&'static str, u64>,
     /// The first record that what was shown last told of and that was not durable.
     untrue: Option<u64>,
     trace: Option<Vec<Line>>,
     hashes: Option<Vec<u64>>,
+}
+
+/// A start found records that a power cut may still take.
+struct Unsure<G: Guest> {
+    /// The last of them.
+    head: u64,
+    /// The watches, as they were before they heard of it.
+    before: Vec<Box<dyn Watch<G>>>,
+}
+
+impl<G: Guest> Unsure<G> {
+    fn copy(&self) -> Self {
+        Self { head: self.head, before: copies(&self.before) }
+    }
+}
+
+fn copies<G: Guest>(watches: &[Box<dyn Watch<G>>]) -> Vec<Box<dyn Watch<G>>> {
+    watches.iter().map(|watch| watch.copy()).collect()
 }
 
 impl<G: Guest> Clone for World<G> {
@@ -347,7 +366,8 @@ impl<G: Guest> Clone for World<G> {
             ended: self.ended.clone(),
             refusals: self.refusals.clone(),
             struck: self.struck.clone(),
-            watches: self.watches.iter().map(|watch| watch.copy()).collect(),
+            watches: copies(&self.watches),
+            unsure: self.unsure.as_ref().map(Unsure::copy),
             armed: self.armed.clone(),
             untrue: self.untrue,
             trace: None,
@@ -402,6 +422,7 @@ impl<G: Guest> World<G> {
             struck: Strikes::default(),
             armed: watches.iter().map(|watch| (watch.property(), 0)).collect(),
             watches,
+            unsure: None,
             untrue: None,
             trace: None,
             hashes: None,
@@ -797,6 +818,7 @@ impl<G: Guest> World<G> {
             }
             Output::Durable(record) => {
                 self.line("→ durable", || format!("up to {record}"));
+                self.unsure.take_if(|unsure| unsure.head <= record);
                 self.history.tell_durable(record);
                 self.tell(&Seen::Durable(record));
             }
@@ -834,11 +856,27 @@ impl<G: Guest> World<G> {
     fn recovered(&mut self, number: u32, found: &Recovered) {
         self.line("→ recovered", || format!("{} records", found.record));
         self.struck.count("recovery");
+        self.rewind(found.record);
         self.tell(&Seen::Recovered(found));
         self.history.recover(found.record, found.root);
         self.found = Some((found.record, found.root));
         if let Some(place) = self.place(number) {
             self.processes[place].up = true;
+        }
+    }
+
+    /// Has the watches forget what the start before found, if that is lost: it was not durable, and
+    /// nobody was told of it.
+    fn rewind(&mut self, head: u64) {
+        if let Some(unsure) = self.unsure.as_ref().filter(|unsure| head < unsure.head) {
+            self.watches = copies(&unsure.before);
+        }
+        if self.history.prove(&self.files, head).is_ok() {
+            self.unsure = None;
+        } else if let Some(unsure) = &mut self.unsure {
+            unsure.head = head;
+        } else {
+            self.unsure = Some(Unsure { head, before: copies(&self.watches) });
         }
     }
 
